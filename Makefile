@@ -1,0 +1,104 @@
+# Outpost. `make run` and `make test` set up all they need; `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+SPEED ?= 60
+ONCE ?=
+TRACKS ?=
+PORT ?= 0
+ANIMALS ?= 12
+
+.DEFAULT_GOAL := help
+.PHONY: help run test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
+  wheel-check coverage fast test-nightly soak lock clean station-env dev-env services
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- what a machine needs -----------------------------------------------------------------------------------------
+$(VENV)/bin/python:
+	@bash .ci/python "$(PYTHON)" "$(VENV)"
+
+$(VENV)/.station: station.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing the station's locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r station.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: dev.lock $(VENV)/.station
+	@echo "installing the locked packages of tests and tools"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r dev.lock
+	@touch $@
+
+services:
+	@bash .ci/services
+
+# The API documentation's own scripts; without a registry the station runs and says that they are missing.
+shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-lock.json $(VENV)/.station
+	@bash .ci/assets "$(BIN)"
+
+station-env: $(VENV)/.station services shared/api/assets/.done
+dev-env: station-env $(VENV)/.dev
+
+# --- the two commands ---------------------------------------------------------------------------------------------
+run: station-env ## a station with a simulated herd on real ports; TRACKS=file.csv SPEED=n ONCE=1 replays a file instead
+	@$(BIN)/python -m edge.demo --port $(PORT) --speed $(SPEED) --animals $(ANIMALS) \
+	  $(if $(TRACKS),--tracks "$(TRACKS)") $(if $(ONCE),--once)
+
+test: dev-env ## everything that proves the promises, with real services that the tests start themselves
+	@$(MAKE) --no-print-directory lint types layers
+	$(PYTEST) -m "not nightly"
+
+# --- for those who change it ----------------------------------------------------------------------------------------
+quick: dev-env lint types layers ## lint, types, layers, unit and property tests: under a minute
+	$(PYTEST) -q tests/unit tests/property -m "not slow and not nightly"
+
+fmt: dev-env ## format
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix-only .
+
+lint: $(VENV)/.dev ## ruff
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy && $(BIN)/mypy --explicit-package-bases tests
+
+layers: $(VENV)/.dev ## who may import whom
+	$(BIN)/lint-imports --no-cache
+
+unit property integration e2e faults golden: dev-env ## one folder of tests
+	$(PYTEST) tests/$@ -m "not nightly"
+
+test-%: dev-env
+	$(PYTEST) -m "$* and not nightly"
+
+fast: dev-env ## the tests but the slow ones
+	$(PYTEST) -m "not slow and not nightly"
+
+test-nightly: dev-env ## kills, cuts, seeds and fuzz in full counts
+	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property
+
+soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency must stay flat
+	$(BIN)/python -m tests.benchmarks.soak
+
+bench: dev-env ## the tables of tests/benchmarks/README.md
+	$(BIN)/python -m tests.benchmarks
+
+coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches
+	$(PYTEST) -m "not nightly" --cov --cov-report=html --cov-report=term
+
+simulate: station-env ## a herd on pseudo-terminals, to point a station of your own at
+	$(BIN)/outpost-sim herd --animals $(ANIMALS) --speed $(SPEED)
+
+wheel-check: dev-env ## the wheel alone, in a fresh environment, owns its five packages and starts
+	@bash .ci/wheel-check "$(BIN)"
+
+lock: $(VENV)/.dev ## compile station.lock and dev.lock from pyproject.toml
+	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+	  --no-emit-find-links --no-header --extra station --extra build -o station.lock pyproject.toml
+	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+	  --no-emit-find-links --no-header --extra station --extra build --extra dev -c station.lock -o dev.lock pyproject.toml
+
+clean: ## remove what make made, but no station's data
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage* shared/api/assets

@@ -1,0 +1,206 @@
+"""The nouns of Outpost. Values only: no database, no socket, no clock.
+
+Instants are aware UTC datetimes. ``recorded_at`` is the collar's own clock after correction, ``raw_recorded_at`` before
+it, ``received_at`` the station's. Positions are WGS 84 degrees. ``None`` means not known, never zero.
+"""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+FixSource = Literal["collar", "gps", "manual", "imported"]
+AnimalStatus = Literal["active", "inactive", "deceased", "missing"]
+HealthStatus = Literal["healthy", "injured", "sick", "unknown"]
+Gender = Literal["male", "female", "unknown"]
+ObservationType = Literal["sighting", "behavior", "health", "environment"]
+
+
+class FixFlag(enum.IntFlag):
+    """What the quality rules found; a flagged fix stays visible. Values are stored: never renumber."""
+
+    DUPLICATE = 1 << 0  # a coarser copy of another fix of the same collar
+    POSITION_DISAGREEMENT = 1 << 1  # another place at the same instant
+    NULL_ISLAND = 1 << 2  # (0, 0), its surroundings, or power-of-two garbage
+    OUT_OF_RANGE = 1 << 3  # beyond 90 or 180 degrees: kept without geometry
+    FUTURE = 1 << 4  # recorded after it was received, on a sure clock
+    WEEK_ROLLOVER = 1 << 5  # 1024 weeks were added; informative, does not exclude
+    IMPOSSIBLE_SPEED = 1 << 6  # faster than the species can be, in and out
+    POOR_DOP = 1 << 7
+    FEW_SATELLITES = 1 << 8
+    OUT_OF_ORDER = 1 << 9  # the collar's sequence number contradicts its clock
+    CLOCK_UNSET = 1 << 10  # the collar's clock had never been set
+    NO_FIX = 1 << 11  # the receiver tried and failed: an event without geometry
+    EXCLUDED_BY_HAND = 1 << 12
+    REINSTATED = 1 << 13  # a person overruled the rules
+
+
+#: Flags that keep a fix out of the models unless REINSTATED is set.
+EXCLUDING = (
+    FixFlag.DUPLICATE
+    | FixFlag.POSITION_DISAGREEMENT
+    | FixFlag.NULL_ISLAND
+    | FixFlag.OUT_OF_RANGE
+    | FixFlag.FUTURE
+    | FixFlag.IMPOSSIBLE_SPEED
+    | FixFlag.POOR_DOP
+    | FixFlag.FEW_SATELLITES
+    | FixFlag.OUT_OF_ORDER
+    | FixFlag.CLOCK_UNSET
+    | FixFlag.NO_FIX
+    | FixFlag.EXCLUDED_BY_HAND
+)
+
+
+def is_usable(flags: int) -> bool:
+    """Say whether models and maps may use a fix with these flags."""
+    if flags & FixFlag.EXCLUDED_BY_HAND:
+        return False
+    return bool(flags & FixFlag.REINSTATED) or not flags & EXCLUDING
+
+
+class NewFix(msgspec.Struct, frozen=True, kw_only=True):
+    """A fix on its way into a store: what the device and the link said, not yet judged.
+
+    ``device`` is a radio id (``eui:...``, ``imei:...``) or a collar id; the store resolves aliases. ``animal_id`` is
+    set only where a person said so (a manual or imported position without a collar).
+    """
+
+    device: str
+    recorded_at: datetime
+    lon_deg: float | None
+    lat_deg: float | None
+    received_at: datetime
+    is_clock_sure: bool = True
+    network_time: datetime | None = None
+    alt_m: float | None = None
+    speed_mps: float | None = None
+    heading_deg: float | None = None
+    hdop: float | None = None
+    pdop: float | None = None
+    sats: int | None = None
+    h_acc_m: float | None = None
+    seq: int | None = None
+    battery_mv: int | None = None
+    battery_pct: float | None = None
+    temperature_c: float | None = None
+    rssi_dbm: float | None = None
+    snr_db: float | None = None
+    is_clock_unset: bool = False
+    source: FixSource = "collar"
+    animal_id: str | None = None
+    link: str | None = None
+    local_id: str | None = None
+    activity_type: str | None = None
+    notes: str | None = None
+
+
+class Fix(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPS position from a collar, as stored and judged."""
+
+    id: str
+    collar_id: str
+    animal_id: str | None
+    recorded_at: datetime
+    raw_recorded_at: datetime
+    received_at: datetime
+    network_time: datetime | None
+    lon_deg: float | None
+    lat_deg: float | None
+    alt_m: float | None
+    speed_mps: float | None
+    heading_deg: float | None
+    hdop: float | None
+    pdop: float | None
+    sats: int | None
+    h_acc_m: float | None
+    seq: int | None
+    battery_mv: int | None
+    battery_pct: float | None
+    temperature_c: float | None
+    rssi_dbm: float | None
+    snr_db: float | None
+    source: FixSource
+    flags: int
+    link: str | None = None
+    local_id: str | None = None
+    activity_type: str | None = None
+    notes: str | None = None
+
+
+class Animal(msgspec.Struct, frozen=True, kw_only=True):
+    """A subject; ``collar_id`` is the collar of its open deployment, or of its last one."""
+
+    id: str
+    name: str
+    species: str
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    collar_id: str | None = None
+    status: AnimalStatus = "active"
+    health_status: HealthStatus = "unknown"
+    gender: Gender = "unknown"
+    age: float | None = None
+    weight: float | None = None
+    notes: str | None = None
+    created_by: str | None = None
+
+
+class Collar(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of hardware; ``aliases`` are the radio ids that it answers to."""
+
+    id: str
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    model: str | None = None
+    fix_interval_s: int | None = None
+    notes: str | None = None
+    aliases: tuple[str, ...] = ()
+    last_heard_at: datetime | None = None
+    battery_mv: int | None = None
+    battery_pct: float | None = None
+    firmware: str | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """The interval in which a collar is on an animal: from ``started_at`` up to, not including, ``ended_at``."""
+
+    id: str
+    collar_id: str
+    animal_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    notes: str | None = None
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ranger reports."""
+
+    id: str
+    observation_type: ObservationType
+    recorded_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    animal_id: str | None = None
+    description: str = ""
+    lon_deg: float | None = None
+    lat_deg: float | None = None
+    photo_url: str | None = None
+    observer: str | None = None
+    local_id: str | None = None
+
+
+class AddedFix(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one fix that was handed to a store."""
+
+    id: str
+    outcome: Literal["new", "enriched", "duplicate"]

@@ -1,0 +1,196 @@
+"""Every error that Outpost raises on purpose, in one tree.
+
+::
+
+    OutpostError
+      FrameError      bytes are not a valid frame or payload
+      LinkError       the link failed, a retry may help
+        LinkClosed      the peer or the operator ended it
+        LinkTimeout     nothing arrived in time
+      StoreError      the database cannot serve
+        SchemaTooNew    it was written by a later version
+        DatabaseCorrupt its pages do not add up
+        WrongKey        it does not open with this key
+        StoreFull       the disk has no room: nothing was written, the caller may try again
+      ConfigError     a configuration file or variable cannot be used
+      ArtifactError   a model file is missing, altered or of the wrong shape
+        ModelUnavailable
+      AccessError
+        NotAuthenticated
+        Forbidden
+        RateLimited
+      RequestError
+        NotFound
+        Conflict
+        Invalid
+        TooLarge
+
+``code`` is stable: it goes on the wire as ``{"code": ..., "detail": ...}`` and clients may branch on it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OutpostError(Exception):
+    """The root; ``detail`` is a sentence for a person."""
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class FrameError(OutpostError):
+    """Bytes are not a valid frame or payload; a stream decoder counts them instead of raising."""
+
+    code = "frame"
+    http_status = 400
+
+
+class LinkError(OutpostError):
+    """The link failed; a retry may help."""
+
+    code = "link"
+    http_status = 502
+
+
+class LinkClosed(LinkError):
+    """The link ended and will say no more."""
+
+    code = "link_closed"
+
+
+class LinkTimeout(LinkError):
+    """Nothing arrived within the time allowed."""
+
+    code = "link_timeout"
+    http_status = 504
+
+
+class StoreError(OutpostError):
+    """The database cannot serve."""
+
+    code = "store"
+    http_status = 503
+
+
+class SchemaTooNew(StoreError):
+    """The database was written by a later version of the program; nothing was touched."""
+
+    code = "schema_too_new"
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"the database has schema {found}, this program knows up to {known}: "
+            "install the version that wrote it, or restore an older backup"
+        )
+        self.found = found
+        self.known = known
+
+
+class DatabaseCorrupt(StoreError):
+    """The pages of the database do not add up."""
+
+    code = "database_corrupt"
+
+
+class WrongKey(StoreError):
+    """The file does not open with this key, or is no database."""
+
+    code = "wrong_key"
+
+
+class StoreFull(StoreError):
+    """The disk has no room: nothing was written and nothing acknowledged; try again when there is room."""
+
+    code = "store_full"
+    http_status = 507
+
+
+class ConfigError(OutpostError):
+    """A configuration file or variable cannot be used."""
+
+    code = "config"
+
+
+class ArtifactError(OutpostError):
+    """A model file is missing, altered or of the wrong shape."""
+
+    code = "artifact"
+    http_status = 503
+
+
+class ModelUnavailable(ArtifactError):
+    """No usable model for this species or purpose."""
+
+    code = "model_unavailable"
+
+
+class AccessError(OutpostError):
+    """The caller may not do this."""
+
+    code = "access"
+    http_status = 403
+
+
+class NotAuthenticated(AccessError):
+    """The caller has not said who it is."""
+
+    code = "not_authenticated"
+    http_status = 401
+
+
+class Forbidden(AccessError):
+    """The caller is known and lacks the right."""
+
+    code = "forbidden"
+
+
+class RateLimited(AccessError):
+    """Too many tries; ``retry_after_s`` says when the next one counts."""
+
+    code = "rate_limited"
+    http_status = 429
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(OutpostError):
+    """The request cannot be served as it stands."""
+
+    code = "request"
+    http_status = 400
+
+
+class NotFound(RequestError):
+    """There is no such thing, or not for this caller."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(RequestError):
+    """It contradicts what is stored."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class Invalid(RequestError):
+    """A value is missing, malformed or out of range."""
+
+    code = "invalid"
+    http_status = 400
+
+
+class TooLarge(RequestError):
+    """The body exceeds what this home reads."""
+
+    code = "too_large"
+    http_status = 413

@@ -1,0 +1,188 @@
+"""What station and cloud both do with their database, as one protocol.
+
+Reads take a ``View``. Writes are one transaction each, durable when the call returns, and raise what went wrong
+(``NotFound``, ``Conflict``, ``Invalid``, ``StoreFull``). Lists are paged; ``count`` is the size of the whole answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from shared.domain import AddedFix, Animal, Collar, Deployment, Fix, NewFix, Observation
+from shared.privacy import View
+
+T = TypeVar("T")
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """One page of a list and the number of rows in all."""
+
+    count: int
+    results: list[T]
+
+
+class BoundingBox(msgspec.Struct, frozen=True, kw_only=True):
+    """Degrees, WGS 84; ``west`` may exceed ``east`` where the box crosses the antimeridian."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+class AnimalQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters and order of a list of animals; ``search`` looks in name, species and collar id."""
+
+    species: str | None = None
+    status: str | None = None
+    health_status: str | None = None
+    gender: str | None = None
+    collar_id: str | None = None
+    search: str | None = None
+    ordering: str = "-created_at"
+    offset: int = 0
+    limit: int = 20
+
+
+class FixQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters and order of a list of fixes; ``since`` is inclusive, ``until`` exclusive."""
+
+    animal_id: str | None = None
+    collar_id: str | None = None
+    source: str | None = None
+    activity_type: str | None = None
+    search: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    bbox: BoundingBox | None = None
+    is_usable: bool | None = None
+    ordering: str = "-timestamp"
+    offset: int = 0
+    limit: int = 20
+
+
+class ObservationQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of observations, newest first."""
+
+    animal_id: str | None = None
+    observation_type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    search: str | None = None
+    ordering: str = "-timestamp"
+    offset: int = 0
+    limit: int = 20
+
+
+class LiveAnimal(msgspec.Struct, frozen=True, kw_only=True):
+    """An active animal and its newest usable fix, with the one before it for speed and heading."""
+
+    animal: Animal
+    fix: Fix
+    previous: Fix | None
+
+
+class Store(Protocol):
+    """The database of a home."""
+
+    async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
+        """List animals."""
+        ...
+
+    async def animal(self, view: View, animal_id: str) -> Animal:
+        """Return one animal; raises NotFound."""
+        ...
+
+    async def create_animal(self, view: View, columns: dict[str, Any]) -> Animal:
+        """Store a new animal. ``collar_id`` also opens a deployment from now; Conflict if that collar is in use."""
+        ...
+
+    async def update_animal(self, view: View, animal_id: str, columns: dict[str, Any]) -> Animal:
+        """Change the given columns; a new ``collar_id`` ends the old deployment and opens one, None ends it."""
+        ...
+
+    async def delete_animal(self, view: View, animal_id: str) -> None:
+        """Leave a tombstone; the animal's fixes stay, under their collar."""
+        ...
+
+    async def live_animals(self, view: View) -> list[LiveAnimal]:
+        """Return every active animal that has a usable position."""
+        ...
+
+    async def collars(self, view: View, *, search: str | None, offset: int, limit: int) -> Page[Collar]:
+        """List collars, by id."""
+        ...
+
+    async def collar(self, view: View, collar_id: str) -> Collar:
+        """Return one collar; raises NotFound."""
+        ...
+
+    async def put_collar(self, view: View, collar_id: str, columns: dict[str, Any]) -> Collar:
+        """Create or change a collar. ``aliases`` replaces its radio ids; fixes heard under them are re-keyed to it."""
+        ...
+
+    async def delete_collar(self, view: View, collar_id: str) -> None:
+        """Leave a tombstone; Conflict while the collar has fixes or an open deployment."""
+        ...
+
+    async def deployments(
+        self, view: View, *, animal_id: str | None, collar_id: str | None, offset: int, limit: int
+    ) -> Page[Deployment]:
+        """List deployments, newest first."""
+        ...
+
+    async def deployment(self, view: View, deployment_id: str) -> Deployment:
+        """Return one deployment; raises NotFound."""
+        ...
+
+    async def create_deployment(self, view: View, columns: dict[str, Any]) -> Deployment:
+        """Store a deployment, also in the past: its fixes are adopted. Conflict if the collar is worn then."""
+        ...
+
+    async def update_deployment(self, view: View, deployment_id: str, columns: dict[str, Any]) -> Deployment:
+        """Change a deployment; the fixes of its collar are given to whoever wears it now."""
+        ...
+
+    async def delete_deployment(self, view: View, deployment_id: str) -> None:
+        """Leave a tombstone; its fixes go back to their collar alone."""
+        ...
+
+    async def fixes(self, view: View, query: FixQuery) -> Page[Fix]:
+        """List fixes."""
+        ...
+
+    async def fix(self, view: View, fix_id: str) -> Fix:
+        """Return one fix; raises NotFound."""
+        ...
+
+    async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
+        """Store fixes, once each for ever, and say of each in order what became of it."""
+        ...
+
+    async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:
+        """Take a fix out by hand (True) or reinstate it against the rules (False)."""
+        ...
+
+    async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
+        """List observations."""
+        ...
+
+    async def observation(self, view: View, observation_id: str) -> Observation:
+        """Return one observation; raises NotFound."""
+        ...
+
+    async def create_observation(self, view: View, columns: dict[str, Any]) -> Observation:
+        """Store an observation."""
+        ...
+
+    async def update_observation(self, view: View, observation_id: str, columns: dict[str, Any]) -> Observation:
+        """Change the given columns."""
+        ...
+
+    async def delete_observation(self, view: View, observation_id: str) -> None:
+        """Leave a tombstone."""
+        ...
