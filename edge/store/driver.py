@@ -1,0 +1,136 @@
+"""The one door to SQLite: SQLCipher's build of it, keyed, durable, with SpatiaLite.
+
+Exactly one SQLite library may open a file in a process (a second copy drops the first one's POSIX locks and loses
+commits without a word), so no other module of the station imports a driver. ``sqlcipher3`` carries a SQLite without the
+WAL-reset fault that the copies of Debian 12 and of pysqlite3-binary have. ``pysqlite3`` serves where encryption is off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from shared.errors import DatabaseCorrupt, StoreError, StoreFull, WrongKey
+
+try:
+    from sqlcipher3 import dbapi2 as sqlite
+
+    CAN_ENCRYPT = True
+except ModuleNotFoundError:  # a build without encryption; ``connect`` refuses a key then
+    from pysqlite3 import dbapi2 as sqlite  # type: ignore[import-not-found]
+
+    CAN_ENCRYPT = False
+
+__all__ = [
+    "CAN_ENCRYPT",
+    "KEY_BYTES",
+    "Connection",
+    "Synchronous",
+    "connect",
+    "load_spatialite",
+    "quick_check",
+    "sqlite",
+    "transaction",
+    "translated",
+]
+
+#: PEP 249 connection of the driver, which ships no types.
+Connection = Any
+KEY_BYTES: Final = 32
+SPATIALITE: Final = "mod_spatialite"
+Synchronous = Literal["FULL", "NORMAL"]
+
+
+def connect(
+    path: Path,
+    key: bytes | None,
+    *,
+    is_spatial: bool = True,
+    is_readonly: bool = False,
+    synchronous: Synchronous = "FULL",
+    cache_kib: int = 8_000,
+    busy_timeout_ms: int = 10_000,
+) -> Connection:
+    """Open the database at ``path`` in autocommit mode, write-ahead logged, and prove that the key fits.
+
+    ``synchronous`` exists for the fault tests, which show that anything but FULL loses acknowledged rows at
+    a power cut.
+    Raises WrongKey, DatabaseCorrupt or StoreError.
+    """
+    if key is not None and len(key) != KEY_BYTES:
+        raise WrongKey(f"a key has {KEY_BYTES} bytes, this one {len(key)}")
+    if key is not None and not CAN_ENCRYPT:
+        raise StoreError("this build of the driver cannot encrypt: install sqlcipher3")
+    with translated(path):
+        connection = sqlite.connect(str(path), isolation_level=None, check_same_thread=False, cached_statements=256)
+        try:
+            if key is not None:
+                connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            if is_readonly:
+                connection.execute("PRAGMA query_only = ON")
+            else:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute(f"PRAGMA synchronous = {synchronous}")
+                connection.execute("PRAGMA journal_size_limit = 16777216")
+            if is_spatial:
+                load_spatialite(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def load_spatialite(connection: Connection) -> None:
+    """Load SpatiaLite into ``connection``; raises StoreError naming the package where it is not installed."""
+    try:
+        connection.enable_load_extension(True)
+        connection.load_extension(SPATIALITE)
+        connection.enable_load_extension(False)
+    except sqlite.OperationalError as error:
+        raise StoreError(
+            f"SpatiaLite cannot be loaded ({error}): install the Debian package libsqlite3-mod-spatialite"
+        ) from error
+
+
+@contextlib.contextmanager
+def translated(path: Path | str) -> Iterator[None]:
+    """Turn the driver's errors into ours, with the file they concern."""
+    try:
+        yield
+    except sqlite.DatabaseError as error:
+        text = str(error)
+        if "full" in text:
+            raise StoreFull(f"{path}: no room on the disk; nothing was written") from error
+        if "not a database" in text or "hmac check failed" in text:
+            raise WrongKey(f"{path}: the key does not fit, or this is no database") from error
+        if "malformed" in text:
+            raise DatabaseCorrupt(f"{path}: {text}") from error
+        raise StoreError(f"{path}: {text}") from error
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection) -> Iterator[None]:
+    """Run the block in one ``BEGIN IMMEDIATE`` transaction; any exception rolls it back and goes on."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def quick_check(connection: Connection, path: Path) -> None:
+    """Raise DatabaseCorrupt with SQLite's own words if the pages do not add up (about 11 s a gigabyte)."""
+    with translated(path):
+        found = [row[0] for row in connection.execute("PRAGMA quick_check(20)")]
+    if found != ["ok"]:
+        raise DatabaseCorrupt(f"{path}: {'; '.join(found)}")
