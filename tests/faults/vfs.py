@@ -83,7 +83,7 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A sync ended; it speaks for what was done to the file, perhaps to ``directory`` too, before position ``begun``."""
+    """A sync ended; it speaks for what was done to the file, perhaps to ``directory`` too, before ``begun``."""
 
     inode: int
     begun: int
