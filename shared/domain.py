@@ -132,7 +132,7 @@ class Fix(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Animal(msgspec.Struct, frozen=True, kw_only=True):
-    """A subject; ``collar_id`` is the collar of its open deployment, or of its last one."""
+    """A subject; ``collar_id`` is the collar of its open deployment."""
 
     id: str
     name: str

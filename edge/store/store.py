@@ -1,0 +1,389 @@
+"""The station's Store: one writer thread, three readers, one encrypted SpatiaLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from edge.store import queries
+from edge.store.driver import Connection, Synchronous, connect, quick_check, transaction, translated
+from edge.store.fixes import FixWriter, StoredFix, from_ms, to_ms
+from edge.store.migrate import migrate
+from edge.store.records import RecordWriter
+from shared.domain import AddedFix, Animal, Collar, Deployment, Fix, NewFix, Observation
+from shared.errors import NotFound
+from shared.ids import id_bytes, id_text
+from shared.privacy import View
+from shared.store import AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page
+
+T = TypeVar("T")
+
+READERS: Final = 3
+
+
+class HeardDevice(msgspec.Struct, frozen=True):
+    """A device that was heard, when, and what it said of itself (columns of ``collars``; None is not known)."""
+
+    device: str
+    heard_ms: int
+    battery_mv: int | None = None
+    battery_pct: float | None = None
+    firmware: str | None = None
+
+
+class Undecoded(msgspec.Struct, frozen=True):
+    """A frame of the ledger that no codec can read, and why."""
+
+    ledger_seq: int
+    link: str
+    framing: str
+    topic: str
+    reason: str
+    received_at: datetime
+    size_bytes: int
+    head: bytes
+
+
+class StoreFacts(msgspec.Struct, frozen=True):
+    """What the status page shows."""
+
+    fixes: int
+    animals: int
+    collars: int
+    undecoded: int
+    outbox: int
+    size_bytes: int
+    schema: int
+
+
+class SpatialiteStore:
+    """Implements ``shared.store.Store`` over one file; ``now`` dates the records that people make."""
+
+    def __init__(
+        self,
+        path: Path,
+        key: bytes | None,
+        *,
+        now: Callable[[], datetime],
+        synchronous: Synchronous = "FULL",
+        readers: int = READERS,
+    ) -> None:
+        self._path = path
+        self._now = now
+        self._writer_thread = concurrent.futures.ThreadPoolExecutor(1, "store-writer")
+        self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
+        self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = connect(path, key, synchronous=synchronous)
+        self._open_readers: list[Connection] = []
+        try:
+            with translated(path):
+                self.schema = migrate(self._db)
+            for _ in range(readers):
+                reader = connect(path, key, is_readonly=True)
+                self._open_readers.append(reader)
+                self._readers.put(reader)
+        except BaseException:
+            self._close_connections()
+            raise
+        self._fixes = FixWriter(self._db)
+        self._records = RecordWriter(self._db, self._fixes)
+
+    async def close(self) -> None:
+        """Finish what is queued and close every connection."""
+        await asyncio.to_thread(self.close_now)
+
+    def close_now(self) -> None:
+        """Finish what is queued and close every connection, from a thread that may wait."""
+        self._writer_thread.shutdown()
+        self._reader_threads.shutdown()
+        self._close_connections()
+
+    def _close_connections(self) -> None:
+        for connection in [*self._open_readers, self._db]:
+            connection.close()
+
+    # --- the two doors
+
+    async def write(self, job: Callable[[Connection], T]) -> T:
+        """Run ``job`` in one transaction of the writer thread; its error comes back to the caller."""
+        return await asyncio.wrap_future(self._writer_thread.submit(self._transact, job))
+
+    async def read(self, job: Callable[[Connection], T]) -> T:
+        """Run ``job`` on one of the readers, in one snapshot."""
+        return await asyncio.wrap_future(self._reader_threads.submit(self._snapshot, job))
+
+    def _transact(self, job: Callable[[Connection], T]) -> T:
+        try:
+            with translated(self._path), transaction(self._db):
+                return job(self._db)
+        except BaseException:
+            self._fixes.forget()
+            raise
+
+    def _snapshot(self, job: Callable[[Connection], T]) -> T:
+        reader = self._readers.get()
+        try:
+            with translated(self._path):
+                reader.execute("BEGIN")
+                try:
+                    return job(reader)
+                finally:
+                    reader.execute("COMMIT")
+        finally:
+            self._readers.put(reader)
+
+    # --- what the decoder writes
+
+    async def cursor(self, consumer: str) -> int:
+        """Return how far ``consumer`` has come in the ledger; 0 before its first step."""
+
+        def job(db: Connection) -> int:
+            row = db.execute("SELECT position FROM cursors WHERE consumer = ?", (consumer,)).fetchone()
+            return 0 if row is None else int(row[0])
+
+        return await self.read(job)
+
+    async def take_decoded(
+        self,
+        consumer: str,
+        position: int,
+        fixes: Sequence[NewFix],
+        heard: Sequence[HeardDevice],
+        undecoded: Sequence[Undecoded],
+        decoded_seqs: Sequence[int] = (),
+    ) -> list[StoredFix]:
+        """Store what a stretch of the ledger decoded to and move the cursor to ``position``, in one transaction.
+
+        ``decoded_seqs`` are frames that can be read now and leave the list of undecoded ones.
+        """
+
+        def job(db: Connection) -> list[StoredFix]:
+            now_ms = to_ms(self._now())
+            stored = self._fixes.add(fixes, now_ms)
+            newest: dict[str, HeardDevice] = {}
+            for device in heard:
+                newest[device.device] = _newer(newest.get(device.device), device)
+            for device in newest.values():
+                status = {
+                    "battery_mv": device.battery_mv, "battery_pct": device.battery_pct, "firmware": device.firmware,
+                }  # fmt: skip
+                self._records.heard(device.device, status, device.heard_ms, now_ms)
+            db.executemany("DELETE FROM undecoded WHERE ledger_seq = ?", [(seq,) for seq in decoded_seqs])
+            db.executemany(
+                "INSERT OR REPLACE INTO undecoded (ledger_seq, link, framing, topic, reason, received_ms, size_bytes,"
+                " head) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (u.ledger_seq, u.link, u.framing, u.topic, u.reason, to_ms(u.received_at), u.size_bytes, u.head)
+                    for u in undecoded
+                ],
+            )
+            db.execute(
+                "INSERT INTO cursors (consumer, position) VALUES (?1, ?2)"
+                " ON CONFLICT (consumer) DO UPDATE SET position = max(position, excluded.position)",
+                (consumer, position),
+            )
+            return stored
+
+        return await self.write(job)
+
+    async def undecoded(self, limit: int = 100) -> list[Undecoded]:
+        """Return the newest frames that no codec can read."""
+        return await self.read(
+            lambda db: [
+                Undecoded(seq, link, framing, topic, reason, from_ms(received), size, head)
+                for seq, link, framing, topic, reason, received, size, head in db.execute(
+                    "SELECT ledger_seq, link, framing, topic, reason, received_ms, size_bytes, head FROM undecoded"
+                    " ORDER BY ledger_seq DESC LIMIT ?",
+                    (limit,),
+                )
+            ]
+        )
+
+    async def facts(self) -> StoreFacts:
+        """Count and size what is kept."""
+
+        def job(db: Connection) -> StoreFacts:
+            fixes, animals, collars, undecoded, outbox = db.execute(
+                "SELECT (SELECT value FROM counters WHERE name = 'fixes'),"
+                " (SELECT count(*) FROM animals WHERE deleted_ms IS NULL),"
+                " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND stands_for_animal_pk IS NULL),"
+                " (SELECT count(*) FROM undecoded), (SELECT coalesce(sum(last_pk - first_pk + 1), 0) FROM outbox)"
+            ).fetchone()
+            wal = self._path.with_name(self._path.name + "-wal")
+            size_bytes = self._path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
+            return StoreFacts(fixes, animals, collars, undecoded, outbox, size_bytes, self.schema)
+
+        return await self.read(job)
+
+    async def check(self) -> None:
+        """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
+        await self.read(lambda db: quick_check(db, self._path))
+
+    # --- shared.store.Store
+
+    async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
+        """List animals."""
+        return await self.read(lambda db: queries.list_animals(db, query))
+
+    async def animal(self, view: View, animal_id: str) -> Animal:
+        """Return one animal; raises NotFound."""
+        return await self.read(lambda db: queries.get_animal(db, animal_id))
+
+    async def create_animal(self, view: View, columns: dict[str, Any]) -> Animal:
+        """Store a new animal."""
+
+        def job(db: Connection) -> Animal:
+            return queries.get_animal(db, self._records.create_animal(columns, view.principal.user_id, self._ms()))
+
+        return await self.write(job)
+
+    async def update_animal(self, view: View, animal_id: str, columns: dict[str, Any]) -> Animal:
+        """Change the given columns."""
+
+        def job(db: Connection) -> Animal:
+            self._records.update_animal(animal_id, columns, view.principal.user_id, self._ms())
+            return queries.get_animal(db, animal_id)
+
+        return await self.write(job)
+
+    async def delete_animal(self, view: View, animal_id: str) -> None:
+        """Leave a tombstone."""
+        await self.write(lambda _: self._records.delete_animal(animal_id, view.principal.user_id, self._ms()))
+
+    async def live_animals(self, view: View) -> list[LiveAnimal]:
+        """Return every active animal that has a usable position."""
+        return await self.read(queries.live_animals)
+
+    async def collars(self, view: View, *, search: str | None, offset: int, limit: int) -> Page[Collar]:
+        """List collars, by id."""
+        return await self.read(lambda db: queries.list_collars(db, search, offset, limit))
+
+    async def collar(self, view: View, collar_id: str) -> Collar:
+        """Return one collar; raises NotFound."""
+        return await self.read(lambda db: queries.get_collar(db, collar_id))
+
+    async def put_collar(self, view: View, collar_id: str, columns: dict[str, Any]) -> Collar:
+        """Create or change a collar."""
+
+        def job(db: Connection) -> Collar:
+            self._records.put_collar(collar_id, columns, view.principal.user_id, self._ms())
+            return queries.get_collar(db, collar_id)
+
+        return await self.write(job)
+
+    async def delete_collar(self, view: View, collar_id: str) -> None:
+        """Leave a tombstone."""
+        await self.write(lambda _: self._records.delete_collar(collar_id, view.principal.user_id, self._ms()))
+
+    async def deployments(
+        self, view: View, *, animal_id: str | None, collar_id: str | None, offset: int, limit: int
+    ) -> Page[Deployment]:
+        """List deployments, newest first."""
+        return await self.read(lambda db: queries.list_deployments(db, animal_id, collar_id, offset, limit))
+
+    async def deployment(self, view: View, deployment_id: str) -> Deployment:
+        """Return one deployment; raises NotFound."""
+        return await self.read(lambda db: queries.get_deployment(db, deployment_id))
+
+    async def create_deployment(self, view: View, columns: dict[str, Any]) -> Deployment:
+        """Store a deployment, also in the past."""
+
+        def job(db: Connection) -> Deployment:
+            identity = self._records.create_deployment(columns, view.principal.user_id, self._ms())
+            return queries.get_deployment(db, identity)
+
+        return await self.write(job)
+
+    async def update_deployment(self, view: View, deployment_id: str, columns: dict[str, Any]) -> Deployment:
+        """Change a deployment."""
+
+        def job(db: Connection) -> Deployment:
+            self._records.update_deployment(deployment_id, columns, view.principal.user_id, self._ms())
+            return queries.get_deployment(db, deployment_id)
+
+        return await self.write(job)
+
+    async def delete_deployment(self, view: View, deployment_id: str) -> None:
+        """Leave a tombstone."""
+        await self.write(lambda _: self._records.delete_deployment(deployment_id, view.principal.user_id, self._ms()))
+
+    async def fixes(self, view: View, query: FixQuery) -> Page[Fix]:
+        """List fixes."""
+        return await self.read(lambda db: queries.list_fixes(db, query))
+
+    async def fix(self, view: View, fix_id: str) -> Fix:
+        """Return one fix; raises NotFound."""
+        return await self.read(lambda db: queries.get_fix(db, fix_id))
+
+    async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
+        """Store fixes, once each for ever."""
+        stored = await self.write(lambda _: self._fixes.add(fixes, self._ms()))
+        return [AddedFix(id=id_text(fix.id), outcome=fix.outcome) for fix in stored]
+
+    async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:
+        """Take a fix out by hand or reinstate it."""
+        try:
+            raw = id_bytes(fix_id)
+        except ValueError:
+            raise NotFound(f"there is no fix {fix_id}") from None
+
+        def job(db: Connection) -> Fix:
+            self._fixes.set_by_hand(self._records.fix_pk(raw, fix_id), is_excluded=is_excluded)
+            return queries.get_fix(db, fix_id)
+
+        return await self.write(job)
+
+    async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
+        """List observations."""
+        return await self.read(lambda db: queries.list_observations(db, query))
+
+    async def observation(self, view: View, observation_id: str) -> Observation:
+        """Return one observation; raises NotFound."""
+        return await self.read(lambda db: queries.get_observation(db, observation_id))
+
+    async def create_observation(self, view: View, columns: dict[str, Any]) -> Observation:
+        """Store an observation."""
+
+        def job(db: Connection) -> Observation:
+            identity = self._records.create_observation(columns, view.principal.user_id, self._ms())
+            return queries.get_observation(db, identity)
+
+        return await self.write(job)
+
+    async def update_observation(self, view: View, observation_id: str, columns: dict[str, Any]) -> Observation:
+        """Change the given columns."""
+
+        def job(db: Connection) -> Observation:
+            self._records.update_observation(observation_id, columns, view.principal.user_id, self._ms())
+            return queries.get_observation(db, observation_id)
+
+        return await self.write(job)
+
+    async def delete_observation(self, view: View, observation_id: str) -> None:
+        """Leave a tombstone."""
+        await self.write(lambda _: self._records.delete_observation(observation_id, view.principal.user_id, self._ms()))
+
+    def _ms(self) -> int:
+        return to_ms(self._now())
+
+
+def _newer(known: HeardDevice | None, said: HeardDevice) -> HeardDevice:
+    """Fold what a device said later into what it said before."""
+    if known is None:
+        return said
+    first, last = sorted((known, said), key=lambda device: device.heard_ms)
+    return HeardDevice(
+        last.device,
+        last.heard_ms,
+        first.battery_mv if last.battery_mv is None else last.battery_mv,
+        first.battery_pct if last.battery_pct is None else last.battery_pct,
+        first.firmware if last.firmware is None else last.firmware,
+    )
