@@ -1,0 +1,30 @@
+"""Instants as devices give them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+#: Where clocks start that nobody has set: the Unix epoch, the GPS epoch (1980-01-06, which receivers without a backup
+#: battery report until they hear a satellite) and the start value of OpenCollar firmware (2020-11-25T14:29:35Z).
+START_VALUES_S = (0, 315_964_800, 1_606_314_575)
+
+#: A clock that was never set counts up from its start value. A collar that has seen no satellite for 30 days has lain
+#: in a drawer; and none of the three windows can hold a true time of a collar that this program serves, so a generous
+#: window costs nothing.
+UNSET_WINDOW_S = 30 * 86_400
+
+
+def utc(unix_s: float) -> datetime:
+    """Return the aware UTC instant of seconds since 1970."""
+    return datetime.fromtimestamp(unix_s, UTC)
+
+
+def is_clock_unset(unix_s: float) -> bool:
+    """Say whether a device time tells that the device's clock was never set."""
+    return any(start <= unix_s < start + UNSET_WINDOW_S for start in START_VALUES_S)
+
+
+def iso_text(instant: datetime) -> str:
+    """Return RFC 3339 text in UTC, with ``Z`` and without trailing zeros."""
+    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return (text.rstrip("0") if "." in text else text) + "Z"
