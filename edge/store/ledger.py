@@ -40,6 +40,7 @@ CREATE TABLE frames (
   link TEXT NOT NULL,
   framing TEXT NOT NULL,
   topic TEXT NOT NULL,
+  device TEXT NOT NULL,
   payload BLOB NOT NULL,
   received_ms INTEGER NOT NULL,
   monotonic_ns INTEGER NOT NULL,
@@ -50,15 +51,19 @@ CREATE TABLE frames (
 )
 """
 _INSERT = """
-INSERT INTO frames (seq, day, digest, link, framing, topic, payload, received_ms, monotonic_ns, boot, clock,
-  last_received_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO frames (seq, day, digest, link, framing, topic, device, payload, received_ms, monotonic_ns, boot, clock,
+  last_received_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (day, digest) DO UPDATE SET copies = copies + 1, last_received_ms = excluded.last_received_ms
 """
-_SELECT = "SELECT seq, link, framing, topic, payload, received_ms, clock, copies FROM frames"
+_SELECT = "SELECT seq, link, framing, topic, device, payload, received_ms, clock, copies FROM frames"
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A frame on its way into the ledger. ``received_ms`` is the station's clock, whose state is ``clock``."""
+    """A frame on its way into the ledger. ``received_ms`` is the station's clock, whose state is ``clock``.
+
+    ``device`` is the link's own device, for payloads that name none; kept here so that decoding again, after the
+    configuration changed, gives the same fixes.
+    """
 
     link: str
     framing: str
@@ -67,6 +72,7 @@ class Entry(msgspec.Struct, frozen=True):
     received_ms: int
     monotonic_ns: int
     clock: str
+    device: str = ""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -76,6 +82,7 @@ class Row(msgspec.Struct, frozen=True):
     link: str
     framing: str
     topic: str
+    device: str
     payload: bytes
     received_ms: int
     clock: str
@@ -132,8 +139,9 @@ class Ledger:
                 digest_size=16,
             ).digest()
             rows.append((
-                seq, entry.received_ms // DAY_MS, digest, entry.link, entry.framing, entry.topic, entry.payload,
-                entry.received_ms, entry.monotonic_ns, self._boot, entry.clock, entry.received_ms,
+                seq, entry.received_ms // DAY_MS, digest, entry.link, entry.framing, entry.topic,
+                entry.device, entry.payload, entry.received_ms, entry.monotonic_ns, self._boot, entry.clock,
+                entry.received_ms,
             ))  # fmt: skip
         with translated(self._path), transaction(self._connection):
             self._connection.executemany(_INSERT, rows)

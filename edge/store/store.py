@@ -94,6 +94,7 @@ class SpatialiteStore:
             self._close_connections()
             raise
         self._fixes = FixWriter(self._db)
+        self._data_version = -1
         self._records = RecordWriter(self._db, self._fixes)
 
     async def close(self) -> None:
@@ -123,10 +124,18 @@ class SpatialiteStore:
     def _transact(self, job: Callable[[Connection], T]) -> T:
         try:
             with translated(self._path), transaction(self._db):
+                self._notice_other_writers()
                 return job(self._db)
         except BaseException:
             self._fixes.forget()
             raise
+
+    def _notice_other_writers(self) -> None:
+        """Forget what is cached when another process (an import, a command) has committed since the last look."""
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        if version != self._data_version:
+            self._data_version = version
+            self._fixes.forget()
 
     def _snapshot(self, job: Callable[[Connection], T]) -> T:
         reader = self._readers.get()

@@ -1,0 +1,142 @@
+"""The station's configuration: one TOML file, every key also as ``OUTPOST_SECTION_KEY``; unknown keys are an error."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from firmware_bridge.transports.spec import LinkSpec
+from shared.errors import ConfigError
+
+DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
+PREFIX: Final = "OUTPOST_"
+
+
+class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who this station is and where its data lies."""
+
+    id: str = "station"
+    data_dir: Path = Path("/var/lib/outpost")
+
+
+class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The database. ``key_file`` holds 64 hex digits and should lie on another medium than ``data_dir``."""
+
+    key_file: Path = Path("/etc/outpost/station.key")
+    is_encrypted: bool = True
+
+
+class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ledger; ``dir`` may be another medium and is ``data_dir/ledger`` when empty."""
+
+    dir: str = ""
+
+
+class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The LAN interface. Until accounts exist it answers on the loopback interface only."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``gnss_links`` name links to the station's own receiver. The rest is the virtual clock of a replay."""
+
+    gnss_links: tuple[str, ...] = ()
+    virtual_start: datetime | None = None
+    virtual_speed: float = 1.0
+    virtual_origin_s: float = 0.0
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration of a station."""
+
+    station: StationSection = StationSection()
+    store: StoreSection = StoreSection()
+    ledger: LedgerSection = LedgerSection()
+    api: ApiSection = ApiSection()
+    clock: ClockSection = ClockSection()
+    links: tuple[LinkSpec, ...] = ()
+
+    @property
+    def database(self) -> Path:
+        """The file of the store."""
+        return self.station.data_dir / "station.db"
+
+    @property
+    def ledger_dir(self) -> Path:
+        """The folder of the ledger."""
+        return Path(self.ledger.dir) if self.ledger.dir else self.station.data_dir / "ledger"
+
+    def key(self) -> bytes | None:
+        """Read the key; None where encryption is off. Raises ConfigError."""
+        if not self.store.is_encrypted:
+            return None
+        try:
+            text = self.store.key_file.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise ConfigError(
+                f"the key cannot be read: {error}. `outpost-station init` makes one; an existing database opens "
+                "only with the key it was made with"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self.store.key_file}: a key is 64 hex digits") from error
+        try:
+            key = bytes.fromhex(text)
+        except ValueError as error:
+            raise ConfigError(f"{self.store.key_file}: a key is 64 hex digits") from error
+        if len(key) != 32:
+            raise ConfigError(f"{self.store.key_file}: a key is 64 hex digits, this has {len(text)}")
+        return key
+
+
+def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read ``path`` (or the default file, if there is one) and the environment over it; raises ConfigError."""
+    where = DEFAULT_PATH if path is None else path
+    raw: dict[str, Any] = {}
+    try:
+        raw = tomllib.loads(where.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if path is not None:
+            raise ConfigError(f"{where}: no such file; `outpost-station init --config {where}` writes one") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    _overlay(raw, environment)
+    try:
+        config = msgspec.convert(raw, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    names = [link.name for link in config.links]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"links: two are called {name}")
+    for name in config.clock.gnss_links:
+        if name not in names:
+            raise ConfigError(f"clock.gnss_links: there is no link {name}")
+    if config.api.host not in ("127.0.0.1", "::1", "localhost"):
+        raise ConfigError(
+            f"api.host: {config.api.host} is refused: this version has no accounts, so it answers on 127.0.0.1 only"
+        )
+
+
+def _overlay(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
+    sections = {field.name: field.type for field in msgspec.structs.fields(Config) if field.name != "links"}
+    for name, section in sections.items():
+        for field in msgspec.structs.fields(section):
+            variable = f"{PREFIX}{name}_{field.encode_name}".upper()
+            if variable in environment:
+                value: Any = environment[variable]
+                if field.name == "gnss_links":
+                    value = [part for part in value.split(",") if part]
+                raw.setdefault(name, {})[field.encode_name] = value

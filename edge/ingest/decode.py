@@ -1,0 +1,211 @@
+"""The first consumer of the ledger: frames to fixes, in order, with a cursor that moves with what it wrote.
+
+Killed at any point it starts again at its cursor and writes the same rows again, which is writing them once. Frames that
+no codec can read are listed as ``undecoded`` with the reason; ``redecode`` runs the whole ledger again when a codec has
+learnt something, and changes nothing when nothing changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from edge.store.fixes import StoredFix, from_ms
+from edge.store.ledger import LedgerReader, Row
+from edge.store.store import HeardDevice, SpatialiteStore, Undecoded
+from firmware_bridge.codecs.registry import decode_frame
+from firmware_bridge.frames import DecodedFix, Frame, Uplink
+from shared.clock import ClockState
+from shared.domain import NewFix
+from shared.errors import FrameError, StoreError
+
+log = structlog.get_logger()
+
+CONSUMER: Final = "decode"
+BATCH: Final = 500
+RETRY_S: Final = 1.0
+_HEAD_BYTES: Final = 64
+
+
+class Decoded(msgspec.Struct):
+    """What a stretch of the ledger says."""
+
+    position: int
+    fixes: list[NewFix] = []
+    heard: list[HeardDevice] = []
+    undecoded: list[Undecoded] = []
+    decoded_seqs: list[int] = []
+
+
+def decode_rows(rows: Sequence[Row]) -> Decoded:
+    """Decode frames of the ledger; a frame that cannot be read becomes an ``Undecoded`` and costs no neighbour."""
+    decoded = Decoded(rows[-1].seq)
+    for row in rows:
+        try:
+            uplinks = decode_frame(Frame(row.framing, row.payload, row.topic))  # type: ignore[arg-type] # as stored
+            fixes, heard = _facts(row, uplinks)
+        except FrameError as error:
+            decoded.undecoded.append(
+                Undecoded(
+                    row.seq, row.link, row.framing, row.topic, error.detail, from_ms(row.received_ms),
+                    len(row.payload), row.payload[:_HEAD_BYTES],
+                )
+            )  # fmt: skip
+            continue
+        decoded.fixes += fixes
+        decoded.heard += heard
+        decoded.decoded_seqs.append(row.seq)
+    return decoded
+
+
+def _facts(row: Row, uplinks: Sequence[Uplink]) -> tuple[list[NewFix], list[HeardDevice]]:
+    received_at = from_ms(row.received_ms)
+    is_sure = ClockState(row.clock).is_sure
+    fixes: list[NewFix] = []
+    heard: list[HeardDevice] = []
+    for uplink in uplinks:
+        device = uplink.device or row.device or f"link:{row.link}"
+        for fix in uplink.fixes:
+            if fix.recorded_at is None:
+                if fix.lon_deg is None:
+                    continue  # neither time nor place: the receiver said only that it is there
+                raise FrameError("a position without the device's time")
+            fixes.append(_new_fix(fix, uplink, device, row, received_at=received_at, is_clock_sure=is_sure))
+        status = uplink.status
+        battery_mv = next((fix.battery_mv for fix in reversed(uplink.fixes) if fix.battery_mv is not None), None)
+        if status is None:
+            heard.append(HeardDevice(device, row.received_ms, battery_mv))
+        else:
+            battery_mv = battery_mv if status.battery_mv is None else status.battery_mv
+            heard.append(HeardDevice(device, row.received_ms, battery_mv, status.battery_pct, status.firmware))
+    return fixes, heard
+
+
+def _new_fix(
+    fix: DecodedFix, uplink: Uplink, device: str, row: Row, *, received_at: datetime, is_clock_sure: bool
+) -> NewFix:
+    assert fix.recorded_at is not None
+    return NewFix(
+        device=device,
+        recorded_at=fix.recorded_at,
+        lon_deg=fix.lon_deg,
+        lat_deg=fix.lat_deg,
+        received_at=received_at,
+        is_clock_sure=is_clock_sure,
+        network_time=uplink.network_time,
+        alt_m=fix.alt_m,
+        speed_mps=fix.speed_mps,
+        heading_deg=fix.heading_deg,
+        hdop=fix.hdop,
+        pdop=fix.pdop,
+        sats=fix.sats,
+        h_acc_m=fix.h_acc_m,
+        seq=fix.seq,
+        battery_mv=fix.battery_mv,
+        temperature_c=fix.temperature_c,
+        rssi_dbm=uplink.rssi_dbm,
+        snr_db=uplink.snr_db,
+        is_clock_unset=fix.is_clock_unset,
+        link=row.link,
+    )
+
+
+class Decoder:
+    """Follows the ledger; ``wake`` after each commit, ``stored`` hears of what was new."""
+
+    def __init__(
+        self, reader: LedgerReader, store: SpatialiteStore, stored: Callable[[Sequence[StoredFix]], None]
+    ) -> None:
+        self._reader = reader
+        self._store = store
+        self._stored = stored
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "decode")
+        self._news = asyncio.Event()
+        self.position = 0
+
+    def wake(self) -> None:
+        """Say that the ledger has grown; from the event loop's thread."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Decode from the cursor on, for ever. A store that cannot write (a full disk) is tried again."""
+        self.position = await self._store.cursor(CONSUMER)
+        following: asyncio.Future[Decoded | None] | None = None
+        has_failed = False
+        while True:
+            self._news.clear()
+            batch = await (following or self._next(self.position))
+            following = None
+            if batch is None:
+                await self._news.wait()
+                continue
+            following = self._next(batch.position)  # decoded while the store writes this one
+            try:
+                stored = await self._write(batch)
+            except StoreError as error:
+                if not has_failed:
+                    log.error("decode.refused", reason=error.detail)
+                has_failed = True
+                await asyncio.wait([following])
+                following = None
+                await asyncio.sleep(RETRY_S)
+                continue
+            if has_failed:
+                log.info("decode.recovered")
+                has_failed = False
+            self.position = batch.position
+            self._stored(stored)
+
+    async def close(self) -> None:
+        """Close the reader, after ``run`` was cancelled."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.close)
+        self._thread.shutdown()
+
+    def _next(self, after_seq: int) -> asyncio.Future[Decoded | None]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._read_and_decode, after_seq)
+
+    def _read_and_decode(self, after_seq: int) -> Decoded | None:
+        rows = self._reader.read(after_seq, BATCH)
+        return decode_rows(rows) if rows else None
+
+    def _write(self, batch: Decoded) -> Awaitable[list[StoredFix]]:
+        return self._store.take_decoded(
+            CONSUMER, batch.position, batch.fixes, batch.heard, batch.undecoded, batch.decoded_seqs
+        )
+
+
+class Redecoded(msgspec.Struct, kw_only=True):
+    """What decoding the whole ledger again found."""
+
+    frames: int = 0
+    fixes: int = 0
+    new_fixes: int = 0
+    enriched_fixes: int = 0
+    undecoded: int = 0
+
+
+async def redecode(
+    reader: LedgerReader, store: SpatialiteStore, progress: Callable[[int], None] = lambda _: None
+) -> Redecoded:
+    """Run decoding over the whole ledger; every fix that is stored already stays as it is."""
+    found = Redecoded()
+    position = 0
+    while rows := await asyncio.to_thread(reader.read, position, BATCH):
+        batch = await asyncio.to_thread(decode_rows, rows)
+        stored = await store.take_decoded(
+            CONSUMER, batch.position, batch.fixes, batch.heard, batch.undecoded, batch.decoded_seqs
+        )
+        found.frames += len(rows)
+        found.fixes += len(stored)
+        found.new_fixes += sum(fix.outcome == "new" for fix in stored)
+        found.enriched_fixes += sum(fix.outcome == "enriched" for fix in stored)
+        found.undecoded += len(batch.undecoded)
+        position = batch.position
+        progress(position)
+    return found
