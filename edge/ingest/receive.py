@@ -80,8 +80,8 @@ async def _confirm(link: Link, heard: Sequence[Heard]) -> None:
 def receipt_for(frame: Frame) -> tuple[str, bytes] | None:
     """Return topic and body of the receipt that the sender of ``frame`` waits for, if it waits for one.
 
-    It says what is on this station's disk, by the digest of the sender's own bytes and, where they can be read, by collar,
-    instant and sequence number; an unreadable message is kept too and the receipt says why it cannot be read.
+    It says what is on this station's disk, by the digest of the sender's own bytes and, where they can be read, by
+    collar, instant and sequence number; an unreadable message is kept too and the receipt says why it cannot be read.
     """
     if not (frame.topic.startswith("outpost/") and frame.topic.endswith("/fix")):
         return None

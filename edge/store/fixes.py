@@ -20,11 +20,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
-from shared.movement.quality import Judged, Limits, corrected_ms, intrinsic_flags, judge, limits_for, rejudge
 
 from edge.store.driver import Connection
 from shared.domain import EXCLUDING, FixFlag, NewFix
 from shared.ids import fix_id
+from shared.movement.quality import Judged, Limits, corrected_ms, intrinsic_flags, judge, limits_for, rejudge
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)

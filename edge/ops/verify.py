@@ -1,0 +1,89 @@
+"""Does the store hold a track file: every row exactly once, and nothing else of these animals in its time?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edge.ops.import_tracks import good_rows
+from edge.store.fixes import from_ms, to_ms
+from edge.store.store import SpatialiteStore
+
+SHOWN: Final = 10
+
+
+class Verified(msgspec.Struct, kw_only=True):
+    """Counts of a comparison. A position is compared in 1e-7 degree, an instant in milliseconds."""
+
+    individuals: int = 0
+    rows: int = 0
+    repeated_rows: int = 0
+    stored: int = 0
+    matching: int = 0
+    missing: int = 0
+    doubled: int = 0
+    unexpected: int = 0
+    examples: list[str] = []
+
+    @property
+    def differences(self) -> int:
+        """How many things are not as the file says."""
+        return self.missing + self.doubled + self.unexpected
+
+
+async def verify(store: SpatialiteStore, path: Path) -> Verified:
+    """Compare the store with the tidy track file at ``path``; an individual is the animal of its name."""
+    expected: dict[str, Counter[tuple[int, int | None, int | None]]] = {}
+    found = Verified()
+    for row in good_rows(path):
+        found.rows += 1
+        lon_e7 = None if row.lon_deg is None else round(row.lon_deg * 1e7)
+        lat_e7 = None if row.lat_deg is None else round(row.lat_deg * 1e7)
+        expected.setdefault(row.individual, Counter())[to_ms(row.recorded_at), lon_e7, lat_e7] += 1
+    found.individuals = len(expected)
+    for individual, rows in sorted(expected.items()):
+        first_ms, last_ms = min(ms for ms, _, _ in rows), max(ms for ms, _, _ in rows)
+        stored = await _stored(store, individual, first_ms, last_ms)
+        found.repeated_rows += rows.total() - len(rows)
+        found.stored += stored.total()
+        for key in rows.keys() | stored.keys():
+            if key not in stored:
+                found.missing += 1
+                _example(found, "missing", individual, key)
+            elif key not in rows:
+                found.unexpected += stored[key]
+                _example(found, "not in the file", individual, key)
+            elif stored[key] > 1:
+                found.doubled += stored[key] - 1
+                _example(found, f"stored {stored[key]} times", individual, key)
+            else:
+                found.matching += 1
+    return found
+
+
+async def _stored(
+    store: SpatialiteStore, name: str, first_ms: int, last_ms: int
+) -> Counter[tuple[int, int | None, int | None]]:
+    rows = await store.read(
+        lambda db: db.execute(
+            "SELECT f.recorded_ms, f.lon_e7, f.lat_e7 FROM fixes f JOIN animals a ON a.pk = f.animal_pk"
+            " WHERE a.name = ? AND a.deleted_ms IS NULL AND f.recorded_ms BETWEEN ? AND ?",
+            (name, first_ms, last_ms),
+        ).fetchall()
+    )
+    return Counter((ms, lon, lat) for ms, lon, lat in rows)
+
+
+def _example(found: Verified, what: str, individual: str, key: tuple[int, int | None, int | None]) -> None:
+    if len(found.examples) < SHOWN:
+        ms, lon_e7, lat_e7 = key
+        place = "no position" if lon_e7 is None or lat_e7 is None else f"{lon_e7 / 1e7:.7f} {lat_e7 / 1e7:.7f}"
+        found.examples.append(f"{what}: {individual} {_text(from_ms(ms))} {place}")
+
+
+def _text(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
