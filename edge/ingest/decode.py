@@ -1,8 +1,8 @@
 """The first consumer of the ledger: frames to fixes, in order, with a cursor that moves with what it wrote.
 
 Killed at any point it starts again at its cursor and writes the same rows again, which is writing them once. Frames
-that no codec can read are listed as ``undecoded`` with the reason; ``redecode`` runs the whole ledger again when a codec
-has learnt something, and changes nothing when nothing changed.
+that no codec can read are listed as ``undecoded`` with the reason; ``redecode`` runs the whole ledger again when a
+codec has learnt something, and changes nothing when nothing changed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Track files into the store: streaming, in bounded memory, import twice is import once.
 
-An individual is an animal by its name. Its rows belong to the collar that it wore then, so a file of fixes that also came
-over the air adds nothing; where no deployment covers a row, to the collar of the ``collar_id`` column or to one called
-``import:INDIVIDUAL``, whose deployment is opened, or widened, to cover the file when it has been read.
+An individual is an animal by its name. Its rows belong to the collar that it wore then, so a file of fixes that also
+came over the air adds nothing; where no deployment covers a row, to the collar of the ``collar_id`` column or to one
+called ``import:INDIVIDUAL``, whose deployment is opened, or widened, to cover the file when it has been read.
 """
 
 from __future__ import annotations

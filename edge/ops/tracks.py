@@ -1,7 +1,8 @@
 """Tidy track files: ``individual,timestamp,lon,lat`` and what else a column may say, one row a fix, any size.
 
-``timestamp`` is RFC 3339 with its offset, or ``YYYY-MM-DD HH:MM:SS[.fff]`` which is taken as UTC. Empty ``lon`` and ``lat``
-are a failed fix: an event without geometry. Other columns are taken where their names are known and ignored otherwise.
+``timestamp`` is RFC 3339 with its offset, or ``YYYY-MM-DD HH:MM:SS[.fff]`` which is taken as UTC. Empty ``lon`` and
+``lat`` are a failed fix: an event without geometry. Other columns are taken where their names are known and ignored
+otherwise.
 """
 
 from __future__ import annotations

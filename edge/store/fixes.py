@@ -81,6 +81,7 @@ class Wearing(msgspec.Struct, frozen=True):
     started_ms: int
     ended_ms: int | None
     animal_pk: int
+    animal_id: str
 
     def covers(self, ms: int) -> bool:
         """Say whether the collar was on the animal at ``ms``."""
@@ -118,6 +119,11 @@ class StoredFix(msgspec.Struct, frozen=True):
     lon_e7: int | None
     lat_e7: int | None
     flags: int
+    received_ms: int
+    battery_mv: int | None
+    link: str | None
+    #: by deployment; None where the sender named the animal or nobody did
+    animal_id: str | None
 
 
 class FixWriter:
@@ -395,14 +401,14 @@ class FixWriter:
                 self._post("collar", row[0], row[0], "insert")
         pk, identity, stands_for = row
         worn = self._connection.execute(
-            "SELECT d.started_ms, d.ended_ms, d.animal_pk, a.species FROM deployments d JOIN animals a"
+            "SELECT d.started_ms, d.ended_ms, d.animal_pk, a.id, a.species FROM deployments d JOIN animals a"
             " ON a.pk = d.animal_pk WHERE d.collar_pk = ? AND d.deleted_ms IS NULL ORDER BY d.started_ms",
             (pk,),
         ).fetchall()
-        species = worn[-1][3] if worn else None
+        species = worn[-1][4] if worn else None
         if stands_for is not None:
             (species,) = self._connection.execute("SELECT species FROM animals WHERE pk = ?", (stands_for,)).fetchone()
-        return CollarFacts(pk, identity, stands_for, [Wearing(*values[:3]) for values in worn], limits_for(species))
+        return CollarFacts(pk, identity, stands_for, [Wearing(*values[:4]) for values in worn], limits_for(species))
 
     def _animal_pk(self, animal_id: str) -> int | None:
         row = self._connection.execute("SELECT pk FROM animals WHERE id = ?", (animal_id,)).fetchone()
@@ -472,9 +478,11 @@ def _filled(row: dict[str, Any]) -> int:
 
 
 def _stored(row: dict[str, Any], outcome: Literal["new", "enriched", "duplicate"]) -> StoredFix:
+    wearings: list[Wearing] = row["collar"].wearings
+    animal_id = next((wearing.animal_id for wearing in wearings if wearing.animal_pk == row["animal_pk"]), None)
     return StoredFix(
         row["pk"], row["id"], outcome, row["collar"].id, row["animal_pk"], row["recorded_ms"], row["lon_e7"],
-        row["lat_e7"], row["flags"],
+        row["lat_e7"], row["flags"], row["received_ms"], row["battery_mv"], row["link"], animal_id,
     )  # fmt: skip
 
 
