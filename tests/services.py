@@ -1,0 +1,106 @@
+"""Real services that a test starts for itself and that end with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+
+def require(condition: object, reason: str) -> None:
+    """Skip the test where ``condition`` does not hold; fail it where REQUIRE_SERVICES=1 says that it must."""
+    if condition:
+        return
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Broker:
+    """A Mosquitto on a free port of the loopback, with its files in ``folder``.
+
+    ``is_persistent`` writes every change to disk, so that sessions survive ``kill``; otherwise a killed broker forgets.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path, *, is_persistent: bool = True, options: tuple[str, ...] = ()) -> None:
+        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        require(program, "mosquitto is not installed: apt-get install mosquitto")
+        assert program is not None
+        self._program = program
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"listener {self.port} {self.host}",
+            "allow_anonymous true",
+            "max_queued_messages 0",
+            "set_tcp_nodelay true",
+            *options,
+        ]
+        if is_persistent:
+            lines += [
+                "persistence true",
+                f"persistence_location {folder}/",
+                "autosave_on_changes true",
+                "autosave_interval 1",
+            ]
+        if os.geteuid() == 0:
+            lines.append("user root")
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text("\n".join(lines) + "\n")
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        log = (self._folder / "mosquitto.log").open("ab")
+        try:
+            self._process = subprocess.Popen(
+                [self._program, "-c", str(self._config)], stdout=log, stderr=log, start_new_session=True
+            )
+        finally:
+            log.close()
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
+            try:
+                socket.create_connection((self.host, self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        pytest.fail("mosquitto does not listen")
+
+    def kill(self) -> None:
+        """End it as a power cut would: no goodbye, nothing saved."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in order: what it holds is saved where it is persistent."""
+        self._end(signal.SIGTERM)
+
+    def restart(self) -> None:
+        """Stop and start on the same port."""
+        self.stop()
+        self.start()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=10)
+            self._process = None
