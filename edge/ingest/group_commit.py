@@ -26,6 +26,10 @@ class LedgerWriter:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "ledger")
         self._waiting: deque[tuple[Sequence[Entry], asyncio.Future[int]]] = deque()
         self._committing: asyncio.Task[None] | None = None
+        #: why the last commit was refused; None when it was not
+        self.refusal: str | None = None
+        #: segments that could not be opened and were set aside, bytes and all
+        self.set_aside = ledger.set_aside
 
     async def append(self, entries: Sequence[Entry]) -> int:
         """Return, once ``entries`` are on disk, the highest seq of their commit; raises StoreFull or StoreError."""
@@ -54,10 +58,12 @@ class LedgerWriter:
                 try:
                     seq = await loop.run_in_executor(self._thread, self._ledger.append, batch)
                 except Exception as error:  # noqa: BLE001 - whatever it was goes to those whose frames these are
+                    self.refusal = str(error)
                     for waiter in waiters:
                         if not waiter.done():
                             waiter.set_exception(error)
                 else:
+                    self.refusal = None
                     for waiter in waiters:
                         if not waiter.done():
                             waiter.set_result(seq)

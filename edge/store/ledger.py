@@ -116,6 +116,7 @@ class Ledger:
         self._synchronous = synchronous
         self._segment_bytes = segment_bytes
         self._closed_frames = 0
+        self._open_frames = 0
         self._seq = 0
         self._newest_day: int | None = None
         self._oldest_day: int | None = None
@@ -124,7 +125,7 @@ class Ledger:
         self._open_newest()
 
     def append(self, entries: Sequence[Entry]) -> int:
-        """Commit ``entries`` and return the highest seq given out; raises StoreFull or StoreError, nothing written."""
+        """Commit ``entries`` and return the seq of the newest frame; raises StoreFull or StoreError, nothing written."""
         if not entries:
             return self._seq
         day = entries[-1].received_ms // DAY_MS
@@ -145,14 +146,19 @@ class Ledger:
             ))  # fmt: skip
         with translated(self._path), transaction(self._connection):
             self._connection.executemany(_INSERT, rows)
-        self._seq = seq
+            fresh, newest = self._connection.execute(
+                "SELECT count(*), max(seq) FROM frames WHERE seq > ?", (self._seq,)
+            ).fetchone()
+        if fresh:
+            self._seq = int(newest)
+            self._open_frames += int(fresh)
         self._newest_day = day
         self._oldest_day = day if self._oldest_day is None else self._oldest_day
-        return seq
+        return self._seq
 
     @property
     def last_seq(self) -> int:
-        """The highest seq given out."""
+        """The seq of the newest frame."""
         return self._seq
 
     def facts(self) -> LedgerFacts:
@@ -164,8 +170,7 @@ class Ledger:
             for part in (path, path.with_name(path.name + "-wal"))
             if part.exists()
         )
-        (open_frames,) = self._connection.execute("SELECT count(*) FROM frames").fetchone()
-        return LedgerFacts(len(paths), size, self._seq, self._closed_frames + int(open_frames))
+        return LedgerFacts(len(paths), size, self._seq, self._closed_frames + self._open_frames)
 
     def remove_before(self, seq: int, received_before_ms: int) -> int:
         """Remove closed segments whose frames all have a seq up to ``seq`` and are older than the instant."""
@@ -227,8 +232,8 @@ class Ledger:
                         self._connection.execute(_SCHEMA_SQL)
                         self._connection.execute("CREATE UNIQUE INDEX frames_by_digest ON frames (day, digest)")
                         self._connection.execute(f"PRAGMA user_version = {SCHEMA}")
-                last, day, oldest = self._connection.execute(
-                    "SELECT max(seq), (SELECT day FROM frames ORDER BY seq DESC LIMIT 1),"
+                last, self._open_frames, day, oldest = self._connection.execute(
+                    "SELECT max(seq), count(*), (SELECT day FROM frames ORDER BY seq DESC LIMIT 1),"
                     " (SELECT day FROM frames ORDER BY seq LIMIT 1) FROM frames"
                 ).fetchone()
         except BaseException:
@@ -248,7 +253,7 @@ class Ledger:
         return is_new_day and (size_bytes > self._segment_bytes or day - self._oldest_day >= SEGMENT_DAYS)
 
     def _rotate(self) -> None:
-        frames = int(self._connection.execute("SELECT count(*) FROM frames").fetchone()[0])
+        frames = self._open_frames
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
         self._open(self._seq + 1)

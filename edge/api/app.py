@@ -1,0 +1,47 @@
+"""The station's web application: the routes that both homes share, and the station's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from litestar import Litestar
+from litestar.di import Provide
+
+from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
+from edge.api.health import Health, HealthSource
+from edge.api.index import index
+from shared.api import docs
+from shared.api.home import create_home
+from shared.clock import Clock
+from shared.store import Store
+
+
+def create_app(
+    store: Store,
+    *,
+    health: HealthSource,
+    events: EventHub,
+    clock: Clock,
+    allowed_hosts: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),
+    keep_alive_s: float = KEEP_ALIVE_S,
+    assets: Path = docs.ASSETS,
+) -> Litestar:
+    """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop."""
+    return create_home(
+        title="Outpost station",
+        version=version("outpost"),
+        store=store,
+        clock=clock,
+        routes=[Health, events_stream, index],
+        dependencies={
+            "health": Provide(lambda: health, sync_to_thread=False),
+            "events": Provide(lambda: events, sync_to_thread=False),
+            "keep_alive_s": Provide(lambda: keep_alive_s, sync_to_thread=False),
+        },
+        allowed_hosts=allowed_hosts,
+        allowed_origins=allowed_origins,
+        assets=assets,
+    )

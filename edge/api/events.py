@@ -1,0 +1,218 @@
+"""What happens at the station, as it happens: Server-Sent Events at ``/api/v1/events``.
+
+::
+
+    publish --> ring of the newest events --> one bounded queue per listener --> its socket
+
+A publisher never waits. A listener that is slower than the events loses the oldest of its own queue and is told so by
+an event ``lost``; it then fetches what it shows once more. Ids only grow within one run and carry the run in their
+upper bits: a browser that reconnects says ``Last-Event-ID`` and gets what it missed from the ring, or ``lost`` where
+the ring no longer has all of it or the id is of another run.
+
+Events: ``fix`` (a position as in ``/api/v1/tracking/``), ``alert``, ``link``, ``clock``, and ``lost`` with
+``{"missed": n}``, n null where nobody knows how many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Response, get
+from litestar.di import Dependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter, QueryParameter, SkipValidationMarker
+from litestar.response import Stream
+
+from shared.api.errors import documented
+from shared.api.inject import ViewGiven
+from shared.errors import RateLimited
+
+EventName = Literal["fix", "alert", "link", "clock"]
+
+#: Events kept for those who reconnect.
+RING_EVENTS = 1024
+#: Events that wait for one listener.
+QUEUE_EVENTS = 256
+MAX_LISTENERS = 64
+KEEP_ALIVE_S = 15.0
+#: How long a browser waits before it connects again, in milliseconds.
+RETRY_MS = 3000
+
+#: The run stands above these bits of an id; both together stay below 2**53, which is what a browser's numbers hold.
+_RUN_SHIFT = 32
+_RUN_BITS = 20
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event, encoded once for all who listen."""
+
+    id: int
+    name: str
+    data: bytes
+
+    def encoded(self) -> bytes:
+        """Return the event as it goes over the wire; JSON has no line breaks of its own."""
+        return b"id: %d\nevent: %s\ndata: %s\n\n" % (self.id, self.name.encode(), self.data)
+
+
+class Listener:
+    """One client's queue. ``take`` waits; nothing else does."""
+
+    def __init__(self, backlog: list[Event], *, missed: int | None, last_id: int, limit: int) -> None:
+        self._last_id = last_id
+        self._queue: deque[Event] = deque(backlog, maxlen=limit)
+        #: Events that this client will never see; None: an unknown number.
+        self._missed = missed
+        self._is_closed = False
+        self._woken = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        """Queue ``event``; a full queue loses its oldest."""
+        if self._missed is not None and len(self._queue) == self._queue.maxlen:
+            self._missed += 1
+        self._queue.append(event)
+        self._woken.set()
+
+    def close(self) -> None:
+        """End the stream once what is queued has been taken."""
+        self._is_closed = True
+        self._woken.set()
+
+    async def take(self, timeout_s: float) -> list[bytes] | None:
+        """Return what is to be sent, nothing when ``timeout_s`` passed, None at the end."""
+        if not self._queue and self._missed == 0 and not self._is_closed:
+            self._woken.clear()
+            try:
+                await asyncio.wait_for(self._woken.wait(), timeout_s)
+            except TimeoutError:
+                return []
+        lines: list[bytes] = []
+        if self._missed != 0:
+            # The id moves the browser past the gap: its next reconnection must not be told of the same loss.
+            before = self._queue[0].id - 1 if self._queue else self._last_id
+            lines.append(Event(before, "lost", msgspec.json.encode({"missed": self._missed})).encoded())
+            self._missed = 0
+        lines += [event.encoded() for event in self._queue]
+        self._queue.clear()
+        return lines or None if self._is_closed else lines
+
+
+class EventHub:
+    """Spreads events to all who listen. It belongs to one event loop; ``publish_threadsafe`` is for other threads."""
+
+    def __init__(
+        self, *, ring: int = RING_EVENTS, queue: int = QUEUE_EVENTS, max_listeners: int = MAX_LISTENERS
+    ) -> None:
+        self._run = (secrets.randbits(_RUN_BITS - 1) + 1) << _RUN_SHIFT
+        self._count = 0
+        self._ring: deque[Event] = deque(maxlen=ring)
+        self._queue = queue
+        self._max_listeners = max_listeners
+        self._listeners: set[Listener] = set()
+        self._is_closed = False
+
+    @property
+    def listeners(self) -> int:
+        """How many clients listen now."""
+        return len(self._listeners)
+
+    @property
+    def last_id(self) -> int:
+        """The id of the newest event; before the first, the one that precedes it."""
+        return self._run + self._count
+
+    def publish(self, name: EventName, data: Any) -> None:
+        """Give ``data`` (anything that msgspec encodes) to all who listen. On the loop's thread only; never waits."""
+        self._count += 1
+        event = Event(self.last_id, name, msgspec.json.encode(data))
+        self._ring.append(event)
+        for listener in self._listeners:
+            listener.put(event)
+
+    def publish_threadsafe(self, loop: asyncio.AbstractEventLoop, name: EventName, data: Any) -> None:
+        """Do the same from another thread; ``data`` must not change afterwards."""
+        loop.call_soon_threadsafe(self.publish, name, data)
+
+    def admit(self) -> None:
+        """Raise RateLimited where so many listen that one more would harm the others."""
+        if len(self._listeners) >= self._max_listeners:
+            raise RateLimited("too many clients listen to this station", retry_after_s=30.0)
+
+    def listen(self, last_id: str | None = None) -> Listener:
+        """Return a new listener that first gets what followed ``last_id``."""
+        backlog, missed = self._since(last_id)
+        listener = Listener(backlog, missed=missed, last_id=self.last_id, limit=self._queue)
+        if self._is_closed:
+            listener.close()
+        self._listeners.add(listener)
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Forget a listener."""
+        self._listeners.discard(listener)
+
+    def close(self) -> None:
+        """End every stream, so that a server that waits for its connections can stop."""
+        self._is_closed = True
+        for listener in self._listeners:
+            listener.close()
+
+    def _since(self, last_id: str | None) -> tuple[list[Event], int | None]:
+        """Return the events after ``last_id`` and how many of them are gone; None: there is no telling."""
+        if not last_id:
+            return [], 0
+        seen = int(last_id) if last_id.isascii() and last_id.isdigit() and len(last_id) < 20 else 0
+        if not self._run <= seen <= self.last_id:
+            return [], None
+        after = [event for event in self._ring if event.id > seen]
+        sendable = after[-self._queue :]
+        return sendable, self.last_id - seen - len(sendable)
+
+
+EventsGiven = Annotated[EventHub, Dependency(kind="named"), SkipValidationMarker()]
+
+
+async def stream(hub: EventHub, last_id: str | None, keep_alive_s: float) -> AsyncGenerator[bytes, None]:
+    """Yield what a listener gets, and a comment when nothing happens, so that proxies and phones keep the line."""
+    listener = hub.listen(last_id)
+    try:
+        yield b"retry: %d\n: listening\n\n" % RETRY_MS
+        while (lines := await listener.take(keep_alive_s)) is not None:
+            yield b"".join(lines) or b": still here\n\n"
+    finally:
+        hub.leave(listener)
+
+
+@get(
+    "/api/v1/events",
+    tags=["events"],
+    summary="Listen to what happens",
+    media_type="text/event-stream",
+    responses={
+        **documented(429),
+        200: ResponseSpec(str, description="Events.", media_type="text/event-stream", generate_examples=False),
+    },
+)
+async def events_stream(
+    events: EventsGiven,
+    view: ViewGiven,  # noqa: ARG001  # asking for it is what refuses callers who may not see positions
+    keep_alive_s: Annotated[float, Dependency(kind="named")],
+    last_event_id: Annotated[
+        str | None, HeaderParameter(name="Last-Event-ID", description="The last id that the client has seen.")
+    ] = None,
+    last_id: Annotated[
+        str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
+    ] = None,
+) -> Response[Any]:
+    """Stream events: fix, alert, link, clock, and lost when the client must fetch what it shows once more."""
+    events.admit()
+    return Stream(
+        stream(events, last_event_id or last_id, keep_alive_s),
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},
+    )

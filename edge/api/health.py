@@ -1,0 +1,136 @@
+"""How the station is: ``/health/`` for everyone, ``/health/live`` and ``/health/ready`` for what watches the process,
+``/health/detail`` for the person who has to repair it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Literal, Protocol
+
+from litestar import Controller, Response, get
+from litestar.di import Dependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import SkipValidationMarker
+from msgspec import Struct
+
+from firmware_bridge.frames import LinkStatus
+from shared.api.errors import documented
+from shared.api.inject import ViewGiven
+from shared.clock import ClockState
+
+Status = Literal["ok", "degraded", "failing"]
+
+
+class ClockHealth(Struct, frozen=True, kw_only=True):
+    """How far the station's time can be trusted; ``uncertainty_s`` is null where nobody knows."""
+
+    now: datetime
+    state: ClockState
+    is_sure: bool
+    uncertainty_s: float | None
+
+
+class DiskHealth(Struct, frozen=True, kw_only=True):
+    """Room on the medium of the database."""
+
+    path: str
+    free_bytes: int
+    total_bytes: int
+
+
+class LedgerHealth(Struct, frozen=True, kw_only=True):
+    """Frames heard: ``pending`` are kept and wait to be decoded, ``undecoded`` no codec could read."""
+
+    frames: int
+    pending: int
+    undecoded: int
+
+
+class StoreHealth(Struct, frozen=True, kw_only=True):
+    """The database; ``check`` is the result of its last integrity check, null before the first."""
+
+    schema: int
+    fixes: int
+    animals: int
+    size_bytes: int
+    is_encrypted: bool
+    check: str | None
+
+
+class HealthDetail(Struct, frozen=True, kw_only=True):
+    """All that the status page shows; ``reasons`` say why the status is not ok."""
+
+    status: Status
+    reasons: list[str]
+    version: str
+    uptime_s: float
+    clock: ClockHealth
+    disk: DiskHealth
+    ledger: LedgerHealth
+    store: StoreHealth
+    links: list[LinkStatus]
+
+
+class HealthSource(Protocol):
+    """What the station tells of itself."""
+
+    def is_ready(self) -> bool:
+        """Say whether the station takes frames and answers reads."""
+        ...
+
+    def status(self) -> Status:
+        """Sum up in a word, asking no disk and no database: ``degraded`` keeps every fix, ``failing`` does not."""
+        ...
+
+    async def detail(self) -> HealthDetail:
+        """Return everything."""
+        ...
+
+
+class StatusOut(Struct, frozen=True):
+    """The station in one word."""
+
+    status: Status
+
+
+class ReadyOut(Struct, frozen=True):
+    """Whether the station serves yet."""
+
+    status: Literal["ready", "starting"]
+
+
+HealthGiven = Annotated[HealthSource, Dependency(kind="named"), SkipValidationMarker()]
+
+
+class Health(Controller):
+    """The health of the station."""
+
+    path = "/health"
+    tags = ("health",)
+
+    @get("/", summary="The station in one word", responses={503: ResponseSpec(StatusOut, description="failing")})
+    async def overall(self, health: HealthGiven) -> Response[StatusOut]:
+        """Return ok, degraded, or failing (503): a failing station loses fixes unless somebody acts."""
+        status = health.status()
+        code = HTTPStatus.SERVICE_UNAVAILABLE if status == "failing" else HTTPStatus.OK
+        return Response(StatusOut(status), status_code=code)
+
+    @get("/live", summary="Whether the process runs")
+    async def live(self) -> StatusOut:
+        """Return ok: a process that answers is alive."""
+        return StatusOut("ok")
+
+    @get(
+        "/ready", summary="Whether the station serves", responses={503: ResponseSpec(ReadyOut, description="starting")}
+    )
+    async def ready(self, health: HealthGiven) -> Response[ReadyOut]:
+        """Return ready, or starting with 503."""
+        if health.is_ready():
+            return Response(ReadyOut("ready"))
+        return Response(ReadyOut("starting"), status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @get("/detail", summary="Everything about the station's health", responses=documented())
+    async def detail(self, health: HealthGiven, view: ViewGiven) -> HealthDetail:
+        """Return clock, disk, ledger, database and links."""
+        return await health.detail()

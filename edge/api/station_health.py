@@ -1,0 +1,111 @@
+"""What the running station tells of itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from edge.api.health import ClockHealth, DiskHealth, HealthDetail, LedgerHealth, Status, StoreHealth
+from edge.ingest.decode import Decoder
+from edge.ingest.group_commit import LedgerWriter
+from edge.store.store import SpatialiteStore
+from firmware_bridge.frames import Link
+from shared.clock import Clock, StationClock
+
+#: Below the first share of the medium the station warns; below the second number of bytes it is failing.
+WARN_SHARE: Final = 0.2
+RESERVE_BYTES: Final = 250 * 2**20
+
+
+class StationHealth:
+    """Implements ``HealthSource`` over the parts of one station; ``app`` sets the flags."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        store: SpatialiteStore,
+        ledger: LedgerWriter,
+        decoder: Decoder,
+        links: Sequence[Link],
+        data_dir: Path,
+        *,
+        is_encrypted: bool,
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._ledger = ledger
+        self._decoder = decoder
+        self._links = links
+        self._data_dir = data_dir
+        self._is_encrypted = is_encrypted
+        self._started_s = clock.monotonic()
+        self.has_started = False
+        #: result of the last integrity check; None before the first
+        self.check: str | None = None
+
+    def is_ready(self) -> bool:
+        """Say whether the station takes frames and answers reads."""
+        return self.has_started
+
+    def status(self) -> Status:
+        """Sum up in a word."""
+        return self._judge()[0]
+
+    async def detail(self) -> HealthDetail:
+        """Return everything."""
+        status, reasons = self._judge()
+        kept = await self._store.facts()
+        heard = await self._ledger.facts()
+        usage = shutil.disk_usage(self._data_dir)
+        uncertainty = self._clock.uncertainty if isinstance(self._clock, StationClock) else None
+        return HealthDetail(
+            status=status,
+            reasons=reasons,
+            version=version("outpost"),
+            uptime_s=round(self._clock.monotonic() - self._started_s, 1),
+            clock=ClockHealth(
+                now=self._clock.now(),
+                state=self._clock.state,
+                is_sure=self._clock.state.is_sure,
+                uncertainty_s=None if uncertainty is None else uncertainty.total_seconds(),
+            ),
+            disk=DiskHealth(path=str(self._data_dir), free_bytes=usage.free, total_bytes=usage.total),
+            ledger=LedgerHealth(
+                frames=heard.frames,
+                pending=max(heard.last_seq - self._decoder.position, 0),
+                undecoded=kept.undecoded,
+            ),
+            store=StoreHealth(
+                schema=kept.schema,
+                fixes=kept.fixes,
+                animals=kept.animals,
+                size_bytes=kept.size_bytes + heard.size_bytes,
+                is_encrypted=self._is_encrypted,
+                check=self.check,
+            ),
+            links=[link.status for link in self._links],
+        )
+
+    def _judge(self) -> tuple[Status, list[str]]:
+        failing: list[str] = []
+        degraded: list[str] = []
+        usage = shutil.disk_usage(self._data_dir)
+        if usage.free < RESERVE_BYTES:
+            failing.append(f"the disk has {usage.free // 2**20} MiB left")
+        elif usage.free < usage.total * WARN_SHARE:
+            degraded.append(f"the disk is {100 - 100 * usage.free // usage.total} % full")
+        if self._ledger.refusal is not None:
+            failing.append(f"the ledger refuses: {self._ledger.refusal}")
+        if self.check not in (None, "ok"):
+            failing.append(f"the database: {self.check}")
+        if not self._clock.state.is_sure:
+            degraded.append(f"the clock is {self._clock.state}: nothing is expired until it is sure")
+        degraded += [
+            f"link {link.name} is down: {link.status.last_error}" for link in self._links if not link.status.is_up
+        ]
+        if failing:
+            return "failing", failing + degraded
+        return ("degraded", degraded) if degraded else ("ok", [])

@@ -1,0 +1,225 @@
+"""Wires the station together, and nothing else: the one place that opens files, ports and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+from litestar import Litestar
+
+from edge.api.app import create_app
+from edge.api.events import EventHub
+from edge.api.station_health import StationHealth
+from edge.config import Config
+from edge.ingest.decode import Decoder
+from edge.ingest.group_commit import LedgerWriter
+from edge.ingest.receive import discipline, receive
+from edge.ops.system_clock import follow_kernel, system_clock
+from edge.store.fixes import StoredFix, from_ms
+from edge.store.ledger import Ledger, LedgerReader, check_key
+from edge.store.store import SpatialiteStore
+from firmware_bridge.transports.spec import link_from
+from shared.clock import Clock, StationClock, VirtualClock
+from shared.errors import ConfigError, DatabaseCorrupt
+from shared.ids import id_text
+
+log = structlog.get_logger()
+
+#: The background check of every page starts this long after the station, so that it slows no start.
+CHECK_AFTER_S: Final = 60.0
+
+
+def url_file(config: Config) -> Path:
+    """Return where a running station writes its address."""
+    return config.station.data_dir / "station.url"
+
+
+async def serve(config: Config, *, port: int | None = None) -> None:
+    """Run the station until SIGTERM or SIGINT; what was acknowledged is on disk whatever ends it."""
+    configure_logging()
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with running(config, port=port):
+        await ended.wait()
+    log.info("station.stopped")
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config, *, port: int | None = None) -> AsyncIterator[str]:
+    """A running station as a context; yields its address."""
+    key = config.key()
+    config.station.data_dir.mkdir(parents=True, exist_ok=True)
+    config.ledger_dir.mkdir(parents=True, exist_ok=True)
+    check_key(config.ledger_dir, key)
+    clock = _clock(config)
+    async with contextlib.AsyncExitStack() as stack:
+        store = SpatialiteStore(config.database, key, now=clock.now)
+        stack.push_async_callback(store.close)
+        ledger = LedgerWriter(Ledger(config.ledger_dir, key, boot=secrets.token_hex(8)))
+        stack.push_async_callback(ledger.close)
+        for aside in ledger.set_aside:
+            log.error("ledger.set_aside", file=str(aside))
+        hub = EventHub()
+        decoder = Decoder(LedgerReader(config.ledger_dir, key), store, lambda fixes: _announce(hub, fixes))
+        links = [link_from(spec, now=clock.now) for spec in config.links]
+        health = StationHealth(
+            clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None
+        )
+        app = create_app(store, health=health, events=hub, clock=clock)
+        listening = _listen(config.api.host, config.api.port if port is None else port)
+        url = f"http://{config.api.host}:{listening.getsockname()[1]}"
+
+        tasks = _Tasks()
+        stack.push_async_callback(decoder.close)
+        stack.push_async_callback(tasks.cancel)
+        tasks.start("decode", decoder.run())
+        for link in links:
+            if link.name in config.clock.gnss_links:
+                if isinstance(clock, StationClock):
+                    tasks.start(link.name, discipline(link, clock))
+            else:
+                tasks.start(link.name, receive(link, ledger, clock, decoder.wake))
+            stack.push_async_callback(link.close)
+        if isinstance(clock, StationClock):
+            tasks.start("clock", follow_kernel(clock))
+        tasks.start("check", _check_later(store, health))
+        await stack.enter_async_context(_http(app, listening))
+        stack.callback(hub.close)
+        health.has_started = True
+        url_file(config).write_text(f"{url}\n", encoding="ascii")
+        stack.callback(url_file(config).unlink, missing_ok=True)
+        log.info("station.ready", url=url, links=len(links), clock=str(clock.state))
+        yield url
+
+
+class _Tasks:
+    """The station's background tasks. One that falls ends the process: a supervisor starts it again, whole."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[arg-type] # coroutines of every kind
+        task.set_name(name)
+        task.add_done_callback(self._done)
+        self._tasks.append(task)
+
+    async def cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @staticmethod
+    def _done(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("task.fell", task=task.get_name(), exc_info=error)
+            signal.raise_signal(signal.SIGTERM)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the station ends it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def] # as uvicorn declares it
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _http(app: Litestar, listening: socket.socket) -> AsyncIterator[None]:
+    server = _Server(
+        uvicorn.Config(
+            app, http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started:
+        if task.done():
+            await task
+            raise ConfigError("the LAN interface could not be started")
+        await asyncio.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigError(f"port {port} on {host}: {error.strerror}; choose another with --port") from error
+    return listening
+
+
+def _clock(config: Config) -> Clock:
+    if config.clock.virtual_start is None:
+        return system_clock()
+    return VirtualClock(
+        config.clock.virtual_start, config.clock.virtual_speed, time.monotonic, config.clock.virtual_origin_s
+    )
+
+
+def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
+    for fix in fixes:
+        if fix.outcome == "new":
+            hub.publish(
+                "fix",
+                {
+                    "id": id_text(fix.id),
+                    "animal": fix.animal_id,
+                    "collar_id": fix.collar_id,
+                    "recorded_at": from_ms(fix.recorded_ms),
+                    "received_at": from_ms(fix.received_ms),
+                    "lon": None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
+                    "lat": None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
+                    "flags": fix.flags,
+                    "battery_mv": fix.battery_mv,
+                    "link": fix.link,
+                },
+            )
+
+
+async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:
+    await asyncio.sleep(CHECK_AFTER_S)
+    try:
+        await store.check()
+        health.check = "ok"
+    except DatabaseCorrupt as error:
+        health.check = error.detail
+        log.critical("store.corrupt", detail=error.detail)
+
+
+def configure_logging() -> None:
+    """One JSON object a line on stderr, for journald; plain text on a terminal."""
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,187 @@
+"""The live table: every animal, its last fix, age, battery, link and rate, from the station's own event stream."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import httpx
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+RATE_WINDOW_S: Final = 60.0
+REFRESH_S: Final = 1.0
+
+
+class _Line(msgspec.Struct):
+    """What the table shows of one animal or, where nobody wears it, of one collar."""
+
+    name: str
+    species: str = ""
+    collar_id: str = ""
+    lon_deg: float | None = None
+    lat_deg: float | None = None
+    recorded_at: datetime | None = None
+    battery: str = ""
+    link: str = ""
+
+
+class Board:
+    """The state behind the table; ``hear`` takes events, from any thread."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._lines: dict[str, _Line] = {}
+        self._animals: dict[str, str] = {}
+        self._arrivals: dict[str, deque[float]] = {}
+        self._all: deque[float] = deque()
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+
+    def know(self, animals: list[dict[str, Any]]) -> None:
+        """Take the list of animals with their collars."""
+        with self._lock:
+            for animal in animals:
+                line = self._lines.setdefault(animal["id"], _Line(animal["name"]))
+                line.name, line.species = animal["name"], animal["species"]
+                line.collar_id = animal["collar_id"] or ""
+                self._animals[line.collar_id] = animal["id"]
+
+    def hear(self, fix: dict[str, Any]) -> None:
+        """Take a fix event."""
+        with self._lock:
+            key = fix["animal"] or self._animals.get(fix["collar_id"]) or fix["collar_id"]
+            line = self._lines.setdefault(key, _Line("(no animal)", collar_id=fix["collar_id"]))
+            now = self._monotonic()
+            for arrivals in (self._arrivals.setdefault(key, deque()), self._all):
+                arrivals.append(now)
+            recorded_at = datetime.fromisoformat(fix["recorded_at"])
+            line.link = fix["link"] or line.link
+            if fix["battery_mv"] is not None:
+                line.battery = f"{fix['battery_mv'] / 1000:.2f} V"
+            if fix["lon"] is not None and (line.recorded_at is None or recorded_at >= line.recorded_at):
+                line.recorded_at, line.lon_deg, line.lat_deg = recorded_at, fix["lon"], fix["lat"]
+
+    def table(self, now: datetime) -> Table:
+        """Return the table as it stands; ``now`` is the station's clock."""
+        table = Table(box=None, padding=(0, 1), header_style="bold")
+        for column in ("animal", "species", "collar", "last fix (UTC)", "age", "position", "battery", "link"):
+            table.add_column(column, no_wrap=True)
+        table.add_column("fixes/min", justify="right")
+        with self._lock:
+            for key, line in sorted(self._lines.items(), key=lambda item: item[1].name):
+                rate = _recent(self._arrivals.get(key, deque()), self._monotonic())
+                table.add_row(
+                    line.name,
+                    line.species,
+                    line.collar_id,
+                    f"{line.recorded_at:%Y-%m-%d %H:%M:%S}" if line.recorded_at else "-",
+                    _age(now, line.recorded_at),
+                    f"{line.lat_deg:9.5f} {line.lon_deg:10.5f}" if line.lat_deg is not None else "-",
+                    line.battery or "-",
+                    line.link or "-",
+                    f"{rate}",
+                )
+            total = _recent(self._all, self._monotonic())
+        table.caption = f"{total} fixes in the last minute"
+        return table
+
+
+def watch(url: str, console: Console, *, is_alive: Callable[[], bool] = lambda: True) -> None:
+    """Show the live table of the station at ``url`` until ``is_alive`` says no or Ctrl-C.
+
+    Where the output is no terminal it prints one line of totals every ten seconds instead.
+    """
+    board = Board()
+    is_over = threading.Event()
+    listener = threading.Thread(target=_listen, args=(url, board, is_over), daemon=True)
+    listener.start()
+    try:
+        if console.is_terminal:
+            with Live(console=console, auto_refresh=False, transient=True) as live:
+                while is_alive():
+                    live.update(_screen(url, board), refresh=True)
+                    time.sleep(REFRESH_S)
+        else:
+            spoken = 0.0
+            while is_alive():
+                if time.monotonic() - spoken >= 10.0:
+                    console.print(_totals(_detail(url)), highlight=False)
+                    spoken = time.monotonic()
+                time.sleep(0.1)
+    finally:
+        is_over.set()
+
+
+def _screen(url: str, board: Board) -> Group:
+    detail = _detail(url)
+    now = datetime.fromisoformat(detail["clock"]["now"]) if detail else datetime.now(UTC)
+    return Group(Text(_totals(detail), style="dim"), board.table(now))
+
+
+def _totals(detail: dict[str, Any] | None) -> str:
+    if detail is None:
+        return "the station does not answer"
+    links = ", ".join(f"{link['name']} {'up' if link['is_up'] else 'DOWN'}" for link in detail["links"])
+    return (
+        f"clock {detail['clock']['state']} {detail['clock']['now'][:19]}Z | fixes {detail['store']['fixes']} | "
+        f"ledger {detail['ledger']['frames']} frames | undecoded {detail['ledger']['undecoded']} | {links}"
+    )
+
+
+def _detail(url: str) -> dict[str, Any] | None:
+    try:
+        answer = httpx.get(f"{url}/health/detail", timeout=5)
+        body: dict[str, Any] = answer.json()
+    except (httpx.TransportError, ValueError):
+        return None
+    return body
+
+
+def _listen(url: str, board: Board, is_over: threading.Event) -> None:
+    while not is_over.is_set():
+        try:
+            with httpx.Client(timeout=httpx.Timeout(10, read=60)) as client:
+                animals = client.get(f"{url}/api/v1/animals/?page_size=1000&ordering=name")
+                board.know(animals.json()["results"])
+                with client.stream("GET", f"{url}/api/v1/events") as stream:
+                    for event, data in _events(stream.iter_lines()):
+                        if is_over.is_set():
+                            return
+                        if event == "fix":
+                            board.hear(data)
+        except (httpx.HTTPError, ValueError, KeyError):
+            is_over.wait(1.0)  # the station restarts; its table goes on when it is back
+
+
+def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    event = "message"
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if name == "event":
+            event = value
+        elif name == "data":
+            yield event, json.loads(value)
+
+
+def _recent(arrivals: deque[float], now: float) -> int:
+    while arrivals and now - arrivals[0] > RATE_WINDOW_S:
+        arrivals.popleft()
+    return len(arrivals)
+
+
+def _age(now: datetime, recorded_at: datetime | None) -> str:
+    if recorded_at is None:
+        return "-"
+    seconds = max((now - recorded_at).total_seconds(), 0.0)
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
