@@ -1,0 +1,65 @@
+"""What station and cloud mount: the routes of ``/api/v1`` and the rules that hold for every route of a home."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.config.cors import CORSConfig
+from litestar.di import Provide
+
+from shared.api import docs
+from shared.api.animals import Animals
+from shared.api.body import MAX_BODY_BYTES
+from shared.api.collars import Collars, Deployments
+from shared.api.errors import answer
+from shared.api.inject import providers
+from shared.api.observations import Observations
+from shared.api.security import add_headers, same_origin
+from shared.api.tracking import Tracking
+from shared.clock import Clock
+from shared.store import Store
+
+API_PATH = "/api/v1"
+
+_DESCRIPTION = """\
+Names and shapes are those of the original platform. Every path answers with and without its trailing slash. Lists are
+paged: `{count, next, previous, results}`. Instants are RFC 3339 with a time zone. An error is
+`{"code": "...", "detail": "..."}`: `code` is stable, `detail` is for a person and names the field first."""
+
+
+def create_home(
+    *,
+    title: str,
+    version: str,
+    store: Store,
+    clock: Clock,
+    routes: Sequence[Any] = (),
+    dependencies: Mapping[str, Provide] | None = None,
+    allowed_hosts: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),
+    assets: Path = docs.ASSETS,
+) -> Litestar:
+    """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
+
+    ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are other sites whose
+    pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
+    """
+    v1 = Router(API_PATH, route_handlers=[Animals, Tracking, Observations, Collars, Deployments])
+    return Litestar(
+        route_handlers=[v1, *docs.pages(assets), *routes],
+        dependencies={**providers(store, clock), **(dependencies or {})},
+        exception_handlers={Exception: answer},
+        guards=[same_origin(allowed_origins)],
+        before_send=[add_headers],
+        openapi_config=docs.openapi_config(title, version, _DESCRIPTION),
+        request_max_body_size=MAX_BODY_BYTES,
+        allowed_hosts=list(allowed_hosts) or None,
+        cors_config=CORSConfig(allow_origins=list(allowed_origins), allow_credentials=False)
+        if allowed_origins
+        else None,
+        logging_config=None,
+        debug=False,
+    )

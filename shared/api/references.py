@@ -1,0 +1,16 @@
+"""An animal or a collar that a body names must exist: a wrong name is the body's fault (400), not the path's (404)."""
+
+from __future__ import annotations
+
+from shared.domain import Animal
+from shared.errors import Invalid, NotFound
+from shared.privacy import View
+from shared.store import Store
+
+
+async def named_animal(store: Store, view: View, animal_id: str) -> Animal:
+    """Return the animal that a body names; raises Invalid where there is none."""
+    try:
+        return await store.animal(view, animal_id)
+    except NotFound as error:
+        raise Invalid(f"animal: there is no animal {animal_id}") from error
