@@ -90,17 +90,7 @@ class OpenCollarCodec:
 
     def decode(self, payload: bytes, *, port: int | None = None, topic: str = "") -> list[Uplink]:
         """Return one uplink per message; raises FrameError with the reason."""
-        return [
-            Uplink(
-                format=self.format,
-                port=message.port,
-                fixes=message.fixes,
-                status=message.status,
-                device_time=message.device_time,
-                details=message.details,
-            )
-            for message in read_messages(payload, port)
-        ]
+        return uplinks_of(read_messages(payload, port), self.format)
 
 
 ROUTES = (Route(OpenCollarCodec()),)
@@ -122,6 +112,35 @@ def read_messages(payload: bytes, port: int | None) -> list[Message]:
         messages.append(message)
         if position == len(payload):
             return messages
+
+
+def uplinks_of(
+    messages: Iterable[Message],
+    format_name: str,
+    *,
+    device: str = "",
+    network_time: datetime | None = None,
+    rssi_dbm: float | None = None,
+    snr_db: float | None = None,
+    gateway: str | None = None,
+) -> list[Uplink]:
+    """Return one uplink per message, all of which arrived in the same way."""
+    return [
+        Uplink(
+            format=format_name,
+            device=device,
+            port=message.port,
+            fixes=message.fixes,
+            status=message.status,
+            network_time=network_time,
+            device_time=message.device_time,
+            rssi_dbm=rssi_dbm,
+            snr_db=snr_db,
+            gateway=gateway,
+            details=message.details,
+        )
+        for message in messages
+    ]
 
 
 def _read_message(payload: bytes, position: int, port: int | None) -> tuple[Message, int]:

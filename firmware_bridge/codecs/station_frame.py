@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 
-from firmware_bridge.codecs.opencollar import read_messages
+from firmware_bridge.codecs.opencollar import read_messages, uplinks_of
 from firmware_bridge.codecs.routes import Route
 from firmware_bridge.frames import Uplink
 from shared.errors import FrameError
@@ -46,36 +46,18 @@ class StationFrameCodec:
         if not payload:
             raise FrameError("the frame is empty")
         if payload[0] != VERSION:
-            return [
-                Uplink(
-                    format=self.format,
-                    port=message.port,
-                    fixes=message.fixes,
-                    status=message.status,
-                    device_time=message.device_time,
-                    details=message.details,
-                )
-                for message in read_messages(payload, port)
-            ]
+            return uplinks_of(read_messages(payload, port), self.format)
         if len(payload) < _HEADER.size:
             raise FrameError(f"{len(payload)} bytes are too few for a station frame")
-        _, eui, frame_port, rssi_dbm, snr_quarters = _HEADER.unpack_from(payload)
-        device = "eui:" + eui.hex()
         # Port 0 is the radio network's own and carries no message: a station that knows no port sends it.
-        return [
-            Uplink(
-                format=self.format,
-                device=device,
-                port=message.port,
-                fixes=message.fixes,
-                status=message.status,
-                device_time=message.device_time,
-                rssi_dbm=float(rssi_dbm),
-                snr_db=snr_quarters * _QUARTER_DB,
-                details=message.details,
-            )
-            for message in read_messages(payload[_HEADER.size :], frame_port)
-        ]
+        _, eui, frame_port, rssi_dbm, snr_quarters = _HEADER.unpack_from(payload)
+        return uplinks_of(
+            read_messages(payload[_HEADER.size :], frame_port),
+            self.format,
+            device="eui:" + eui.hex(),
+            rssi_dbm=float(rssi_dbm),
+            snr_db=snr_quarters * _QUARTER_DB,
+        )
 
 
 _CODEC = StationFrameCodec()
