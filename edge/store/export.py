@@ -50,7 +50,7 @@ def _write(db: Connection, file: TextIO, animal: str | None, *, is_usable_only: 
 
 
 def _cells(row: dict[str, Any]) -> dict[str, Any]:
-    cells = {name: row[name] for name in COLUMNS if name in row}
+    cells: dict[str, Any] = {name: row[name] for name in COLUMNS if name in row}
     cells["timestamp"] = from_ms(row["recorded_ms"]).isoformat().replace("+00:00", "Z")
     for name in ("lon", "lat"):
         e7 = row[f"{name}_e7"]

@@ -22,9 +22,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edge.store.driver import Connection
+from edge.store.neighbourhood import Neighbourhood, filled, judged_columns
 from shared.domain import EXCLUDING, FixFlag, NewFix
 from shared.ids import fix_id
-from shared.movement.quality import Judged, Limits, corrected_ms, intrinsic_flags, judge, limits_for, rejudge
+from shared.movement.quality import Limits, corrected_ms, intrinsic_flags, judge, limits_for, rejudge
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
@@ -40,8 +41,7 @@ _WORST_IS_MAX: Final = ("hdop", "pdop", "h_acc_m")
 _WORST_IS_MIN: Final = ("sats",)
 _BEST_IS_MAX: Final = ("rssi_dbm", "snr_db")
 _TEXT: Final = ("link", "local_id", "activity_type", "notes")
-_RICH: Final = (*_KEEP, *_WORST_IS_MAX, *_WORST_IS_MIN)
-_OPTIONAL: Final = (*_RICH, *_BEST_IS_MAX, *_TEXT)
+_OPTIONAL: Final = (*_KEEP, *_WORST_IS_MAX, *_WORST_IS_MIN, *_BEST_IS_MAX, *_TEXT)
 _MERGED: Final = (*_OPTIONAL, "received_ms", "sure_received_ms", "network_ms", "said_animal_pk")
 
 COLUMNS: Final = (
@@ -50,12 +50,6 @@ COLUMNS: Final = (
 )  # fmt: skip
 INSERT: Final = f"INSERT INTO fixes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _UPDATE: Final = f"UPDATE fixes SET {', '.join(f'{name} = ?' for name in _MERGED)} WHERE pk = ?"
-_RICHNESS: Final = " + ".join(f"({name} IS NOT NULL)" for name in _RICH)
-_JUDGED: Final = (
-    "SELECT id, recorded_ms, raw_ms, lon_e7, lat_e7, hdop, pdop, sats, h_acc_m, seq, sure_received_ms, is_clock_unset,"
-    f" {_RICHNESS}, flags FROM fixes WHERE collar_pk = ?"
-)
-
 _POINT = struct.Struct("<BBiddddBIddB")
 
 
@@ -132,10 +126,12 @@ class FixWriter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._collars: dict[str, CollarFacts] = {}
+        self._neighbourhoods: dict[int, Neighbourhood] = {}
 
     def forget(self) -> None:
         """Drop what is cached; called after a roll-back and after collars or deployments changed."""
         self._collars.clear()
+        self._neighbourhoods.clear()
 
     def add(self, fixes: Sequence[NewFix], now_ms: int) -> list[StoredFix]:
         """Store ``fixes`` inside the caller's transaction and say of each, in order, what became of it."""
@@ -154,18 +150,21 @@ class FixWriter:
         stored = self._find(batch)
         fresh = [row for identity, row in batch.items() if identity not in stored]
         changed = self._insert(fresh)
+        altered: set[int] = set()
         outcomes: dict[bytes, StoredFix] = {}
         for row in fresh:
             outcomes[row["id"]] = _stored(row, "new")
         for identity, old in stored.items():
             new = batch[identity]
-            rich_before = _filled(old)
+            rich_before = filled(old, _OPTIONAL)
             did_change = _merge(old, new)
             if did_change:
+                altered.add(new["collar"].pk)
+                self._neighbourhoods.pop(new["collar"].pk, None)
                 self._connection.execute(_UPDATE, [*(old[name] for name in _MERGED), old["pk"]])
                 times_ms = changed.setdefault(new["collar"].pk, (new["collar"], []))[1]
                 times_ms += [old["recorded_ms"], self._retime(new["collar"], old)]
-            is_richer = _filled(old) > rich_before
+            is_richer = filled(old, _OPTIONAL) > rich_before
             outcomes[identity] = _stored({**old, "collar": new["collar"]}, "enriched" if is_richer else "duplicate")
             if is_richer:
                 self._post("fix", old["pk"], old["pk"], "update")
@@ -174,8 +173,8 @@ class FixWriter:
             self._connection.execute("UPDATE counters SET value = value + ? WHERE name = 'fixes'", (len(fresh),))
         rejudged: dict[bytes, int] = {}
         for collar, times_ms in changed.values():
-            for first_ms, last_ms in _stretches(times_ms):
-                rejudged.update(self._rejudge(collar, first_ms, last_ms))
+            for stretch in _stretches(times_ms):
+                rejudged.update(self._rejudge(collar, stretch, is_insert=collar.pk not in altered))
         answers = []
         is_answered: set[bytes] = set()
         for identity in order:
@@ -209,9 +208,11 @@ class FixWriter:
             if corrected != recorded_ms or wearer != animal_pk:
                 updates.append((corrected, wearer, pk))
         self._connection.executemany("UPDATE fixes SET recorded_ms = ?, animal_pk = ? WHERE pk = ?", updates)
-        window = [self._judged(row) for row in self._connection.execute(f"{_JUDGED} ORDER BY 2, 1", (collar.pk,))]
-        flags = judge([fix for fix, _ in window], collar.limits)
-        self._write_flags((fix.id, was, now) for (fix, was), now in zip(window, flags, strict=True))
+        self._neighbourhoods.pop(collar.pk, None)
+        neighbourhood = Neighbourhood(self._connection, collar.pk)
+        fixes = neighbourhood.every()
+        flags = judge(fixes, collar.limits)
+        self._write_flags(neighbourhood, zip((fix.id for fix in fixes), flags, strict=True))
 
     def rekey(self, old_pk: int, into: CollarFacts, now_ms: int) -> None:
         """Move the fixes of collar row ``old_pk`` under ``into``: new ids, twins merged."""
@@ -244,7 +245,8 @@ class FixWriter:
 
     def set_by_hand(self, pk: int, *, is_excluded: bool) -> None:
         """Mark a fix as taken out, or as reinstated, by a person; the rules never undo either."""
-        (flags,) = self._connection.execute("SELECT flags FROM fixes WHERE pk = ?", (pk,)).fetchone()
+        collar_pk, flags = self._connection.execute("SELECT collar_pk, flags FROM fixes WHERE pk = ?", (pk,)).fetchone()
+        self._neighbourhoods.pop(collar_pk, None)
         flags &= ~_BY_HAND
         if is_excluded:
             flags |= FixFlag.EXCLUDED_BY_HAND
@@ -316,7 +318,10 @@ class FixWriter:
         for pk, row in enumerate(fresh, last_pk + 1):
             collar: CollarFacts = row["collar"]
             row["pk"] = pk
-            row["flags"] = flags = intrinsic_flags(_judged_row(row), collar.limits)
+            judged = judged_columns(row)
+            row["flags"] = flags = intrinsic_flags(judged, collar.limits)
+            if (neighbourhood := self._neighbourhoods.get(collar.pk)) is not None:
+                neighbourhood.add(judged, flags)
             lon_e7, lat_e7 = row["lon_e7"], row["lat_e7"]
             is_placed = lon_e7 is not None and lat_e7 is not None and not flags & FixFlag.OUT_OF_RANGE
             row["geom"] = point_blob(lon_e7, lat_e7) if is_placed else None
@@ -339,33 +344,28 @@ class FixWriter:
                 found[values[1]] = dict(zip(names, values, strict=True))
         return found
 
-    def _rejudge(self, collar: CollarFacts, first_ms: int, last_ms: int) -> dict[bytes, int]:
-        neighbourhood = _Neighbourhood(self, collar.pk)
-        flags = rejudge(neighbourhood, (first_ms, last_ms), collar.limits)
-        return self._write_flags((identity, neighbourhood.was[identity], now) for identity, now in flags.items())
+    def _rejudge(self, collar: CollarFacts, times_ms: list[int], *, is_insert: bool) -> dict[bytes, int]:
+        neighbourhood = self._neighbourhoods.get(collar.pk)
+        if neighbourhood is None:
+            neighbourhood = self._neighbourhoods[collar.pk] = Neighbourhood(self._connection, collar.pk)
+        first_ms, last_ms = times_ms[0], times_ms[-1]
+        is_append = is_insert and neighbourhood.count_from(first_ms) == len(times_ms)
+        flags = rejudge(neighbourhood, (first_ms, last_ms), collar.limits, is_append=is_append)
+        return self._write_flags(neighbourhood, flags.items())
 
-    def _write_flags(self, judgements: Iterable[tuple[bytes, int, int]]) -> dict[bytes, int]:
+    def _write_flags(self, neighbourhood: Neighbourhood, judgements: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
         changed = {}
-        for identity, was, now in judgements:
-            flags = now | was & _BY_HAND
+        for identity, judged in judgements:
+            was = neighbourhood.was[identity]
+            flags = judged | was & _BY_HAND
             if flags != was:
-                changed[identity] = flags
-        self._connection.executemany(
-            "UPDATE fixes SET flags = ? WHERE id = ?", [(flags, identity) for identity, flags in changed.items()]
-        )
+                changed[identity] = neighbourhood.was[identity] = flags
+        if changed:
+            self._connection.executemany(
+                "UPDATE fixes SET flags = ? WHERE id = ?", [(flags, identity) for identity, flags in changed.items()]
+            )
+        neighbourhood.forget_older()
         return changed
-
-    @staticmethod
-    def _judged(values: Sequence[Any]) -> tuple[Judged, int]:
-        *facts, is_clock_unset, richness, flags = values
-        return (
-            Judged(
-                id=facts[0], time_ms=facts[1], raw_ms=facts[2], lon_e7=facts[3], lat_e7=facts[4], hdop=facts[5],
-                pdop=facts[6], sats=facts[7], h_acc_m=facts[8], seq=facts[9], received_ms=facts[10],
-                is_clock_unset=bool(is_clock_unset), richness=richness, is_rolled=facts[1] != facts[2],
-            ),
-            flags,
-        )  # fmt: skip
 
     def _corrected_ms(self, collar: CollarFacts, raw_ms: int, sure_ms: int | None) -> int:
         if collar.wearings:
@@ -421,41 +421,6 @@ class FixWriter:
         )
 
 
-class _Neighbourhood:
-    """The stored fixes of one collar, for ``rejudge``; remembers the flags they had."""
-
-    def __init__(self, writer: FixWriter, collar_pk: int) -> None:
-        self._writer = writer
-        self._collar_pk = collar_pk
-        self.was: dict[bytes, int] = {}
-
-    def between(self, lo_ms: int, hi_ms: int) -> list[Judged]:
-        return self._load("AND recorded_ms BETWEEN ? AND ? ORDER BY recorded_ms, id", lo_ms, hi_ms)
-
-    def before(self, ms: int, n: int) -> list[Judged]:
-        return self._load("AND recorded_ms < ? ORDER BY recorded_ms DESC, id DESC LIMIT ?", ms, n)[::-1]
-
-    def after(self, ms: int, n: int) -> list[Judged]:
-        return self._load("AND recorded_ms > ? ORDER BY recorded_ms, id LIMIT ?", ms, n)
-
-    def _load(self, condition: str, *values: int) -> list[Judged]:
-        fixes = []
-        for row in self._writer._connection.execute(f"{_JUDGED} {condition}", (self._collar_pk, *values)):
-            fix, flags = self._writer._judged(row)
-            self.was[fix.id] = flags
-            fixes.append(fix)
-        return fixes
-
-
-def _judged_row(row: dict[str, Any]) -> Judged:
-    return Judged(
-        id=row["id"], time_ms=row["recorded_ms"], raw_ms=row["raw_ms"], lon_e7=row["lon_e7"], lat_e7=row["lat_e7"],
-        hdop=row["hdop"], pdop=row["pdop"], sats=row["sats"], h_acc_m=row["h_acc_m"], seq=row["seq"],
-        received_ms=row["sure_received_ms"], is_clock_unset=bool(row["is_clock_unset"]), richness=0,
-        is_rolled=row["recorded_ms"] != row["raw_ms"],
-    )  # fmt: skip
-
-
 def _merge(into: dict[str, Any], other: dict[str, Any]) -> bool:
     """Fold ``other``, a copy of the same fix, into ``into``; say whether anything changed."""
     did_change = False
@@ -473,10 +438,6 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> bool:
     return did_change
 
 
-def _filled(row: dict[str, Any]) -> int:
-    return sum(row[name] is not None for name in _OPTIONAL)
-
-
 def _stored(row: dict[str, Any], outcome: Literal["new", "enriched", "duplicate"]) -> StoredFix:
     wearings: list[Wearing] = row["collar"].wearings
     animal_id = next((wearing.animal_id for wearing in wearings if wearing.animal_pk == row["animal_pk"]), None)
@@ -486,12 +447,12 @@ def _stored(row: dict[str, Any], outcome: Literal["new", "enriched", "duplicate"
     )  # fmt: skip
 
 
-def _stretches(times_ms: list[int]) -> list[tuple[int, int]]:
+def _stretches(times_ms: list[int]) -> list[list[int]]:
     """Split instants where they lie far apart: a batch with one fix of today and one of last year loads no year."""
     times_ms.sort()
     cuts = [index for index in range(1, len(times_ms)) if times_ms[index] - times_ms[index - 1] > 2 * _DAY_MS]
     starts, ends = [0, *cuts], [*cuts, len(times_ms)]
-    return [(times_ms[start], times_ms[end - 1]) for start, end in zip(starts, ends, strict=True)]
+    return [times_ms[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def _size_class(n: int) -> int:

@@ -125,7 +125,7 @@ class Ledger:
         self._open_newest()
 
     def append(self, entries: Sequence[Entry]) -> int:
-        """Commit ``entries`` and return the seq of the newest frame; raises StoreFull or StoreError, nothing written."""
+        """Commit ``entries`` and return the seq of the newest frame; raises StoreFull or StoreError: none is kept."""
         if not entries:
             return self._seq
         day = entries[-1].received_ms // DAY_MS
