@@ -109,11 +109,17 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Conf
         raise ConfigError(f"{where}: {error}") from error
     _overlay(raw, environment)
     try:
-        config = msgspec.convert(raw, Config, strict=False)
+        config = msgspec.convert(raw, Config, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
     _check(config)
     return config
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"expected a path, got {value!r}")
 
 
 def _check(config: Config) -> None:
