@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from tests.services import Broker
+
+# Its folder in the checkout would be walked by pytest, which warns, and a warning is an error.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "outpost-hypothesis")
 
 
 @pytest.fixture

@@ -29,8 +29,9 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import msgspec
 import structlog
@@ -136,7 +137,7 @@ class CaptureWriter:
         self._wall = wall
         self._file = self._open()
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         if self.path.exists() and self.path.stat().st_size >= _HEADER.size:
             reader = CaptureReader(self.path)
             try:
@@ -144,16 +145,19 @@ class CaptureWriter:
                     pass
             finally:
                 reader.close()
-            kept: BinaryIO = self.path.open("r+b")
+            kept = self.path.open("r+b", buffering=0)
             kept.truncate(reader.end_offset)
             kept.seek(reader.end_offset)
             return kept
         try:
-            file: BinaryIO = self.path.open("wb")
+            file = self.path.open("wb", buffering=0)
         except OSError as error:
             raise ConfigError(f"cannot write the capture {self.path}: {error.strerror}") from error
-        file.write(_HEADER.pack(_MAGIC, VERSION))
-        file.flush()
+        try:
+            file.write(_HEADER.pack(_MAGIC, VERSION))
+        except OSError as error:
+            file.close()
+            raise ConfigError(f"cannot write the capture {self.path}: {error.strerror}") from error
         return file
 
     def tap(self, kind: RecordKind, topic: str, data: bytes) -> None:
@@ -164,12 +168,18 @@ class CaptureWriter:
         wall_ms = max(0, int(self._wall() * 1000))
         head = _BODY.pack(self._monotonic_ns(), wall_ms, _KIND_CODES[kind], len(topic_bytes))
         body = b"".join((head, topic_bytes, data))
+        record = _PREFIX.pack(len(body), zlib.crc32(body)) + body
         try:
-            self._file.write(_PREFIX.pack(len(body), zlib.crc32(body)) + body)
-            self._file.flush()
+            written = self._file.write(record)
         except OSError as error:
-            self.failure = f"the recording to {self.path} ended: {error.strerror}"
-            log.warning("capture.failed", path=str(self.path), error=str(error))
+            self._fail(error.strerror or str(error))
+        else:
+            if written != len(record):
+                self._fail("the disk is full")
+
+    def _fail(self, reason: str) -> None:
+        self.failure = f"the recording to {self.path} ended: {reason}"
+        log.warning("capture.failed", path=str(self.path), error=reason)
 
     def close(self) -> None:
         """Close the file; a further tap is a programming error."""
