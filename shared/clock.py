@@ -14,6 +14,7 @@
 ``NTP``    the kernel is disciplined; sure to a second
 
 A source never makes the clock less sure than it is: the order is the order above. Sure means ADMIN or better.
+No source is believed that names a time before this program was built, the kernel and a person included.
 Nothing is purged, expired or declared silent on a clock that is not sure. Rate limits and timeouts use the monotonic
 clock and never ask here.
 
@@ -109,7 +110,7 @@ class StationClock:
 
     def kernel_says(self, *, is_synchronised: bool) -> None:
         """Take the kernel's word on whether NTP disciplines the wall clock."""
-        if is_synchronised:
+        if is_synchronised and self._wall() >= self._built_s:
             self._take(ClockState.NTP, self._wall(), 1.0)
         elif self._source is ClockState.NTP:
             self._source = None
@@ -120,11 +121,11 @@ class StationClock:
             self._take(ClockState.GNSS, utc.timestamp(), 1.0)
 
     def admin_says(self, utc: datetime) -> bool:
-        """Take the time from a person; False where a better source is at hand and the word was not taken."""
+        """Take the time from a person; False, and not taken, where a better source is at hand or it cannot be true."""
         better = self._source is ClockState.NTP or (
             self._source is ClockState.GNSS and self._monotonic() - self._anchor_mono_s < GNSS_HOLD_S
         )
-        if better:
+        if better or utc.timestamp() < self._built_s:
             return False
         self._take(ClockState.ADMIN, utc.timestamp(), 60.0)
         return True

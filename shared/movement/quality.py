@@ -319,7 +319,7 @@ def rejudge(fetch: Fetch, changed_ms: tuple[int, int], limits: Limits, *, is_app
         n_exact = len(window) if at_end else _exact_prefix(window)
         end, n_after = _countable_from(flags, range(len(left) + len(core), n_exact), len(window) - 1)
         is_left_done = at_start or n_before >= CONTEXT
-        is_right_done = at_end or (n_after >= CONTEXT and n_exact >= len(left) + len(core))
+        is_right_done = at_end or n_after >= CONTEXT
         if is_left_done and is_right_done:
             return {window[i].id: flags[i] for i in range(begin, end + 1)}
         if not is_left_done:
@@ -468,15 +468,15 @@ def _flag_order(fixes: list[Judged], flags: list[int], chain: list[int]) -> None
         if a is not None and b is not None and _falls(a, b):
             before = fixes[chain[k - 2]].seq if k >= 2 else None
             after = fixes[chain[k + 1]].seq if k + 1 < n else None
-            mends_without_a = not _falls(before, b)
-            mends_without_b = not _falls(a, after)
+            mends_without_a = before is not None and not _falls(before, b)
+            mends_without_b = after is not None and not _falls(a, after)
             flags[chain[k] if mends_without_b and not mends_without_a else chain[k - 1]] |= _OUT_OF_ORDER
         a = b
 
 
-def _falls(earlier: int | None, later: int | None) -> bool:
+def _falls(earlier: int, later: int) -> bool:
     """Say whether a number runs backwards, other than by a restart or by wrapping at 16 bits."""
-    if earlier is None or later is None or 0 <= later < _RESTARTED:
+    if 0 <= later < _RESTARTED:
         return False
     fall = earlier - later
     if 0 <= earlier < _U16 and 0 <= later < _U16:

@@ -148,14 +148,14 @@ def fixes(draw: st.DrawFn) -> Judged:
 SETS = st.lists(fixes(), max_size=40, unique_by=lambda fix: fix.id)
 
 
-@examples(150)
+@examples(60)
 @given(SETS, st.randoms(use_true_random=False))
 def test_flags_do_not_depend_on_the_order_given(sent: list[Judged], rng: random.Random) -> None:
     shuffled = rng.sample(sent, len(sent))
     assert whole(shuffled) == whole(sent)
 
 
-@examples(250)
+@examples(80)
 @given(SETS, st.integers(1, 6))
 def test_rejudging_after_each_arrival_is_judging_the_whole(sent: list[Judged], batch: int) -> None:
     store = SortedFixes()
@@ -170,7 +170,7 @@ def test_rejudging_after_each_arrival_is_judging_the_whole(sent: list[Judged], b
         assert stored == whole(store.all())
 
 
-@examples(100)
+@examples(50)
 @given(SETS)
 def test_appending_in_time_order_is_judging_the_whole(sent: list[Judged]) -> None:
     store = SortedFixes()
@@ -182,7 +182,7 @@ def test_appending_in_time_order_is_judging_the_whole(sent: list[Judged]) -> Non
     assert stored == whole(store.all())
 
 
-@examples(150)
+@examples(60)
 @given(SETS.filter(lambda sent: len(sent) > 1), st.data())
 def test_altering_and_removing_is_rejudged_exactly(sent: list[Judged], data: st.DataObject) -> None:
     store = SortedFixes(sent)
@@ -200,7 +200,72 @@ def test_altering_and_removing_is_rejudged_exactly(sent: list[Judged], data: st.
         assert stored == whole(store.all())
 
 
-@examples(100)
+def crowd(rng: random.Random, n: int) -> list[Judged]:
+    """Return fixes whose flags hang together: runs of outliers, copies and numbers out of order, close in time."""
+    step_ms = rng.choice([400, 7_000, 21_000, 61_000, 1_800_000])
+    grain_ms = rng.choice([1, 1000, 60_000])
+    bad_share, far_share, odd_share = rng.random() * 0.6, rng.random() * 0.6, rng.random() * 0.6
+    crowd = []
+    for number in range(n):
+        time_ms = START_MS + number * step_ms + rng.randint(0, step_ms)
+        if rng.random() < 0.7:
+            time_ms -= time_ms % grain_ms
+        near, far = rng.choice([0, 800, 2_600, 4_000]), rng.choice([2_000_000, 9_000_000, 90_000_000])
+        crowd.append(
+            Judged(
+                id=rng.randbytes(8),
+                time_ms=time_ms,
+                raw_ms=time_ms,
+                lon_e7=355_000_000 + (far if rng.random() < far_share else near),
+                lat_e7=-15_000_000,
+                hdop=99.0 if rng.random() < bad_share else None,
+                seq=number + 100 if rng.random() > odd_share else rng.choice([None, number + 98, number + 102, 100]),
+                richness=rng.randint(0, 1),
+            )
+        )
+    return crowd
+
+
+def test_any_history_of_changes_ends_as_if_judged_whole() -> None:
+    for seed in range(1_500 if NIGHTLY else 150):
+        rng = random.Random(seed)
+        waiting = crowd(rng, 60)
+        store = SortedFixes(waiting[::2])
+        stored = whole(store.all())
+        for _ in range(20):
+            new = rng.choice(waiting)
+            times = [new.time_ms]
+            if new.id in stored and rng.random() < 0.5:
+                store.remove(new)
+                del stored[new.id]
+            else:
+                store.put(new)
+            if rng.random() < 0.5:  # a second change in the same transaction
+                other = rng.choice(waiting)
+                store.put(other)
+                times.append(other.time_ms)
+            stored.update(rejudge(store, (min(times), max(times)), LIMITS))
+            assert stored == whole(store.all()), seed
+
+
+def test_any_append_in_batches_ends_as_if_judged_whole() -> None:
+    for seed in range(1_500 if NIGHTLY else 150):
+        rng = random.Random(seed)
+        waiting = sorted(crowd(rng, 60), key=lambda fix: fix.time_ms)
+        store = SortedFixes()
+        stored: dict[bytes, int] = {}
+        while waiting:
+            n = min(rng.randint(1, 5), len(waiting))
+            while n < len(waiting) and waiting[n].time_ms == waiting[n - 1].time_ms:
+                n += 1
+            new, waiting = waiting[:n], waiting[n:]
+            for fix in new:
+                store.put(fix)
+            stored.update(rejudge(store, (new[0].time_ms, new[-1].time_ms), LIMITS, is_append=True))
+            assert stored == whole(store.all()), seed
+
+
+@examples(50)
 @given(SETS)
 def test_rejudging_again_changes_nothing(sent: list[Judged]) -> None:
     store = SortedFixes(sent)
@@ -211,7 +276,7 @@ def test_rejudging_again_changes_nothing(sent: list[Judged]) -> None:
         assert again == {key: flags[key] for key in again}
 
 
-@examples(100)
+@examples(50)
 @given(SETS, fixes())
 def test_a_fix_that_stands_alone_alters_no_other(sent: list[Judged], new: Judged) -> None:
     sent = [fix for fix in sent if fix.id != new.id]
@@ -222,7 +287,7 @@ def test_a_fix_that_stands_alone_alters_no_other(sent: list[Judged], new: Judged
         assert after == whole(sent)
 
 
-@examples(100)
+@examples(50)
 @given(SETS)
 def test_some_copy_of_every_heap_survives(sent: list[Judged]) -> None:
     flags = whole(sent)
