@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeAlias, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from litestar import Request
 from litestar.di import Dependency, Provide
@@ -54,8 +54,10 @@ class Paging:
         )
 
     def _url(self, page: int) -> str:
-        query = [(key, value) for key, value in self._request.query_params.multi_items() if key != "page"]
-        return str(self._request.url.with_replacements(query=urlencode([*query, ("page", str(page))])))
+        url = self._request.url
+        query = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if pair[0] != "page"]
+        path = url.path.rstrip("/") + "/"
+        return str(url.with_replacements(path=path, query=urlencode([*query, ("page", str(page))])))
 
 
 PagingGiven: TypeAlias = Annotated[Paging, Dependency(kind="named"), SkipValidationMarker()]

@@ -142,7 +142,7 @@ def _limit(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.LiteralType):
         return "must be one of " + ", ".join(str(value) for value in kind.values)
     if isinstance(kind, (inspect.FloatType, inspect.IntType)) and kind.ge is not None and kind.le is not None:
-        return f"must be between {kind.ge:g} and {kind.le:g}"
+        return f"must be between {_number(kind.ge)} and {_number(kind.le)}"
     if isinstance(kind, inspect.StrType) and kind.max_length is not None:
         shortest = kind.min_length or 0
         return (
@@ -151,3 +151,7 @@ def _limit(kind: inspect.Type) -> str:
             else (f"must have at most {kind.max_length} characters")
         )
     return ""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)

@@ -1,0 +1,118 @@
+"""One suite over every store: the protocol itself, and the HTTP interface over it.
+
+A home that brings a store adds a factory to ``STORES``; every test of this folder then runs over it too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from edge.api.app import create_app
+from edge.api.events import EventHub
+from edge.store.store import SpatialiteStore
+from shared.privacy import OPERATOR, View, view_for
+from shared.store import Store
+from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
+
+KEY = bytes(range(32))
+
+StoreFactory = Callable[[Path, Callable[[], datetime]], AbstractAsyncContextManager[Store]]
+
+
+@asynccontextmanager
+async def in_memory(_folder: Path, now: Callable[[], datetime]) -> AsyncIterator[Store]:
+    """Give the double that other tests use."""
+    yield InMemoryStore(now)
+
+
+@cache
+def _empty_station() -> bytes:
+    """Return the file of a fresh station: making SpatiaLite's tables takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "station.db"
+        SpatialiteStore(path, KEY, now=lambda: START).close_now()
+        return path.read_bytes()
+
+
+@asynccontextmanager
+async def spatialite(folder: Path, now: Callable[[], datetime]) -> AsyncIterator[Store]:
+    """Give the station's store over a real encrypted file; what is durable is tested elsewhere."""
+    path = folder / "station.db"
+    path.write_bytes(_empty_station())
+    store = SpatialiteStore(path, KEY, now=now, synchronous="NORMAL", readers=1)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+STORES: list[tuple[str, StoreFactory]] = [("memory", in_memory), ("spatialite", spatialite)]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Give a clock that stands at noon until a test moves it."""
+    return FakeClock()
+
+
+@pytest.fixture
+def view() -> View:
+    """Give the view of the operator."""
+    return view_for(OPERATOR)
+
+
+@pytest.fixture(params=[factory for _, factory in STORES], ids=[name for name, _ in STORES])
+async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Store]:
+    """Give an empty store, once for each kind."""
+    async with request.param(tmp_path, clock.now) as store:
+        yield store
+
+
+@pytest.fixture
+def app(store: Store, clock: FakeClock) -> Litestar:
+    """Give the station's application over the store."""
+    return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock)
+
+
+@pytest.fixture
+async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client of the application."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast("Any", app)), base_url="http://station") as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def refusing_app() -> Litestar:
+    """Give an application for requests that never reach a store: made once, because making one takes a while."""
+    return create_app(InMemoryStore(lambda: START), health=FakeHealth(), events=EventHub(), clock=FakeClock())
+
+
+@pytest.fixture
+async def refusing(refusing_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client for requests that are refused before any store is asked to change."""
+    transport = httpx.ASGITransport(cast("Any", refusing_app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://station") as client:
+        yield client
+
+
+@pytest.fixture
+def make_animal(client: httpx.AsyncClient) -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Give a function that enters an animal over HTTP and returns it."""
+
+    async def make(**fields: Any) -> dict[str, Any]:
+        answer = await client.post("/api/v1/animals/", json={"name": "Alpha", "species": "Elephant", **fields})
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    return make
