@@ -139,7 +139,6 @@ class Decoder:
         following: asyncio.Future[Decoded | None] | None = None
         has_failed = False
         while True:
-            self._news.clear()
             batch = await (following or self._next(self.position))
             following = None
             if batch is None:
@@ -168,6 +167,7 @@ class Decoder:
         self._thread.shutdown()
 
     def _next(self, after_seq: int) -> asyncio.Future[Decoded | None]:
+        self._news.clear()  # before the ledger is read: a frame that comes later sets it again
         return asyncio.get_running_loop().run_in_executor(self._thread, self._read_and_decode, after_seq)
 
     def _read_and_decode(self, after_seq: int) -> Decoded | None:
