@@ -20,7 +20,7 @@ import time
 import tty
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,11 +64,25 @@ def until(condition: Callable[[], bool], what: str, within_s: float) -> float:
 
 
 class StationProcess:
-    """``outpost-station run`` with one pseudo-terminal and, where there is one, a broker."""
+    """``outpost-station run`` with one pseudo-terminal and, where there is one, a broker.
 
-    def __init__(self, folder: Path, *, broker_port: int | None = None, data_dir: Path | None = None) -> None:
+    ``prefix`` stands before the command and may change what the program sees at ``data_dir``; the tests then find the
+    same files at ``data_seen_at``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        broker_port: int | None = None,
+        data_dir: Path | None = None,
+        data_seen_at: Path | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.data_dir = data_dir or folder / "data"
+        data_dir = data_dir or folder / "data"
+        self.data_dir = data_seen_at or data_dir
+        self._prefix = tuple(prefix)
         self.log_file = folder / "station.log"
         self._config = folder / "station.toml"
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,7 +96,7 @@ class StationProcess:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         text = (
-            f'[station]\nid = "faults"\ndata_dir = "{self.data_dir}"\n[store]\nkey_file = "{key_file}"\n'
+            f'[station]\nid = "faults"\ndata_dir = "{data_dir}"\n[store]\nkey_file = "{key_file}"\n'
             f"[api]\nport = {port}\n"
             f'[[links]]\nkind = "serial"\nname = "base"\npath = "{os.ttyname(self._slave)}"\n'
         )
@@ -94,7 +108,7 @@ class StationProcess:
         """Start the program and return at once."""
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [Path(sys.executable).parent / "outpost-station", "run", "--config", self._config],
+                [*self._prefix, Path(sys.executable).parent / "outpost-station", "run", "--config", self._config],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,137 @@
+"""A full disk under the real program: it refuses, acknowledges nothing falsely, and recovers once there is room."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.station_process import GatewaySender, HttpSender, SerialSender, StationProcess, until
+from tests.services import Broker, require
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+
+#: More than the reserve below which the station calls for help.
+SIZE_MIB = 300
+#: The station calls for help, in /health/, within this time of a full disk.
+ALARM_S = 60.0
+DRAIN_S = 60.0
+
+
+class SmallDisk:
+    """A file system in memory at ``folder``, which only this holder and what is started with ``prefix`` see."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        mount = f"mount -t tmpfs -o size={SIZE_MIB}m outpost '{folder}' && echo mounted && exec sleep 3600"
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self._holder.stdout is not None
+        self.answer = self._holder.stdout.readline().decode().strip()
+        self.prefix = ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt")
+        #: the same files, for this process
+        self.seen_at = Path(f"/proc/{self._holder.pid}/root{folder}")
+
+    @property
+    def is_mounted(self) -> bool:
+        return self.answer == "mounted"
+
+    def fill(self) -> None:
+        """Leave no free block."""
+        with (self.seen_at / "filler").open("ab", buffering=0) as filler:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        filler.write(bytes(size))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+
+    def make_room(self) -> None:
+        (self.seen_at / "filler").unlink()
+
+    def close(self) -> None:
+        self._holder.kill()
+        self._holder.wait()
+        assert self._holder.stdout is not None
+        self._holder.stdout.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    disk = SmallDisk(tmp_path / "disk")
+    try:
+        require(disk.is_mounted, f"a small disk needs the right to mount one (run as root): {disk.answer}")
+        yield disk
+    finally:
+        disk.close()
+
+
+def test_a_full_disk_refuses_and_recovers_by_itself(tmp_path: Path, disk: SmallDisk, broker: Broker) -> None:
+    station = StationProcess(
+        tmp_path / "station",
+        broker_port=broker.port,
+        data_dir=disk.folder / "data",
+        data_seen_at=disk.seen_at / "data",
+        prefix=disk.prefix,
+    )
+    serial, http, gateway = SerialSender(station.wire, seed=3), HttpSender(station.url), GatewaySender(broker.port)
+    senders = [serial, http, gateway]
+
+    def shows_all() -> bool:
+        shown = set(station.fixes())
+        serial.saw(shown)
+        return all(sender.sent <= shown for sender in senders)
+
+    def status() -> object:
+        return httpx.get(f"{station.url}/health/").json()["status"]
+
+    station.start()
+    try:
+        station.wait_ready()
+        for sender in senders:
+            sender.start()
+        until(lambda: len(http.acknowledged) > 20 and len(gateway.acknowledged) > 20, "the first fixes", DRAIN_S)
+        for _ in range(2):
+            until(lambda: status() != "failing", "the all-clear", ALARM_S)
+            refused = http.statuses[507]
+            disk.fill()
+            until(lambda count=refused: http.statuses[507] > count + 3, "a refusal", DRAIN_S)  # type: ignore[misc]
+            until(lambda: status() == "failing", "the alarm", ALARM_S)
+            promised = http.acknowledged | gateway.acknowledged
+            assert promised <= set(station.fixes()), "acknowledged and not there while the disk is full"
+            disk.make_room()
+            taken = len(http.acknowledged), len(gateway.acknowledged)
+            until(
+                lambda counts=taken: (  # type: ignore[misc]
+                    len(http.acknowledged) > counts[0] and len(gateway.acknowledged) > counts[1]
+                ),
+                "recovery without a restart",
+                DRAIN_S,
+            )
+        for sender in senders:
+            sender.finish()
+        until(shows_all, "the last fix", DRAIN_S)
+        until(lambda: not any(sender.unacknowledged for sender in senders), "the last acknowledgement", DRAIN_S)
+        for sender in senders:
+            sender.stop()
+        station.stop()
+        # SQLite follows the link out of /proc, so it opens a copy
+        station.data_dir = shutil.copytree(disk.seen_at / "data", tmp_path / "copy")
+        stored = station.stored()
+    finally:
+        station.close()
+        for sender in senders:
+            sender.stop()
+    assert set(http.statuses) <= {200, 201, 507}
+    assert set(stored) == serial.sent | http.sent | gateway.sent
+    assert set(stored.values()) == {1}
