@@ -63,12 +63,13 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
     key = config.key()
     config.station.data_dir.mkdir(parents=True, exist_ok=True)
     config.ledger_dir.mkdir(parents=True, exist_ok=True)
-    check_key(config.ledger_dir, key)
+    if not config.database.exists():
+        check_key(config.ledger_dir, key)
     clock = _clock(config)
     async with contextlib.AsyncExitStack() as stack:
         store = SpatialiteStore(config.database, key, now=clock.now)
         stack.push_async_callback(store.close)
-        ledger = LedgerWriter(Ledger(config.ledger_dir, key, boot=secrets.token_hex(8)))
+        ledger = LedgerWriter(Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True))
         stack.push_async_callback(ledger.close)
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -127,6 +128,7 @@ class Decoder:
         self._stored = stored
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "decode")
         self._news = asyncio.Event()
+        self._reported: set[Path] = set()
         self.position = 0
 
     def wake(self) -> None:
@@ -141,6 +143,7 @@ class Decoder:
         while True:
             batch = await (following or self._next(self.position))
             following = None
+            self._report_damage()
             if batch is None:
                 await self._news.wait()
                 continue
@@ -161,6 +164,11 @@ class Decoder:
             self.position = batch.position
             self._stored(stored)
 
+    @property
+    def damaged(self) -> Mapping[Path, str]:
+        """The segments of the ledger with frames that could not be read, and why."""
+        return self._reader.damaged
+
     async def close(self) -> None:
         """Close the reader, after ``run`` was cancelled."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.close)
@@ -169,6 +177,11 @@ class Decoder:
     def _next(self, after_seq: int) -> asyncio.Future[Decoded | None]:
         self._news.clear()  # before the ledger is read: a frame that comes later sets it again
         return asyncio.get_running_loop().run_in_executor(self._thread, self._read_and_decode, after_seq)
+
+    def _report_damage(self) -> None:
+        for path in self._reader.damaged.keys() - self._reported:
+            self._reported.add(path)
+            log.error("ledger.damaged", file=str(path), reason=self._reader.damaged[path])
 
     def _read_and_decode(self, after_seq: int) -> Decoded | None:
         rows = self._reader.read(after_seq, BATCH)

@@ -9,6 +9,10 @@ main database: another medium can hold it. Rules:
   every ping costs an update each.
 - A segment is closed when the day changes and it is large or old, so that this rule needs one segment only. A closed
   segment is never written again and is removed whole, once every consumer and the cloud are past it.
+- A segment whose pages do not add up is evidence: it is closed as it is, keeps its name and its bytes and is never
+  removed, and appending goes on in a new one. Readers take from it what can still be read, say what they passed over,
+  and go on to what came later. With a key that opens the station's database, or another segment, a segment that does
+  not open is damaged, not written with another key.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -98,8 +102,22 @@ class LedgerFacts(msgspec.Struct, frozen=True):
     frames: int
 
 
+class _Segment(msgspec.Struct, frozen=True):
+    """A segment that takes frames, and what it held when it was opened."""
+
+    path: Path
+    connection: Connection
+    last_seq: int
+    frames: int
+    oldest_day: int | None
+    newest_day: int | None
+
+
 class Ledger:
-    """Not safe to share between threads: one thread appends; a reader opens a ``LedgerReader``."""
+    """Not safe to share between threads: one thread appends; a reader opens a ``LedgerReader``.
+
+    ``is_key_proven`` says that the key opens the station's database. Raises WrongKey where nothing opens with it.
+    """
 
     def __init__(
         self,
@@ -109,20 +127,24 @@ class Ledger:
         boot: str,
         synchronous: Synchronous = "FULL",
         segment_bytes: int = SEGMENT_BYTES,
+        is_key_proven: bool = False,
     ) -> None:
         self._folder = folder
         self._key = key
         self._boot = boot
         self._synchronous = synchronous
         self._segment_bytes = segment_bytes
+        self._path: Path
+        self._connection: Connection
+        self._seq: int
+        self._open_frames: int
+        self._newest_day: int | None
+        self._oldest_day: int | None
         self._closed_frames = 0
-        self._open_frames = 0
-        self._seq = 0
-        self._newest_day: int | None = None
-        self._oldest_day: int | None = None
+        #: segments that are damaged: closed as they are, with all their bytes
         self.set_aside: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
-        self._open_newest()
+        self._use(self._open_newest(is_key_proven=is_key_proven))
 
     def append(self, entries: Sequence[Entry]) -> int:
         """Commit ``entries`` and return the seq of the newest frame; raises StoreFull or StoreError: none is kept."""
@@ -131,6 +153,18 @@ class Ledger:
         day = entries[-1].received_ms // DAY_MS
         if self._is_rotation_due(day):
             self._rotate()
+        try:
+            self._insert(entries)
+        except DatabaseCorrupt:
+            # a page went bad under the open segment: nothing more may depend on it
+            self.set_aside.append(self._path)
+            self._begin_new(self._seq + 1)
+            self._insert(entries)
+        self._newest_day = day
+        self._oldest_day = day if self._oldest_day is None else self._oldest_day
+        return self._seq
+
+    def _insert(self, entries: Sequence[Entry]) -> None:
         seq = self._seq
         rows = []
         for entry in entries:
@@ -152,9 +186,6 @@ class Ledger:
         if fresh:
             self._seq = int(newest)
             self._open_frames += int(fresh)
-        self._newest_day = day
-        self._oldest_day = day if self._oldest_day is None else self._oldest_day
-        return self._seq
 
     @property
     def last_seq(self) -> int:
@@ -164,26 +195,23 @@ class Ledger:
     def facts(self) -> LedgerFacts:
         """Count and size what is kept."""
         paths = _segments(self._folder)
-        size = sum(
-            part.stat().st_size
-            for _, path in paths
-            for part in (path, path.with_name(path.name + "-wal"))
-            if part.exists()
-        )
+        size = sum(_size_bytes(path) + _size_bytes(path.with_name(f"{path.name}-wal")) for _, path in paths)
         return LedgerFacts(len(paths), size, self._seq, self._closed_frames + self._open_frames)
 
     def remove_before(self, seq: int, received_before_ms: int) -> int:
-        """Remove closed segments whose frames all have a seq up to ``seq`` and are older than the instant."""
+        """Remove closed segments whose frames all have a seq up to ``seq`` and are older than the instant.
+
+        A damaged segment stays: what was in it nobody can tell.
+        """
         paths = _segments(self._folder)
         removed = 0
         for (_, path), (next_first, _) in itertools.pairwise(paths):
             if next_first - 1 > seq:
                 break
-            segment = self._connect(path, is_readonly=True)
             try:
-                newest, frames = segment.execute("SELECT max(last_received_ms), count(*) FROM frames").fetchone()
-            finally:
-                segment.close()
+                newest, frames = self._ask(path, "SELECT max(last_received_ms), count(*) FROM frames")
+            except (DatabaseCorrupt, WrongKey):
+                continue
             if newest is not None and newest >= received_before_ms:
                 break
             for suffix in ("", "-wal", "-shm"):
@@ -201,47 +229,65 @@ class Ledger:
             path, self._key, is_spatial=False, is_readonly=is_readonly, synchronous=self._synchronous, cache_kib=2_000
         )
 
-    def _open_newest(self) -> None:
-        paths = _segments(self._folder)
-        first = paths[-1][0] if paths else 1
-        for _, path in paths[:-1]:
-            segment = self._connect(path, is_readonly=True)
-            self._closed_frames += int(segment.execute("SELECT count(*) FROM frames").fetchone()[0])
-            segment.close()
-        try:
-            self._open(first)
-        except DatabaseCorrupt:
-            # never delete evidence: keep the bytes under another name and begin after every seq it can have held
-            path = _segment_path(self._folder, first)
-            aside = path.with_name(f"{path.name}.corrupt")
-            path.rename(aside)
-            self.set_aside.append(aside)
-            self._open(first + 2**32)
-
-    def _open(self, first: int) -> None:
-        path = _segment_path(self._folder, first)
-        self._path = path
-        self._connection = self._connect(path)
+    def _ask(self, path: Path, question: str) -> Sequence[Any]:
+        """Return the one row that a closed segment answers with; raises DatabaseCorrupt, WrongKey or StoreError."""
+        segment = self._connect(path, is_readonly=True)
         try:
             with translated(path):
-                version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+                answer: Sequence[Any] = segment.execute(question).fetchone()
+                return answer
+        finally:
+            segment.close()
+
+    def _open_newest(self, *, is_key_proven: bool) -> _Segment:
+        paths = _segments(self._folder)
+        for _, path in paths[:-1]:
+            try:
+                self._closed_frames += int(self._ask(path, "SELECT count(*) FROM frames")[0])
+                is_key_proven = True
+            except (DatabaseCorrupt, WrongKey):
+                self.set_aside.append(path)
+        first, newest = paths[-1] if paths else (1, _segment_path(self._folder, 1))
+        try:
+            return self._open(first, newest)
+        except WrongKey:
+            if not is_key_proven:
+                raise
+        except DatabaseCorrupt:
+            pass
+        self.set_aside.append(newest)
+        first += 2**32  # beyond every seq that it can have held
+        return self._open(first, _segment_path(self._folder, first))
+
+    def _open(self, first: int, path: Path) -> _Segment:
+        connection = self._connect(path)
+        try:
+            with translated(path):
+                version = int(connection.execute("PRAGMA user_version").fetchone()[0])
                 if version > SCHEMA:
                     raise SchemaTooNew(version, SCHEMA)
                 if version == 0:
-                    with transaction(self._connection):
-                        self._connection.execute(_SCHEMA_SQL)
-                        self._connection.execute("CREATE UNIQUE INDEX frames_by_digest ON frames (day, digest)")
-                        self._connection.execute(f"PRAGMA user_version = {SCHEMA}")
-                last, self._open_frames, day, oldest = self._connection.execute(
+                    with transaction(connection):
+                        connection.execute(_SCHEMA_SQL)
+                        connection.execute("CREATE UNIQUE INDEX frames_by_digest ON frames (day, digest)")
+                        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+                last, frames, newest_day, oldest_day = connection.execute(
                     "SELECT max(seq), count(*), (SELECT day FROM frames ORDER BY seq DESC LIMIT 1),"
                     " (SELECT day FROM frames ORDER BY seq LIMIT 1) FROM frames"
                 ).fetchone()
         except BaseException:
-            self._connection.close()
+            connection.close()
             raise
-        self._seq = first - 1 if last is None else int(last)
-        self._newest_day = day
-        self._oldest_day = oldest
+        last_seq = first - 1 if last is None else int(last)
+        return _Segment(path, connection, last_seq, int(frames), oldest_day, newest_day)
+
+    def _use(self, segment: _Segment) -> None:
+        self._path = segment.path
+        self._connection = segment.connection
+        self._seq = segment.last_seq
+        self._open_frames = segment.frames
+        self._oldest_day = segment.oldest_day
+        self._newest_day = segment.newest_day
 
     def _is_rotation_due(self, day: int) -> bool:
         if self._newest_day is None or self._oldest_day is None:
@@ -253,11 +299,16 @@ class Ledger:
         return is_new_day and (size_bytes > self._segment_bytes or day - self._oldest_day >= SEGMENT_DAYS)
 
     def _rotate(self) -> None:
-        frames = self._open_frames
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with translated(self._path):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._begin_new(self._seq + 1)
+
+    def _begin_new(self, first: int) -> None:
+        """Go on in a new segment; where it cannot be made (a full disk), the old one stays in use."""
+        segment = self._open(first, _segment_path(self._folder, first))
         self._connection.close()
-        self._open(self._seq + 1)
-        self._closed_frames += frames
+        self._closed_frames += self._open_frames
+        self._use(segment)
 
 
 class LedgerReader:
@@ -268,22 +319,26 @@ class LedgerReader:
         self._key = key
         self._first = -1
         self._connection: Connection | None = None
+        #: segments with frames that could not be read, and the driver's words
+        self.damaged: dict[Path, str] = {}
 
     def read(self, after_seq: int, limit: int) -> list[Row]:
-        """Return up to ``limit`` rows with a seq above ``after_seq``, in order."""
+        """Return up to ``limit`` rows with a seq above ``after_seq``, in order; what is damaged is passed over."""
         rows: list[Row] = []
         paths = _segments(self._folder)
         for index, (first, path) in enumerate(paths):
-            is_past = index + 1 < len(paths) and paths[index + 1][0] - 1 <= after_seq
-            if is_past:
+            last = paths[index + 1][0] - 1 if index + 1 < len(paths) else None
+            if last is not None and last <= after_seq:
                 continue
-            connection = self._open(first, path)
-            with translated(path):
-                found = connection.execute(
-                    f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?",
-                    (after_seq, limit - len(rows)),
-                ).fetchall()
-            rows += [Row(*row) for row in found]
+            try:
+                rows += self._select(first, path, after_seq, limit - len(rows))
+            except (DatabaseCorrupt, WrongKey) as error:
+                self.damaged[path] = error.detail
+                if rows:
+                    break  # these first; the damage comes up again with the next call
+                rows = self._salvage(first, path, after_seq, limit, last)
+                if rows:
+                    break
             if len(rows) >= limit:
                 break
         return rows
@@ -299,6 +354,57 @@ class LedgerReader:
             self._connection.close()
             self._connection = None
 
+    def _select(self, first: int, path: Path, after_seq: int, limit: int) -> list[Row]:
+        connection = self._open(first, path)
+        with translated(path):
+            if self._is_unmade(connection):
+                return []
+            found = connection.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)).fetchall()
+        return [Row(*row) for row in found]
+
+    def _salvage(self, first: int, path: Path, after_seq: int, limit: int, last: int | None) -> list[Row]:
+        """Return the rows up to the first that cannot be read or, where that is the very first, the next that can."""
+        rows = self._until_damage(first, path, after_seq, limit)
+        if rows:
+            return rows
+        end = after_seq + 2**32 if last is None else last
+        bad, step = after_seq, 1
+        while True:
+            good = min(bad + step, end)
+            if good <= bad:
+                return []
+            if self._until_damage(first, path, good, 1):
+                break
+            bad, step = good, step * 2
+        while good - bad > 1:
+            middle = (bad + good) // 2
+            if self._until_damage(first, path, middle, 1):
+                good = middle
+            else:
+                bad = middle
+        return self._until_damage(first, path, good, limit)
+
+    def _until_damage(self, first: int, path: Path, after_seq: int, limit: int) -> list[Row]:
+        """Return what can be read of one stretch; on a connection of its own, since the cipher fails for good once."""
+        self.close()
+        rows: list[Row] = []
+        try:
+            connection = self._open(first, path)
+            with translated(path):
+                for row in connection.execute(f"{_SELECT} WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, limit)):
+                    rows.append(Row(*row))  # noqa: PERF401 - what came before the damage must stay
+        except (DatabaseCorrupt, WrongKey):
+            self.close()
+        return rows
+
+    @staticmethod
+    def _is_unmade(connection: Connection) -> bool:
+        """Say whether the writer is still making this segment; raises SchemaTooNew."""
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > SCHEMA:
+            raise SchemaTooNew(version, SCHEMA)
+        return version == 0
+
     def _open(self, first: int, path: Path) -> Connection:
         if self._connection is None or self._first != first:
             self.close()
@@ -308,14 +414,22 @@ class LedgerReader:
 
 
 def check_key(folder: Path, key: bytes | None) -> None:
-    """Raise WrongKey before anything is made, if the ledger in ``folder`` was written with another key."""
-    for _, path in _segments(folder)[-1:]:
+    """Raise WrongKey before anything is made, if no segment in ``folder`` opens with ``key``.
+
+    One that does proves the key: any other that does not is damaged.
+    """
+    refusal: WrongKey | None = None
+    for _, path in _segments(folder):
         try:
             connect(path, key, is_spatial=False, is_readonly=True).close()
-        except WrongKey:
-            raise
+        except WrongKey as error:
+            refusal = error
         except StoreError:
+            continue  # it opens far enough to tell that its pages do not add up: says nothing about the key
+        else:
             return
+    if refusal is not None:
+        raise refusal
 
 
 def _segment_path(folder: Path, first: int) -> Path:
@@ -323,5 +437,14 @@ def _segment_path(folder: Path, first: int) -> Path:
 
 
 def _segments(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)) is not None]
     return sorted(found)
+
+
+def _size_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # the last reader of a closed segment takes its log away
+        return 0
