@@ -27,9 +27,9 @@ DOCS_PATH = "/api/docs/"
 REDOC_PATH = "/api/redoc/"
 ASSETS = Path(__file__).parent / "assets"
 
-_SCRIPT = "text/javascript; charset=utf-8"
+_SCRIPT = "text/javascript"
 _MEDIA_TYPES = {
-    "swagger-ui.css": "text/css; charset=utf-8",
+    "swagger-ui.css": "text/css",
     "swagger-ui-bundle.js": _SCRIPT,
     "swagger-ui-standalone-preset.js": _SCRIPT,
     "redoc.standalone.js": _SCRIPT,

@@ -47,19 +47,18 @@ def create_home(
     ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are other sites whose
     pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
+    origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     v1 = Router(API_PATH, route_handlers=[Animals, Tracking, Observations, Collars, Deployments])
     return Litestar(
         route_handlers=[v1, *docs.pages(assets), *routes],
         dependencies={**providers(store, clock), **(dependencies or {})},
         exception_handlers={Exception: answer},
-        guards=[same_origin(allowed_origins)],
+        guards=[same_origin(origins)],
         before_send=[add_headers],
         openapi_config=docs.openapi_config(title, version, _DESCRIPTION),
         request_max_body_size=MAX_BODY_BYTES,
         allowed_hosts=list(allowed_hosts) or None,
-        cors_config=CORSConfig(allow_origins=list(allowed_origins), allow_credentials=False)
-        if allowed_origins
-        else None,
+        cors_config=CORSConfig(allow_origins=origins) if origins else None,
         logging_config=None,
         debug=False,
     )

@@ -27,7 +27,8 @@ LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 
 _AT_PATH = re.compile(r"^(?P<message>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>.*)`$")
-_DATE = re.compile(r"^\d{4}-\d{2}-\d{2}$")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -74,7 +75,7 @@ def instant(field: str, value: str | float) -> datetime:
 
 def bound(field: str, value: str, *, is_end: bool = False) -> datetime:
     """Return one end of a span asked for in a query; a bare date means the whole of that UTC day."""
-    if _DATE.match(value):
+    if _DATE.fullmatch(value):
         try:
             day = datetime.fromisoformat(value).replace(tzinfo=UTC)
         except ValueError as error:
@@ -82,7 +83,7 @@ def bound(field: str, value: str, *, is_end: bool = False) -> datetime:
         if not EARLIEST <= day < LATEST:
             raise Invalid(f"{field}: must lie between 1990 and 2100")
         return day + timedelta(days=1) if is_end else day
-    if value.lstrip("-").isdigit():
+    if _WHOLE.fullmatch(value):
         return instant(field, int(value))
     # A plus that was not percent-encoded arrives as a space.
     return instant(field, re.sub(r" (\d{2}:\d{2})$", r"+\1", value))
