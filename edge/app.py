@@ -178,6 +178,9 @@ def _clock(config: Config) -> Clock:
 
 
 def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
+    if not hub.listeners:
+        hub.pass_over(sum(fix.outcome == "new" for fix in fixes))
+        return
     for fix in fixes:
         if fix.outcome == "new":
             hub.publish(

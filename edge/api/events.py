@@ -134,6 +134,11 @@ class EventHub:
         for listener in self._listeners:
             listener.put(event)
 
+    def pass_over(self, count: int) -> None:
+        """Count events that nobody listened to and that are not kept: who comes back is told that some are ``lost``."""
+        self._count += count
+        self._ring.clear()
+
     def publish_threadsafe(self, loop: asyncio.AbstractEventLoop, name: EventName, data: Any) -> None:
         """Do the same from another thread; ``data`` must not change afterwards."""
         loop.call_soon_threadsafe(self.publish, name, data)

@@ -8,7 +8,7 @@ WAL-reset fault that the copies of Debian 12 and of pysqlite3-binary have. ``pys
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -29,6 +29,7 @@ __all__ = [
     "Connection",
     "Synchronous",
     "connect",
+    "insert_rows",
     "load_spatialite",
     "quick_check",
     "sqlite",
@@ -40,6 +41,7 @@ __all__ = [
 Connection = Any
 KEY_BYTES: Final = 32
 SPATIALITE: Final = "mod_spatialite"
+_STATEMENT_ROWS: Final = (64, 16, 4, 1)
 Synchronous = Literal["FULL", "NORMAL"]
 
 
@@ -126,6 +128,22 @@ def transaction(connection: Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def insert_rows(connection: Connection, head: str, tail: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Run ``head`` VALUES (...), (...) ``tail`` over ``rows`` in as few statements as their number allows.
+
+    The driver gives up and takes back Python's lock around each statement; with other threads at work, one statement a
+    row costs several times what SQLite itself takes. Few sizes of statement, so that all of them stay prepared.
+    """
+    start = 0
+    for size in _STATEMENT_ROWS:
+        while len(rows) - start >= size:
+            chunk = rows[start : start + size]
+            marks = f"({', '.join('?' * len(chunk[0]))})"
+            values = [value for row in chunk for value in row]
+            connection.execute(f"{head} VALUES {', '.join([marks] * size)} {tail}", values)
+            start += size
 
 
 def quick_check(connection: Connection, path: Path) -> None:

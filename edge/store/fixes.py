@@ -9,7 +9,8 @@ One call is part of one transaction of the writer thread. Steps, for a batch of 
 5. one outbox row for the run of new primary keys, one for each enriched row.
 
 Merging copies is commutative, so neither the row nor its flags depend on the order of arrival: an empty column takes
-any value, of two values the more cautious stays (worse DOP, fewer satellites, earlier reception; the stronger signal).
+any value, of two values the more cautious stays (worse DOP, fewer satellites, earlier reception; the stronger signal),
+and where neither is, the smaller one.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from edge.store.driver import Connection
+from edge.store.driver import Connection, insert_rows
 from edge.store.neighbourhood import Neighbourhood, filled, judged_columns
 from shared.domain import EXCLUDING, FixFlag, NewFix
 from shared.ids import fix_id
-from shared.movement.quality import Limits, corrected_ms, intrinsic_flags, judge, limits_for, rejudge
+from shared.movement.quality import Limits, corrected_ms, intrinsic_flags, judge, limits_for, rejudge, stands_alone
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
@@ -42,13 +43,20 @@ _WORST_IS_MIN: Final = ("sats",)
 _BEST_IS_MAX: Final = ("rssi_dbm", "snr_db")
 _TEXT: Final = ("link", "local_id", "activity_type", "notes")
 _OPTIONAL: Final = (*_KEEP, *_WORST_IS_MAX, *_WORST_IS_MIN, *_BEST_IS_MAX, *_TEXT)
-_MERGED: Final = (*_OPTIONAL, "received_ms", "sure_received_ms", "network_ms", "said_animal_pk")
+_MERGED: Final = (
+    *_OPTIONAL, "received_ms", "sure_received_ms", "network_ms", "said_animal_pk", "source", "is_clock_unset",
+)  # fmt: skip
+_CHOICES: Final = (
+    (_KEEP, min), (_TEXT, min), (_WORST_IS_MAX, max), (_BEST_IS_MAX, max), (_WORST_IS_MIN, min),
+    (("received_ms", "sure_received_ms", "network_ms", "said_animal_pk"), min), (("is_clock_unset",), max),
+    (("source",), min),  # in the order of the alphabet a collar's own word comes first
+)  # fmt: skip
 
 COLUMNS: Final = (
     "pk", "id", "collar_pk", "animal_pk", "recorded_ms", "raw_ms", "received_ms", "sure_received_ms", "network_ms",
     "lon_e7", "lat_e7", "flags", "source", *_OPTIONAL, "is_clock_unset", "said_animal_pk", "geom",
 )  # fmt: skip
-INSERT: Final = f"INSERT INTO fixes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+INSERT: Final = f"INSERT INTO fixes ({', '.join(COLUMNS)})"
 _UPDATE: Final = f"UPDATE fixes SET {', '.join(f'{name} = ?' for name in _MERGED)} WHERE pk = ?"
 _POINT = struct.Struct("<BBiddddBIddB")
 
@@ -145,8 +153,10 @@ class FixWriter:
             order.append(identity)
             if (twin := batch.get(identity)) is None:
                 batch[identity] = row
-            else:
-                _merge(twin, row)
+            elif _merge(twin, row):
+                collar = twin["collar"]
+                twin["recorded_ms"] = self._corrected_ms(collar, twin["raw_ms"], twin["sure_received_ms"])
+                twin["animal_pk"] = collar.animal_pk(twin["recorded_ms"], twin["said_animal_pk"])
         stored = self._find(batch)
         fresh = [row for identity, row in batch.items() if identity not in stored]
         changed = self._insert(fresh)
@@ -157,13 +167,15 @@ class FixWriter:
         for identity, old in stored.items():
             new = batch[identity]
             rich_before = filled(old, _OPTIONAL)
-            did_change = _merge(old, new)
-            if did_change:
-                altered.add(new["collar"].pk)
-                self._neighbourhoods.pop(new["collar"].pk, None)
+            judged_before = judged_columns(old)
+            if _merge(old, new):
                 self._connection.execute(_UPDATE, [*(old[name] for name in _MERGED), old["pk"]])
-                times_ms = changed.setdefault(new["collar"].pk, (new["collar"], []))[1]
-                times_ms += [old["recorded_ms"], self._retime(new["collar"], old)]
+                self._retime(new["collar"], old)
+                if judged_columns(old) != judged_before:  # another copy's link or signal alters no judgement
+                    altered.add(new["collar"].pk)
+                    self._neighbourhoods.pop(new["collar"].pk, None)
+                    times_ms = changed.setdefault(new["collar"].pk, (new["collar"], []))[1]
+                    times_ms += [judged_before.time_ms, old["recorded_ms"]]
             is_richer = filled(old, _OPTIONAL) > rich_before
             outcomes[identity] = _stored({**old, "collar": new["collar"]}, "enriched" if is_richer else "duplicate")
             if is_richer:
@@ -232,6 +244,12 @@ class FixWriter:
                 if _merge(twin, row):
                     self._connection.execute(_UPDATE, [*(twin[name] for name in _MERGED), twin["pk"]])
                 self._connection.execute("DELETE FROM fixes WHERE pk = ?", (row["pk"],))
+                by_hand = (twin["flags"] | row["flags"]) & _BY_HAND
+                if by_hand & FixFlag.EXCLUDED_BY_HAND:  # of two decisions the more cautious
+                    by_hand = int(FixFlag.EXCLUDED_BY_HAND)
+                self._connection.execute(
+                    "UPDATE fixes SET flags = ? WHERE pk = ?", (twin["flags"] & ~_BY_HAND | by_hand, twin["pk"])
+                )
                 self._connection.execute("UPDATE counters SET value = value - 1 WHERE name = 'fixes'")
                 self._post("fix", twin["pk"], twin["pk"], "update")
             self._connection.executemany(
@@ -298,16 +316,16 @@ class FixWriter:
             "said_animal_pk": said,
         }
 
-    def _retime(self, collar: CollarFacts, row: dict[str, Any]) -> int:
-        """Correct the time of a stored row anew: a copy heard on a sure clock may tell what the first one could not."""
+    def _retime(self, collar: CollarFacts, row: dict[str, Any]) -> None:
+        """Correct time and wearer of a stored row anew: a copy may tell what the first one could not."""
         recorded_ms = self._corrected_ms(collar, row["raw_ms"], row["sure_received_ms"])
-        if recorded_ms != row["recorded_ms"]:
-            row["animal_pk"] = collar.animal_pk(recorded_ms, row["said_animal_pk"])
+        animal_pk = collar.animal_pk(recorded_ms, row["said_animal_pk"])
+        if (recorded_ms, animal_pk) != (row["recorded_ms"], row["animal_pk"]):
+            row["recorded_ms"], row["animal_pk"] = recorded_ms, animal_pk
             self._connection.execute(
                 "UPDATE fixes SET recorded_ms = ?, animal_pk = ? WHERE pk = ?",
-                (recorded_ms, row["animal_pk"], row["pk"]),
+                (recorded_ms, animal_pk, row["pk"]),
             )
-        return recorded_ms
 
     def _insert(self, fresh: list[dict[str, Any]]) -> dict[int, tuple[CollarFacts, list[int]]]:
         changed: dict[int, tuple[CollarFacts, list[int]]] = {}
@@ -326,8 +344,9 @@ class FixWriter:
             is_placed = lon_e7 is not None and lat_e7 is not None and not flags & FixFlag.OUT_OF_RANGE
             row["geom"] = point_blob(lon_e7, lat_e7) if is_placed else None
             values.append([row[name] for name in COLUMNS])
-            changed.setdefault(collar.pk, (collar, []))[1].append(row["recorded_ms"])
-        self._connection.executemany(INSERT, values)
+            if not stands_alone(flags):
+                changed.setdefault(collar.pk, (collar, []))[1].append(row["recorded_ms"])
+        insert_rows(self._connection, INSERT, "", values)
         return changed
 
     def _find(self, batch: dict[bytes, dict[str, Any]]) -> dict[bytes, dict[str, Any]]:
@@ -385,8 +404,8 @@ class FixWriter:
     def _load_collar(self, device: str, now_ms: int) -> CollarFacts:
         name = device.removeprefix("collar:")
         row = self._connection.execute(
-            "SELECT c.pk, c.id, c.stands_for_animal_pk FROM collars c WHERE c.id = ?1"
-            " UNION ALL SELECT c.pk, c.id, c.stands_for_animal_pk FROM collar_aliases a"
+            "SELECT c.pk, c.id, c.stands_for_animal_pk, c.deleted_ms FROM collars c WHERE c.id = ?1"
+            " UNION ALL SELECT c.pk, c.id, c.stands_for_animal_pk, c.deleted_ms FROM collar_aliases a"
             " JOIN collars c ON c.pk = a.collar_pk WHERE a.alias = ?1 LIMIT 1",
             (name,),
         ).fetchone()
@@ -396,10 +415,15 @@ class FixWriter:
                 "INSERT INTO collars (id, stands_for_animal_pk, created_ms, updated_ms) VALUES (?, ?, ?, ?)",
                 (name, stands_for, now_ms, now_ms),
             )
-            row = (cursor.lastrowid, name, stands_for)
+            row = (cursor.lastrowid, name, stands_for, None)
             if stands_for is None:
                 self._post("collar", row[0], row[0], "insert")
-        pk, identity, stands_for = row
+        pk, identity, stands_for, deleted_ms = row
+        if deleted_ms is not None:  # it was taken off the list and is heard again
+            self._connection.execute(
+                "UPDATE collars SET deleted_ms = NULL, updated_ms = ?, rev = rev + 1 WHERE pk = ?", (now_ms, pk)
+            )
+            self._post("collar", pk, pk, "update")
         worn = self._connection.execute(
             "SELECT d.started_ms, d.ended_ms, d.animal_pk, a.id, a.species FROM deployments d JOIN animals a"
             " ON a.pk = d.animal_pk WHERE d.collar_pk = ? AND d.deleted_ms IS NULL ORDER BY d.started_ms",
@@ -424,15 +448,12 @@ class FixWriter:
 def _merge(into: dict[str, Any], other: dict[str, Any]) -> bool:
     """Fold ``other``, a copy of the same fix, into ``into``; say whether anything changed."""
     did_change = False
-    for names, choose in (
-        (_KEEP, None), (_TEXT, None), (_WORST_IS_MAX, max), (_BEST_IS_MAX, max), (_WORST_IS_MIN, min),
-        (("received_ms", "sure_received_ms", "network_ms"), min), (("said_animal_pk",), None),
-    ):  # fmt: skip
+    for names, choose in _CHOICES:
         for name in names:
             ours, theirs = into[name], other[name]
             if theirs is None or theirs == ours:
                 continue
-            if ours is None or (choose is not None and choose(ours, theirs) != ours):
+            if ours is None or choose(ours, theirs) != ours:
                 into[name] = theirs
                 did_change = True
     return did_change

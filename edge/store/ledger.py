@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edge.store.driver import Connection, Synchronous, connect, quick_check, transaction, translated
+from edge.store.driver import Connection, Synchronous, connect, insert_rows, quick_check, transaction, translated
 from shared.errors import DatabaseCorrupt, SchemaTooNew, StoreError, WrongKey
 
 SCHEMA: Final = 1
@@ -54,11 +54,11 @@ CREATE TABLE frames (
   last_received_ms INTEGER NOT NULL
 )
 """
-_INSERT = """
-INSERT INTO frames (seq, day, digest, link, framing, topic, device, payload, received_ms, monotonic_ns, boot, clock,
-  last_received_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (day, digest) DO UPDATE SET copies = copies + 1, last_received_ms = excluded.last_received_ms
-"""
+_INSERT = (
+    "INSERT INTO frames (seq, day, digest, link, framing, topic, device, payload, received_ms, monotonic_ns, boot,"
+    " clock, last_received_ms)"
+)
+_ON_COPY = "ON CONFLICT (day, digest) DO UPDATE SET copies = copies + 1, last_received_ms = excluded.last_received_ms"
 _SELECT = "SELECT seq, link, framing, topic, device, payload, received_ms, clock, copies FROM frames"
 
 
@@ -179,7 +179,7 @@ class Ledger:
                 entry.received_ms,
             ))  # fmt: skip
         with translated(self._path), transaction(self._connection):
-            self._connection.executemany(_INSERT, rows)
+            insert_rows(self._connection, _INSERT, _ON_COPY, rows)
             fresh, newest = self._connection.execute(
                 "SELECT count(*), max(seq) FROM frames WHERE seq > ?", (self._seq,)
             ).fetchone()

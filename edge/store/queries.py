@@ -14,9 +14,6 @@ from shared.store import AnimalQuery, BoundingBox, FixQuery, LiveAnimal, Observa
 
 T = TypeVar("T")
 
-#: How many of an animal's newest fixes are looked through for a usable one.
-_LOOK_BACK: Final = 50
-
 _ANIMAL: Final = """
 SELECT a.id, a.name, a.species, a.created_ms, a.updated_ms, a.rev,
   (SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk
@@ -42,6 +39,11 @@ SELECT o.id, o.observation_type, o.recorded_ms, o.created_ms, o.updated_ms, o.re
   o.lat_e7, o.photo_url, o.observer, o.local_id
 FROM observations o LEFT JOIN animals a ON a.pk = o.animal_pk WHERE o.deleted_ms IS NULL"""
 
+#: ``shared.domain.is_usable`` in SQL.
+_USABLE: Final = (
+    f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"
+    f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
+)
 _ANIMAL_ORDER: Final = {
     "created_at": "a.created_ms", "updated_at": "a.updated_ms", "name": "a.name", "species": "a.species",
     "status": "a.status",
@@ -108,10 +110,9 @@ def live_animals(db: Connection) -> list[LiveAnimal]:
         usable = [
             _fix(values)
             for values in db.execute(
-                f"{_FIX} WHERE f.animal_pk = ? ORDER BY f.recorded_ms DESC LIMIT {_LOOK_BACK}", (row[-1],)
+                f"{_FIX} WHERE f.animal_pk = ? AND {_USABLE} ORDER BY f.recorded_ms DESC, f.pk DESC LIMIT 2", (row[-1],)
             ).fetchall()
-            if _is_usable(values[23])
-        ][:2]
+        ]
         if usable:
             live.append(LiveAnimal(animal=_animal(row), fix=usable[0], previous=usable[1] if len(usable) > 1 else None))
     return live
@@ -162,8 +163,9 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
     if query.search:
         like = _like(query.search)
         where.add(
-            r"(f.animal_pk IN (SELECT pk FROM animals WHERE name LIKE ? ESCAPE '\' OR species LIKE ? ESCAPE '\')"
-            r" OR f.collar_pk IN (SELECT pk FROM collars WHERE id LIKE ? ESCAPE '\'))",
+            r"(f.animal_pk IN (SELECT pk FROM animals WHERE deleted_ms IS NULL AND"
+            r" (name LIKE ? ESCAPE '\' OR species LIKE ? ESCAPE '\'))"
+            r" OR f.collar_pk IN (SELECT pk FROM collars WHERE stands_for_animal_pk IS NULL AND id LIKE ? ESCAPE '\'))",
             like, like, like,
         )  # fmt: skip
     if query.since is not None:
@@ -173,11 +175,7 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
     if query.bbox is not None:
         _add_box(where, query.bbox)
     if query.is_usable is not None:
-        usable = (
-            f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"
-            f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
-        )
-        where.add(usable if query.is_usable else f"NOT {usable}")
+        where.add(_USABLE if query.is_usable else f"NOT {_USABLE}")
     order = _order(query.ordering, _FIX_ORDER, "f.pk")
     if where:
         (count,) = db.execute(f"SELECT count(*) FROM fixes f{where.sql('WHERE')}", where.values).fetchone()
@@ -259,10 +257,6 @@ def _order(ordering: str, columns: Mapping[str, str], tie: str) -> str:
 def _like(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
-
-
-def _is_usable(flags: int) -> bool:
-    return not flags & FixFlag.EXCLUDED_BY_HAND and bool(flags & FixFlag.REINSTATED or not flags & EXCLUDING)
 
 
 def _animal(row: Sequence[Any]) -> Animal:

@@ -91,6 +91,7 @@ class RecordWriter:
             "SELECT pk FROM deployments WHERE animal_pk = ? AND deleted_ms IS NULL", (pk,)
         ).fetchall():
             self._update("deployments", row[0], {"deleted_ms": now_ms}, author, now_ms)
+            self._post("deployment", row[0], "delete", {})
         for (collar_pk,) in worn:
             self._readopt(collar_pk, now_ms)
         self._post("animal", pk, "delete", {})
@@ -108,6 +109,8 @@ class RecordWriter:
             ).fetchone()
             if alias is not None:
                 raise Conflict(f"{collar_id} is an alias of collar {alias[0]}")
+            if collar_id.startswith("animal:"):
+                raise Invalid("id: animal: stands for an animal without a collar")
             pk = self._insert("collars", {"id": collar_id}, author, now_ms)
             self._fixes.forget()
         else:
@@ -115,8 +118,9 @@ class RecordWriter:
         changed = {name: columns[name] for name in _COLLAR_COLUMNS if name in columns}
         self._update("collars", pk, {**changed, "deleted_ms": None}, author, now_ms)
         if "aliases" in columns:
-            self._set_aliases(pk, collar_id, [str(alias) for alias in columns["aliases"] or ()], author, now_ms)
-        self._post("collar", pk, "update", dict(columns))
+            aliases = list(dict.fromkeys(str(alias) for alias in columns["aliases"] or () if alias != collar_id))
+            self._set_aliases(pk, collar_id, aliases, author, now_ms)
+        self._post("collar", pk, "insert" if row is None else "update", dict(columns))
 
     def delete_collar(self, collar_id: str, author: str, now_ms: int) -> None:
         """Leave a tombstone; Conflict while fixes or deployments hang on the collar."""
@@ -146,7 +150,8 @@ class RecordWriter:
         """Store a deployment; its fixes are adopted, also past ones."""
         animal_pk = self._pk("animals", str(columns["animal_id"]), "animal")
         collar = self._fixes.collar(str(columns["collar_id"]), now_ms)
-        started_ms = _instant_ms(columns.get("started_at")) or now_ms
+        started_ms = _instant_ms(columns.get("started_at"))
+        started_ms = now_ms if started_ms is None else started_ms
         ended_ms = _instant_ms(columns.get("ended_at"))
         identity = self._deploy(collar.pk, animal_pk, started_ms, ended_ms, columns.get("notes"), author, now_ms)
         self._readopt(collar.pk, now_ms)
@@ -192,6 +197,8 @@ class RecordWriter:
         """Store an observation and return its id."""
         row = self._observation_row(columns)
         identity = str(columns.get("id") or random_id())
+        if self._connection.execute("SELECT 1 FROM observations WHERE id = ?", (identity,)).fetchone():
+            raise Conflict(f"observation {identity} exists")
         row = {"observation_type": "sighting", "description": "", "recorded_ms": now_ms, "observer": author, **row}
         pk = self._insert("observations", {"id": identity, **row}, author, now_ms)
         self._post("observation", pk, "insert", {"id": identity, **row})
@@ -292,26 +299,44 @@ class RecordWriter:
         )
         self._fixes.forget()
         for alias in aliases:
-            heard = self._connection.execute("SELECT pk FROM collars WHERE id = ? AND pk <> ?", (alias, pk)).fetchone()
-            if heard is None:
-                continue
-            for (deployment_pk,) in self._connection.execute(
-                "SELECT pk FROM deployments WHERE collar_pk = ?", (heard[0],)
-            ).fetchall():
-                self._update("deployments", deployment_pk, {"collar_pk": pk}, author, now_ms)
-            self._connection.execute("UPDATE collars SET id = id || '~' || pk WHERE pk = ?", (heard[0],))
-            self._update("collars", heard[0], {"deleted_ms": now_ms}, author, now_ms)
+            heard = self._connection.execute(
+                "SELECT pk FROM collars WHERE id = ? AND pk <> ? AND stands_for_animal_pk IS NULL", (alias, pk)
+            ).fetchone()
+            if heard is not None:
+                self._absorb(heard[0], pk, author, now_ms)
+                self._fixes.forget()
+                self._fixes.rekey(heard[0], self._fixes.collar(collar_id, now_ms), now_ms)
+
+    def _absorb(self, heard_pk: int, pk: int, author: str, now_ms: int) -> None:
+        """Make ``pk`` of the collar that was known as ``heard_pk``: its deployments, radio ids and last words."""
+        for deployment_pk, animal_pk, started_ms, ended_ms, deleted_ms in self._connection.execute(
+            "SELECT pk, animal_pk, started_ms, ended_ms, deleted_ms FROM deployments WHERE collar_pk = ?", (heard_pk,)
+        ).fetchall():
+            if deleted_ms is None:
+                self._check_interval(pk, animal_pk, started_ms, ended_ms, except_pk=deployment_pk)
+            self._update("deployments", deployment_pk, {"collar_pk": pk}, author, now_ms)
+            self._post("deployment", deployment_pk, "update", {"collar_pk": pk})
+        self._connection.execute("UPDATE collar_aliases SET collar_pk = ? WHERE collar_pk = ?", (pk, heard_pk))
+        self._connection.execute("UPDATE collars SET id = id || '~' || pk WHERE pk = ?", (heard_pk,))
+        self._update("collars", heard_pk, {"deleted_ms": now_ms}, author, now_ms)
+        self._post("collar", heard_pk, "delete", {"collar_pk": pk})
+        for name in ("battery_mv", "battery_pct", "firmware"):
             self._connection.execute(
-                "UPDATE collars SET last_heard_ms = nullif(max(coalesce(last_heard_ms, 0),"
-                " (SELECT coalesce(last_heard_ms, 0) FROM collars WHERE pk = ?)), 0) WHERE pk = ?",
-                (heard[0], pk),
+                f"UPDATE collars SET {name} = coalesce(h.{name}, collars.{name}) FROM collars h WHERE collars.pk = ?"
+                f" AND h.pk = ? AND (collars.{name} IS NULL OR h.last_heard_ms > collars.last_heard_ms)",
+                (pk, heard_pk),
             )
-            self._fixes.forget()
-            self._fixes.rekey(heard[0], self._fixes.collar(collar_id, now_ms), now_ms)
+        self._connection.execute(
+            "UPDATE collars SET last_heard_ms = nullif(max(coalesce(last_heard_ms, 0),"
+            " (SELECT coalesce(last_heard_ms, 0) FROM collars WHERE pk = ?)), 0) WHERE pk = ?",
+            (heard_pk, pk),
+        )
 
     def _readopt_collars_of(self, animal_pk: int, now_ms: int) -> None:
         for (collar_pk,) in self._connection.execute(
-            "SELECT DISTINCT collar_pk FROM deployments WHERE animal_pk = ? AND deleted_ms IS NULL", (animal_pk,)
+            "SELECT collar_pk FROM deployments WHERE animal_pk = ?1 AND deleted_ms IS NULL"
+            " UNION SELECT pk FROM collars WHERE stands_for_animal_pk = ?1",
+            (animal_pk,),
         ).fetchall():
             self._readopt(collar_pk, now_ms)
 

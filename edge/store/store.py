@@ -185,7 +185,13 @@ class SpatialiteStore:
                     "battery_mv": device.battery_mv, "battery_pct": device.battery_pct, "firmware": device.firmware,
                 }  # fmt: skip
                 self._records.heard(device.device, status, device.heard_ms, now_ms)
-            db.executemany("DELETE FROM undecoded WHERE ledger_seq = ?", [(seq,) for seq in decoded_seqs])
+            if decoded_seqs:
+                listed = db.execute(
+                    "SELECT ledger_seq FROM undecoded WHERE ledger_seq BETWEEN ? AND ?",
+                    (min(decoded_seqs), max(decoded_seqs)),
+                ).fetchall()
+                readable = set(decoded_seqs).intersection(seq for (seq,) in listed)
+                db.executemany("DELETE FROM undecoded WHERE ledger_seq = ?", [(seq,) for seq in readable])
             db.executemany(
                 "INSERT OR REPLACE INTO undecoded (ledger_seq, link, framing, topic, reason, received_ms, size_bytes,"
                 " head) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

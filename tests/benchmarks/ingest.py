@@ -45,10 +45,11 @@ def plain_fixes_per_s(folder: Path, running: Station, count: int, target: Path) 
     plain = connect(target, key)
     migrate(plain)
     plain.execute("PRAGMA foreign_keys = OFF")  # the rows stand without their collars here
+    statement = f"{INSERT} VALUES ({', '.join('?' * len(COLUMNS))})"
     began = time.perf_counter()
     for start in range(0, len(rows), PLAIN_BATCH):
         plain.execute("BEGIN IMMEDIATE")
-        plain.executemany(INSERT, rows[start : start + PLAIN_BATCH])
+        plain.executemany(statement, rows[start : start + PLAIN_BATCH])
         plain.execute("COMMIT")
     took = time.perf_counter() - began
     plain.close()

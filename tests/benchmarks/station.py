@@ -111,4 +111,4 @@ def wait_for_fixes(running: Station, count: int, deadline_s: float = 60.0) -> No
     while running.detail()["store"]["fixes"] < count:
         if time.monotonic() > ends:
             raise RuntimeError(f"{running.detail()}")
-        time.sleep(0.02)
+        time.sleep(0.1)
