@@ -35,6 +35,7 @@ from shared.errors import FrameError
 _UP = "application/+/device/+/event/up"
 _STATUS = "application/+/device/+/event/status"
 _TOPIC_LEVELS = 6
+_ABSENT = frozenset({b"", b"null"})
 _EUI = re.compile(r"[0-9A-Fa-f]{16}")
 
 
@@ -57,7 +58,8 @@ class _Event(msgspec.Struct, rename="camel"):
     f_cnt: int = 0
     f_port: int = 0
     data: str | None = None
-    object: msgspec.Raw | None = None
+    # Left undecoded: it has any shape, and only its presence matters.
+    object: msgspec.Raw = msgspec.Raw()
     rx_info: list[_RxInfo] = msgspec.field(default_factory=list)
     margin: int | None = None
     external_power_source: bool | None = None
@@ -135,7 +137,7 @@ ROUTES = (Route(_CODEC, "mqtt", _UP), Route(_CODEC, "mqtt", _STATUS))
 
 def _messages(event: _Event) -> list[Message]:
     if event.data is None:
-        if event.object is not None:
+        if bytes(event.object) not in _ABSENT:
             raise FrameError("the uplink carries only a decoded object: switch the codec of its device profile off")
         return [Message(event.f_port or None, {"message": "network_commands"})]
     try:
