@@ -32,7 +32,7 @@ from firmware_bridge.transports.backoff import Backoff
 _NEVER = 0xFFFFFFFF
 _CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 30
-_SETTLE_S = 1.0
+_SETTLE_S = 3.0
 #: Messages taken per readiness callback before other work of the loop has its turn.
 _READ_BURST = 64
 #: The broker must not send more than this in one packet: it bounds the memory that a stranger can fill.
@@ -135,7 +135,7 @@ class BrokerConnection:
                 loop.call_soon(self._on_readable, self.client)
 
     async def settle(self) -> None:
-        """Wait until the broker has read all that was sent, or a second: before a last disconnect.
+        """Wait until the broker has read all that was sent, or three seconds: before a last disconnect.
 
         A broker answers one client's packets in order, so the answer to a last request, to unsubscribe what never was
         subscribed, says that it has all receipts. Without it a quick restart would cut off those it had not read.

@@ -131,7 +131,7 @@ class SerialLink:
             try:
                 self._open()
             except (OSError, termios.error, ValueError) as error:
-                self._report(f"cannot open {self._path}: {error}")
+                self._report(f"cannot open {self._path}: {_reason(error)}")
             else:
                 await self._until_lost()
                 self._shut()
@@ -210,7 +210,7 @@ class SerialLink:
         except (BlockingIOError, InterruptedError):
             return
         except (OSError, termios.error) as error:
-            self._lose(f"{self._path} was lost: {error}")
+            self._lose(f"{self._path} was lost: {_reason(error)}")
             return
         if not data:
             self._lose(f"{self._path} was lost: end of file")
@@ -248,3 +248,9 @@ class SerialLink:
             self._status.frames += len(frames)
             self._status.last_frame_at = self._now()
             self._inbox.put(Heard(frame) for frame in frames)
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's word for an error: pyserial wraps it in sentences that repeat the path."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)
