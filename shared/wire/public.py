@@ -67,6 +67,9 @@ _PERCENT = re.compile(r"^(\d+(?:\.\d+)?)\s*%?$")
 _VOLTS = re.compile(r"^(\d+(?:\.\d+)?)\s*V$", re.IGNORECASE)
 _DBM = re.compile(r"^(-?\d+(?:\.\d+)?)\s*(?:dBm)?$", re.IGNORECASE)
 _COLLAR_ID = re.compile(r"^[^/\s]{1,64}$")
+#: What devices begin with where the store is told what kind of name they are.
+_RESERVED = (ANIMAL_DEVICE, "collar:")
+_EUI = re.compile(r"^eui:[0-9a-f]{16}$")
 _ALIAS = re.compile(r"^[a-z]+:[^/\s]{1,64}$")
 
 
@@ -148,6 +151,8 @@ def collar_id(field: str, value: str) -> str:
     stripped = text(field, value)
     if not _COLLAR_ID.match(stripped):
         raise Invalid(f"{field}: must have 1 to 64 characters without spaces and slashes")
+    if stripped.startswith(_RESERVED):
+        raise Invalid(f"{field}: must not begin with {' or '.join(_RESERVED)}")
     return stripped
 
 
@@ -487,10 +492,13 @@ class CollarIn(CollarPatch, kw_only=True):
 
 
 def _alias(value: str) -> str:
-    stripped = value.strip()
-    if not _ALIAS.match(stripped):
-        raise Invalid("aliases: must look like eui:0101010101010101 or imei:300434063830000")
-    return stripped
+    """Return a radio id as frames carry it: labels print an EUI in capitals and in groups."""
+    kind, colon, name = value.strip().partition(":")
+    alias = kind.lower() + colon + (name.lower().replace("-", "") if kind.lower() == "eui" else name)
+    is_eui = alias.startswith("eui:")
+    if not (_EUI if is_eui else _ALIAS).match(alias) or alias.startswith(_RESERVED):
+        raise Invalid("aliases: must look like eui:0101010101010101 (16 hex digits) or imei:300434063830000")
+    return alias
 
 
 class DeploymentOut(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.api, pytest.mark.animals]
 
 Make = Callable[..., Awaitable[dict[str, Any]]]
 RADIO = "eui:0101010101010101"
+ALIASES = "aliases: must look like eui:0101010101010101 (16 hex digits) or imei:300434063830000"
 POSITION = {"timestamp": "2024-11-01T10:30:00Z", "lat": -2.1234, "lon": 34.5678}
 
 
@@ -51,7 +52,10 @@ async def test_an_alias_entered_late_moves_what_was_heard(client: httpx.AsyncCli
     [
         ({}, "id: is required"),
         ({"id": "a b"}, "id: must have 1 to 64 characters without spaces and slashes"),
-        ({"id": "K7", "aliases": ["0101"]}, "aliases: must look like eui:0101010101010101 or imei:300434063830000"),
+        ({"id": "K7", "aliases": ["0101"]}, ALIASES),
+        ({"id": "K7", "aliases": ["eui:0101"]}, ALIASES),
+        ({"id": "K7", "aliases": ["animal:x"]}, ALIASES),
+        ({"id": "collar:K7"}, "id: must not begin with animal: or collar:"),
         ({"id": "K7", "fix_interval_s": 0}, "fix_interval_s: must be between 1 and 31536000"),
     ],
 )

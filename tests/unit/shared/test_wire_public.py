@@ -109,6 +109,13 @@ def test_a_patch_gives_only_the_columns_that_were_named() -> None:
     }  # fmt: skip
 
 
+def test_a_radio_id_is_stored_as_frames_carry_it() -> None:
+    sent = b'{"aliases": [" EUI:70-B3-D5-7E-D0-00-00-AB ", "eui:70b3d57ed00000ab", "imei:300434063830000", "link:Ba"]}'
+    assert read_json(sent, CollarPatch).columns() == {
+        "aliases": ("eui:70b3d57ed00000ab", "imei:300434063830000", "link:Ba")
+    }
+
+
 def test_a_half_position_is_refused() -> None:
     for half in (b'{"lat": 1}', b'{"lon": 1}', b'{"lat": null, "lon": 1}'):
         with pytest.raises(Invalid, match=r"^lat: "):
