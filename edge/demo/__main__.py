@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -49,6 +50,7 @@ def main(
     once: Annotated[bool, typer.Option("--once", help="With --tracks: compare store and file, and end.")] = False,
 ) -> None:
     """Start a broker, a simulated herd on real ports, and a station; Ctrl-C ends all of them."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's word ends it as Ctrl-C does
     try:
         code = _herd(port, speed, animals, seed) if tracks is None else _replay(port, speed, seed, tracks, once=once)
     except KeyboardInterrupt:
