@@ -38,7 +38,9 @@ class Broker:
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, *, is_persistent: bool = True, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, is_persistent: bool = True, has_tls: bool = False, options: tuple[str, ...] = ()
+    ) -> None:
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         require(program, "mosquitto is not installed: apt-get install mosquitto")
         assert program is not None
@@ -54,6 +56,11 @@ class Broker:
             "set_tcp_nodelay true",
             *options,
         ]
+        #: the certificate that signs itself, and so the authority to believe
+        self.certificate = folder / "broker.pem"
+        if has_tls:
+            self._make_certificate()
+            lines += [f"certfile {self.certificate}", f"keyfile {folder / 'broker.key'}"]
         if is_persistent:
             lines += [
                 "persistence true",
@@ -65,6 +72,11 @@ class Broker:
             lines.append("user root")
         self._config = folder / "mosquitto.conf"
         self._config.write_text("\n".join(lines) + "\n")
+
+    @property
+    def is_running(self) -> bool:
+        """Say whether its process lives."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start it and wait until it listens."""
@@ -98,6 +110,22 @@ class Broker:
         """Stop and start on the same port."""
         self.stop()
         self.start()
+
+    def _make_certificate(self) -> None:
+        openssl = shutil.which("openssl")
+        require(openssl, "openssl is not installed: apt-get install openssl")
+        key = self._folder / "broker.key"
+        subprocess.run(
+            [
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                "-days", "1", "-subj", "/CN=broker", "-addext", f"subjectAltName=IP:{self.host}",
+                "-keyout", str(key), "-out", str(self.certificate),
+            ],
+            check=True,
+            capture_output=True,
+        )  # fmt: skip
+        # A broker that starts as root may read its key as another user.
+        key.chmod(0o644)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:

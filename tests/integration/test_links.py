@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 
 from firmware_bridge.frames import Frame, Heard, Link
 from firmware_bridge.framing.cobs import encode_frame
@@ -386,6 +388,61 @@ async def test_a_refused_password_is_said_and_tried_again(tmp_path: Path) -> Non
     finally:
         await link.close()
         broker.stop()
+
+
+async def test_messages_arrive_and_are_acknowledged_over_tls(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "tls", has_tls=True)
+    broker.start()
+    authority = str(broker.certificate)
+    sent = some_payloads(300)
+    try:
+        async with started(mqtt_link(broker, tls_ca=authority)) as link:
+            address = BrokerAddress(host=broker.host, port=broker.port, client_id="gw", tls_ca=authority)
+            publisher = MqttPublisher("gw", address)
+            for message in sent:
+                await publisher.publish("outpost/s/g/fix", message)
+            heard = await collect(link, len(sent))
+            await publisher.drain()
+            await publisher.close()
+            assert payloads(heard) == sent
+            await link.acknowledge(heard)
+        stranger = mqtt_link(broker, tls_ca=None, client_id="plain")
+        stranger.start()
+        await until(lambda: stranger.status.last_error != "")
+        assert not stranger.status.is_up
+        await stranger.close()
+    finally:
+        broker.stop()
+
+
+async def test_a_flood_that_needs_no_receipt_is_held_back_and_not_dropped(broker: Broker) -> None:
+    async with started(mqtt_link(broker, receive_maximum=10)) as link:
+        flood = Client(CallbackAPIVersion.VERSION2, client_id="flood")
+        flood.connect(broker.host, broker.port)
+        for number in range(300):
+            flood.publish("outpost/s/g/fix", str(number).encode(), qos=0)
+        flood.disconnect()
+        flood.loop_write()
+        await until(lambda: link.status.frames >= 20)
+        await asyncio.sleep(0.1)
+        assert link.status.frames == 20
+        heard = await collect(link, 300)
+        assert payloads(heard) == [str(number).encode() for number in range(300)]
+        await link.acknowledge(heard)
+
+
+async def test_retained_messages_come_once(broker: Broker) -> None:
+    keeper = Client(CallbackAPIVersion.VERSION2, client_id="keeper")
+    keeper.connect(broker.host, broker.port)
+    keeper.publish("outpost/s/g/fix", b"kept", qos=0, retain=True)
+    keeper.disconnect()
+    async with started(mqtt_link(broker)) as link:
+        heard = await collect(link, 1)
+        assert payloads(heard) == [b"kept"]
+        await link.acknowledge(heard)
+    async with started(mqtt_link(broker)) as link:
+        await send(broker, [b"marker"])
+        assert payloads(await collect(link, 1)) == [b"marker"]
 
 
 # --- captures ------------------------------------------------------------------------------------------------------
