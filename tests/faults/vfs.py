@@ -263,6 +263,11 @@ class Recorder:
         path = None if name is None else os.fsdecode(ctypes.string_at(name))
         is_ours = path is not None and path.startswith(self._root)
         found: bytes | None = None
+        if path is not None and path in self._inodes and not Path(path).exists():
+            self.log.append(
+                Delete(path, is_synced=False)
+            )  # removed behind SQLite's back, as a segment of the ledger is
+            del self._inodes[path]
         if path is not None and is_ours and path not in self._inodes:
             with contextlib.suppress(FileNotFoundError):
                 found = Path(path).read_bytes()
