@@ -66,7 +66,7 @@ class NewFix(msgspec.Struct, frozen=True, kw_only=True):
     """A fix on its way into a store: what the device and the link said, not yet judged.
 
     ``device`` is a radio id (``eui:...``, ``imei:...``) or a collar id; the store resolves aliases. ``animal_id`` is
-    set only where a person said so (a manual or imported position without a collar).
+    whom the sender named; a deployment of the collar outranks it.
     """
 
     device: str

@@ -160,7 +160,10 @@ class Store(Protocol):
         ...
 
     async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
-        """Store fixes, once each for ever, and say of each in order what became of it."""
+        """Store fixes, once each for ever, and say of each in order what became of it.
+
+        ``enriched``: it was there and this copy filled at least one of its empty columns.
+        """
         ...
 
     async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:

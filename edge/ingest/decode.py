@@ -31,6 +31,7 @@ log = structlog.get_logger()
 CONSUMER: Final = "decode"
 BATCH: Final = 500
 RETRY_S: Final = 1.0
+OPENCOLLAR_FLASH_LOG: Final = 29
 _HEAD_BYTES: Final = 64
 
 
@@ -78,6 +79,9 @@ def _facts(row: Row, uplinks: Sequence[Uplink]) -> tuple[list[NewFix], list[Hear
                     continue  # neither time nor place: the receiver said only that it is there
                 raise FrameError("a position without the device's time")
             fixes.append(_new_fix(fix, uplink, device, row, received_at=received_at, is_clock_sure=is_sure))
+        if uplink.port == OPENCOLLAR_FLASH_LOG:
+            heard.append(HeardDevice(device, row.received_ms))  # what it says of itself may be weeks old
+            continue
         status = uplink.status
         battery_mv = next((fix.battery_mv for fix in reversed(uplink.fixes) if fix.battery_mv is not None), None)
         if status is None:

@@ -340,8 +340,12 @@ class SpatialiteStore:
 
     async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
         """Store fixes, once each for ever."""
-        stored = await self.write(lambda _: self._fixes.add(fixes, self._ms()))
-        return [AddedFix(id=id_text(fix.id), outcome=fix.outcome) for fix in stored]
+
+        def job(_: Connection) -> list[AddedFix]:
+            stored = self._fixes.add(fixes, self._ms())
+            return [AddedFix(id=id_text(fix.id), outcome=fix.outcome) for fix in stored]
+
+        return await self.write(job)
 
     async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:
         """Take a fix out by hand or reinstate it."""

@@ -17,8 +17,8 @@ from firmware_bridge.transports.mqtt import MqttLink
 from firmware_bridge.transports.serial import SerialLink
 from shared.errors import ConfigError
 
-#: ChirpStack's uplinks and the fixes of our own gateways.
-DEFAULT_TOPICS = ("application/+/device/+/event/up", "outpost/+/+/fix")
+#: ChirpStack's uplinks and device status, and the fixes of our own gateways.
+DEFAULT_TOPICS = ("application/+/device/+/event/up", "application/+/device/+/event/status", "outpost/+/+/fix")
 
 
 class LinkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
