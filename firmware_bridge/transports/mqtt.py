@@ -94,6 +94,7 @@ class MqttLink:
         self._status = LinkStatus(name=name, kind="mqtt", address=address.text)
         self._supervisor: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._has_been_up = False
 
     @property
     def status(self) -> LinkStatus:
@@ -141,8 +142,9 @@ class MqttLink:
         self._inbox.close(f"{self.name}: closed")
 
     def _subscribe(self, client: Client) -> None:
-        if self._connection.generation > 1:
-            self._status.reconnects = self._connection.generation - 1
+        if self._has_been_up:
+            self._status.reconnects += 1
+        self._has_been_up = True
         # Retained messages once, when the subscription is new: not all of them again after every reconnect.
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         client.subscribe([(topic, options) for topic in self._topics])
