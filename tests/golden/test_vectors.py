@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from firmware_bridge.codecs.registry import decode_frame
 from firmware_bridge.frames import Frame
 from firmware_bridge.framing.registry import decoder_for
 from shared.errors import FrameError
+from tests import real_data
 
 HERE = Path(__file__).parent
 CONSTRUCTED: list[dict[str, Any]] = json.loads((HERE / "vectors_constructed.json").read_text())
@@ -28,13 +28,11 @@ _NOT_FACTS = frozenset({"duplicate_of", "inner", "topic", "store_as"})
 
 def reference_vectors() -> list[dict[str, Any]] | None:
     """Return the full set of vectors, which is not ours to publish; None where it is not at hand."""
-    root = Path(os.environ.get("OUTPOST_REAL_DATA") or HERE.parents[2] / "shared")
-    for folder in (root, root.parent):
-        path = folder / "reference" / "vectors.json"
-        if path.is_file():
-            vectors: list[dict[str, Any]] = json.loads(path.read_text())
-            return [vector for vector in vectors if vector["fmt"] in REFERENCE_FORMATS]
-    return None
+    path = real_data.reference("vectors.json")
+    if path is None:
+        return None
+    vectors: list[dict[str, Any]] = json.loads(path.read_text())
+    return [vector for vector in vectors if vector["fmt"] in REFERENCE_FORMATS]
 
 
 REFERENCE = reference_vectors()
@@ -90,7 +88,7 @@ def test_constructed_messages_come_through_the_framing(name: str) -> None:
 
 @pytest.mark.skipif(
     REFERENCE is None,
-    reason="the reference vectors are absent: set OUTPOST_REAL_DATA to the folder beside reference/vectors.json",
+    reason="the reference vectors are absent: set OUTPOST_REAL_DATA to the folder of tracks beside reference/",
 )
 @pytest.mark.parametrize("vector", REFERENCE or [{"id": "none"}], ids=lambda vector: vector["id"])
 def test_every_reference_vector_means_what_it_expects(vector: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -30,9 +29,9 @@ from shared.movement.quality import (
     rejudge,
     stands_alone,
 )
+from tests import real_data
 
 NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
-DATA = Path(os.environ.get("OUTPOST_REAL_DATA") or Path(__file__).parents[3] / "shared") / "data"
 LIMITS = limits_for("elephant")
 START_MS = 1_700_000_040_000  # a whole minute
 TRACK_FILES = [
@@ -367,9 +366,7 @@ def test_one_wrong_clock_is_found_and_its_neighbours_are_not(seed: int, data: st
 
 
 def real_tracks(name: str) -> list[tuple[str, str, list[Judged]]]:
-    path = DATA / name
-    if not path.exists():
-        pytest.skip(f"{path} is absent: set OUTPOST_REAL_DATA to the folder that holds data/{name}")
+    path = real_data.tracks(name)
     tracks: dict[tuple[str, str], list[Judged]] = defaultdict(list)
     with path.open(newline="") as lines:
         for row in csv.DictReader(lines):
