@@ -168,17 +168,19 @@ class FixWriter:
             new = batch[identity]
             rich_before = filled(old, _OPTIONAL)
             judged_before = judged_columns(old)
+            is_judged_anew = False
             if _merge(old, new):
                 self._connection.execute(_UPDATE, [*(old[name] for name in _MERGED), old["pk"]])
                 self._retime(new["collar"], old)
-                if judged_columns(old) != judged_before:  # another copy's link or signal alters no judgement
+                is_judged_anew = judged_columns(old) != judged_before
+                if is_judged_anew:  # another copy's link or signal alters no judgement
                     altered.add(new["collar"].pk)
                     self._neighbourhoods.pop(new["collar"].pk, None)
                     times_ms = changed.setdefault(new["collar"].pk, (new["collar"], []))[1]
                     times_ms += [judged_before.time_ms, old["recorded_ms"]]
             is_richer = filled(old, _OPTIONAL) > rich_before
             outcomes[identity] = _stored({**old, "collar": new["collar"]}, "enriched" if is_richer else "duplicate")
-            if is_richer:
+            if is_richer or is_judged_anew:
                 self._post("fix", old["pk"], old["pk"], "update")
         if fresh:
             self._post("fix", fresh[0]["pk"], fresh[-1]["pk"], "insert")
