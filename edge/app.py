@@ -75,7 +75,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             log.error("ledger.set_aside", file=str(aside))
         hub = EventHub()
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, lambda fixes: _announce(hub, fixes))
-        links = [link_from(spec, now=clock.now) for spec in config.links]
+        links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         health = StationHealth(
             clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None
         )

@@ -74,6 +74,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The folder of the ledger."""
         return Path(self.ledger.dir) if self.ledger.dir else self.station.data_dir / "ledger"
 
+    def named_links(self) -> tuple[LinkSpec, ...]:
+        """Return the links, each broker session under a name that no other station has."""
+        return tuple(
+            msgspec.structs.replace(link, client_id=f"outpost-{self.station.id}-{link.name}")
+            if link.kind == "mqtt" and not link.client_id
+            else link
+            for link in self.links
+        )
+
     def key(self) -> bytes | None:
         """Read the key; None where encryption is off. Raises ConfigError."""
         if not self.store.is_encrypted:

@@ -1,0 +1,92 @@
+"""What a person can type, set or be told stands in a README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+
+from edge.cli import cli as station
+from edge.config import Config
+from firmware_bridge.cli import app as simulator
+from firmware_bridge.codecs.explain import formats
+from firmware_bridge.transports.spec import LinkSpec
+from shared import errors
+from shared.domain import FixFlag
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def readme(package: str) -> str:
+    return (ROOT / package / "README.md").read_text(encoding="utf-8")
+
+
+def commands(program: typer.Typer) -> set[str]:
+    return {str(info.name or getattr(info.callback, "__name__", "")) for info in program.registered_commands}
+
+
+@pytest.mark.parametrize("name", sorted(commands(station)))
+def test_each_command_of_the_station_is_in_its_readme(name: str) -> None:
+    assert f"| `{name}` |" in readme("edge")
+
+
+@pytest.mark.parametrize("name", sorted(commands(simulator)))
+def test_each_command_of_the_simulator_is_in_a_readme(name: str) -> None:
+    assert f"`outpost-sim {name}`" in readme("firmware_bridge")
+
+
+def config_keys() -> list[str]:
+    keys = []
+    for section in msgspec.structs.fields(Config):
+        if section.name == "links":
+            keys.append("links")
+        else:
+            keys += [f"{section.name}.{field.name}" for field in msgspec.structs.fields(section.type)]
+    return keys
+
+
+@pytest.mark.parametrize("key", config_keys())
+def test_each_configuration_key_is_in_the_stations_readme(key: str) -> None:
+    assert f"`{key}`" in readme("edge")
+
+
+@pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(LinkSpec)])
+def test_each_key_of_a_link_is_in_a_readme(field: str) -> None:
+    assert f"`{field}`" in readme("firmware_bridge")
+
+
+@pytest.mark.parametrize("name", sorted(formats()))
+def test_each_format_is_in_a_readme(name: str) -> None:
+    assert f"`{name}`" in readme("firmware_bridge")
+
+
+def all_errors(kind: type[errors.OutpostError] = errors.OutpostError) -> list[type[errors.OutpostError]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in all_errors(child))]
+
+
+@pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
+def test_each_error_code_is_in_a_readme_with_its_status(kind: type[errors.OutpostError]) -> None:
+    row = next((line for line in readme("shared").splitlines() if f"`{kind.code}`" in line), None)
+    assert row is not None
+    assert str(kind.http_status) in row or kind.code == "config"
+
+
+def test_error_codes_are_unique() -> None:
+    codes = [kind.code for kind in all_errors() if kind.__module__ == "shared.errors"]
+    assert len(codes) == len(set(codes))
+
+
+@pytest.mark.parametrize("flag", list(FixFlag), ids=lambda flag: str(flag.name))
+def test_each_quality_flag_is_in_a_readme(flag: FixFlag) -> None:
+    assert f"`{str(flag.name).lower()}`" in readme("shared")
+
+
+def test_each_target_of_the_makefile_that_a_readme_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("run", "test", "quick", "help", "bench", "soak", "test-nightly", "clean"):
+        assert f"make {target}" in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"\n{target}:" in makefile
