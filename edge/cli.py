@@ -16,7 +16,8 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from edge import app
 from edge.config import DEFAULT_PATH, Config, load
@@ -26,7 +27,7 @@ from edge.ops.verify import verify as verify_tracks
 from edge.ops.watch import watch as watch_station
 from edge.store import shell
 from edge.store.export import export_tracks
-from edge.store.ledger import LedgerReader
+from edge.store.ledger import LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from firmware_bridge.codecs.explain import explain
 from shared.errors import ConfigError, OutpostError
@@ -52,7 +53,11 @@ def main() -> None:
     try:
         cli()
     except OutpostError as error:
-        _fail(error)
+        _fail(error.code, error.detail)
+    except BrokenPipeError:
+        raise SystemExit(1) from None  # whoever read the output has seen enough
+    except OSError as error:
+        _fail("file", f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 @cli.command()
@@ -76,7 +81,7 @@ def init(
             '#\n# [[links]]\n# kind = "mqtt"\n# name = "chirpstack"\n# host = "127.0.0.1"\n',
             encoding="utf-8",
         )
-        console.print(f"wrote {path}", highlight=False)
+        console.print(f"wrote {path}", highlight=False, markup=False)
     settings = load(path)
     if settings.store.is_encrypted and not settings.store.key_file.exists():
         if settings.database.exists():
@@ -94,7 +99,9 @@ def init(
 @cli.command()
 def run(
     config: ConfigOption = None,
-    port: Annotated[int | None, typer.Option(help="Port of the LAN interface; 0 takes a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port of the LAN interface; 0 takes a free one.")
+    ] = None,
 ) -> None:
     """Run the station until it is told to stop."""
     asyncio.run(app.serve(load(config), port=port))
@@ -114,13 +121,16 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                 state = "up" if link["is_up"] else f"DOWN {link['last_error']}"
                 table.add_row(
                     f"link {link['name']}",
-                    f"{state}, {link['frames']} frames, {link['damaged_frames']} damaged, "
-                    f"{link['skipped_bytes']} bytes of noise, {link['reconnects']} reconnects",
+                    Text(
+                        f"{state}, {link['frames']} frames, {link['damaged_frames']} damaged, "
+                        f"{link['skipped_bytes']} bytes of noise, {link['reconnects']} reconnects"
+                    ),
                 )
         elif isinstance(value, dict):
-            table.add_row(name, ", ".join(f"{key} {item}" for key, item in value.items() if item is not None))
+            facts = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+            table.add_row(name, Text(facts))
         else:
-            table.add_row(name, str(value))
+            table.add_row(name, Text("; ".join(value) if isinstance(value, list) else str(value)))
     console.print(table)
 
 
@@ -166,6 +176,7 @@ def decode(
 def redecode(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Decode the whole ledger again, after a codec has learnt something. Changes nothing when nothing changed."""
     settings = load(config)
+    check_key(settings.ledger_dir, settings.key())
     reader = LedgerReader(settings.ledger_dir, settings.key())
 
     async def job(store: SpatialiteStore) -> Any:
@@ -261,14 +272,15 @@ def db(
             try:
                 columns, rows = session.run(statement)
             except OutpostError as error:
-                errors.print(f"[red]{error.detail}[/]", highlight=False)
+                errors.print(Text(error.detail, "red"), soft_wrap=True)
                 if sql is not None:
                     raise typer.Exit(1) from error
                 continue
-            table = Table(*columns, box=None)
+            table = Table(*(Column(Text(name), overflow="fold") for name in columns), box=None)
             for row in rows:
-                table.add_row(*(shell.text_of(value) for value in row))
-            console.print(table)
+                table.add_row(*(Text(shell.text_of(value)) for value in row))
+            if columns:
+                console.print(table)
 
 
 def _ask() -> str | None:
@@ -346,6 +358,7 @@ def _print_json(facts: object) -> None:
     typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
 
 
-def _fail(error: OutpostError) -> NoReturn:
-    errors.print(f"[red]{error.code}[/]: {error.detail}", highlight=False)
+def _fail(code: str, detail: str) -> NoReturn:
+    line = " ".join(detail.split())
+    errors.print(Text.assemble((code, "red"), f": {line}"), soft_wrap=True)
     raise SystemExit(1)

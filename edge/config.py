@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -49,7 +49,7 @@ class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``gnss_links`` name links to the station's own receiver. The rest is the virtual clock of a replay."""
 
     gnss_links: tuple[str, ...] = ()
-    virtual_start: datetime | None = None
+    virtual_start: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     virtual_speed: float = 1.0
     virtual_origin_s: float = 0.0
 
@@ -139,6 +139,10 @@ def _check(config: Config) -> None:
     for name in config.clock.gnss_links:
         if name not in names:
             raise ConfigError(f"clock.gnss_links: there is no link {name}")
+    if config.clock.virtual_speed <= 0:
+        raise ConfigError("clock.virtual_speed: must be positive")
+    if not 0 <= config.api.port <= 65_535:
+        raise ConfigError(f"api.port: there is no port {config.api.port}")
     if config.api.host not in ("127.0.0.1", "::1", "localhost"):
         raise ConfigError(
             f"api.host: {config.api.host} is refused: this version has no accounts, so it answers on 127.0.0.1 only"
@@ -154,4 +158,7 @@ def _overlay(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
                 value: Any = environment[variable]
                 if field.name == "gnss_links":
                     value = [part for part in value.split(",") if part]
-                raw.setdefault(name, {})[field.encode_name] = value
+                table = raw.setdefault(name, {})
+                if not isinstance(table, dict):
+                    raise ConfigError(f"{name}: must be a table, [{name}]")
+                table[field.encode_name] = value

@@ -2,7 +2,8 @@
 
 An individual is an animal by its name. Its rows belong to the collar that it wore then, so a file of fixes that also
 came over the air adds nothing; where no deployment covers a row, to the collar of the ``collar_id`` column or to one
-called ``import:INDIVIDUAL``, whose deployment is opened, or widened, to cover the file when it has been read.
+called ``import:INDIVIDUAL``, whose deployment is opened, or widened, to cover the file when it has been read: one for
+each stretch between the deployments that are known.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Imported(msgspec.Struct, kw_only=True):
 class _Individual(msgspec.Struct):
     animal: Animal
     deployments: list[Deployment]
-    #: what the file needs: collar -> first and last instant not covered by a deployment
-    uncovered: dict[str, tuple[datetime, datetime]]
+    #: what the file needs: collar, and how many deployments begin before -> first and last instant without one
+    uncovered: dict[tuple[str, int], tuple[datetime, datetime]]
 
 
 async def import_tracks(
@@ -77,7 +78,7 @@ async def import_tracks(
             done.duplicates += added.outcome == "duplicate"
         progress(done.rows)
     for individual in individuals.values():
-        for collar_id, (first, last) in individual.uncovered.items():
+        for (collar_id, _), (first, last) in individual.uncovered.items():
             await _cover(store, view, individual, collar_id, first, last, done)
     return done
 
@@ -105,8 +106,10 @@ def _fix(individual: _Individual, row: TrackRow, received_at: datetime) -> NewFi
         collar_id = worn.collar_id
     else:
         collar_id = row.collar_id or f"import:{row.individual}"
-        first, last = individual.uncovered.get(collar_id, (at, at))
-        individual.uncovered[collar_id] = (min(first, at), max(last, at))
+        stretch = (collar_id, sum(d.started_at <= at for d in individual.deployments))
+        if collar_id != f"animal:{individual.animal.id}":  # an export's name for positions without a collar
+            first, last = individual.uncovered.get(stretch, (at, at))
+            individual.uncovered[stretch] = (min(first, at), max(last, at))
     return NewFix(
         device=f"collar:{collar_id}",
         recorded_at=at,
@@ -123,13 +126,13 @@ async def _cover(
     store: Store, view: View, individual: _Individual, collar_id: str, first: datetime, last: datetime, done: Imported
 ) -> None:
     end = last + timedelta(milliseconds=1)
-    own = [deployment for deployment in individual.deployments if deployment.collar_id == collar_id]
+    before = max((d for d in individual.deployments if d.started_at <= first), key=_start, default=None)
+    after = min((d for d in individual.deployments if d.started_at > first), key=_start, default=None)
     try:
-        if own:
-            widest = own[0]
-            ended_at = None if widest.ended_at is None else max(widest.ended_at, end)
-            columns = {"started_at": min(widest.started_at, first), "ended_at": ended_at}
-            await store.update_deployment(view, widest.id, columns)
+        if after is not None and after.collar_id == collar_id:
+            await store.update_deployment(view, after.id, {"started_at": first})
+        elif before is not None and before.collar_id == collar_id:
+            await store.update_deployment(view, before.id, {"ended_at": end})
         else:
             columns_new = {
                 "collar_id": collar_id, "animal_id": individual.animal.id, "started_at": first, "ended_at": end,
@@ -138,6 +141,10 @@ async def _cover(
     except Conflict as conflict:
         span = f"{first.astimezone(UTC):%Y-%m-%d} to {last.astimezone(UTC):%Y-%m-%d}"
         _note(done, f"{individual.animal.name}, {span}: kept under collar {collar_id} alone: {conflict.detail}")
+
+
+def _start(deployment: Deployment) -> datetime:
+    return deployment.started_at
 
 
 def _refuse(done: Imported, line: int, reason: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ _NUMBERS: Final = {
     "temperature_c": "temperature_c",
 }  # fmt: skip
 _WHOLE: Final = frozenset({"sats", "battery_mv"})
+_WHOLE_MAX: Final = 10**6
 
 
 class TrackRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +53,10 @@ def read_tracks(path: Path) -> Iterator[TrackRow | BadRow]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+            missing = [name for name in REQUIRED if name not in _names(reader, path)]
             if missing:
-                raise Invalid(
-                    f"{path}: no column {', '.join(missing)}; needed are {','.join(REQUIRED)}, found "
-                    f"{','.join(reader.fieldnames or ()) or 'an empty file'}"
-                )
+                found = ascii(",".join(reader.fieldnames or ()))[:200] if reader.fieldnames else "an empty file"
+                raise Invalid(f"{path}: no column {', '.join(missing)}; needed are {','.join(REQUIRED)}, found {found}")
             rows = iter(reader)
             while True:
                 try:
@@ -65,7 +64,7 @@ def read_tracks(path: Path) -> Iterator[TrackRow | BadRow]:
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    yield BadRow(reader.line_num, str(error))
+                    yield BadRow(reader.reader.line_num, str(error))
                     continue
                 try:
                     yield _row(reader.line_num, row)
@@ -75,10 +74,17 @@ def read_tracks(path: Path) -> Iterator[TrackRow | BadRow]:
         raise Invalid(f"{path}: {error.strerror}") from error
 
 
+def _names(reader: csv.DictReader[str], path: Path) -> Sequence[str]:
+    try:
+        return reader.fieldnames or ()
+    except csv.Error as error:
+        raise Invalid(f"{path}: its first line names no columns: {error}") from error
+
+
 def _row(line: int, row: dict[str, str | None]) -> TrackRow:
-    individual = (row["individual"] or "").strip()
-    if not individual or not individual.isprintable():
-        raise ValueError("individual: is empty or not readable text")
+    individual, species, collar_id = (_text(row, name) for name in ("individual", "species", "collar_id"))
+    if individual is None:
+        raise ValueError("individual: is empty")
     lon_deg, lat_deg = _number(row, "lon"), _number(row, "lat")
     if (lon_deg is None) != (lat_deg is None):
         raise ValueError("lon, lat: one is given and the other is not")
@@ -88,6 +94,8 @@ def _row(line: int, row: dict[str, str | None]) -> TrackRow:
     for name, column in _NUMBERS.items():
         value = _number(row, name)
         if value is not None:
+            if column in _WHOLE and abs(value) > _WHOLE_MAX:
+                raise ValueError(f"{name}: {value:g} is out of range")
             extras[column] = round(value) if column in _WHOLE else value
     return TrackRow(
         line=line,
@@ -95,8 +103,8 @@ def _row(line: int, row: dict[str, str | None]) -> TrackRow:
         recorded_at=parse_instant(row["timestamp"] or ""),
         lon_deg=lon_deg,
         lat_deg=lat_deg,
-        species=(row.get("species") or "").strip() or None,
-        collar_id=(row.get("collar_id") or "").strip() or None,
+        species=species,
+        collar_id=collar_id,
         extras=extras,
     )
 
@@ -107,7 +115,17 @@ def parse_instant(text: str) -> datetime:
         instant = datetime.fromisoformat(text.strip())
     except ValueError:
         raise ValueError(f"timestamp: {text!r} is not YYYY-MM-DDTHH:MM:SSZ") from None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    try:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"timestamp: {text!r} is beyond the calendar") from None
+
+
+def _text(row: dict[str, str | None], name: str) -> str | None:
+    text = (row.get(name) or "").strip()
+    if not text.isprintable():
+        raise ValueError(f"{name}: is not readable text")
+    return text or None
 
 
 def _number(row: dict[str, str | None], name: str) -> float | None:

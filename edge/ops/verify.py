@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +51,7 @@ async def verify(store: SpatialiteStore, path: Path) -> Verified:
         stored = await _stored(store, individual, first_ms, last_ms)
         found.repeated_rows += rows.total() - len(rows)
         found.stored += stored.total()
-        for key in rows.keys() | stored.keys():
+        for key in sorted(rows.keys() | stored.keys(), key=itemgetter(0)):
             if key not in stored:
                 found.missing += 1
                 _example(found, "missing", individual, key)

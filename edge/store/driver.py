@@ -78,7 +78,9 @@ def connect(
             if is_readonly:
                 connection.execute("PRAGMA query_only = ON")
             else:
-                connection.execute("PRAGMA journal_mode = WAL")
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                if mode != "wal":  # SQLite keeps the old mode without raising, and the old mode is not what we promise
+                    raise StoreError(f"{path}: the disk refused write-ahead logging")
                 connection.execute(f"PRAGMA synchronous = {synchronous}")
                 connection.execute("PRAGMA journal_size_limit = 16777216")
             if is_spatial:
