@@ -305,7 +305,14 @@ class Ledger:
 
     def _begin_new(self, first: int) -> None:
         """Go on in a new segment; where it cannot be made (a full disk), the old one stays in use."""
-        segment = self._open(first, _segment_path(self._folder, first))
+        path = _segment_path(self._folder, first)
+        try:
+            segment = self._open(first, path)
+        except BaseException:
+            # the old segment will give out seqs from ``first`` on: a reader must not look for them here
+            for suffix in ("-shm", "-wal", ""):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            raise
         self._connection.close()
         self._closed_frames += self._open_frames
         self._use(segment)
