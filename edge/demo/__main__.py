@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import signal
@@ -21,6 +22,7 @@ from edge.ops.import_tracks import good_rows
 from edge.ops.tracks import TrackRow
 from edge.ops.watch import watch
 from firmware_bridge.simulator.tracks import eui_for
+from shared.clock import VirtualClock
 from shared.errors import ConfigError, OutpostError
 
 console = Console()
@@ -63,9 +65,14 @@ def main(
 
 def _herd(port: int, speed: float, animals: int, seed: int) -> int:
     folder = FOLDER / "demo"
+    ended = folder / "ended-at"
     start = datetime.now(UTC).replace(microsecond=0)
+    if ended.exists():  # the herd's time ran ahead of ours: it goes on where it was
+        start = max(start, datetime.fromisoformat(ended.read_text(encoding="ascii")))
     origin_s = time.monotonic()
-    with Processes(folder / "log") as processes:
+    clock = VirtualClock(start, speed, time.monotonic, origin_s)
+    with Processes(folder / "log") as processes, contextlib.ExitStack() as stack:
+        stack.callback(lambda: ended.write_text(clock.now().replace(microsecond=0).isoformat(), encoding="ascii"))
         broker = start_broker(processes, (folder / "broker").absolute())
         ptys = [(folder / f"tty-base-{n}").absolute() for n in (1, 2)]
         manifest = folder / "herd.json"
