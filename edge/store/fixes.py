@@ -26,13 +26,15 @@ from edge.store.driver import Connection, insert_rows
 from edge.store.neighbourhood import Neighbourhood, filled, judged_columns
 from shared.domain import EXCLUDING, FixFlag, NewFix
 from shared.ids import fix_id
-from shared.movement.quality import Limits, corrected_ms, intrinsic_flags, judge, limits_for, rejudge, stands_alone
+from shared.movement.quality import Limits, corrected_ms, intrinsic_flags, limits_for, rejudge, stands_alone
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
 _DAY_MS: Final = 86_400_000
 _BY_HAND: Final = int(FixFlag.EXCLUDED_BY_HAND | FixFlag.REINSTATED)
 _CHUNK: Final = 400
+#: How many fixes of a collar are judged at a time when all of them are.
+_STRETCH: Final = 5_000
 
 #: A fix that no deployment covers is taken for rolled over only if correcting it lands this near its reception.
 _PLAUSIBLE_AGE_MS: Final = 2 * 365 * _DAY_MS
@@ -58,6 +60,12 @@ COLUMNS: Final = (
 )  # fmt: skip
 INSERT: Final = f"INSERT INTO fixes ({', '.join(COLUMNS)})"
 _UPDATE: Final = f"UPDATE fixes SET {', '.join(f'{name} = ?' for name in _MERGED)} WHERE pk = ?"
+#: Whose fix it is: ?1 for a row that stands for an animal, else who wore the collar then, else whom the sender named.
+_WEARER: Final = (
+    "coalesce(?1, (SELECT d.animal_pk FROM deployments d WHERE d.collar_pk = fixes.collar_pk AND d.deleted_ms IS NULL"
+    " AND d.started_ms <= fixes.recorded_ms AND (d.ended_ms IS NULL OR fixes.recorded_ms < d.ended_ms)"
+    " ORDER BY d.started_ms LIMIT 1), said_animal_pk)"
+)
 _POINT = struct.Struct("<BBiddddBIddB")
 
 
@@ -131,8 +139,9 @@ class StoredFix(msgspec.Struct, frozen=True):
 class FixWriter:
     """Owns the writes to ``fixes``; lives in the writer thread with its connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, stretch: int = _STRETCH) -> None:
         self._connection = connection
+        self._stretch = stretch
         self._collars: dict[str, CollarFacts] = {}
         self._neighbourhoods: dict[int, Neighbourhood] = {}
 
@@ -210,33 +219,43 @@ class FixWriter:
 
     def readopt(self, collar: CollarFacts) -> None:
         """Give every fix of ``collar`` to whoever wore it, correct its time anew and judge all of them again."""
-        rows = self._connection.execute(
-            "SELECT pk, raw_ms, recorded_ms, sure_received_ms, animal_pk, said_animal_pk FROM fixes"
-            " WHERE collar_pk = ?",
-            (collar.pk,),
-        ).fetchall()
-        updates = []
-        for pk, raw_ms, recorded_ms, sure_ms, animal_pk, said_pk in rows:
+        corrections = []
+        for pk, raw_ms, recorded_ms, sure_ms in self._connection.execute(
+            "SELECT pk, raw_ms, recorded_ms, sure_received_ms FROM fixes WHERE collar_pk = ?", (collar.pk,)
+        ):
             corrected = self._corrected_ms(collar, raw_ms, sure_ms)
-            wearer = collar.animal_pk(corrected, said_pk)
-            if corrected != recorded_ms or wearer != animal_pk:
-                updates.append((corrected, wearer, pk))
-        self._connection.executemany("UPDATE fixes SET recorded_ms = ?, animal_pk = ? WHERE pk = ?", updates)
+            if corrected != recorded_ms:
+                corrections.append((corrected, pk))
+        self._connection.executemany("UPDATE fixes SET recorded_ms = ? WHERE pk = ?", corrections)
+        self._connection.execute(
+            f"UPDATE fixes SET animal_pk = {_WEARER} WHERE collar_pk = ?2 AND animal_pk IS NOT {_WEARER}",
+            (collar.stands_for_animal_pk, collar.pk),
+        )
+        self._judge_all(collar)
+
+    def _judge_all(self, collar: CollarFacts) -> None:
+        """Judge every fix of ``collar`` anew, a stretch of time after the other: a collar may have a million."""
         self._neighbourhoods.pop(collar.pk, None)
         neighbourhood = Neighbourhood(self._connection, collar.pk)
-        fixes = neighbourhood.every()
-        flags = judge(fixes, collar.limits)
-        self._write_flags(neighbourhood, zip((fix.id for fix in fixes), flags, strict=True))
+        after_ms = -(2**62)
+        while True:
+            first_ms, last_ms = self._connection.execute(
+                "SELECT min(recorded_ms), max(recorded_ms) FROM (SELECT recorded_ms FROM fixes WHERE collar_pk = ?"
+                " AND recorded_ms > ? ORDER BY recorded_ms LIMIT ?)",
+                (collar.pk, after_ms, self._stretch),
+            ).fetchone()
+            if first_ms is None:
+                return
+            self._write_flags(neighbourhood, rejudge(neighbourhood, (first_ms, last_ms), collar.limits).items())
+            after_ms = last_ms
 
     def rekey(self, old_pk: int, into: CollarFacts, now_ms: int) -> None:
         """Move the fixes of collar row ``old_pk`` under ``into``: new ids, twins merged."""
         names = [name for name in COLUMNS if name != "geom"]
-        rows = self._connection.execute(
-            f"SELECT {', '.join(names)} FROM fixes WHERE collar_pk = ?", (old_pk,)
-        ).fetchall()
-        for start in range(0, len(rows), _CHUNK):
+        select = f"SELECT {', '.join(names)} FROM fixes WHERE collar_pk = ? LIMIT {_CHUNK}"
+        while rows := self._connection.execute(select, (old_pk,)).fetchall():
             moving: dict[bytes, dict[str, Any]] = {}
-            for values in rows[start : start + _CHUNK]:
+            for values in rows:
                 row = dict(zip(names, values, strict=True))
                 row["id"] = fix_id(into.id, row["raw_ms"], row["lon_e7"], row["lat_e7"])
                 row["collar"] = into

@@ -90,10 +90,6 @@ class Neighbourhood:
         """Count the stored fixes at or after ``ms``; None where the tail does not reach back so far."""
         return len(self._tail) - self._first_at(ms) if self._holds(ms) else None
 
-    def every(self) -> list[Judged]:
-        """Return all fixes of the collar, by time and id."""
-        return self._select("ORDER BY recorded_ms, id")
-
     def _holds(self, ms: int) -> bool:
         return self._is_whole or (bool(self._keys) and ms > self._keys[0][0])
 

@@ -52,7 +52,7 @@ class Desk:
             for table in ("fixes", "observations", "deployments", "collar_aliases", "collars", "animals", "outbox"):
                 self.db.execute(f"DELETE FROM {table}")
             self.db.execute("UPDATE counters SET value = 0")
-        self.fixes = FixWriter(self.db)
+        self.fixes = FixWriter(self.db, stretch=3)
         self.records = RecordWriter(self.db, self.fixes)
         with transaction(self.db):
             self.records.create_animal({"id": ANIMAL, "name": "Alpha", "species": "elephant"}, "t", NOW_MS)
