@@ -9,90 +9,121 @@ import subprocess
 import sys
 import time
 import tty
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
-from firmware_bridge.codecs.opencollar import encode_short
-from firmware_bridge.codecs.station_frame import pack_station_frame
-from firmware_bridge.framing.cobs import encode_frame
+from edge.config import Config, load
+from edge.store.driver import connect
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-COLLARS = 200
-INTERVAL = timedelta(minutes=15)
+READY_S: Final = 60.0
+STOP_S: Final = 20.0
+_POLL_S: Final = 0.005
 
 
-def frame_of(number: int) -> bytes:
-    """Return the bytes on the wire of the ``number``-th fix: collars in turn, each on its interval, walking."""
-    collar, turn = number % COLLARS, number // COLLARS
-    message = encode_short(
-        recorded_at=START + turn * INTERVAL,
-        lon_deg=37.0 + collar * 0.01 + (turn * 7919 % 1000) * 1e-6,
-        lat_deg=-2.0 + collar * 0.005 + (turn * 104_729 % 1000) * 1e-6,
-        h_acc_m=6,
+def configure(folder: Path, line: str | None = None) -> Config:
+    """Write the configuration of a station in ``folder``, and its key where there is none; ``line`` is a serial path.
+
+    Everything that is not written stays as shipped: encrypted, synchronous=FULL.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = folder / "key"
+    if not key.exists():
+        key.write_text(secrets.token_hex(32))
+    link = "" if line is None else f'[[links]]\nkind = "serial"\nname = "base"\npath = "{line}"\n'
+    config = folder / "station.toml"
+    config.write_text(
+        f'[station]\ndata_dir = "{folder}/data"\n[store]\nkey_file = "{key}"\n[api]\nport = 0\n{link}',
+        encoding="utf-8",
     )
-    return encode_frame(pack_station_frame(f"{collar + 1:016x}", 13, -90, 7.5, message))
+    return load(config, {})
 
 
 class Station:
-    """A running `outpost-station run` on a fresh folder or one that is there."""
+    """A running `outpost-station run` on a folder, fresh or not; ``start_s`` is the time from its start to ready."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        key = folder / "key"
-        if not key.exists():
-            key.write_text(secrets.token_hex(32))
         master, slave = os.openpty()
         tty.setraw(slave)
         self.line = master
         self._slave = slave
-        self.config = folder / "station.toml"
-        self.config.write_text(
-            f'[station]\ndata_dir = "{folder}/data"\n[store]\nkey_file = "{key}"\n[api]\nport = 0\n'
-            f'[[links]]\nkind = "serial"\nname = "base"\npath = "{os.ttyname(slave)}"\n'
-        )
-        self._log = (folder / "log").open("ab")
-        program = Path(sys.executable).parent / "outpost-station"
-        began = time.perf_counter()
-        self._process = subprocess.Popen(
-            [program, "run", "--config", self.config], stdout=self._log, stderr=subprocess.STDOUT
-        )
+        self.config = configure(folder, os.ttyname(slave))
+        self._log = folder / "log"
         url = folder / "data" / "station.url"
-        while not url.exists():
-            if self._process.poll() is not None:
-                raise RuntimeError((folder / "log").read_text())
-            time.sleep(0.01)
-        self.url = url.read_text().strip()
-        self.api = httpx.Client(base_url=self.url, timeout=60)
-        while self.api.get("/health/ready").status_code != httpx.codes.OK:
-            time.sleep(0.01)
-        while not self.detail()["links"][0]["is_up"]:
-            time.sleep(0.01)
-        self.start_s = time.perf_counter() - began
+        url.unlink(missing_ok=True)
+        program = Path(sys.executable).parent / "outpost-station"
+        with self._log.open("ab") as log:
+            began = time.perf_counter()
+            self._process = subprocess.Popen(
+                [program, "run", "--config", folder / "station.toml"], stdout=log, stderr=subprocess.STDOUT
+            )
+        self.api = httpx.Client(timeout=60)
+        try:
+            self.wait_until(url.exists, "its address")
+            self.url = url.read_text(encoding="ascii").strip()
+            self.api.base_url = self.url
+            self.wait_until(lambda: self.api.get("/health/ready").status_code == httpx.codes.OK, "ready")
+            self.start_s = time.perf_counter() - began
+            self.wait_until(lambda: self.detail()["links"][0]["is_up"], "its serial line")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The id of its process."""
+        return self._process.pid
 
     def detail(self) -> dict[str, Any]:
         """Return what the station says of itself."""
-        body: dict[str, Any] = self.api.get("/health/detail").json()
+        body: dict[str, Any] = self.api.get("/health/detail").raise_for_status().json()
         return body
 
     def pss_mb(self) -> float:
         """Return the proportional set size of the process, in MB (10**6 bytes), as the kernel accounts it."""
-        text = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
-        kib = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
-        return kib * 1024 / 1e6
+        return self._memory_mb("smaps_rollup", "Pss:")
+
+    def rss_mb(self) -> float:
+        """Return the resident set size of the process, in MB (10**6 bytes)."""
+        return self._memory_mb("status", "VmRSS:")
+
+    def wal_mb(self) -> float:
+        """Return the size of the largest write-ahead log of the station, in MB (10**6 bytes)."""
+        return max((_size(path) for path in self.config.station.data_dir.rglob("*-wal")), default=0) / 1e6
+
+    def wait_until(self, condition: Callable[[], bool], what: str, deadline_s: float = READY_S) -> None:
+        """Wait for ``condition``; raises RuntimeError with the end of the log where the station ends or takes long."""
+        ends = time.monotonic() + deadline_s
+        while not condition():
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the station has ended:\n{self._tail()}")
+            if time.monotonic() > ends:
+                raise RuntimeError(f"the station is not there with {what} after {deadline_s:.0f} s:\n{self._tail()}")
+            time.sleep(_POLL_S)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; one that does not stop is killed and that is an error."""
         self.api.close()
         self._process.terminate()
-        self._process.wait(20)
-        self._log.close()
-        os.close(self.line)
-        os.close(self._slave)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            os.close(self.line)
+            os.close(self._slave)
+
+    def _memory_mb(self, file: str, field: str) -> float:
+        text = Path(f"/proc/{self.pid}/{file}").read_text(encoding="ascii")
+        kib = next(int(line.split()[1]) for line in text.splitlines() if line.startswith(field))
+        return kib * 1024 / 1e6
+
+    def _tail(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")[-2_000:]
 
 
 @contextlib.contextmanager
@@ -105,10 +136,24 @@ def station(folder: Path) -> Iterator[Station]:
         running.close()
 
 
-def wait_for_fixes(running: Station, count: int, deadline_s: float = 60.0) -> None:
-    """Wait until ``count`` fixes are committed; raises RuntimeError when they do not come."""
-    ends = time.monotonic() + deadline_s
-    while running.detail()["store"]["fixes"] < count:
-        if time.monotonic() > ends:
-            raise RuntimeError(f"{running.detail()}")
-        time.sleep(0.1)
+class Committed:
+    """Counts the fixes that are committed, on a connection of our own: what it sees another process can see."""
+
+    def __init__(self, config: Config) -> None:
+        self._connection = connect(config.database, config.key(), is_spatial=False, is_readonly=True, cache_kib=500)
+
+    def fixes(self) -> int:
+        """Return how many fixes are stored."""
+        (count,) = self._connection.execute("SELECT value FROM counters WHERE name = 'fixes'").fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # the ledger has gone on to another segment
+        return 0

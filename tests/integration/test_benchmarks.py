@@ -1,0 +1,93 @@
+"""The benchmarks run from end to end. Their figures decide nothing here: the machine may be busy."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import herd
+from tests.benchmarks.figures import quantile
+from tests.benchmarks.tables import BEGIN, END, Table, write
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "tests" / "benchmarks" / "README.md"
+
+ROWS = {
+    "Promises": 2,
+    "Durable ingest beside plain insert, fixes/s": 1,
+    "From a frame to the API at 50 fixes/s, ms": 1,
+    "Memory, disk, start": 1,
+    "Reads": 10,
+    "Decoding alone, one thread": 7,
+    "Framing alone, one thread": 3,
+    "Machine": 11,
+}
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a module of the benchmarks as `make` does."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, env=dict(os.environ)
+    )
+
+
+def test_the_quick_benchmark_fills_every_table_of_the_readme(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
+    done = run(
+        "tests.benchmarks", "--quick", "--sizes", "2000", "--write", "--readme", readme, "--dir", tmp_path / "disk"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = readme.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    found = {
+        title: [line for line in body.splitlines() if line.startswith("|")][2:]
+        for title, body in re.findall(r"^### (.+)\n((?:.*\n)*?)(?=^###|\Z)", written, re.MULTILINE)
+    }
+    assert {title: len(rows) for title, rows in found.items()} == ROWS
+    assert not re.search(r"\bnan\b|\binf\b|None", written)
+    assert not list((tmp_path / "disk").iterdir())
+
+
+def test_a_short_soak_says_what_it_saw(tmp_path: Path) -> None:
+    done = run("tests.benchmarks.soak", "--minutes", "0.06", "--fixes", "1000", "--dir", tmp_path)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    for claim in ("PSS growth", "RSS growth", "write-ahead log", "frame to API", "API answers", "event loop"):
+        assert claim in done.stdout
+    assert re.search(r"errors +< 1 +0\.0 +yes", done.stdout), done.stdout
+
+
+def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n\n{BEGIN}\n\nold\n\n{END}\n\nafter\n", encoding="utf-8")
+    table = Table("Figures", ("what", "much"), [("one", "1")])
+    write([table], readme)
+    write([table], readme)
+    text = readme.read_text(encoding="utf-8")
+    assert text == (
+        f"before\n\n{BEGIN}\n\n### Figures\n\n| what | much |\n| --- | ---: |\n| one | 1 |\n\n{END}\n\nafter\n"
+    )
+
+
+def test_a_readme_without_markers_is_refused(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("text\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no markers"):
+        write([], readme)
+
+
+def test_a_quantile_is_one_of_the_values() -> None:
+    values = [float(value) for value in range(100, 0, -1)]
+    assert [quantile(values, share) for share in (0.5, 0.95, 0.99, 1.0)] == [50.0, 95.0, 99.0, 100.0]
+    assert quantile([7.0], 0.5) == 7.0
+
+
+def test_every_number_is_a_fix_of_its_own() -> None:
+    numbers = range(0, 200_000, 37)
+    assert len({herd.id_of(number) for number in numbers}) == len(numbers)
