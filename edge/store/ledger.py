@@ -17,6 +17,7 @@ main database: another medium can hold it. Rules:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import re
@@ -311,7 +312,8 @@ class Ledger:
         except BaseException:
             # the old segment will give out seqs from ``first`` on: a reader must not look for them here
             for suffix in ("-shm", "-wal", ""):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.with_name(path.name + suffix).unlink()
             raise
         self._connection.close()
         self._closed_frames += self._open_frames

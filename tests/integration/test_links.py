@@ -419,10 +419,11 @@ async def test_a_flood_that_needs_no_receipt_is_held_back_and_not_dropped(broker
     async with started(mqtt_link(broker, receive_maximum=10)) as link:
         flood = Client(CallbackAPIVersion.VERSION2, client_id="flood")
         flood.connect(broker.host, broker.port)
-        for number in range(300):
-            flood.publish("outpost/s/g/fix", str(number).encode(), qos=0)
+        flood.loop_start()
+        sent = [flood.publish("outpost/s/g/fix", str(number).encode(), qos=0) for number in range(300)]
+        await asyncio.to_thread(sent[-1].wait_for_publish, DEADLINE_S)
         flood.disconnect()
-        flood.loop_write()
+        flood.loop_stop()
         await until(lambda: link.status.frames >= 20)
         await asyncio.sleep(0.1)
         assert link.status.frames == 20
