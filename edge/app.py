@@ -81,7 +81,8 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         )
         app = create_app(store, health=health, events=hub, clock=clock)
         listening = _listen(config.api.host, config.api.port if port is None else port)
-        url = f"http://{config.api.host}:{listening.getsockname()[1]}"
+        host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
+        url = f"http://{host}:{listening.getsockname()[1]}"
 
         tasks = _Tasks()
         stack.push_async_callback(decoder.close)
