@@ -31,7 +31,7 @@ MAX_PSS_MB: Final = 150.0
 PSS_AT_FIXES: Final = 1_000_000
 
 #: What one fix takes on the disk while this runs: in the store, in its copy for the plain insert, in the ledger.
-_BYTES_A_FIX: Final = 1_300
+_BYTES_A_FIX: Final = 1_000
 
 console = tables.console()
 notes = tables.console(is_stderr=True)

@@ -57,7 +57,10 @@ class Station:
         with self._log.open("ab") as log:
             began = time.perf_counter()
             self._process = subprocess.Popen(
-                [program, "run", "--config", folder / "station.toml"], stdout=log, stderr=subprocess.STDOUT
+                [program, "run", "--config", folder / "station.toml"],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the benchmark, which ends the station in order
             )
         self.api = httpx.Client(timeout=60)
         try:
