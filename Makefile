@@ -77,7 +77,7 @@ fast: dev-env ## the tests but the slow ones
 	$(PYTEST) -m "not slow and not nightly"
 
 test-nightly: dev-env ## kills, cuts, seeds and fuzz in full counts
-	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property
+	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property tests/integration/test_import.py
 
 soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency must stay flat
 	$(BIN)/python -m tests.benchmarks.soak

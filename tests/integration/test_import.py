@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -341,9 +342,12 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+LONG = 400_000 if os.environ.get("OUTPOST_NIGHTLY") else 60_000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("individuals", [20, 1])
-def test_two_hundred_thousand_rows_fit_into_little_memory(tmp_path: Path, individuals: int) -> None:
+def test_a_long_file_fits_into_little_memory(tmp_path: Path, individuals: int) -> None:
     def track(name: str, rows: int) -> Path:
         path = tmp_path / name
         with path.open("w", encoding="utf-8") as file:
@@ -354,9 +358,9 @@ def test_two_hundred_thousand_rows_fit_into_little_memory(tmp_path: Path, indivi
                 file.write(f"animal {index % individuals},{at:%Y-%m-%dT%H:%M:%SZ},{place}\n")
         return path
 
-    small, large = track("small.csv", 10_000), track("large.csv", 200_000)
+    small, large = track("small.csv", 10_000), track("large.csv", LONG)
     command = [sys.executable, "-c", PROGRAM, str(small), str(large), str(tmp_path / "station.db")]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
     new, growth_kib = map(int, ended.stdout.split())
-    assert new == 190_000
+    assert new == LONG - 10_000
     assert growth_kib < GROWTH_LIMIT_MIB * 1024
