@@ -67,13 +67,13 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         check_key(config.ledger_dir, key)
     clock = _clock(config)
     async with contextlib.AsyncExitStack() as stack:
-        store = SpatialiteStore(config.database, key, now=clock.now)
+        hub = EventHub()
+        store = SpatialiteStore(config.database, key, now=clock.now, stored=lambda fixes: _announce(hub, fixes))
         stack.push_async_callback(store.close)
         ledger = LedgerWriter(Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True))
         stack.push_async_callback(ledger.close)
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
-        hub = EventHub()
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, lambda fixes: _announce(hub, fixes))
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         health = StationHealth(
@@ -160,7 +160,8 @@ async def _http(app: Litestar, listening: socket.socket) -> AsyncIterator[None]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
+    # the protocol is named because asyncio turns Nagle's algorithm off only where it is: small answers wait 40 ms else
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

@@ -97,6 +97,8 @@ class StationHealth:
             failing.append(f"the disk has {usage.free // 2**20} MiB left")
         elif usage.free < usage.total * WARN_SHARE:
             degraded.append(f"the disk is {100 - 100 * usage.free // usage.total} % full")
+        degraded += [f"ledger segment {path.name} is damaged and was closed" for path in self._ledger.set_aside]
+        degraded += [f"ledger segment {path.name}: {reason}" for path, reason in self._decoder.damaged.items()]
         if self._ledger.refusal is not None:
             failing.append(f"the ledger refuses: {self._ledger.refusal}")
         if self.check not in (None, "ok"):

@@ -29,7 +29,7 @@ from shared.errors import FrameError, StoreError
 log = structlog.get_logger()
 
 CONSUMER: Final = "decode"
-BATCH: Final = 500
+BATCH: Final = 1_000
 RETRY_S: Final = 1.0
 OPENCOLLAR_FLASH_LOG: Final = 29
 _HEAD_BYTES: Final = 64

@@ -93,8 +93,14 @@ async def _individual(store: Store, view: View, row: TrackRow, species: str | No
 
 
 async def _animals_called(store: Store, view: View, name: str) -> list[Animal]:
-    page = await store.animals(view, AnimalQuery(search=name, limit=1_000))
-    return [animal for animal in page.results if animal.name == name]
+    found: list[Animal] = []
+    offset = 0
+    while True:
+        page = await store.animals(view, AnimalQuery(search=name, ordering="created_at", offset=offset, limit=1_000))
+        found += [animal for animal in page.results if animal.name == name]
+        offset += len(page.results)
+        if not page.results or offset >= page.count:
+            return found
 
 
 def _fix(individual: _Individual, row: TrackRow, received_at: datetime) -> NewFix:

@@ -10,9 +10,10 @@ from typing import Final
 
 import msgspec
 
-from edge.ops.import_tracks import good_rows
+from edge.ops.tracks import BadRow, read_tracks
 from edge.store.fixes import from_ms, to_ms
 from edge.store.store import SpatialiteStore
+from shared.errors import Invalid
 
 SHOWN: Final = 10
 
@@ -22,6 +23,7 @@ class Verified(msgspec.Struct, kw_only=True):
 
     individuals: int = 0
     rows: int = 0
+    unreadable_rows: int = 0
     repeated_rows: int = 0
     stored: int = 0
     matching: int = 0
@@ -33,18 +35,25 @@ class Verified(msgspec.Struct, kw_only=True):
     @property
     def differences(self) -> int:
         """How many things are not as the file says."""
-        return self.missing + self.doubled + self.unexpected
+        return self.unreadable_rows + self.missing + self.doubled + self.unexpected
 
 
 async def verify(store: SpatialiteStore, path: Path) -> Verified:
     """Compare the store with the tidy track file at ``path``; an individual is the animal of its name."""
     expected: dict[str, Counter[tuple[int, int | None, int | None]]] = {}
     found = Verified()
-    for row in good_rows(path):
+    for row in read_tracks(path):
         found.rows += 1
+        if isinstance(row, BadRow):
+            found.unreadable_rows += 1
+            if len(found.examples) < SHOWN:
+                found.examples.append(f"line {row.line}: {row.reason}")
+            continue
         lon_e7 = None if row.lon_deg is None else round(row.lon_deg * 1e7)
         lat_e7 = None if row.lat_deg is None else round(row.lat_deg * 1e7)
         expected.setdefault(row.individual, Counter())[to_ms(row.recorded_at), lon_e7, lat_e7] += 1
+    if not expected:
+        raise Invalid(f"{path}: holds no fix to compare with")
     found.individuals = len(expected)
     for individual, rows in sorted(expected.items()):
         first_ms, last_ms = min(ms for ms, _, _ in rows), max(ms for ms, _, _ in rows)

@@ -41,6 +41,8 @@ __all__ = [
 Connection = Any
 KEY_BYTES: Final = 32
 SPATIALITE: Final = "mod_spatialite"
+#: The write-ahead log is folded into the database at 16 MB: rarely enough that a burst is not held up at every turn.
+_WAL_PAGES: Final = 4_096
 _STATEMENT_ROWS: Final = (64, 16, 4, 1)
 Synchronous = Literal["FULL", "NORMAL"]
 
@@ -70,6 +72,7 @@ def connect(
         try:
             if key is not None:
                 connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+                connection.execute("PRAGMA cipher_log_level = NONE")  # its errors come back to the caller
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
             connection.execute("PRAGMA temp_store = MEMORY")
@@ -82,7 +85,8 @@ def connect(
                 if mode != "wal":  # SQLite keeps the old mode without raising, and the old mode is not what we promise
                     raise StoreError(f"{path}: the disk refused write-ahead logging")
                 connection.execute(f"PRAGMA synchronous = {synchronous}")
-                connection.execute("PRAGMA journal_size_limit = 16777216")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+                connection.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * 4096}")
             if is_spatial:
                 load_spatialite(connection)
         except BaseException:

@@ -353,7 +353,6 @@ class FixWriter:
         if not fresh:
             return changed
         (last_pk,) = self._connection.execute("SELECT coalesce(max(pk), 0) FROM fixes").fetchone()
-        values = []
         for pk, row in enumerate(fresh, last_pk + 1):
             collar: CollarFacts = row["collar"]
             row["pk"] = pk
@@ -364,10 +363,15 @@ class FixWriter:
             lon_e7, lat_e7 = row["lon_e7"], row["lat_e7"]
             is_placed = lon_e7 is not None and lat_e7 is not None and not flags & FixFlag.OUT_OF_RANGE
             row["geom"] = point_blob(lon_e7, lat_e7) if is_placed else None
-            values.append([row[name] for name in COLUMNS])
             if not stands_alone(flags):
                 changed.setdefault(collar.pk, (collar, []))[1].append(row["recorded_ms"])
-        insert_rows(self._connection, INSERT, "", values)
+        filled_columns = [name for name in COLUMNS if any(row[name] is not None for row in fresh)]
+        insert_rows(
+            self._connection,
+            f"INSERT INTO fixes ({', '.join(filled_columns)})",
+            "",
+            [[row[name] for name in filled_columns] for row in fresh],
+        )
         return changed
 
     def _find(self, batch: dict[bytes, dict[str, Any]]) -> dict[bytes, dict[str, Any]]:

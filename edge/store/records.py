@@ -135,13 +135,17 @@ class RecordWriter:
         self._post("collar", pk, "delete", {})
 
     def heard(self, device: str, status: Mapping[str, Any], heard_ms: int, now_ms: int) -> None:
-        """Note when a collar was heard and what it said of itself, unless something newer is known."""
+        """Note when a collar was heard and what it said of itself, unless something newer is known.
+
+        What a clock that ran ahead has noted, an instant later than now, is not newer.
+        """
         collar = self._fixes.collar(device, now_ms)
         said = {name: value for name, value in status.items() if value is not None}
         sets = "".join(f", {name} = ?" for name in said)
         self._connection.execute(
-            f"UPDATE collars SET last_heard_ms = ?{sets} WHERE pk = ? AND coalesce(last_heard_ms, 0) <= ?",
-            (heard_ms, *said.values(), collar.pk, heard_ms),
+            f"UPDATE collars SET last_heard_ms = ?{sets} WHERE pk = ?"
+            " AND (coalesce(last_heard_ms, 0) <= ? OR last_heard_ms > ?)",
+            (heard_ms, *said.values(), collar.pk, heard_ms, now_ms),
         )
 
     # --- deployments
@@ -242,14 +246,19 @@ class RecordWriter:
     def _wear(self, collar_id: str | None, animal_pk: int, author: str, now_ms: int) -> None:
         """End the animal's open deployment unless it is of this collar already, and open one from now."""
         wanted_pk = self._fixes.collar(collar_id, now_ms).pk if collar_id else None
-        for pk, collar_pk in self._connection.execute(
-            "SELECT pk, collar_pk FROM deployments WHERE animal_pk = ? AND ended_ms IS NULL AND deleted_ms IS NULL",
+        for pk, collar_pk, started_ms in self._connection.execute(
+            "SELECT pk, collar_pk, started_ms FROM deployments"
+            " WHERE animal_pk = ? AND ended_ms IS NULL AND deleted_ms IS NULL",
             (animal_pk,),
         ).fetchall():
             if collar_pk == wanted_pk:
                 return
-            self._update("deployments", pk, {"ended_ms": now_ms}, author, now_ms)
-            self._post("deployment", pk, "update", {"ended_ms": now_ms})
+            if started_ms < now_ms:
+                self._update("deployments", pk, {"ended_ms": now_ms}, author, now_ms)
+                self._post("deployment", pk, "update", {"ended_ms": now_ms})
+            else:  # it had not begun
+                self._update("deployments", pk, {"deleted_ms": now_ms}, author, now_ms)
+                self._post("deployment", pk, "delete", {})
             self._readopt(collar_pk, now_ms)
         if wanted_pk is not None:
             self._deploy(wanted_pk, animal_pk, now_ms, None, None, author, now_ms)

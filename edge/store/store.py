@@ -13,12 +13,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from edge.store import queries
-from edge.store.driver import Connection, Synchronous, connect, quick_check, transaction, translated
+from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix, from_ms, to_ms
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
 from shared.domain import AddedFix, Animal, Collar, Deployment, Fix, NewFix, Observation
-from shared.errors import NotFound
+from shared.errors import NotFound, StoreError
 from shared.ids import id_bytes, id_text
 from shared.privacy import View
 from shared.store import AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page
@@ -64,7 +64,11 @@ class StoreFacts(msgspec.Struct, frozen=True):
 
 
 class SpatialiteStore:
-    """Implements ``shared.store.Store`` over one file; ``now`` dates the records that people make."""
+    """Implements ``shared.store.Store`` over one file.
+
+    ``now`` dates the records that people make; ``stored`` hears, in the loop's thread, of fixes that came by
+    ``add_fixes``.
+    """
 
     def __init__(
         self,
@@ -74,9 +78,13 @@ class SpatialiteStore:
         now: Callable[[], datetime],
         synchronous: Synchronous = "FULL",
         readers: int = READERS,
+        stored: Callable[[Sequence[StoredFix]], None] = lambda _: None,
     ) -> None:
         self._path = path
+        self._key = key
         self._now = now
+        self._synchronous: Synchronous = synchronous
+        self._stored = stored
         self._writer_thread = concurrent.futures.ThreadPoolExecutor(1, "store-writer")
         self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
         self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
@@ -93,9 +101,13 @@ class SpatialiteStore:
         except BaseException:
             self._close_connections()
             raise
-        self._fixes = FixWriter(self._db)
+        self._write_over(self._db)
+
+    def _write_over(self, connection: Connection) -> None:
+        self._db = connection
+        self._fixes = FixWriter(connection)
+        self._records = RecordWriter(connection, self._fixes)
         self._data_version = -1
-        self._records = RecordWriter(self._db, self._fixes)
 
     async def close(self) -> None:
         """Finish what is queued and close every connection."""
@@ -128,6 +140,9 @@ class SpatialiteStore:
                 return job(self._db)
         except BaseException:
             self._fixes.forget()
+            if _is_spoilt(self._db):
+                self._db.close()
+                self._write_over(connect(self._path, self._key, synchronous=self._synchronous))
             raise
 
     def _notice_other_writers(self) -> None:
@@ -146,6 +161,13 @@ class SpatialiteStore:
                     return job(reader)
                 finally:
                     reader.execute("COMMIT")
+        except StoreError:
+            if _is_spoilt(reader):
+                self._open_readers.remove(reader)
+                reader.close()
+                reader = connect(self._path, self._key, is_readonly=True)
+                self._open_readers.append(reader)
+            raise
         finally:
             self._readers.put(reader)
 
@@ -341,11 +363,13 @@ class SpatialiteStore:
     async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
         """Store fixes, once each for ever."""
 
-        def job(_: Connection) -> list[AddedFix]:
+        def job(_: Connection) -> tuple[list[StoredFix], list[AddedFix]]:
             stored = self._fixes.add(fixes, self._ms())
-            return [AddedFix(id=id_text(fix.id), outcome=fix.outcome) for fix in stored]
+            return stored, [AddedFix(id=id_text(fix.id), outcome=fix.outcome) for fix in stored]
 
-        return await self.write(job)
+        stored, added = await self.write(job)
+        self._stored(stored)
+        return added
 
     async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:
         """Take a fix out by hand or reinstate it."""
@@ -392,6 +416,15 @@ class SpatialiteStore:
 
     def _ms(self) -> int:
         return to_ms(self._now())
+
+
+def _is_spoilt(connection: Connection) -> bool:
+    """Say whether a connection has failed for good, as SQLCipher's does at a page that it cannot decrypt."""
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite.DatabaseError:
+        return True
+    return False
 
 
 def _newer(known: HeardDevice | None, said: HeardDevice) -> HeardDevice:

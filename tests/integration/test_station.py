@@ -154,7 +154,7 @@ async def test_every_fix_of_every_link_is_stored_once(tmp_path: Path, terminal: 
         assert (await client.get("/health/ready")).json() == {"status": "ready"}
         await until(lambda: are_up(client, 2))
         listening = asyncio.Event()
-        events = asyncio.create_task(first_events(client, 12, listening))
+        events = asyncio.create_task(first_events(client, 16, listening))
         await listening.wait()
         publisher = gateway_of(broker)
         try:
@@ -183,8 +183,8 @@ async def test_every_fix_of_every_link_is_stored_once(tmp_path: Path, terminal: 
         heard = await events
         assert {name for name, _ in heard} == {"fix"}
         places = {(fix["collar_id"], fix["recorded_at"]) for _, fix in heard}
-        assert len(places) == 12  # what came by radio, each once
-        assert {collar for collar, _ in places} == {f"eui:{SERIAL}", f"eui:{RADIO}", OWN}
+        assert len(places) == 16  # by radio, by the broker and by HTTP, each once
+        assert {collar for collar, _ in places} == {f"eui:{SERIAL}", f"eui:{RADIO}", OWN, "K4"}
     assert not url_file(config).exists()
 
     began = time.monotonic()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -694,6 +695,37 @@ async def test_damaged_pages_are_found_by_the_check(path: Path, clock: FakeClock
     with pytest.raises(DatabaseCorrupt):
         await store.check()
     await store.close()
+
+
+async def test_a_damaged_page_costs_its_own_rows_and_no_later_read_or_write(path: Path, clock: FakeClock) -> None:
+    """SQLCipher fails a connection for good at the first page that it cannot decrypt."""
+    store = SpatialiteStore(path, KEY, now=clock.now)
+    await add(store, *(fix_of(at=START + index * HOUR) for index in range(2000)))
+    await store.close()
+    data = bytearray(path.read_bytes())
+    data[-4096:] = bytes(4096)  # of the fixes' own tree
+    path.write_bytes(data)
+    store = SpatialiteStore(path, KEY, now=clock.now, readers=1)
+    with pytest.raises(DatabaseCorrupt):
+        await store.check()
+    assert (await store.animals(VIEW, AnimalQuery())).count == 0
+
+    with contextlib.suppress(StoreError):  # the writer meets the page too, and says so now or with its next statement
+        await store.write(lambda db: db.execute("PRAGMA quick_check").fetchall())
+    with contextlib.suppress(StoreError):
+        await elephant(store)
+    animal_id = await elephant(store, "Beta")
+    assert (await store.animal(VIEW, animal_id)).name == "Beta"
+    await store.close()
+
+
+async def test_a_deployment_that_had_not_begun_is_taken_back_when_the_collar_changes(store: SpatialiteStore) -> None:
+    animal_id = await elephant(store)
+    await deploy(store, animal_id, "early", START + 10_000 * HOUR)
+    changed = await store.update_animal(VIEW, animal_id, {"collar_id": "now"})
+    assert changed.collar_id == "now"
+    deployments = await store.deployments(VIEW, animal_id=animal_id, collar_id=None, offset=0, limit=10)
+    assert [found.collar_id for found in deployments.results] == ["now"]
 
 
 # --- the shell
