@@ -121,6 +121,8 @@ def translated(path: Path | str) -> Iterator[None]:
         if "malformed" in text:
             raise DatabaseCorrupt(f"{path}: {text}") from error
         raise StoreError(f"{path}: {text}") from error
+    except MemoryError as error:  # the driver's word for a codec that has failed for good
+        raise DatabaseCorrupt(f"{path}: the connection met a damaged page, or there is no memory left") from error
 
 
 @contextlib.contextmanager

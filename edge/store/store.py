@@ -18,7 +18,7 @@ from edge.store.fixes import FixWriter, StoredFix, from_ms, to_ms
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
 from shared.domain import AddedFix, Animal, Collar, Deployment, Fix, NewFix, Observation
-from shared.errors import NotFound, StoreError
+from shared.errors import DatabaseCorrupt, NotFound, StoreError
 from shared.ids import id_bytes, id_text
 from shared.privacy import View
 from shared.store import AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page
@@ -138,9 +138,9 @@ class SpatialiteStore:
             with translated(self._path), transaction(self._db):
                 self._notice_other_writers()
                 return job(self._db)
-        except BaseException:
+        except BaseException as error:
             self._fixes.forget()
-            if _is_spoilt(self._db):
+            if isinstance(error, DatabaseCorrupt) or _is_spoilt(self._db):
                 self._db.close()
                 self._write_over(connect(self._path, self._key, synchronous=self._synchronous))
             raise
@@ -161,8 +161,8 @@ class SpatialiteStore:
                     return job(reader)
                 finally:
                     reader.execute("COMMIT")
-        except StoreError:
-            if _is_spoilt(reader):
+        except StoreError as error:
+            if isinstance(error, DatabaseCorrupt) or _is_spoilt(reader):
                 self._open_readers.remove(reader)
                 reader.close()
                 reader = connect(self._path, self._key, is_readonly=True)
@@ -422,7 +422,7 @@ def _is_spoilt(connection: Connection) -> bool:
     """Say whether a connection has failed for good, as SQLCipher's does at a page that it cannot decrypt."""
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite.DatabaseError:
+    except (sqlite.DatabaseError, MemoryError):
         return True
     return False
 
