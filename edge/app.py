@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import secrets
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from firmware_bridge.transports.spec import link_from
 from shared.clock import Clock, StationClock, VirtualClock
-from shared.errors import ConfigError, DatabaseCorrupt
+from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
 
 log = structlog.get_logger()
@@ -67,6 +68,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         check_key(config.ledger_dir, key)
     clock = _clock(config)
     async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(_sole_owner(config.station.data_dir))
         hub = EventHub()
         store = SpatialiteStore(config.database, key, now=clock.now, stored=lambda fixes: _announce(hub, fixes))
         stack.push_async_callback(store.close)
@@ -84,7 +86,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
         url = f"http://{host}:{listening.getsockname()[1]}"
 
-        tasks = _Tasks()
+        tasks = Tasks()
         stack.push_async_callback(decoder.close)
         stack.push_async_callback(tasks.cancel)
         tasks.start("decode", decoder.run())
@@ -105,28 +107,45 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         stack.callback(url_file(config).unlink, missing_ok=True)
         log.info("station.ready", url=url, links=len(links), clock=str(clock.state))
         yield url
+        if tasks.fallen is not None:
+            raise StoreError(f"the station ended because its task {tasks.fallen} fell; see the log")
 
 
-class _Tasks:
+@contextlib.contextmanager
+def _sole_owner(data_dir: Path) -> Iterator[None]:
+    """Hold the folder against a second station, which would give out the same places in the ledger."""
+    with (data_dir / "station.lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{data_dir}: another station runs on this data") from error
+        yield
+
+
+class Tasks:
     """The station's background tasks. One that falls ends the process: a supervisor starts it again, whole."""
 
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
+        #: the name of the first task that fell
+        self.fallen: str | None = None
 
     def start(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Run ``work`` until it ends or ``cancel`` is called."""
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._done)
         self._tasks.append(task)
 
     async def cancel(self) -> None:
+        """End every task and wait for it."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @staticmethod
-    def _done(task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("task.fell", task=task.get_name(), exc_info=error)
+            self.fallen = self.fallen or task.get_name()
             signal.raise_signal(signal.SIGTERM)
 
 

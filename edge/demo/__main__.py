@@ -19,11 +19,11 @@ from rich.console import Console
 
 from edge.demo.processes import Processes, program, start_broker
 from edge.ops.import_tracks import good_rows
-from edge.ops.tracks import TrackRow
 from edge.ops.watch import watch
 from firmware_bridge.simulator.tracks import eui_for
 from shared.clock import VirtualClock
 from shared.errors import ConfigError, OutpostError
+from shared.movement.tracks import TrackRow
 
 console = Console()
 

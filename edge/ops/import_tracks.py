@@ -16,9 +16,9 @@ from typing import Final
 
 import msgspec
 
-from edge.ops.tracks import BadRow, TrackRow, read_tracks
 from shared.domain import Animal, Deployment, NewFix
 from shared.errors import Conflict
+from shared.movement.tracks import BadRow, TrackRow, read_tracks
 from shared.privacy import View
 from shared.store import AnimalQuery, Store
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from edge.ops.tracks import BadRow, read_tracks
 from edge.store.fixes import from_ms, to_ms
 from edge.store.store import SpatialiteStore
 from shared.errors import Invalid
+from shared.movement.tracks import BadRow, read_tracks
 
 SHOWN: Final = 10
 

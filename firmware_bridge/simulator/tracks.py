@@ -16,21 +16,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import math
 from array import array
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from firmware_bridge.codecs import opencollar
 from firmware_bridge.simulator.transmission import SimulatedFix, Transmission
 from shared.errors import Invalid
-
-REQUIRED = ("individual", "timestamp", "lon", "lat")
-_MISSING = frozenset({"", "NA", "NaN", "nan"})
+from shared.movement.tracks import REQUIRED, TrackRow, track_row
 
 
 def eui_for(individual: str) -> str:
@@ -38,20 +34,9 @@ def eui_for(individual: str) -> str:
     return hashlib.sha256(individual.encode("utf-8", "surrogateescape")).digest()[:8].hex()
 
 
-class TrackRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row; no position is a failed fix."""
-
-    line: int
-    individual: str
-    recorded_at: datetime
-    lon_deg: float | None
-    lat_deg: float | None
-    species: str | None = None
-
-    @property
-    def fits_opencollar(self) -> bool:
-        """Say whether an OpenCollar message can hold its time."""
-        return not self.recorded_at.microsecond and 0 <= self.recorded_at.timestamp() < 2**32
+def fits_opencollar(row: TrackRow) -> bool:
+    """Say whether an OpenCollar message can hold the row's time."""
+    return not row.recorded_at.microsecond and 0 <= row.recorded_at.timestamp() < 2**32
 
 
 class TrackFile:
@@ -74,7 +59,7 @@ class TrackFile:
                     line += 1
                     if raw.strip():
                         row = self._row(line, raw)
-                        self.json_rows += not row.fits_opencollar
+                        self.json_rows += not fits_opencollar(row)
                         self.species_by_individual.setdefault(row.individual, row.species or "unknown")
                         times_us.append(round(row.recorded_at.timestamp() * 1e6))
                         offsets.append(offset)
@@ -131,27 +116,13 @@ class TrackFile:
             raise Invalid(f"{self.path}: line {line}: {len(fields)} fields, the header has {len(self._columns)}")
         row = dict(zip(self._columns, (field.strip() for field in fields), strict=True))
         try:
-            individual = row["individual"]
-            if not individual or not individual.isprintable():
-                raise ValueError("individual is empty or not readable text")
-            lon_deg, lat_deg = _degrees(row["lon"], "lon", 180.0), _degrees(row["lat"], "lat", 90.0)
-            if (lon_deg is None) != (lat_deg is None):
-                raise ValueError("one of lon and lat is given and the other is not")
-            recorded_at = _instant(row["timestamp"])
+            return track_row(line, row)
         except ValueError as error:
             raise Invalid(f"{self.path}: line {line}: {error}") from error
-        return TrackRow(
-            line=line,
-            individual=individual,
-            recorded_at=recorded_at,
-            lon_deg=lon_deg,
-            lat_deg=lat_deg,
-            species=row.get("species") or None,
-        )
 
 
 def _opencollar(row: TrackRow) -> tuple[int, bytes | None]:
-    if not row.fits_opencollar:
+    if not fits_opencollar(row):
         return opencollar.PORT_SHORT, None
     if row.lon_deg is None or row.lat_deg is None:
         return opencollar.PORT_LONG, opencollar.encode_long(recorded_at=row.recorded_at, lat_deg=None, lon_deg=None)
@@ -165,23 +136,3 @@ def _fields(raw: bytes, path: Path, line: int) -> list[str]:
         return next(csv.reader([raw.decode("utf-8", "surrogateescape").rstrip("\r\n")], strict=True), [])
     except csv.Error as error:
         raise Invalid(f"{path}: line {line}: {error}") from error
-
-
-def _degrees(text: str, name: str, bound: float) -> float | None:
-    if text in _MISSING:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"{name} {text!r} is no number") from None
-    if not math.isfinite(value) or abs(value) > bound:
-        raise ValueError(f"{name} {text} is beyond {bound:g} degrees")
-    return round(value, 7)
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"timestamp {text!r} is neither RFC 3339 nor YYYY-mm-dd HH:MM:SS") from None
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from edge.ops.import_tracks import Imported, import_tracks
-from edge.ops.tracks import BadRow, TrackRow, parse_instant, read_tracks
 from edge.ops.verify import Verified, verify
 from edge.store.export import export_tracks
 from edge.store.store import SpatialiteStore
 from shared.domain import Deployment, Fix, FixFlag, NewFix
 from shared.errors import Invalid
+from shared.movement.tracks import BadRow, TrackRow, parse_instant, read_tracks
 from shared.privacy import OPERATOR, view_for
 from shared.store import AnimalQuery, FixQuery
 from tests.fakes import START, FakeClock

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import os
+import signal
 import time
 import tty
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.app import running, url_file
+from edge.app import Tasks, running, url_file
 from edge.config import ApiSection, ClockSection, Config, LedgerSection, StationSection, StoreSection
 from edge.store.ledger import LedgerReader
 from firmware_bridge.codecs.opencollar import PORT_SHORT, encode_short
@@ -324,3 +325,32 @@ async def test_a_port_that_is_taken_is_refused_and_leaves_nothing_open(tmp_path:
         with pytest.raises(ConfigError, match="choose another with --port"):
             async with running(config_of(folder, api=ApiSection(port=client.base_url.port or 0))):
                 pass
+
+
+async def test_a_second_station_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    async with station(config):
+        with pytest.raises(ConfigError, match="another station"):
+            async with running(config):
+                pytest.fail("two stations would give out the same places in the ledger")
+    async with station(config) as client:
+        assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_task_that_falls_ends_the_station_and_is_named() -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, ended.set)
+
+    async def fall() -> None:
+        raise RuntimeError("a fault of ours")
+
+    try:
+        tasks = Tasks()
+        tasks.start("decode", fall())
+        async with asyncio.timeout(DEADLINE_S):
+            await ended.wait()
+        assert tasks.fallen == "decode"
+        await tasks.cancel()
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)

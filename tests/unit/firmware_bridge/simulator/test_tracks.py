@@ -49,12 +49,12 @@ def test_a_byte_order_mark_and_quotes_and_other_columns_are_read(tmp_path: Path)
     ("row", "problem"),
     [
         ("Ann,2010-01-01T00:00:00Z,15.1", "line 3: 3 fields, the header has 5"),
-        (",2010-01-01T00:00:00Z,15.1,-19.1,", "line 3: individual is empty"),
-        ("Ann,yesterday,15.1,-19.1,", "line 3: timestamp 'yesterday'"),
-        ("Ann,2010-01-01T00:00:00Z,east,-19.1,", "line 3: lon 'east' is no number"),
-        ("Ann,2010-01-01T00:00:00Z,181,-19.1,", "line 3: lon 181 is beyond 180 degrees"),
-        ("Ann,2010-01-01T00:00:00Z,15,inf,", "line 3: lat inf is beyond 90 degrees"),
-        ("Ann,2010-01-01T00:00:00Z,15,,", "line 3: one of lon and lat"),
+        (",2010-01-01T00:00:00Z,15.1,-19.1,", "line 3: individual: is empty"),
+        ("Ann,yesterday,15.1,-19.1,", "line 3: timestamp: 'yesterday'"),
+        ("Ann,2010-01-01T00:00:00Z,east,-19.1,", "line 3: lon: 'east' is no number"),
+        ("Ann,2010-01-01T00:00:00Z,181,-19.1,", "line 3: lon, lat: out of range"),
+        ("Ann,2010-01-01T00:00:00Z,15,inf,", "line 3: lat: 'inf' is no number"),
+        ("Ann,2010-01-01T00:00:00Z,15,,", "line 3: lon, lat: one is given"),
         ('"Ann,2010-01-01T00:00:00Z,15,1,', "line 3: unexpected end of data"),
     ],
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -67,7 +67,7 @@ def read_tracks(path: Path) -> Iterator[TrackRow | BadRow]:
                     yield BadRow(reader.reader.line_num, str(error))
                     continue
                 try:
-                    yield _row(reader.line_num, row)
+                    yield track_row(reader.line_num, row)
                 except ValueError as error:
                     yield BadRow(reader.line_num, str(error))
     except OSError as error:
@@ -81,7 +81,8 @@ def _names(reader: csv.DictReader[str], path: Path) -> Sequence[str]:
         raise Invalid(f"{path}: its first line names no columns: {error}") from error
 
 
-def _row(line: int, row: dict[str, str | None]) -> TrackRow:
+def track_row(line: int, row: Mapping[str, str | None]) -> TrackRow:
+    """Return what a row by its columns says; raises ValueError naming the column."""
     individual, species, collar_id = (_text(row, name) for name in ("individual", "species", "collar_id"))
     if individual is None:
         raise ValueError("individual: is empty")
@@ -121,14 +122,14 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(f"timestamp: {text!r} is beyond the calendar") from None
 
 
-def _text(row: dict[str, str | None], name: str) -> str | None:
+def _text(row: Mapping[str, str | None], name: str) -> str | None:
     text = (row.get(name) or "").strip()
     if not text.isprintable():
         raise ValueError(f"{name}: is not readable text")
     return text or None
 
 
-def _number(row: dict[str, str | None], name: str) -> float | None:
+def _number(row: Mapping[str, str | None], name: str) -> float | None:
     text = (row.get(name) or "").strip()
     if not text or text in {"NA", "NaN", "nan"}:
         return None
