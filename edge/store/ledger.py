@@ -184,6 +184,8 @@ class Ledger:
             fresh, newest = self._connection.execute(
                 "SELECT count(*), max(seq) FROM frames WHERE seq > ?", (self._seq,)
             ).fetchone()
+            if fresh:
+                self._connection.execute("UPDATE tally SET frames = frames + ?", (fresh,))
         if fresh:
             self._seq = int(newest)
             self._open_frames += int(fresh)
@@ -196,7 +198,7 @@ class Ledger:
     def facts(self) -> LedgerFacts:
         """Count and size what is kept."""
         paths = _segments(self._folder)
-        size = sum(_size_bytes(path) + _size_bytes(path.with_name(f"{path.name}-wal")) for _, path in paths)
+        size = sum(_whole_size_bytes(path) for _, path in paths)
         return LedgerFacts(len(paths), size, self._seq, self._closed_frames + self._open_frames)
 
     def remove_before(self, seq: int, received_before_ms: int) -> int:
@@ -210,7 +212,7 @@ class Ledger:
             if next_first - 1 > seq:
                 break
             try:
-                newest, frames = self._ask(path, "SELECT max(last_received_ms), count(*) FROM frames")
+                newest, frames = self._ask(path, "SELECT max(last_received_ms), (SELECT frames FROM tally) FROM frames")
             except (DatabaseCorrupt, WrongKey):
                 continue
             if newest is not None and newest >= received_before_ms:
@@ -244,7 +246,7 @@ class Ledger:
         paths = _segments(self._folder)
         for _, path in paths[:-1]:
             try:
-                self._closed_frames += int(self._ask(path, "SELECT count(*) FROM frames")[0])
+                self._closed_frames += int(self._ask(path, "SELECT (SELECT frames FROM tally), max(seq) FROM frames")[0])
                 is_key_proven = True
             except (DatabaseCorrupt, WrongKey):
                 self.set_aside.append(path)
@@ -271,9 +273,12 @@ class Ledger:
                     with transaction(connection):
                         connection.execute(_SCHEMA_SQL)
                         connection.execute("CREATE UNIQUE INDEX frames_by_digest ON frames (day, digest)")
+                        # counting the rows themselves would read the whole segment at each start
+                        connection.execute("CREATE TABLE tally (frames INTEGER NOT NULL)")
+                        connection.execute("INSERT INTO tally VALUES (0)")
                         connection.execute(f"PRAGMA user_version = {SCHEMA}")
                 last, frames, newest_day, oldest_day = connection.execute(
-                    "SELECT max(seq), count(*), (SELECT day FROM frames ORDER BY seq DESC LIMIT 1),"
+                    "SELECT max(seq), (SELECT frames FROM tally), (SELECT day FROM frames ORDER BY seq DESC LIMIT 1),"
                     " (SELECT day FROM frames ORDER BY seq LIMIT 1) FROM frames"
                 ).fetchone()
         except BaseException:
@@ -293,7 +298,7 @@ class Ledger:
     def _is_rotation_due(self, day: int) -> bool:
         if self._newest_day is None or self._oldest_day is None:
             return False
-        size_bytes = self._path.stat().st_size
+        size_bytes = _whole_size_bytes(self._path)
         if size_bytes > SEGMENT_BYTES_HARD:  # a flood: copies across the cut cost a row each, nothing else
             return True
         is_new_day = day != self._newest_day
@@ -450,6 +455,11 @@ def _segments(folder: Path) -> list[tuple[int, Path]]:
         return []
     found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)) is not None]
     return sorted(found)
+
+
+def _whole_size_bytes(path: Path) -> int:
+    """Return what a segment takes with its write-ahead log, where the newest frames may still be."""
+    return _size_bytes(path) + _size_bytes(path.with_name(f"{path.name}-wal"))
 
 
 def _size_bytes(path: Path) -> int:
