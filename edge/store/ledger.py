@@ -35,6 +35,7 @@ SEGMENT_BYTES: Final = 64 * 2**20
 SEGMENT_DAYS: Final = 7
 SEGMENT_BYTES_HARD: Final = 2**30
 DAY_MS: Final = 86_400_000
+PAGE_BYTES: Final = 4_096
 _NAME = re.compile(r"ledger-(\d{12})\.db")
 
 _SCHEMA_SQL = """
@@ -246,7 +247,8 @@ class Ledger:
         paths = _segments(self._folder)
         for _, path in paths[:-1]:
             try:
-                self._closed_frames += int(self._ask(path, "SELECT (SELECT frames FROM tally), max(seq) FROM frames")[0])
+                frames, _ = self._ask(path, "SELECT (SELECT frames FROM tally), max(seq) FROM frames")
+                self._closed_frames += int(frames)
                 is_key_proven = True
             except (DatabaseCorrupt, WrongKey):
                 self.set_aside.append(path)
@@ -298,7 +300,9 @@ class Ledger:
     def _is_rotation_due(self, day: int) -> bool:
         if self._newest_day is None or self._oldest_day is None:
             return False
-        size_bytes = _whole_size_bytes(self._path)
+        with translated(self._path):
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()  # the file itself may lag by its log
+        size_bytes = int(pages) * PAGE_BYTES
         if size_bytes > SEGMENT_BYTES_HARD:  # a flood: copies across the cut cost a row each, nothing else
             return True
         is_new_day = day != self._newest_day
