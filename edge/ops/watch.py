@@ -19,6 +19,8 @@ from rich.text import Text
 
 RATE_WINDOW_S: Final = 60.0
 REFRESH_S: Final = 1.0
+#: Batteries are asked for at every so many refreshments: most collars tell them once a day.
+BATTERY_TURNS: Final = 5
 
 
 class _Line(msgspec.Struct):
@@ -53,6 +55,13 @@ class Board:
                 line.name, line.species = animal["name"], animal["species"]
                 line.collar_id = animal["collar_id"] or ""
                 self._animals[line.collar_id] = animal["id"]
+
+    def know_batteries(self, collars: list[dict[str, Any]]) -> None:
+        """Take the list of collars with what they last said of their batteries."""
+        levels = {collar["id"]: collar["battery_level"] for collar in collars}
+        with self._lock:
+            for line in self._lines.values():
+                line.battery = levels.get(line.collar_id) or line.battery
 
     def hear(self, fix: dict[str, Any]) -> None:
         """Take a fix event."""
@@ -106,7 +115,11 @@ def watch(url: str, console: Console, *, is_alive: Callable[[], bool] = lambda: 
     try:
         if console.is_terminal:
             with Live(console=console, auto_refresh=False, transient=True) as live:
+                turn = 0
                 while is_alive():
+                    if turn % BATTERY_TURNS == 0:
+                        _refresh_batteries(url, board)
+                    turn += 1
                     live.update(_screen(url, board), refresh=True)
                     time.sleep(REFRESH_S)
         else:
@@ -118,6 +131,13 @@ def watch(url: str, console: Console, *, is_alive: Callable[[], bool] = lambda: 
                 time.sleep(0.1)
     finally:
         is_over.set()
+
+
+def _refresh_batteries(url: str, board: Board) -> None:
+    try:
+        board.know_batteries(httpx.get(f"{url}/api/v1/collars/?page_size=1000", timeout=5).json()["results"])
+    except (httpx.TransportError, ValueError, KeyError):
+        return  # the station restarts; the next turn asks again
 
 
 def _screen(url: str, board: Board) -> Group:
