@@ -233,7 +233,7 @@ async def test_a_bad_file_is_refused_before_anything_is_sent(tmp_path: Path) -> 
     path.write_text("individual,timestamp,lon,lat\nAnn,2010-01-01T00:00:00Z,36.1,-1.1\nAnn,never,36.1,-1.1\n")
     code, lines, said = await ended(await simulate("replay", "--tracks", path, "--pty", tmp_path / "tty", "--json"))
     assert (code, lines) == (1, [])
-    assert "line 3: timestamp 'never'" in said
+    assert "line 3: timestamp: 'never'" in said
     path.write_text("individual,timestamp,lon,lat\nAnn,2010-01-01T00:00:00.5Z,36.1,-1.1\n")
     code, _, said = await ended(await simulate("replay", "--tracks", path, "--pty", tmp_path / "tty"))
     assert code == 1
