@@ -8,16 +8,19 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Literal, Protocol
 
-from litestar import Controller, Response, get
+from litestar import Controller, Response, get, put
 from litestar.di import Dependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import SkipValidationMarker
+from litestar.params import JSONBody, SkipValidationMarker
 from msgspec import Struct
 
 from firmware_bridge.frames import LinkStatus
+from shared.api.body import JsonBody
 from shared.api.errors import documented
-from shared.api.inject import ViewGiven
-from shared.clock import ClockState
+from shared.api.inject import ClockGiven, ViewGiven
+from shared.clock import Clock, ClockState, StationClock
+from shared.errors import Conflict
+from shared.wire.reading import instant
 
 Status = Literal["ok", "degraded", "failing"]
 
@@ -29,6 +32,23 @@ class ClockHealth(Struct, frozen=True, kw_only=True):
     state: ClockState
     is_sure: bool
     uncertainty_s: float | None
+
+
+class ClockIn(Struct, frozen=True):
+    """The time as a person reads it: RFC 3339 with its offset."""
+
+    utc: str
+
+
+def clock_health(clock: Clock) -> ClockHealth:
+    """Return how far ``clock`` can be trusted."""
+    uncertainty = clock.uncertainty if isinstance(clock, StationClock) else None
+    return ClockHealth(
+        now=clock.now(),
+        state=clock.state,
+        is_sure=clock.state.is_sure,
+        uncertainty_s=None if uncertainty is None else uncertainty.total_seconds(),
+    )
 
 
 class DiskHealth(Struct, frozen=True, kw_only=True):
@@ -129,6 +149,15 @@ class Health(Controller):
         if health.is_ready():
             return Response(ReadyOut("ready"))
         return Response(ReadyOut("starting"), status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @put("/clock", summary="Set the clock by hand", dto=JsonBody, return_dto=None, responses=documented(409))
+    async def set_clock(self, view: ViewGiven, clock: ClockGiven, data: JSONBody[ClockIn]) -> ClockHealth:
+        """Take the time from a person at the station; refused where the station knows better, or it cannot be true."""
+        if not isinstance(clock, StationClock):
+            raise Conflict("this station replays the past on a clock of its own")
+        if not clock.admin_says(instant("utc", data.utc)):
+            raise Conflict(f"utc: the clock is {clock.state} and {clock.now():%Y-%m-%dT%H:%M:%SZ}: it was not changed")
+        return clock_health(clock)
 
     @get("/detail", summary="Everything about the station's health", responses=documented())
     async def detail(self, health: HealthGiven, view: ViewGiven) -> HealthDetail:

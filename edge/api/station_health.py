@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from edge.api.health import ClockHealth, DiskHealth, HealthDetail, LedgerHealth, Status, StoreHealth
+from edge.api.health import DiskHealth, HealthDetail, LedgerHealth, Status, StoreHealth, clock_health
 from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.store.store import SpatialiteStore
 from firmware_bridge.frames import Link
-from shared.clock import Clock, StationClock
+from shared.clock import Clock
 
 #: Below the first share of the medium the station warns; below the second number of bytes it is failing.
 WARN_SHARE: Final = 0.2
@@ -60,18 +60,12 @@ class StationHealth:
         kept = await self._store.facts()
         heard = await self._ledger.facts()
         usage = shutil.disk_usage(self._data_dir)
-        uncertainty = self._clock.uncertainty if isinstance(self._clock, StationClock) else None
         return HealthDetail(
             status=status,
             reasons=reasons,
             version=version("outpost"),
             uptime_s=round(self._clock.monotonic() - self._started_s, 1),
-            clock=ClockHealth(
-                now=self._clock.now(),
-                state=self._clock.state,
-                is_sure=self._clock.state.is_sure,
-                uncertainty_s=None if uncertainty is None else uncertainty.total_seconds(),
-            ),
+            clock=clock_health(self._clock),
             disk=DiskHealth(path=str(self._data_dir), free_bytes=usage.free, total_bytes=usage.total),
             ledger=LedgerHealth(
                 frames=heard.frames,

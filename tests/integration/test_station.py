@@ -354,3 +354,28 @@ async def test_a_task_that_falls_ends_the_station_and_is_named() -> None:
         await tasks.cancel()
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def test_a_person_sets_the_clock_where_nothing_better_is_at_hand(tmp_path: Path) -> None:
+    async with station(config_of(tmp_path)) as client:
+        before = (await detail(client))["clock"]
+        told = datetime.now(UTC) + timedelta(days=3)
+        answer = await client.put("/health/clock", json={"utc": told.isoformat()})
+        if before["state"] == "ntp":
+            assert answer.status_code == 409, answer.text
+            return
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["state"] == "admin"
+        assert (await detail(client))["clock"]["is_sure"]
+        assert abs(datetime.fromisoformat(answer.json()["now"]) - told) < timedelta(minutes=1)
+        for wrong in ("1999-01-01T00:00:00Z", "yesterday", "2030-01-01T00:00:00"):
+            refused = await client.put("/health/clock", json={"utc": wrong})
+            assert refused.status_code in (400, 409), refused.text
+        assert (await detail(client))["clock"]["state"] == "admin"
+
+
+async def test_the_clock_of_a_replay_is_not_set(tmp_path: Path) -> None:
+    clock = ClockSection(virtual_start=datetime(2020, 1, 1, tzinfo=UTC), virtual_origin_s=time.monotonic())
+    async with station(config_of(tmp_path, clock=clock)) as client:
+        answer = await client.put("/health/clock", json={"utc": "2030-01-01T00:00:00Z"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
