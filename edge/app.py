@@ -103,7 +103,9 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         await stack.enter_async_context(_http(app, listening))
         stack.callback(hub.close)
         health.has_started = True
-        url_file(config).write_text(f"{url}\n", encoding="ascii")
+        fresh = url_file(config).with_suffix(".new")
+        fresh.write_text(f"{url}\n", encoding="ascii")
+        fresh.replace(url_file(config))  # whole or not at all: others wait for it to appear and read it at once
         stack.callback(url_file(config).unlink, missing_ok=True)
         log.info("station.ready", url=url, links=len(links), clock=str(clock.state))
         yield url
