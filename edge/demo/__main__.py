@@ -18,12 +18,11 @@ import typer
 from rich.console import Console
 
 from edge.demo.processes import Processes, program, start_broker
-from edge.ops.import_tracks import good_rows
 from edge.ops.watch import watch
 from firmware_bridge.simulator.tracks import eui_for
 from shared.clock import VirtualClock
 from shared.errors import ConfigError, OutpostError
-from shared.movement.tracks import TrackRow
+from shared.movement.tracks import TrackRow, good_rows
 
 console = Console()
 

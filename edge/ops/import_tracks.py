@@ -8,7 +8,7 @@ each stretch between the deployments that are known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -161,10 +161,3 @@ def _refuse(done: Imported, line: int, reason: str) -> None:
 def _note(done: Imported, problem: str) -> None:
     if len(done.problems) < SHOWN_PROBLEMS:
         done.problems.append(problem)
-
-
-def good_rows(path: Path) -> Iterator[TrackRow]:
-    """Yield the rows of ``path`` that can be fixes."""
-    for row in read_tracks(path):
-        if isinstance(row, TrackRow):
-            yield row

@@ -118,7 +118,7 @@ class SerialBaseStation:
     async def _write(self, data: bytes) -> None:
         while data:
             # Nothing tells when a reader has read: the kernel is asked.
-            while not self.is_plugged or self._backlog_bytes() > _BACKLOG_BYTES:  # noqa: ASYNC110
+            while not self.is_plugged or self._backlog_bytes() > _BACKLOG_BYTES:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(_POLL_S)
             try:
                 data = data[os.write(self._master, data) :]

@@ -79,7 +79,7 @@ async def _deliver(
             tasks.create_task(_carry(station, queue, on_sent))
         for number, outgoing in enumerate(plan):
             # A timer may ring a little early; the loop waits for the rest.
-            while (wait_s := clock.real_seconds_until(outgoing.at)) > 0:  # noqa: ASYNC110
+            while (wait_s := clock.real_seconds_until(outgoing.at)) > 0:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(wait_s)
             await queues[outgoing.link].put(outgoing)
             if number % 64 == 0:

@@ -98,7 +98,7 @@ class BulkBody(JsonBody):
     def create_openapi_schema(
         cls,
         field_definition: FieldDefinition,  # noqa: ARG003  # Litestar passes these by name
-        handler_id: str,  # noqa: ARG003
+        handler_id: str,  # noqa: ARG003 - the framework passes it
         schema_creator: SchemaCreator,
     ) -> Reference | Schema:
         """Return the schema that clients should send."""

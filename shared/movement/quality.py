@@ -490,7 +490,7 @@ def _distance_m(a: Judged, b: Judged) -> float:
     Within 1 % of the geodesic up to 500 km and 70 degrees of latitude; beyond both, any leg of interest is impossible.
     """
     a_lon, a_lat, b_lon, b_lat = a.lon_e7, a.lat_e7, b.lon_e7, b.lat_e7
-    assert a_lon is not None and a_lat is not None and b_lon is not None and b_lat is not None  # noqa: PT018
+    assert a_lon is not None and a_lat is not None and b_lon is not None and b_lat is not None  # noqa: PT018 - one claim
     dlon = abs(a_lon - b_lon)
     if dlon > _LON_MAX_E7:
         dlon = _TURN_E7 - dlon

@@ -74,6 +74,13 @@ def read_tracks(path: Path) -> Iterator[TrackRow | BadRow]:
         raise Invalid(f"{path}: {error.strerror}") from error
 
 
+def good_rows(path: Path) -> Iterator[TrackRow]:
+    """Yield the rows of ``path`` that can be fixes."""
+    for row in read_tracks(path):
+        if isinstance(row, TrackRow):
+            yield row
+
+
 def _names(reader: csv.DictReader[str], path: Path) -> Sequence[str]:
     try:
         return reader.fieldnames or ()
