@@ -98,7 +98,10 @@ lock: $(VENV)/.dev ## compile station.lock and dev.lock from pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
 	  --no-emit-find-links --no-header --extra station --extra build -o station.lock pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
-	  --no-emit-find-links --no-header --extra station --extra build --extra dev -c station.lock -o dev.lock pyproject.toml
+	  --no-emit-find-links --no-header --extra cloud --extra build -c station.lock -o cloud.lock pyproject.toml
+	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+	  --no-emit-find-links --no-header --extra station --extra cloud --extra build --extra dev \
+	  -c station.lock -c cloud.lock -o dev.lock pyproject.toml
 
 clean: ## remove what make made, but no station's data
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage* shared/api/assets
