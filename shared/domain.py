@@ -17,6 +17,14 @@ AnimalStatus = Literal["active", "inactive", "deceased", "missing"]
 HealthStatus = Literal["healthy", "injured", "sick", "unknown"]
 Gender = Literal["male", "female", "unknown"]
 ObservationType = Literal["sighting", "behavior", "health", "environment"]
+ZoneType = Literal["agriculture", "settlement", "road", "infrastructure", "protected_area", "buffer_zone"]
+RiskLevel = Literal["low", "medium", "high"]
+AlertType = Literal[
+    "high_risk_zone", "poaching_risk", "corridor_exit", "rapid_movement", "low_battery", "weak_signal",
+    "stationary_too_long", "unusual_behavior", "zone_warning", "silent_collar", "proximity", "collar_fault",
+]  # fmt: skip
+Severity = Literal["low", "medium", "high", "critical"]
+AlertStatus = Literal["active", "acknowledged", "resolved", "false_alarm"]
 
 
 class FixFlag(enum.IntFlag):
@@ -197,6 +205,46 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     photo_url: str | None = None
     observer: str | None = None
     local_id: str | None = None
+
+
+class Zone(msgspec.Struct, frozen=True, kw_only=True):
+    """An area with a risk; ``geometry`` is GeoJSON text, a Polygon or MultiPolygon in WGS 84."""
+
+    id: str
+    name: str
+    zone_type: ZoneType
+    geometry: str
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    risk_level: RiskLevel = "medium"
+    buffer_m: float = 0.0
+    description: str = ""
+    is_active: bool = True
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """Something a person should look at; ``is_late`` marks one that was found in data of the past."""
+
+    id: str
+    alert_type: AlertType
+    title: str
+    detected_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    severity: Severity = "medium"
+    status: AlertStatus = "active"
+    animal_id: str | None = None
+    zone_id: str | None = None
+    message: str = ""
+    lon_deg: float | None = None
+    lat_deg: float | None = None
+    note: str | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str | None = None
+    resolved_at: datetime | None = None
+    is_late: bool = False
 
 
 class AddedFix(msgspec.Struct, frozen=True, kw_only=True):

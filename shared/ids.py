@@ -47,6 +47,14 @@ def random_id() -> str:
     return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
 
 
+def derived_id(of: str, what: str) -> str:
+    """Return the id of what follows from ``of`` (an operation's id): the same wherever it is worked out."""
+    digest = hashlib.blake2b(f"{of}\0{what}".encode(), digest_size=16).digest()
+    return str(
+        uuid.UUID(bytes=bytes((*digest[:6], 0x80 | digest[6] & 0x0F, digest[7], 0x80 | digest[8] & 0x3F, *digest[9:])))
+    )
+
+
 def id_text(raw: bytes) -> str:
     """Return the canonical UUID text of a 16-byte id."""
     return str(uuid.UUID(bytes=raw))

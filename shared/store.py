@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from shared.domain import AddedFix, Animal, Collar, Deployment, Fix, NewFix, Observation
+from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone
 from shared.privacy import View
 
 T = TypeVar("T")
@@ -74,6 +74,29 @@ class ObservationQuery(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime | None = None
     search: str | None = None
     ordering: str = "-timestamp"
+    offset: int = 0
+    limit: int = 20
+
+
+class ZoneQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of zones."""
+
+    zone_type: str | None = None
+    risk_level: str | None = None
+    is_active: bool | None = None
+    ordering: str = "-created_at"
+    offset: int = 0
+    limit: int = 20
+
+
+class AlertQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of alerts, newest first."""
+
+    animal_id: str | None = None
+    alert_type: str | None = None
+    severity: str | None = None
+    status: str | None = None
+    ordering: str = "-detected_at"
     offset: int = 0
     limit: int = 20
 
@@ -188,4 +211,40 @@ class Store(Protocol):
 
     async def delete_observation(self, view: View, observation_id: str) -> None:
         """Leave a tombstone."""
+        ...
+
+    async def zones(self, view: View, query: ZoneQuery) -> Page[Zone]:
+        """List zones."""
+        ...
+
+    async def zone(self, view: View, zone_id: str) -> Zone:
+        """Return one zone; raises NotFound."""
+        ...
+
+    async def create_zone(self, view: View, columns: dict[str, Any]) -> Zone:
+        """Store a zone; Invalid unless ``geometry`` is a GeoJSON Polygon or MultiPolygon."""
+        ...
+
+    async def update_zone(self, view: View, zone_id: str, columns: dict[str, Any]) -> Zone:
+        """Change the given columns."""
+        ...
+
+    async def delete_zone(self, view: View, zone_id: str) -> None:
+        """Leave a tombstone."""
+        ...
+
+    async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
+        """List alerts."""
+        ...
+
+    async def alert(self, view: View, alert_id: str) -> Alert:
+        """Return one alert; raises NotFound."""
+        ...
+
+    async def create_alert(self, view: View, columns: dict[str, Any]) -> Alert:
+        """Store an alert; its animal and zone need not be known yet."""
+        ...
+
+    async def update_alert(self, view: View, alert_id: str, columns: dict[str, Any]) -> Alert:
+        """Change the given columns: acknowledge, resolve, note. Alerts are never deleted."""
         ...

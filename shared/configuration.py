@@ -1,0 +1,134 @@
+"""How a program of either home reads its configuration.
+
+One TOML file of tables, ``[section]``; every key of a section is also the variable ``OUTPOST_SECTION_KEY``, which goes
+before the file; a key that the program does not know is an error. Under development a file ``.env`` in the working
+folder adds variables that the environment does not set.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar, get_args, get_origin
+
+import msgspec
+
+from shared.errors import ConfigError
+
+PREFIX: Final = "OUTPOST_"
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def read(
+    kind: type[T],
+    path: Path | None,
+    default: Path,
+    environment: Mapping[str, str],
+    *,
+    hint: str = "",
+    aliases: Mapping[str, str] | None = None,
+) -> T:
+    """Read ``path`` (or ``default``, if there is such a file) into ``kind``, the environment over it.
+
+    ``kind`` is a struct of structs, one a table; its other fields come from the file alone. ``hint`` tells how to make
+    a file that is missing, with ``{path}`` in the place of its path. ``aliases`` maps variables that have a name of
+    their own to ``section.key``; our own name goes before it.
+    Raises ConfigError.
+    """
+    where = default if path is None else path
+    raw: dict[str, Any] = {}
+    try:
+        raw = tomllib.loads(where.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        if path is not None:
+            raise ConfigError(f"{where}: no such file{'; ' if hint else ''}{hint.format(path=where)}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{where}: {error}") from error
+    _overlay(raw, kind, environment, {} if aliases is None else aliases)
+    try:
+        return msgspec.convert(raw, kind, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def environment(folder: Path | None = None) -> dict[str, str]:
+    """Return the process's variables and, where they say nothing, those of ``.env`` in the working folder."""
+    file = (Path() if folder is None else folder) / ".env"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return dict(os.environ)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return {**_variables(text, file), **os.environ}
+
+
+def check_port(name: str, port: int) -> None:
+    """Raise ConfigError unless ``port`` is one; 0 takes a free one."""
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"{name}: there is no port {port}")
+
+
+def check_loopback(name: str, host: str) -> None:
+    """Raise ConfigError unless ``host`` is this machine alone: what has no accounts must not answer anybody else."""
+    if host not in LOOPBACK:
+        raise ConfigError(f"{name}: {host} is refused: this version has no accounts, so it answers on 127.0.0.1 only")
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"expected a path, got {value!r}")
+
+
+def _overlay(
+    raw: dict[str, Any], kind: type[msgspec.Struct], environment: Mapping[str, str], aliases: Mapping[str, str]
+) -> None:
+    names: dict[str, list[str]] = {}
+    for alias, target in aliases.items():
+        names.setdefault(target, []).append(alias)
+    for section in msgspec.structs.fields(kind):
+        if not (isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)):
+            continue
+        for field in msgspec.structs.fields(section.type):
+            key = f"{section.encode_name}.{field.encode_name}"
+            own = PREFIX + key.replace(".", "_").upper()
+            variable = next((name for name in (own, *names.get(key, ())) if name in environment), None)
+            if variable is None:
+                continue
+            table = raw.setdefault(section.encode_name, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{section.encode_name}: must be a table, [{section.encode_name}]")
+            table[field.encode_name] = _value(field.type, environment[variable])
+
+
+def _value(kind: Any, text: str) -> str | list[str]:
+    """Return what a variable says; a list is separated by commas."""
+    if get_origin(kind) is tuple and get_args(kind)[0] is str:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
+
+
+def _variables(text: str, file: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        entry = line.strip().removeprefix("export ").lstrip()
+        if not entry or entry.startswith("#"):
+            continue
+        name, sign, value = entry.partition("=")
+        name, value = name.strip(), value.strip()
+        if not sign or not name.isidentifier():
+            raise ConfigError(f"{file}, line {number}: expected NAME=value")
+        quote = value[:1]
+        if quote and quote in "'\"":
+            value, closing, rest = value[1:].partition(quote)
+            if not closing or (rest.strip() and not rest.lstrip().startswith("#")):
+                raise ConfigError(f"{file}, line {number}: the quote does not end the value")
+        else:
+            value = value.partition(" #")[0].rstrip()
+        found[name] = value
+    return found

@@ -1,0 +1,527 @@
+"""What an operation does to the records, decided once for both homes and whoever brings it.
+
+A person at the API, a phone's push, an upload, a station's batch, a USB stick: each becomes operations. A home loads
+the rows that they may touch (``wanted``), lets ``decide`` say what each does, and writes the effects of all set-wise::
+
+    operations -> wanted -> (home loads) -> Rows -> decide, one after the other -> Effects -> (home applies)
+
+Rules
+
+- An operation of a person at this home (``origin`` "") edits what is stored. One that comes from elsewhere names in
+  ``base_rev`` the revision that its author knew. A column that someone else has changed since keeps the home's value
+  (a clash): the operation is ``merged`` when some of it was taken, ``superseded`` when nothing was; what was lost is in
+  the effects. Changes of one origin never clash with each other: they come in its own order.
+- Doing an operation twice does nothing the second time (``duplicate``): no revision, no effects.
+- A deletion leaves a tombstone. It loses to an edit that it did not know; an edit of a tombstone is superseded.
+- An animal wears at most one collar at an instant and a collar is on at most one animal. Naming a ``collar_id`` in an
+  operation on an animal ends and opens deployments from then.
+- An alias is a radio id that a collar answers to. A collar that was heard under it before becomes that collar: its
+  deployments and aliases move, its fixes are re-keyed, it leaves a tombstone.
+- What cannot be done raises NotFound, Conflict or Invalid and changes nothing: a caller of the API is told, an
+  operation of a batch is quarantined and its neighbours go on.
+
+Whose fixes must be looked at again (``moved``) and which collars became others (``rekeyed``) follows from the changes
+alone, so it holds for records that the cloud sent down as well (``take``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from shared.errors import Conflict, Invalid, NotFound
+from shared.ids import derived_id
+from shared.sync.records import ENTITIES, EntityName, Mark, Record, check_columns
+
+Kind = Literal["insert", "update", "delete"]
+Outcome = Literal["applied", "duplicate", "merged", "superseded", "alias", "quarantined"]
+
+#: Positions that a person entered without a collar hang on a row with this in the place of one.
+STANDS_FOR: Final = "animal:"
+_FAR_MS: Final = 2**62
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One edit of one record. ``columns`` are in stored form; an animal's may hold ``collar_id`` besides."""
+
+    id: str
+    entity: EntityName
+    row_id: str
+    kind: Kind
+    made_ms: int
+    columns: dict[str, Any] = {}
+    author: str | None = None
+    base_rev: int | None = None
+    origin: str = ""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One record as it stands afterwards, and what of it changed."""
+
+    before: Record | None
+    record: Record
+    columns: Mapping[str, Any]
+
+    @property
+    def kind(self) -> Kind:
+        """Say what became of the row."""
+        if self.record.is_deleted:
+            return "delete"
+        return "insert" if self.before is None or self.before.is_deleted else "update"
+
+
+class Effects(msgspec.Struct, frozen=True, kw_only=True):
+    """What a home has to write, in this order: changes, then ``rekeyed`` (from, to), then ``moved`` collars."""
+
+    outcome: Outcome
+    changes: tuple[Change, ...] = ()
+    rekeyed: tuple[tuple[str, str], ...] = ()
+    moved: tuple[str, ...] = ()
+    #: what was not taken because someone else had changed it
+    lost: Mapping[str, Any] = {}
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a home loads before it decides: records by id, tombstones too, and what hangs on them.
+
+    ``collars`` are names: of collars or of their aliases. To every animal and collar belong its living deployments, to
+    those their collars and animals. ``emptied`` are collars of which must be known whether they have fixes.
+    """
+
+    ids: dict[EntityName, set[str]]
+    collars: set[str]
+    emptied: set[str]
+
+
+def wanted(operations: Iterable[Operation]) -> Wanted:
+    """Return what must be loaded to decide ``operations``."""
+    ids: dict[EntityName, set[str]] = {}
+    collars: set[str] = set()
+    emptied: set[str] = set()
+    for operation in operations:
+        columns = operation.columns
+        if operation.entity == "collar":
+            collars.add(operation.row_id)
+            collars.update(columns.get("aliases") or ())
+            if operation.kind == "delete":
+                emptied.add(operation.row_id)
+        else:
+            ids.setdefault(operation.entity, set()).add(operation.row_id)
+        if columns.get("collar_id"):
+            collars.add(columns["collar_id"])
+        if columns.get("animal_id"):
+            ids.setdefault("animal", set()).add(columns["animal_id"])
+    return Wanted(ids, collars, emptied)
+
+
+class Rows:
+    """The records that a batch may touch, as loaded; ``take`` notes what was decided."""
+
+    def __init__(self, records: Iterable[Record] = (), *, with_fixes: Iterable[str] = ()) -> None:
+        self._records: dict[tuple[EntityName, str], Record] = {}
+        self._aliases: dict[str, str] = {}
+        self._worn: dict[tuple[str, str], set[str]] = {}
+        self.with_fixes = set(with_fixes)
+        for record in records:
+            self.put(record)
+
+    def put(self, record: Record) -> None:
+        """Hold ``record`` in the place of what was held under its id."""
+        before = self._records.get((record.entity, record.id))
+        self._records[record.entity, record.id] = record
+        if record.entity == "collar":
+            for alias in before.columns["aliases"] if before is not None else ():
+                if self._aliases.get(alias) == record.id:
+                    del self._aliases[alias]
+            if not record.is_deleted:
+                self._aliases.update(dict.fromkeys(record.columns["aliases"], record.id))
+        elif record.entity == "deployment":
+            for held, is_there in ((before, False), (record, not record.is_deleted)):
+                for column in ("collar_id", "animal_id") if held is not None else ():
+                    assert held is not None
+                    wearings = self._worn.setdefault((column, held.columns[column]), set())
+                    (wearings.add if is_there else wearings.discard)(record.id)
+
+    def take(self, effects: Effects) -> None:
+        """Note what was decided, for the next operation of the batch."""
+        for change in effects.changes:
+            self.put(change.record)
+
+    def get(self, entity: EntityName, identity: str) -> Record | None:
+        """Return a record, living or tombstone; None where there is none."""
+        return self._records.get((entity, identity))
+
+    def living(self, entity: EntityName, identity: str) -> Record:
+        """Return a living record; raises NotFound."""
+        record = self._records.get((entity, identity))
+        if record is None or record.is_deleted:
+            raise NotFound(f"there is no {entity} {identity}")
+        return record
+
+    def canonical(self, name: str) -> str:
+        """Return the id of the collar that ``name`` stands for: an alias comes before an id of its own."""
+        return self._aliases.get(name, name)
+
+    def worn(self, column: Literal["collar_id", "animal_id"], identity: str) -> list[Record]:
+        """Return the living deployments of a collar or an animal, by their beginning."""
+        found = [self._records["deployment", each] for each in self._worn.get((column, identity), ())]
+        return sorted(found, key=lambda record: (record.columns["started_ms"], record.id))
+
+    def values(self) -> list[Record]:
+        """Return every record."""
+        return list(self._records.values())
+
+
+def decide(operation: Operation, rows: Rows) -> Effects:
+    """Return what ``operation`` does; raises NotFound, Conflict or Invalid for what cannot be done."""
+    draft = _Draft(operation, rows)
+    match operation.entity:
+        case "collar":
+            draft.decide_collar()
+        case "animal":
+            draft.decide_animal()
+        case "deployment":
+            draft.decide_deployment()
+        case _:
+            draft.decide_plain()
+    return draft.effects()
+
+
+def take(theirs: Record, rows: Rows, pending: Iterable[str], now_ms: int) -> Effects:
+    """Return what a record that the cloud sent down does here; ``pending`` columns have edits that it does not know."""
+    mine = rows.get(theirs.entity, theirs.id)
+    if mine is not None and mine.cloud_rev >= theirs.rev:
+        return Effects(outcome="duplicate")
+    kept = set(pending)
+    if mine is None:
+        record = replace(theirs, rev=1, cloud_rev=theirs.rev, marks={}, updated_ms=now_ms)
+        columns = dict(theirs.columns)
+    else:
+        columns = {
+            name: value
+            for name, value in theirs.columns.items()
+            if name not in kept and mine.columns.get(name) != value
+        }
+        rev = mine.rev + 1
+        record = replace(
+            mine,
+            columns={**mine.columns, **columns},
+            rev=rev,
+            cloud_rev=theirs.rev,
+            author=theirs.author,
+            updated_ms=now_ms,
+            deleted_ms=mine.deleted_ms if kept else theirs.deleted_ms,
+            marks={**mine.marks, **dict.fromkeys(columns, Mark(rev, "cloud"))},
+        )
+    changes = [Change(before=mine, record=record, columns=columns)]
+    rekeyed, moved = _consequences(changes, rows)
+    for heard_id, _ in rekeyed:  # the cloud sends the tombstone of a collar that became another, later or never
+        heard = rows.get("collar", heard_id)
+        assert heard is not None
+        changes.append(Change(before=heard, record=replace(heard, deleted_ms=now_ms, rev=heard.rev + 1), columns={}))
+    return Effects(outcome="applied", changes=tuple(changes), rekeyed=rekeyed, moved=moved)
+
+
+class _Draft:
+    """One operation being decided: the rows as loaded, with its own changes on top."""
+
+    def __init__(self, operation: Operation, rows: Rows) -> None:
+        self._operation = operation
+        self._rows = rows
+        self._changes: dict[tuple[EntityName, str], Change] = {}
+        self._lost: dict[str, Any] = {}
+        self._is_alias = False
+
+    def effects(self) -> Effects:
+        changes = list(self._changes.values())
+        rekeyed, moved = _consequences(changes, self._rows)
+        outcome: Outcome = "applied" if changes else "superseded" if self._lost else "duplicate"
+        if changes and self._lost:
+            outcome = "merged"
+        return Effects(outcome=outcome, changes=tuple(changes), rekeyed=rekeyed, moved=moved, lost=self._lost)
+
+    # --- one kind after the other
+
+    def decide_plain(self) -> None:
+        operation = self._operation
+        record = self._record()
+        if operation.kind == "delete":
+            self._delete(record)
+        elif record is None:
+            self._insert_asked()
+        else:
+            self._update_asked(record)
+
+    def decide_animal(self) -> None:
+        operation = self._operation
+        record = self._record()
+        columns = dict(operation.columns)
+        has_collar = "collar_id" in columns
+        collar_id = columns.pop("collar_id", None)
+        if operation.kind == "delete":
+            if self._delete(record):
+                for wearing in self._rows.worn("animal_id", operation.row_id):
+                    self._change(wearing, {}, is_deleted=True)
+            return
+        if record is None:
+            self._insert_asked(columns)
+        else:
+            self._update_asked(record, columns)
+        if has_collar and not (record is not None and record.is_deleted):
+            self._wear(collar_id or None, operation.row_id)
+
+    def decide_collar(self) -> None:
+        operation = self._operation
+        identity = operation.row_id
+        record = self._rows.get("collar", identity)
+        if operation.kind == "delete":
+            if not operation.origin:
+                record = self._rows.living("collar", identity)
+            if record is not None and not record.is_deleted:
+                if identity in self._rows.with_fixes:
+                    raise Conflict(f"collar {identity} has fixes")
+                if self._rows.worn("collar_id", identity):
+                    raise Conflict(f"collar {identity} has deployments")
+            if self._delete(record) and record is not None and record.columns["aliases"]:
+                self._change(self._seen(record), {"aliases": ()}, is_deleted=True)
+            return
+        owner = self._rows.canonical(identity)
+        if owner != identity:
+            raise Conflict(f"{identity} is an alias of collar {owner}")
+        if identity.startswith(STANDS_FOR):
+            raise Invalid(f"id: {STANDS_FOR} stands for an animal without a collar")
+        columns = dict(operation.columns)
+        if "aliases" in columns:
+            columns["aliases"] = self._absorb(identity, columns["aliases"])
+        if record is None or record.is_deleted:  # heard or named again: a collar comes back
+            self._insert("collar", identity, columns)
+        else:
+            self._update_asked(record, columns)
+
+    def decide_deployment(self) -> None:
+        operation = self._operation
+        record = self._record()
+        if operation.kind == "delete":
+            self._delete(record)
+            return
+        columns = dict(operation.columns)
+        if columns.get("collar_id"):
+            columns["collar_id"] = self._collar(columns["collar_id"])
+        if record is None:
+            columns.setdefault("started_ms", operation.made_ms)
+            if columns["started_ms"] is None:
+                columns["started_ms"] = operation.made_ms
+            self._insert_asked(columns)
+        else:
+            self._update_asked(record, columns)
+        change = self._changes.get(("deployment", operation.row_id))
+        if change is not None and not change.record.is_deleted:
+            self._rows.living("animal", change.record.columns["animal_id"])
+            self._check_interval(change.record)
+
+    # --- what they share
+
+    def _record(self) -> Record | None:
+        """Return the record that the operation names; at this home's own API it must be there, or must not."""
+        operation = self._operation
+        record = self._rows.get(operation.entity, operation.row_id)
+        if operation.origin:
+            return record
+        if operation.kind != "insert":
+            return self._rows.living(operation.entity, operation.row_id)
+        if record is not None:
+            raise Conflict(f"{operation.entity} {operation.row_id} exists")
+        return None
+
+    def _insert_asked(self, columns: Mapping[str, Any] | None = None) -> None:
+        operation = self._operation
+        self._insert(operation.entity, operation.row_id, operation.columns if columns is None else columns)
+
+    def _insert(self, entity_name: EntityName, identity: str, columns: Mapping[str, Any]) -> None:
+        entity = ENTITIES[entity_name]
+        operation = self._operation
+        check_columns(entity, columns)
+        full = {**entity.columns, **columns}
+        if entity_name == "observation":
+            full["recorded_ms"] = operation.made_ms if full["recorded_ms"] is None else full["recorded_ms"]
+            full["observer"] = operation.author if full["observer"] is None else full["observer"]
+        elif entity_name == "animal":
+            full["created_by"] = operation.author if full["created_by"] is None else full["created_by"]
+        elif entity_name == "alert":
+            full["detected_ms"] = operation.made_ms if full["detected_ms"] is None else full["detected_ms"]
+        for name in sorted(entity.required):
+            if full[name] is None or full[name] == "":
+                raise Invalid(f"{name}: is required")
+        if full.get("animal_id") and entity_name == "observation" and not operation.origin:
+            self._rows.living("animal", full["animal_id"])
+        before = self._rows.get(entity_name, identity)
+        record = Record(
+            entity=entity_name,
+            id=identity,
+            columns=full,
+            created_ms=operation.made_ms if before is None else before.created_ms,
+            updated_ms=operation.made_ms,
+            rev=1 if before is None else before.rev + 1,
+            author=operation.author,
+            cloud_rev=0 if before is None else before.cloud_rev,
+        )
+        self._changes[entity_name, identity] = Change(before=before, record=record, columns=full)
+
+    def _update_asked(self, record: Record, columns: Mapping[str, Any] | None = None) -> None:
+        operation = self._operation
+        given = dict(operation.columns if columns is None else columns)
+        check_columns(ENTITIES[operation.entity], given)
+        if given.get("animal_id") and operation.entity == "observation" and not operation.origin:
+            self._rows.living("animal", given["animal_id"])
+        given = {name: value for name, value in given.items() if record.columns[name] != value}
+        if record.is_deleted:
+            self._lost.update(given)
+            return
+        for name in list(given):
+            if self._is_clash(record, name):
+                self._lost[name] = given.pop(name)
+        if given:
+            self._change(record, given)
+
+    def _is_clash(self, record: Record, column: str) -> bool:
+        """Say whether someone else has changed ``column`` since the revision that the operation's author knew."""
+        operation = self._operation
+        if not operation.origin:
+            return False
+        known = 0 if operation.base_rev is None else operation.base_rev
+        mark = record.marks.get(column, Mark(1))
+        return mark.rev > known and mark.origin != operation.origin
+
+    def _delete(self, record: Record | None) -> bool:
+        if record is None or record.is_deleted:
+            return False
+        operation = self._operation
+        known = 0 if operation.base_rev is None else operation.base_rev
+        if operation.origin and any(
+            mark.rev > known and mark.origin != operation.origin for mark in record.marks.values()
+        ):
+            self._lost["deleted_ms"] = operation.made_ms
+            return False
+        self._change(record, {}, is_deleted=True)
+        return True
+
+    def _change(self, record: Record, columns: Mapping[str, Any], *, is_deleted: bool = False) -> None:
+        operation = self._operation
+        earlier = self._changes.get((record.entity, record.id))
+        before = record if earlier is None else earlier.before
+        rev = record.rev + 1 if earlier is None else earlier.record.rev
+        after = replace(
+            record,
+            columns={**record.columns, **columns},
+            rev=rev,
+            author=operation.author,
+            updated_ms=operation.made_ms,
+            deleted_ms=operation.made_ms if is_deleted else record.deleted_ms,
+            marks={**record.marks, **dict.fromkeys(columns, Mark(rev, operation.origin))},
+        )
+        changed = {**({} if earlier is None else earlier.columns), **columns}
+        self._changes[record.entity, record.id] = Change(before=before, record=after, columns=changed)
+
+    def _seen(self, record: Record) -> Record:
+        """Return ``record`` with this draft's change of it."""
+        change = self._changes.get((record.entity, record.id))
+        return record if change is None else change.record
+
+    def _collar(self, name: str) -> str:
+        """Return the id of the collar that ``name`` stands for; one that nobody knows yet is entered."""
+        identity = self._rows.canonical(name)
+        if identity.startswith(STANDS_FOR):
+            raise Invalid(f"collar_id: {STANDS_FOR} stands for an animal without a collar")
+        record = self._rows.get("collar", identity)
+        if record is None or record.is_deleted:
+            self._insert("collar", identity, {})
+        return identity
+
+    def _wear(self, collar_name: str | None, animal_id: str) -> None:
+        """End the animal's open deployment unless it is of this collar already, and open one from now."""
+        operation = self._operation
+        collar_id = None if collar_name is None else self._rows.canonical(collar_name)
+        for wearing in self._rows.worn("animal_id", animal_id):
+            if wearing.columns["ended_ms"] is not None:
+                continue
+            if wearing.columns["collar_id"] == collar_id:
+                return
+            if wearing.columns["started_ms"] < operation.made_ms:
+                self._change(wearing, {"ended_ms": operation.made_ms})
+            else:  # it had not begun
+                self._change(wearing, {}, is_deleted=True)
+        if collar_name is None:
+            return
+        columns = {
+            "collar_id": self._collar(collar_name), "animal_id": animal_id, "started_ms": operation.made_ms,
+        }  # fmt: skip
+        identity = derived_id(operation.id, "deployment")
+        self._insert("deployment", identity, columns)
+        self._check_interval(self._changes["deployment", identity].record)
+
+    def _check_interval(self, deployment: Record) -> None:
+        started_ms, ended_ms = deployment.columns["started_ms"], deployment.columns["ended_ms"]
+        if ended_ms is not None and ended_ms <= started_ms:
+            raise Invalid("ended_at: must be later than started_at")
+        columns: Sequence[tuple[Literal["collar_id", "animal_id"], str]] = (
+            ("collar_id", "collar"), ("animal_id", "animal"),
+        )  # fmt: skip
+        for column, what in columns:
+            for wearing in self._rows.worn(column, deployment.columns[column]):
+                other = self._seen(wearing)
+                if other.id == deployment.id or other.is_deleted or other.columns[column] != deployment.columns[column]:
+                    continue
+                other_end_ms = _FAR_MS if other.columns["ended_ms"] is None else other.columns["ended_ms"]
+                end_ms = _FAR_MS if ended_ms is None else ended_ms
+                if other.columns["started_ms"] < end_ms and other_end_ms > started_ms:
+                    animal = self._rows.get("animal", other.columns["animal_id"])
+                    name = other.columns["animal_id"] if animal is None else animal.columns["name"]
+                    worn = other.columns["collar_id"]
+                    raise Conflict(f"the {what} is taken then: deployment {other.id}, collar {worn} on {name}")
+
+    def _absorb(self, identity: str, aliases: Sequence[str]) -> tuple[str, ...]:
+        """Make collar ``identity`` of every collar that was heard under one of ``aliases``; return all its aliases."""
+        names = [alias for alias in aliases if alias != identity]
+        kept = list(names)
+        for alias in names:
+            owner = self._rows.canonical(alias)
+            if owner not in (alias, identity):
+                raise Conflict(f"aliases: {alias} belongs to collar {owner}")
+            heard = self._rows.get("collar", alias)
+            if heard is None or heard.is_deleted:
+                continue
+            kept += heard.columns["aliases"]
+            self._change(heard, {"aliases": ()}, is_deleted=True)
+            for wearing in self._rows.worn("collar_id", alias):
+                self._change(wearing, {"collar_id": identity})
+                self._check_interval(self._seen(wearing))
+        return tuple(dict.fromkeys(kept))
+
+
+def _consequences(changes: Iterable[Change], rows: Rows) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Return which collars became others and whose fixes belong to someone else or are judged by other limits now."""
+    rekeyed: dict[str, str] = {}
+    moved: dict[str, None] = {}
+    for change in changes:
+        before, after = change.before, change.record
+        if after.entity == "deployment":
+            if before is not None and not before.is_deleted:
+                moved[before.columns["collar_id"]] = None
+            if not after.is_deleted:
+                moved[after.columns["collar_id"]] = None
+        elif after.entity == "animal" and before is not None:
+            if after.columns["species"] != before.columns["species"] or after.is_deleted != before.is_deleted:
+                moved |= dict.fromkeys(wearing.columns["collar_id"] for wearing in rows.worn("animal_id", after.id))
+                moved[f"{STANDS_FOR}{after.id}"] = None
+        elif after.entity == "collar" and not after.is_deleted:
+            known = set(before.columns["aliases"]) if before is not None else set()
+            for alias in after.columns["aliases"]:
+                heard = rows.get("collar", alias)
+                if alias not in known and heard is not None and not heard.is_deleted:
+                    rekeyed[alias] = after.id
+    for heard_id in rekeyed:
+        moved.pop(heard_id, None)
+    return tuple(rekeyed.items()), tuple(moved)

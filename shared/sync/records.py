@@ -1,0 +1,266 @@
+"""What people edit, as both homes keep and exchange it: one shape for every kind of record.
+
+A record is a set of columns with a revision of its own, an author, and a tombstone in the place of its deletion. Its
+``marks`` say for each column at which revision and by whom it was last changed since it was made; that is what a merge
+needs to know of a record's past. Columns are in stored form: references are ids, instants integer milliseconds since
+1970, positions 1e-7 degree. ``None`` means not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import msgspec
+
+from shared.domain import Alert, Animal, Collar, Deployment, Observation, Zone
+from shared.errors import Invalid
+from shared.wire.geojson import check_area
+
+EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "alert"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
+
+
+def to_ms(instant: datetime) -> int:
+    """Return whole milliseconds since 1970 of an aware instant."""
+    return (instant - _EPOCH) // _MS
+
+
+def from_ms(ms: int) -> datetime:
+    """Return the aware UTC instant of milliseconds since 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+class Entity(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of record: its table and its columns with what a new one holds unless told otherwise.
+
+    ``required`` columns may never be empty. ``references`` name the kind of record that a column points to; ``held``
+    references are foreign keys in both databases, the others are ids that may arrive before what they name.
+    """
+
+    name: EntityName
+    table: str
+    columns: Mapping[str, Any]
+    required: frozenset[str] = frozenset()
+    references: Mapping[str, EntityName] = {}
+    held: frozenset[str] = frozenset()
+
+
+ANIMAL: Final = Entity(
+    name="animal",
+    table="animals",
+    columns={
+        "name": None, "species": None, "status": "active", "health_status": "unknown", "gender": "unknown", "age": None,
+        "weight": None, "notes": None, "created_by": None,
+    },
+    required=frozenset({"name", "species", "status", "health_status", "gender"}),
+)  # fmt: skip
+COLLAR: Final = Entity(
+    name="collar",
+    table="collars",
+    columns={"model": None, "fix_interval_s": None, "notes": None, "aliases": ()},
+)
+DEPLOYMENT: Final = Entity(
+    name="deployment",
+    table="deployments",
+    columns={"collar_id": None, "animal_id": None, "started_ms": None, "ended_ms": None, "notes": None},
+    required=frozenset({"collar_id", "animal_id", "started_ms"}),
+    references={"collar_id": "collar", "animal_id": "animal"},
+    held=frozenset({"collar_id", "animal_id"}),
+)
+OBSERVATION: Final = Entity(
+    name="observation",
+    table="observations",
+    columns={
+        "animal_id": None, "observation_type": "sighting", "description": "", "recorded_ms": None, "lon_e7": None,
+        "lat_e7": None, "photo_url": None, "observer": None, "local_id": None,
+    },
+    required=frozenset({"observation_type", "recorded_ms"}),
+    references={"animal_id": "animal"},
+)  # fmt: skip
+ZONE: Final = Entity(
+    name="zone",
+    table="zones",
+    columns={
+        "name": None, "zone_type": None, "risk_level": "medium", "geometry": None, "buffer_m": 0.0, "description": "",
+        "is_active": True,
+    },
+    required=frozenset({"name", "zone_type", "risk_level", "geometry"}),
+)  # fmt: skip
+ALERT: Final = Entity(
+    name="alert",
+    table="alerts",
+    columns={
+        "animal_id": None, "zone_id": None, "alert_type": None, "severity": "medium", "status": "active", "title": None,
+        "message": "", "lon_e7": None, "lat_e7": None, "detected_ms": None, "note": None, "acknowledged_ms": None,
+        "acknowledged_by": None, "resolved_ms": None, "is_late": False,
+    },
+    required=frozenset({"alert_type", "severity", "status", "title", "detected_ms"}),
+    references={"animal_id": "animal", "zone_id": "zone"},
+)  # fmt: skip
+
+ENTITIES: Final[Mapping[str, Entity]] = {
+    entity.name: entity for entity in (ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, ALERT)
+}
+
+#: The words that a column takes, where it takes no others.
+WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
+    (entity, column): frozenset(words.split())
+    for entity, column, words in (
+        ("animal", "status", "active inactive deceased missing"),
+        ("animal", "health_status", "healthy injured sick unknown"),
+        ("animal", "gender", "male female unknown"),
+        ("observation", "observation_type", "sighting behavior health environment"),
+        ("zone", "zone_type", "agriculture settlement road infrastructure protected_area buffer_zone"),
+        ("zone", "risk_level", "low medium high"),
+        (
+            "alert",
+            "alert_type",
+            (
+                "high_risk_zone poaching_risk corridor_exit rapid_movement low_battery weak_signal stationary_too_long"
+                " unusual_behavior zone_warning silent_collar proximity collar_fault"
+            ),
+        ),
+        ("alert", "severity", "low medium high critical"),
+        ("alert", "status", "active acknowledged resolved false_alarm"),
+    )
+}
+
+#: How the Store's callers name an instant or a degree, and the column that holds it.
+_STORED_NAMES: Final[Mapping[str, str]] = {
+    "started_at": "started_ms", "ended_at": "ended_ms", "recorded_at": "recorded_ms", "detected_at": "detected_ms",
+    "acknowledged_at": "acknowledged_ms", "resolved_at": "resolved_ms", "lon_deg": "lon_e7", "lat_deg": "lat_e7",
+}  # fmt: skip
+
+
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """When a column was last changed: the record's revision, and who brought it ("" is this home itself)."""
+
+    rev: int
+    origin: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One record as it stands. ``cloud_rev`` is the revision that the cloud is known to have; always 0 in the cloud."""
+
+    entity: EntityName
+    id: str
+    columns: Mapping[str, Any]
+    created_ms: int
+    updated_ms: int
+    rev: int = 1
+    author: str | None = None
+    deleted_ms: int | None = None
+    marks: Mapping[str, Mark] = {}
+    cloud_rev: int = 0
+
+    @property
+    def is_deleted(self) -> bool:
+        """Say whether this is a tombstone."""
+        return self.deleted_ms is not None
+
+
+def stored_columns(entity: Entity, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a caller of the Store gave in the form in which it is kept; unknown names are left out.
+
+    Raises Invalid for a word that the column does not take and for a geometry that is no area.
+    """
+    columns: dict[str, Any] = {}
+    for name, value in given.items():
+        column = _STORED_NAMES.get(name, name)
+        if column not in entity.columns:
+            continue
+        if value is not None and column != name:
+            value = to_ms(value) if column.endswith("_ms") else round(value * 1e7)
+        elif column == "aliases":
+            value = tuple(dict.fromkeys(str(alias) for alias in value or ()))
+        columns[column] = value
+    check_columns(entity, columns)
+    return columns
+
+
+def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
+    """Raise Invalid where a column holds what it may not."""
+    for column, value in columns.items():
+        if column not in entity.columns:
+            raise Invalid(f"{column}: no column of {entity.table}")
+        if column in entity.required and (value is None or value == ""):
+            raise Invalid(f"{column}: must not be empty")
+        words = WORDS.get((entity.name, column))
+        if words is not None and value not in words:
+            raise Invalid(f"{column}: must be one of {', '.join(sorted(words))}")
+    if columns.get("geometry") is not None:
+        check_area(columns["geometry"])
+
+
+def animal_of(record: Record, collar_id: str | None) -> Animal:
+    """Return a record of an animal with the collar that it wears."""
+    return Animal(collar_id=collar_id, **_common(record), **record.columns)
+
+
+def collar_of(
+    record: Record,
+    *,
+    last_heard_ms: int | None,
+    battery_mv: int | None,
+    battery_pct: float | None,
+    firmware: str | None,
+) -> Collar:
+    """Return a record of a collar with what it last said of itself."""
+    return Collar(
+        last_heard_at=_instant(last_heard_ms), battery_mv=battery_mv, battery_pct=battery_pct, firmware=firmware,
+        **_common(record), **record.columns,
+    )  # fmt: skip
+
+
+def deployment_of(record: Record) -> Deployment:
+    """Return a record of a deployment."""
+    columns = dict(record.columns)
+    return Deployment(
+        started_at=from_ms(columns.pop("started_ms")), ended_at=_instant(columns.pop("ended_ms")), **_common(record),
+        **columns,
+    )  # fmt: skip
+
+
+def observation_of(record: Record) -> Observation:
+    """Return a record of an observation."""
+    columns = dict(record.columns)
+    return Observation(
+        recorded_at=from_ms(columns.pop("recorded_ms")), lon_deg=degrees(columns.pop("lon_e7")),
+        lat_deg=degrees(columns.pop("lat_e7")), **_common(record), **columns,
+    )  # fmt: skip
+
+
+def zone_of(record: Record) -> Zone:
+    """Return a record of a zone."""
+    columns = dict(record.columns)
+    return Zone(is_active=bool(columns.pop("is_active")), **_common(record), **columns)
+
+
+def alert_of(record: Record) -> Alert:
+    """Return a record of an alert."""
+    columns = dict(record.columns)
+    return Alert(
+        detected_at=from_ms(columns.pop("detected_ms")), acknowledged_at=_instant(columns.pop("acknowledged_ms")),
+        resolved_at=_instant(columns.pop("resolved_ms")), lon_deg=degrees(columns.pop("lon_e7")),
+        lat_deg=degrees(columns.pop("lat_e7")), is_late=bool(columns.pop("is_late")), **_common(record), **columns,
+    )  # fmt: skip
+
+
+def degrees(e7: int | None) -> float | None:
+    """Return a coordinate in degrees."""
+    return None if e7 is None else e7 / 1e7
+
+
+def _common(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.id, "rev": record.rev, "created_at": from_ms(record.created_ms),
+        "updated_at": from_ms(record.updated_ms),
+    }  # fmt: skip
+
+
+def _instant(ms: int | None) -> datetime | None:
+    return None if ms is None else from_ms(ms)
