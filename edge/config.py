@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
 from firmware_bridge.transports.spec import LinkSpec
+from shared import configuration
 from shared.errors import ConfigError
 
 DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
-PREFIX: Final = "OUTPOST_"
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,30 +103,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return key
 
 
-def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read ``path`` (or the default file, if there is one) and the environment over it; raises ConfigError."""
-    where = DEFAULT_PATH if path is None else path
-    raw: dict[str, Any] = {}
-    try:
-        raw = tomllib.loads(where.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if path is not None:
-            raise ConfigError(f"{where}: no such file; `outpost-station init --config {where}` writes one") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{where}: {error}") from error
-    _overlay(raw, environment)
-    try:
-        config = msgspec.convert(raw, Config, strict=False, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Config:
+    """Read ``path`` (or the default file, if there is one) and the environment over it; raises ConfigError.
+
+    Without ``environment`` it is the process's, and under development that of ``.env`` in the working folder.
+    """
+    config = configuration.read(
+        Config,
+        path,
+        DEFAULT_PATH,
+        configuration.environment() if environment is None else environment,
+        hint="`outpost-station init --config {path}` writes one",
+    )
     _check(config)
     return config
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise ValueError(f"expected a path, got {value!r}")
 
 
 def _check(config: Config) -> None:
@@ -141,24 +129,5 @@ def _check(config: Config) -> None:
             raise ConfigError(f"clock.gnss_links: there is no link {name}")
     if config.clock.virtual_speed <= 0:
         raise ConfigError("clock.virtual_speed: must be positive")
-    if not 0 <= config.api.port <= 65_535:
-        raise ConfigError(f"api.port: there is no port {config.api.port}")
-    if config.api.host not in ("127.0.0.1", "::1", "localhost"):
-        raise ConfigError(
-            f"api.host: {config.api.host} is refused: this version has no accounts, so it answers on 127.0.0.1 only"
-        )
-
-
-def _overlay(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
-    sections = {field.name: field.type for field in msgspec.structs.fields(Config) if field.name != "links"}
-    for name, section in sections.items():
-        for field in msgspec.structs.fields(section):
-            variable = f"{PREFIX}{name}_{field.encode_name}".upper()
-            if variable in environment:
-                value: Any = environment[variable]
-                if field.name == "gnss_links":
-                    value = [part for part in value.split(",") if part]
-                table = raw.setdefault(name, {})
-                if not isinstance(table, dict):
-                    raise ConfigError(f"{name}: must be a table, [{name}]")
-                table[field.encode_name] = value
+    configuration.check_port("api.port", config.api.port)
+    configuration.check_loopback("api.host", config.api.host)

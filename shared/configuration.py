@@ -60,7 +60,7 @@ def environment(folder: Path | None = None) -> dict[str, str]:
     file = (Path() if folder is None else folder) / ".env"
     try:
         text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # some keep their virtual environment in a folder of this name
         return dict(os.environ)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from error
