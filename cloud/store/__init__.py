@@ -1,0 +1,1 @@
+"""The only door to PostgreSQL: connections, migrations, and all SQL of the cloud."""
