@@ -1,4 +1,4 @@
-"""The writes of a Store's records, all in terms of one: ``edit`` an operation. Both homes and the double inherit them."""
+"""The writes of a Store's records, all in terms of one: ``edit`` an operation. Every store inherits them."""
 
 from __future__ import annotations
 

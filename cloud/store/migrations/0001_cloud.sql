@@ -129,7 +129,7 @@ CREATE INDEX fixes_by_place ON fixes USING gist (geom);
 CREATE TABLE fixes_before_2000 PARTITION OF fixes
   FOR VALUES FROM (MINVALUE) TO ('00dc6acf-ac00-0000-0000-000000000000');
 CREATE TABLE fixes_from_2050 PARTITION OF fixes
-  FOR VALUES FROM ('024bcebe-f400-0000-0000-000000000000') TO (MAXVALUE);
+  FOR VALUES FROM ('024bce5c-f000-0000-0000-000000000000') TO (MAXVALUE);
 
 -- Stations, and the one-time codes by which they come to be known.
 CREATE TABLE stations (
