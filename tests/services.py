@@ -7,10 +7,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+
+from cloud.demo.cluster import PrivateCluster
+from cloud.store.migrate import migrate
+from shared.errors import ConfigError
 
 
 def require(condition: object, reason: str) -> None:
@@ -132,3 +137,48 @@ class Broker:
             self._process.send_signal(how)
             self._process.wait(timeout=10)
             self._process = None
+
+
+class Postgres:
+    """A PostgreSQL with PostGIS on a socket of its own, for as many databases as tests ask for; nothing of it stays.
+
+    A database with the cloud's schema is a copy of a template that is migrated once, when the first one is wanted.
+    """
+
+    _TEMPLATE = "template_cloud"
+
+    def __init__(self) -> None:
+        # not in pytest's folder, which the server's user may not enter
+        self._folder = Path(tempfile.mkdtemp(prefix="outpost-test-pg-"))
+        self._folder.chmod(0o755)
+        try:
+            self.cluster = PrivateCluster(self._folder / "cluster", is_durable=False)
+        except ConfigError as error:
+            self._folder.rmdir()
+            require(False, error.detail)
+        self._made = 0
+        self._has_template = False
+
+    def start(self) -> None:
+        """Start it."""
+        self.cluster.start()
+
+    def stop(self) -> None:
+        """End it and remove all it held."""
+        self.cluster.stop()
+        shutil.rmtree(self._folder)
+
+    def create(self, *, is_migrated: bool = True) -> str:
+        """Make a database, with the cloud's schema or with nothing at all, and return its URL."""
+        if is_migrated and not self._has_template:
+            self.cluster.create_database(self._TEMPLATE)
+            migrate(self.cluster.url(self._TEMPLATE))
+            self._has_template = True
+        self._made += 1
+        name = f"test_{self._made}"
+        self.cluster.create_database(name, self._TEMPLATE if is_migrated else None)
+        return self.cluster.url(name)
+
+    def drop(self, url: str) -> None:
+        """Remove a database that ``create`` made, whoever is still connected."""
+        self.cluster.drop_database(url.partition("@/")[2].partition("?")[0])

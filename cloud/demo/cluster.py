@@ -53,12 +53,12 @@ _NOT_DURABLE: Final = {
 class PrivateCluster:
     """One server over the data in ``folder``; a context manager that starts and stops it."""
 
-    def __init__(self, folder: Path, *, is_durable: bool = True) -> None:
+    def __init__(self, folder: Path, *, is_durable: bool = True, fallback: Path = FALLBACK) -> None:
         """Find the programs and the folder; raises ConfigError naming the packages that are missing."""
         self._user = _server_user()
         self._is_durable = is_durable
         #: where the data really lies, and a sentence about it where that is not what was asked for
-        self.folder, self.notice = _reachable(folder.absolute(), self._user)
+        self.folder, self.notice = _reachable(folder.absolute(), fallback, self._user)
         self._data = self.folder / "data"
         self._log = self.folder / "server.log"
         self._bin = _programs(_version_of(self._data))
@@ -337,18 +337,17 @@ def _locale() -> str:
     return "C.UTF-8" if {"C.UTF-8", "C.utf8"} & set(said.split()) else "C"
 
 
-def _reachable(wanted: Path, user: pwd.struct_passwd | None) -> tuple[Path, str | None]:
+def _reachable(wanted: Path, fallback: Path, user: pwd.struct_passwd | None) -> tuple[Path, str | None]:
     """Return a folder that the server's user owns and can enter, and why it is not ``wanted`` if it is not."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     if _may_enter(wanted.parent, user):
         _own(wanted, user)
         return wanted, None
     assert user is not None
-    digest = hashlib.sha256(os.fsencode(wanted.resolve())).hexdigest()[:12]
-    folder = FALLBACK / digest
-    FALLBACK.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if not _may_enter(FALLBACK, user):
-        raise ConfigError(f"the user {user.pw_name} can enter neither {wanted.parent} nor {FALLBACK}")
+    fallback.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not _may_enter(fallback, user):
+        raise ConfigError(f"the user {user.pw_name} can enter neither {wanted.parent} nor {fallback}")
+    folder = fallback / hashlib.sha256(os.fsencode(wanted.resolve())).hexdigest()[:12]
     _own(folder, user)
     return folder, f"The database's files are in {folder}: the user {user.pw_name} may not enter {wanted.parent}."
 

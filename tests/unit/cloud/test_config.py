@@ -1,0 +1,130 @@
+"""The cloud's configuration: every key in the file and in the environment, unknown ones refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cloud.config import Config, load
+from shared.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+URL = "postgresql://ranger:geheim@db.example:5433/outpost?sslmode=verify-full"
+#: A value of each key as TOML and as the environment says it, and what it becomes.
+KEYS: list[tuple[str, str, str, str, Any]] = [
+    ("database", "url", f'"{URL}"', URL, URL),
+    ("database", "pool_min", "1", "1", 1),
+    ("database", "pool_max", "20", "20", 20),
+    ("database", "is_pooled", "true", "true", True),
+    ("database", "statement_timeout_s", "2.5", "2.5", 2.5),
+    ("api", "host", '"::1"', "::1", "::1"),
+    ("api", "port", "8123", "8123", 8123),
+    ("api", "allowed_hosts", '["a.example", "b.example"]', "a.example,b.example", ("a.example", "b.example")),
+    ("api", "allowed_origins", '["https://a.example"]', "https://a.example", ("https://a.example",)),
+]
+
+
+def read(folder: Path, text: str, environment: dict[str, str] | None = None) -> Config:
+    path = folder / "cloud.toml"
+    path.write_text(text, encoding="utf-8")
+    return load(path, environment or {})
+
+
+def keys() -> Iterator[tuple[str, str]]:
+    for section in msgspec.structs.fields(Config):
+        yield from ((section.name, key.name) for key in msgspec.structs.fields(section.type))
+
+
+def test_the_table_of_this_test_names_every_key() -> None:
+    assert [(section, key) for section, key, *_ in KEYS] == list(keys())
+
+
+@pytest.mark.parametrize(("section", "key", "toml", "word", "value"), KEYS, ids=[f"{row[0]}.{row[1]}" for row in KEYS])
+def test_every_key_is_read_from_the_file_and_from_the_environment(
+    tmp_path: Path, section: str, key: str, toml: str, word: str, value: object
+) -> None:
+    in_file = read(tmp_path, f"[{section}]\n{key} = {toml}\n")
+    assert getattr(getattr(in_file, section), key) == value
+    by_word = read(tmp_path, "", {f"OUTPOST_{section}_{key}".upper(): word})
+    assert getattr(getattr(by_word, section), key) == value
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
+    assert read(tmp_path, "[api]\nport = 1\n", {"OUTPOST_API_PORT": "2"}).api.port == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "section", "key", "word", "value"),
+    [
+        ("DATABASE_URL", "database", "url", URL, URL),
+        ("ALLOWED_HOSTS", "api", "allowed_hosts", "a.example, b.example", ("a.example", "b.example")),
+        ("CORS_ALLOWED_ORIGINS", "api", "allowed_origins", "https://a.example", ("https://a.example",)),
+    ],
+)
+def test_the_online_platforms_variables_keep_their_names(
+    tmp_path: Path, variable: str, section: str, key: str, word: str, value: object
+) -> None:
+    assert getattr(getattr(read(tmp_path, "", {variable: word}), section), key) == value
+
+
+def test_our_variable_goes_before_the_online_platforms(tmp_path: Path) -> None:
+    both = {"DATABASE_URL": "postgresql:///theirs", "OUTPOST_DATABASE_URL": "postgresql:///ours"}
+    assert read(tmp_path, "", both).database_url() == "postgresql:///ours"
+
+
+def test_nothing_said_is_the_default(tmp_path: Path) -> None:
+    config = read(tmp_path, "")
+    assert config == Config()
+    assert (config.api.host, config.api.port, config.database.is_pooled) == ("127.0.0.1", 8000, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "read_as"),
+    [(URL, URL), ("postgres://h/d", "postgres://h/d"), ("postgis://u:p@h/d", "postgresql://u:p@h/d")],
+)
+def test_a_url_of_the_online_platforms_framework_is_understood(tmp_path: Path, said: str, read_as: str) -> None:
+    assert read(tmp_path, "", {"DATABASE_URL": said}).database_url() == read_as
+
+
+def test_a_program_that_needs_a_database_says_how_to_name_one() -> None:
+    with pytest.raises(ConfigError, match="DATABASE_URL"):
+        Config().database_url()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[database]\nname = 'x'", "name"),
+        ("[databases]\nurl = 'x'", "databases"),
+        ("[database]\npool_max = 'many'", "pool_max"),
+        ("[database]\npool_max = 0\npool_min = 0", "pool_max"),
+        ("[database]\npool_max = 1", "pool_max"),
+        ("[database]\npool_min = -1", "pool_max"),
+        ("[database]\nstatement_timeout_s = -1", "statement_timeout_s"),
+        ("[database]\nis_pooled = 'perhaps'", "is_pooled"),
+        ("[api]\nport = 65536", "65536"),
+        ("[api]\nhost = '0.0.0.0'", "0.0.0.0 is refused"),
+        ("database = 5", "database"),
+        ("[api", "cloud.toml"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read(tmp_path, text)
+
+
+@pytest.mark.parametrize("url", ["mysql://u:geheim@h/d", "u:geheim@h", "host=h password=geheim"])
+def test_a_url_of_something_else_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"database\.url") as refused:
+        read(tmp_path, "", {"DATABASE_URL": url})
+    assert "geheim" not in refused.value.detail
+
+
+def test_a_file_that_is_not_there_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="outpost-cloud init"):
+        load(tmp_path / "none.toml", {})
