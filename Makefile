@@ -1,4 +1,4 @@
-# Outpost. `make run` and `make test` set up all they need; `make help` lists the rest.
+# Outpost. `make run`, `make run-cloud` and `make test` set up all they need; `make help` lists the rest.
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
@@ -11,8 +11,9 @@ PORT ?= 0
 ANIMALS ?= 12
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
-  wheel-check coverage fast test-nightly soak lock clean station-env dev-env services
+.PHONY: help run run-cloud test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
+  wheel-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
+  cloud-services
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,25 +28,37 @@ $(VENV)/.station: station.lock pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV)/.cloud: cloud.lock $(VENV)/.station
+	@echo "installing the cloud's locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r cloud.lock
+	@touch $@
+
 $(VENV)/.dev: dev.lock $(VENV)/.station
 	@echo "installing the locked packages of tests and tools"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r dev.lock
 	@touch $@
 
 services:
-	@bash .ci/services
+	@bash .ci/services station
+
+cloud-services:
+	@bash .ci/services cloud
 
 # The API documentation's own scripts; without a registry the station runs and says that they are missing.
 shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-lock.json $(VENV)/.station
 	@bash .ci/assets "$(BIN)"
 
 station-env: $(VENV)/.station services shared/api/assets/.done
-dev-env: station-env $(VENV)/.dev
+cloud-env: station-env $(VENV)/.cloud cloud-services
+dev-env: station-env cloud-env $(VENV)/.dev
 
-# --- the two commands ---------------------------------------------------------------------------------------------
+# --- the commands of the README ---------------------------------------------------------------------------------------
 run: station-env ## a station with a simulated herd on real ports; TRACKS=file.csv SPEED=n ONCE=1 replays a file instead
 	@$(BIN)/python -m edge.demo --port $(PORT) --speed $(SPEED) --animals $(ANIMALS) \
 	  $(if $(TRACKS),--tracks "$(TRACKS)") $(if $(ONCE),--once)
+
+run-cloud: cloud-env ## the cloud on a PostgreSQL of its own, which runs only as long
+	@$(BIN)/python -m cloud.demo --port $(PORT)
 
 test: dev-env ## everything that proves the promises, with real services that the tests start themselves
 	@$(MAKE) --no-print-directory lint types layers
@@ -94,7 +107,7 @@ simulate: station-env ## a herd on pseudo-terminals, to point a station of your 
 wheel-check: dev-env ## the wheel alone, in a fresh environment, owns its five packages and starts
 	@bash .ci/wheel-check "$(BIN)"
 
-lock: $(VENV)/.dev ## compile station.lock and dev.lock from pyproject.toml
+lock: $(VENV)/.dev ## compile station.lock, cloud.lock and dev.lock from pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
 	  --no-emit-find-links --no-header --extra station --extra build -o station.lock pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
