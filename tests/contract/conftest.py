@@ -17,6 +17,8 @@ import httpx
 import pytest
 from litestar import Litestar
 
+from cloud.store.database import Database
+from cloud.store.store import PostgresStore
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.store.store import SpatialiteStore
@@ -56,7 +58,17 @@ async def spatialite(folder: Path, now: Callable[[], datetime]) -> AsyncIterator
         await store.close()
 
 
-STORES: list[tuple[str, StoreFactory]] = [("memory", in_memory), ("spatialite", spatialite)]
+@asynccontextmanager
+async def postgresql(folder: Path, now: Callable[[], datetime]) -> AsyncIterator[Store]:
+    """Give the cloud's store over a database of its own; ``folder`` holds the address that the fixture wrote there."""
+    url = (folder / "database.url").read_text()
+    async with Database.open(url, pool_min=1, pool_max=2) as database:
+        yield PostgresStore(database, now=now)
+
+
+STORES: list[tuple[str, StoreFactory]] = [
+    ("memory", in_memory), ("spatialite", spatialite), ("postgresql", postgresql),
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -74,6 +86,8 @@ def view() -> View:
 @pytest.fixture(params=[factory for _, factory in STORES], ids=[name for name, _ in STORES])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Store]:
     """Give an empty store, once for each kind."""
+    if request.param is postgresql:
+        (tmp_path / "database.url").write_text(request.getfixturevalue("database_url"))
     async with request.param(tmp_path, clock.now) as store:
         yield store
 

@@ -32,8 +32,10 @@ CREATE TABLE collars (
   pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   id text NOT NULL UNIQUE,
   stands_for_animal_pk bigint REFERENCES animals (pk),  -- positions a person entered without a collar hang on such a row
-  model text, fix_interval_s integer, notes text,
-  last_heard_ms bigint, battery_mv integer, battery_pct double precision, firmware text,
+  model text, fix_interval_s bigint, notes text,
+  last_heard_ms bigint, battery_mv bigint, battery_pct double precision, firmware text,
+  first_fix_ms bigint, last_fix_ms bigint,    -- no fix of it lies outside these corrected times
+  has_rolled boolean NOT NULL DEFAULT false,  -- some fix's corrected time is not its raw one: months tell nothing then
   rev bigint NOT NULL, cloud_rev bigint NOT NULL, marks jsonb NOT NULL, author text,
   created_ms bigint NOT NULL, updated_ms bigint NOT NULL, deleted_ms bigint
 );
@@ -110,8 +112,8 @@ CREATE TABLE fixes (
   flags integer NOT NULL,
   source text NOT NULL,
   alt_m double precision, speed_mps double precision, heading_deg double precision,
-  hdop double precision, pdop double precision, sats integer, h_acc_m double precision, seq bigint,
-  battery_mv integer, battery_pct double precision, temperature_c double precision,
+  hdop double precision, pdop double precision, sats bigint, h_acc_m double precision, seq bigint,
+  battery_mv bigint, battery_pct double precision, temperature_c double precision,
   rssi_dbm double precision, snr_db double precision,
   is_clock_unset smallint NOT NULL DEFAULT 0,
   said_animal_pk bigint,                  -- whom the sender named; counts where no deployment does

@@ -1,0 +1,502 @@
+"""Fixes into PostgreSQL: once each for ever, judged as a set, set-wise.
+
+One call is part of one transaction. Steps, for a batch of any size:
+
+1. devices to collars (aliases resolved, unknown ones entered) and those collars locked: of two batches about one collar
+   the second waits, so each judges a set that nobody else is changing;
+2. rows placed and folded (``shared.sync.fixes``); what is stored already found with one statement;
+3. the surroundings of every change read, the new set judged (``shared.movement.quality``);
+4. new rows written by COPY with their flags, richer copies and changed flags by updates;
+5. a line for each collar goes to the change log, whose numbers the caller takes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from psycopg import sql
+
+from cloud.store.database import Connection
+from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch, read
+from cloud.store.partitions import highest_id, lowest_id
+from cloud.store.records import Noted
+from shared.domain import NewFix
+from shared.movement.quality import Judged, intrinsic_flags, limits_for, rejudge, stands_alone
+from shared.sync.decide import STANDS_FOR
+from shared.sync.fixes import (
+    BY_HAND,
+    COLUMNS,
+    MERGED,
+    OPTIONAL,
+    CollarFacts,
+    Row,
+    Wearing,
+    by_hand_of_both,
+    filled,
+    flags_by_hand,
+    fold,
+    fold_batch,
+    judged_columns,
+    place,
+    retime,
+    row_of,
+    said_again,
+    stretches,
+)
+
+Outcome = Literal["new", "enriched", "duplicate"]
+
+#: What is written of a new row; the geometry follows from it in the database.
+_WRITTEN: Final = tuple(name for name in COLUMNS if name != "pk")
+_FOUND: Final = ("id", "collar_pk", "animal_pk", "recorded_ms", "raw_ms", "lon_e7", "lat_e7", "flags", *MERGED)
+_UPDATED: Final = (*MERGED, "recorded_ms", "animal_pk")
+_UPDATE: Final = sql.SQL("UPDATE fixes SET {} WHERE id = %s").format(
+    sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in _UPDATED)
+)
+_TEXT: Final = ("source", "link", "local_id", "activity_type", "notes")
+#: So many fixes of a collar are moved or judged at a time when all of them are.
+_STRETCH: Final = 5_000
+_WEARER: Final = (
+    "coalesce(%(stands_for)s::bigint, (SELECT d.animal_pk FROM deployments d WHERE d.collar_pk = fixes.collar_pk"
+    " AND d.deleted_ms IS NULL AND d.started_ms <= fixes.recorded_ms"
+    " AND (d.ended_ms IS NULL OR fixes.recorded_ms < d.ended_ms) ORDER BY d.started_ms LIMIT 1), said_animal_pk)"
+)
+
+
+class Added(msgspec.Struct, frozen=True):
+    """What became of the fixes of one call, in their order, and the lines for the change log."""
+
+    ids: list[bytes]
+    outcomes: list[Outcome]
+    lines: list[Noted]
+    #: rows that there are now and were not before; negative where twins became one
+    new: int
+
+
+class FixWriter:
+    """Writes fixes inside one transaction; ``now_ms`` dates collars that are heard for the first time."""
+
+    def __init__(self, connection: Connection, now_ms: int, origin: str = "") -> None:
+        self._connection = connection
+        self._now_ms = now_ms
+        self._origin = origin
+        self._collars: dict[str, CollarFacts] = {}
+        self._bounds: dict[int, Bounds] = {}
+        self._lines: list[Noted] = []
+
+    async def add(self, fixes: Sequence[NewFix]) -> Added:
+        """Store ``fixes`` and say of each, in order, what became of it."""
+        await self._know({fix.device for fix in fixes})
+        said = await self._animal_pks({fix.animal_id for fix in fixes})
+        rows = [row_of(fix, self._collars[fix.device], said.get(fix.animal_id)) for fix in fixes]
+        return await self._store(rows)
+
+    async def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> Added:
+        """Store the fixes of a station's batch (``shared.wire.batch``); its collars are noted as heard."""
+        names = list(columns)
+        await self._know(set(columns["collar_id"]))
+        said = await self._animal_pks(set(columns["said_animal_id"]))
+        collars = self._collars
+        rows = []
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(names, values, strict=True))
+            collar = collars[row.pop("collar_id")]
+            place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said.get(row.pop("said_animal_id")))
+            rows.append(row)
+        await self._hear(rows)
+        return await self._store(rows)
+
+    async def readopt(self, collar_ids: Iterable[str]) -> list[Noted]:
+        """Give every fix of these collars to whoever wore them, correct its time anew and judge all of them again."""
+        names = await self._existing(collar_ids)
+        await self._know(names)
+        for name in sorted(names):
+            await self._readopt(self._collars[name])
+        return self._take_lines()
+
+    async def rekey(self, heard_id: str, into_id: str) -> tuple[list[Noted], int]:
+        """Move the fixes of a collar under another that it was all along: new ids, twins folded.
+
+        Returns the lines for the change log and by how many rows the fixes became fewer, as a negative number.
+        """
+        await self._know({into_id})
+        collar = self._collars[into_id]
+        found = await self._connection.execute(
+            "SELECT pk, last_heard_ms, battery_mv, battery_pct, firmware FROM collars WHERE id = %s FOR UPDATE",
+            (heard_id,),
+        )
+        heard = await found.fetchone()
+        if heard is None or heard[0] == collar.pk:
+            return [], 0
+        n = 0
+        names = [name for name in _WRITTEN if name not in ("animal_pk", "recorded_ms")]
+        statement = (
+            f"DELETE FROM fixes WHERE id IN (SELECT id FROM fixes WHERE collar_pk = %s LIMIT {_STRETCH})"
+            f" RETURNING {', '.join(names)}"
+        )
+        while True:
+            cursor = await self._connection.execute(statement.encode(), (heard[0],))
+            taken = await cursor.fetchall()
+            if not taken:
+                break
+            rows = []
+            for values in taken:
+                row = dict(zip(names, values, strict=True))
+                row["by_hand"] = row.pop("flags") & BY_HAND
+                place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], row["said_animal_pk"])
+                rows.append(row)
+            added = await self._store(rows)
+            self._lines += added.lines
+            n += added.new - len(rows)
+        await self._last_words(heard, collar.pk)
+        return self._take_lines(), n
+
+    async def set_by_hand(self, fix_id: str, *, is_excluded: bool) -> list[Noted] | None:
+        """Mark a fix as taken out, or as reinstated, by a person; None where there is no such fix."""
+        found = await self._connection.execute(
+            "SELECT f.flags, c.id, f.raw_ms FROM fixes f JOIN collars c ON c.pk = f.collar_pk WHERE f.id = %s"
+            " FOR UPDATE OF f",
+            (fix_id,),
+        )
+        row = await found.fetchone()
+        if row is None:
+            return None
+        flags = flags_by_hand(row[0], is_excluded=is_excluded)
+        await self._connection.execute("UPDATE fixes SET flags = %s WHERE id = %s", (flags, fix_id))
+        return [Noted("fix", row[1], "flag", self._origin, row[2], row[2])]
+
+    # --- a batch
+
+    async def _store(self, rows: Sequence[Row]) -> Added:
+        for row in rows:
+            _clean(row)
+        batch, order = fold_batch(rows)
+        if not batch:
+            return Added([], [], self._take_lines(), 0)
+        stored = await self._find(batch)
+        changes = _Changes()
+        outcomes: dict[bytes, Outcome] = {}
+        fresh = [row for identity, row in batch.items() if identity not in stored]
+        for row in fresh:
+            outcomes[row["id"]] = "new"
+            judged = judged_columns(row)
+            row["flags"] = intrinsic_flags(judged, row["collar"].limits)
+            changes.note(row, judged)
+        was = {identity: row["flags"] for identity, row in stored.items()}
+        updated = []
+        for identity, old in stored.items():
+            new = batch[identity]
+            old["collar"] = new["collar"]
+            n_filled = filled(old, OPTIONAL)
+            before = judged_columns(old)
+            if fold(old, new):
+                retime(old)
+                updated.append(old)
+                after = judged_columns(old)
+                if after != before:  # another copy's link or signal alters no judgement
+                    changes.note(old, after, before.time_ms)
+            old["flags"] = old["flags"] & ~BY_HAND | by_hand_of_both(old["flags"], new.get("by_hand", 0))
+            outcomes[identity] = "enriched" if filled(old, OPTIONAL) > n_filled else "duplicate"
+        flags = await self._judge(changes)
+        for row in (*fresh, *stored.values()):
+            if (judgement := flags.pop(row["id"], None)) is not None:
+                row["flags"] = judgement | row["flags"] & BY_HAND
+            row["flags"] |= row.get("by_hand", 0)
+        flags |= {identity: row["flags"] for identity, row in stored.items() if row["flags"] != was[identity]}
+        await self._write(fresh, updated, flags)
+        await self._bound((*fresh, *updated))
+        self._note((*fresh, *updated))
+        answers = said_again([outcomes[identity] for identity in order], order)
+        return Added(order, answers, self._take_lines(), len(fresh))  # type: ignore[arg-type] # said_again keeps words
+
+    async def _bound(self, rows: Iterable[Row]) -> None:
+        """Widen the bounds of the collars of ``rows``, where they reach beyond them."""
+        widened: dict[int, Bounds] = {}
+        for row in rows:
+            pk, ms = row["collar_pk"], row["recorded_ms"]
+            if (bounds := widened.get(pk)) is None:
+                bounds = widened[pk] = msgspec.structs.replace(self._bounds[pk])
+            bounds.first_ms = ms if bounds.first_ms is None else min(bounds.first_ms, ms)
+            bounds.last_ms = ms if bounds.last_ms is None else max(bounds.last_ms, ms)
+            bounds.has_rolled |= ms != row["raw_ms"]
+        changed = {pk: bounds for pk, bounds in widened.items() if bounds != self._bounds[pk]}
+        self._bounds |= changed
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(
+                "UPDATE collars SET first_fix_ms = %s, last_fix_ms = %s, has_rolled = %s WHERE pk = %s",
+                [(each.first_ms, each.last_ms, each.has_rolled, pk) for pk, each in sorted(changed.items())],
+            )
+
+    async def _find(self, batch: Mapping[bytes, Row]) -> dict[bytes, Row]:
+        times_ms = [row["raw_ms"] for row in batch.values()]
+        cursor = self._connection.cursor(binary=True)
+        await cursor.execute(
+            f"SELECT {', '.join(_FOUND)} FROM fixes WHERE id = ANY(%s::uuid[])"
+            " AND id BETWEEN %s::uuid AND %s::uuid".encode(),
+            ([identity.hex() for identity in batch], lowest_id(min(times_ms)), highest_id(max(times_ms))),
+        )
+        found = {}
+        for values in await cursor.fetchall():
+            row = dict(zip(_FOUND, values, strict=True))
+            row["id"] = row["id"].bytes
+            found[row["id"]] = row
+        return found
+
+    async def _judge(self, changes: _Changes) -> dict[bytes, int]:
+        """Return the flags of every fix whose judgement may have changed."""
+        waiting = [
+            (Stretch(collar.pk, first_ms, last_ms, self._bounds[collar.pk]), collar)
+            for collar, first_ms, last_ms in changes.spans()
+        ]
+        flags: dict[bytes, int] = {}
+        helping = FIRST_HELPING
+        while waiting:
+            await read(self._connection, [stretch for stretch, _ in waiting], helping)
+            unsettled = []
+            for stretch, collar in waiting:
+                changed = changes.judged.get(collar.pk, {})
+                try:
+                    found = rejudge(stretch.surroundings(changed), (stretch.first_ms, stretch.last_ms), collar.limits)
+                except NotEnough:
+                    unsettled.append((stretch, collar))
+                    continue
+                for identity, judged in found.items():
+                    was = changes.was[identity] if identity in changed else stretch.was[identity]
+                    if identity in changed or was & ~BY_HAND != judged:
+                        flags[identity] = judged | was & BY_HAND
+            waiting = unsettled
+            helping *= 8
+        return flags
+
+    async def _write(self, fresh: Sequence[Row], updated: Sequence[Row], flags: Mapping[bytes, int]) -> None:
+        async with self._connection.cursor() as cursor:
+            if fresh:
+                names = [name for name in _WRITTEN if any(row[name] is not None for row in fresh)]
+                statement = sql.SQL("COPY fixes ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
+                async with cursor.copy(statement) as copy:
+                    for row in fresh:
+                        await copy.write_row([row["id"].hex(), *[row[name] for name in names[1:]]])
+            await cursor.executemany(_UPDATE, [[*(row[name] for name in _UPDATED), row["id"].hex()] for row in updated])
+            await cursor.executemany(
+                "UPDATE fixes SET flags = %s WHERE id = %s",
+                [(each, identity.hex()) for identity, each in flags.items()],
+            )
+
+    def _note(self, rows: Iterable[Row]) -> None:
+        spans: dict[str, list[int]] = {}
+        for row in rows:
+            spans.setdefault(row["collar"].id, []).append(row["raw_ms"])
+        self._lines += [
+            Noted("fix", collar_id, "insert", self._origin, min(times_ms), max(times_ms))
+            for collar_id, times_ms in sorted(spans.items())
+        ]
+
+    def _take_lines(self) -> list[Noted]:
+        lines, self._lines = self._lines, []
+        return lines
+
+    # --- all fixes of a collar
+
+    async def _readopt(self, collar: CollarFacts) -> None:
+        await self._correct(collar)
+        await self._connection.execute(
+            f"UPDATE fixes SET animal_pk = {_WEARER} WHERE collar_pk = %(pk)s"
+            f" AND animal_pk IS DISTINCT FROM {_WEARER}".encode(),
+            {"stands_for": collar.stands_for_animal_pk, "pk": collar.pk},
+        )
+        after_ms = -(2**62)
+        while True:
+            found = await self._connection.execute(
+                "SELECT min(recorded_ms), max(recorded_ms) FROM (SELECT recorded_ms FROM fixes WHERE collar_pk = %s"
+                " AND recorded_ms > %s ORDER BY recorded_ms LIMIT %s) f",
+                (collar.pk, after_ms, _STRETCH),
+            )
+            row = await found.fetchone()
+            if row is None or row[0] is None:
+                break
+            changes = _Changes()
+            changes.touch(collar, row[0], row[1])
+            await self._write([], [], await self._judge(changes))
+            after_ms = row[1]
+        found = await self._connection.execute(
+            "SELECT min(raw_ms), max(raw_ms) FROM fixes WHERE collar_pk = %s", (collar.pk,)
+        )
+        row = await found.fetchone()
+        if row is not None and row[0] is not None:
+            self._lines.append(Noted("fix", collar.id, "move", self._origin, row[0], row[1]))
+
+    async def _correct(self, collar: CollarFacts) -> None:
+        """Undo or redo week rollovers: only a fix before every deployment, or one corrected before, can change."""
+        lowest_ms = min((wearing.started_ms for wearing in collar.wearings), default=None)
+        found = await self._connection.execute(
+            "SELECT id, collar_pk, raw_ms, recorded_ms, sure_received_ms FROM fixes WHERE collar_pk = %(pk)s AND"
+            " (recorded_ms <> raw_ms OR %(lowest)s::bigint IS NULL OR raw_ms < %(lowest)s)",
+            {"pk": collar.pk, "lowest": lowest_ms},
+        )
+        moved = []
+        for identity, collar_pk, raw_ms, recorded_ms, sure_ms in await found.fetchall():
+            corrected = collar.corrected_ms(raw_ms, sure_ms)
+            if corrected != recorded_ms:
+                moved.append({"id": identity, "collar_pk": collar_pk, "raw_ms": raw_ms, "recorded_ms": corrected})
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(
+                "UPDATE fixes SET recorded_ms = %s WHERE id = %s", [(row["recorded_ms"], row["id"]) for row in moved]
+            )
+        await self._bound(moved)
+
+    # --- collars
+
+    async def _know(self, names: set[str]) -> None:
+        """Load the facts of the collars that ``names`` stand for, entering unknown ones, and lock them."""
+        if not (names := names - self._collars.keys()):
+            return
+        plain = {
+            name: name.removeprefix("collar:").replace("\0", "\N{REPLACEMENT CHARACTER}") for name in names
+        }  # PostgreSQL keeps no character 0
+        pks = await self._resolve(plain.values())
+        if missing := sorted(set(plain.values()) - pks.keys()):
+            await self._enter(missing)
+            pks |= await self._resolve(missing)
+        found = await self._connection.execute(
+            "SELECT pk, id, stands_for_animal_pk, deleted_ms, first_fix_ms, last_fix_ms, has_rolled FROM collars"
+            " WHERE pk = ANY(%s) ORDER BY pk FOR NO KEY UPDATE",
+            (list(pks.values()),),
+        )
+        collars = await found.fetchall()
+        if gone := [(pk, identity) for pk, identity, _, deleted_ms, *_ in collars if deleted_ms is not None]:
+            # they were taken off the list and are heard again
+            await self._connection.execute(
+                "UPDATE collars SET deleted_ms = NULL, updated_ms = %s, rev = rev + 1 WHERE pk = ANY(%s)",
+                (self._now_ms, [pk for pk, _ in gone]),
+            )
+            self._lines += [Noted("collar", identity, "insert", self._origin) for _, identity in gone]
+        wearings: dict[int, list[tuple[Wearing, str]]] = {}
+        found = await self._connection.execute(
+            "SELECT d.collar_pk, d.started_ms, d.ended_ms, d.animal_pk, a.id, a.species FROM deployments d"
+            " JOIN animals a ON a.pk = d.animal_pk WHERE d.collar_pk = ANY(%s) AND d.deleted_ms IS NULL"
+            " ORDER BY d.started_ms",
+            (list(pks.values()),),
+        )
+        for collar_pk, *wearing, species in await found.fetchall():
+            wearings.setdefault(collar_pk, []).append((Wearing(*wearing), species))
+        stood_for = {pk: stands_for for pk, _, stands_for, *_ in collars if stands_for is not None}
+        species_of = await self._species(stood_for.values())
+        facts = {}
+        for pk, identity, stands_for, _, *bounds in collars:
+            worn = wearings.get(pk, [])
+            species = species_of.get(stands_for) if stands_for is not None else worn[-1][1] if worn else None
+            facts[pk] = CollarFacts(pk, identity, stands_for, [each for each, _ in worn], limits_for(species))
+            self._bounds[pk] = Bounds(*bounds)
+        for name, bare in plain.items():
+            self._collars[name] = facts[pks[bare]]
+
+    async def _resolve(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the keys of the collars that ``names`` stand for: an alias comes before an id of its own."""
+        found = await self._connection.execute(
+            "SELECT n.name, coalesce(a.collar_pk, c.pk) FROM unnest(%s::text[]) n (name)"
+            " LEFT JOIN collar_aliases a ON a.alias = n.name LEFT JOIN collars c ON c.id = n.name"
+            " WHERE coalesce(a.collar_pk, c.pk) IS NOT NULL",
+            (list(names),),
+        )
+        return {name: int(pk) for name, pk in await found.fetchall()}
+
+    async def _enter(self, names: Sequence[str]) -> None:
+        """Enter collars that are heard for the first time, in one order for everybody so that none waits in a ring."""
+        animal_ids = {name: name.removeprefix(STANDS_FOR) for name in names if name.startswith(STANDS_FOR)}
+        animal_pks = await self._animal_pks(set(animal_ids.values()))
+        stands_for = [animal_pks.get(animal_ids.get(name)) for name in names]
+        cursor = await self._connection.execute(
+            "INSERT INTO collars (id, stands_for_animal_pk, rev, cloud_rev, marks, created_ms, updated_ms)"
+            " SELECT id, pk, 1, 0, '{}', %(now)s, %(now)s FROM unnest(%(ids)s::text[], %(pks)s::bigint[]) n (id, pk)"
+            " ON CONFLICT (id) DO NOTHING RETURNING id, stands_for_animal_pk",
+            {"now": self._now_ms, "ids": list(names), "pks": stands_for},
+        )
+        self._lines += [
+            Noted("collar", identity, "insert", self._origin) for identity, pk in await cursor.fetchall() if pk is None
+        ]
+
+    async def _existing(self, names: Iterable[str]) -> set[str]:
+        return set(await self._resolve(names))
+
+    async def _animal_pks(self, ids: Iterable[str | None]) -> dict[str | None, int]:
+        wanted = [identity for identity in ids if identity is not None]
+        if not wanted:
+            return {}
+        found = await self._connection.execute("SELECT id, pk FROM animals WHERE id = ANY(%s)", (wanted,))
+        return {identity: int(pk) for identity, pk in await found.fetchall()}
+
+    async def _species(self, pks: Iterable[int]) -> dict[int, str]:
+        wanted = list(pks)
+        if not wanted:
+            return {}
+        found = await self._connection.execute("SELECT pk, species FROM animals WHERE pk = ANY(%s)", (wanted,))
+        return {int(pk): str(species) for pk, species in await found.fetchall()}
+
+    async def _hear(self, rows: Iterable[Row]) -> None:
+        """Note when the collars of a batch were heard and what they said of their batteries, unless later is known."""
+        last: dict[int, tuple[int, int | None, float | None]] = {}
+        for row in rows:
+            if row["collar_pk"] not in last or last[row["collar_pk"]][0] < row["received_ms"]:
+                last[row["collar_pk"]] = (row["received_ms"], row["battery_mv"], row["battery_pct"])
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(
+                "UPDATE collars SET last_heard_ms = %s, battery_mv = coalesce(%s, battery_mv),"
+                " battery_pct = coalesce(%s, battery_pct) WHERE pk = %s AND coalesce(last_heard_ms, 0) < %s",
+                [(heard_ms, mv, pct, pk, heard_ms) for pk, (heard_ms, mv, pct) in last.items()],
+            )
+
+    async def _last_words(self, heard: Sequence[Any], into_pk: int) -> None:
+        """Keep what an absorbed collar last said of itself, where it is newer or all that is known."""
+        _, heard_ms, battery_mv, battery_pct, firmware = heard
+        await self._connection.execute(
+            "UPDATE collars SET battery_mv = CASE WHEN %(newer)s > coalesce(last_heard_ms, 0)"
+            " THEN coalesce(%(mv)s, battery_mv) ELSE coalesce(battery_mv, %(mv)s) END,"
+            " battery_pct = CASE WHEN %(newer)s > coalesce(last_heard_ms, 0)"
+            " THEN coalesce(%(pct)s, battery_pct) ELSE coalesce(battery_pct, %(pct)s) END,"
+            " firmware = CASE WHEN %(newer)s > coalesce(last_heard_ms, 0)"
+            " THEN coalesce(%(firmware)s, firmware) ELSE coalesce(firmware, %(firmware)s) END,"
+            " last_heard_ms = nullif(greatest(coalesce(last_heard_ms, 0), %(newer)s), 0) WHERE pk = %(pk)s",
+            {
+                "newer": heard_ms or 0, "mv": battery_mv, "pct": battery_pct, "firmware": firmware, "pk": into_pk,
+            },
+        )  # fmt: skip
+
+
+def _clean(row: Row) -> None:
+    """Replace what PostgreSQL keeps in no text: the character 0."""
+    for name in _TEXT:
+        text = row[name]
+        if text is not None and "\0" in text:
+            row[name] = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+class _Changes:
+    """What a batch changes of the sets that are judged: new and altered fixes by collar, and when."""
+
+    def __init__(self) -> None:
+        self._times_ms: dict[int, tuple[CollarFacts, list[int]]] = {}
+        self._touched: list[tuple[CollarFacts, int, int]] = []
+        self.judged: dict[int, dict[bytes, Judged]] = {}
+        #: flags as they are stored
+        self.was: dict[bytes, int] = {}
+
+    def note(self, row: Row, judged: Judged, *more_ms: int) -> None:
+        """Take note of a new row, or of one that is judged otherwise than before."""
+        collar: CollarFacts = row["collar"]
+        self.judged.setdefault(collar.pk, {})[judged.id] = judged
+        self.was[judged.id] = row["flags"]
+        if more_ms or not stands_alone(row["flags"]):
+            self._times_ms.setdefault(collar.pk, (collar, []))[1].extend((judged.time_ms, *more_ms))
+
+    def touch(self, collar: CollarFacts, first_ms: int, last_ms: int) -> None:
+        """Have every fix of ``collar`` in a span judged anew."""
+        self._touched.append((collar, first_ms, last_ms))
+
+    def spans(self) -> list[tuple[CollarFacts, int, int]]:
+        """Return the spans of corrected time in which something changed, by collar."""
+        changed = [
+            (collar, span[0], span[-1]) for collar, times_ms in self._times_ms.values() for span in stretches(times_ms)
+        ]
+        return [*changed, *self._touched]

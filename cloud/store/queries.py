@@ -1,0 +1,346 @@
+"""Reads: rows to domain values, lists with filters, order, paging and bounding box. Runs in one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from cloud.store.database import Connection
+from cloud.store.records import one, record_of, selecting
+from shared.domain import EXCLUDING, Alert, Animal, Collar, Deployment, Fix, FixFlag, Observation, Zone
+from shared.errors import Invalid, NotFound
+from shared.store import (
+    AlertQuery,
+    AnimalQuery,
+    BoundingBox,
+    FixQuery,
+    LiveAnimal,
+    ObservationQuery,
+    Page,
+    ZoneQuery,
+)
+from shared.sync.records import (
+    ALERT,
+    ANIMAL,
+    COLLAR,
+    DEPLOYMENT,
+    OBSERVATION,
+    ZONE,
+    EntityName,
+    alert_of,
+    animal_of,
+    collar_of,
+    degrees,
+    deployment_of,
+    from_ms,
+    observation_of,
+    to_ms,
+    zone_of,
+)
+
+T = TypeVar("T")
+
+_COLLAR_OF: Final = (
+    "(SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk WHERE d.animal_pk = r.pk"
+    " AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1)"
+)
+_SAID: Final = "r.last_heard_ms, r.battery_mv, r.battery_pct, r.firmware"
+
+
+_ANIMAL: Final = selecting(ANIMAL, _COLLAR_OF, "r.pk")
+_COLLAR: Final = selecting(COLLAR, _SAID)
+_FIX: Final = """
+SELECT f.id, c.id, a.id, f.recorded_ms, f.raw_ms, f.received_ms, f.network_ms, f.lon_e7, f.lat_e7, f.alt_m, f.speed_mps,
+  f.heading_deg, f.hdop, f.pdop, f.sats, f.h_acc_m, f.seq, f.battery_mv, f.battery_pct, f.temperature_c, f.rssi_dbm,
+  f.snr_db, f.source, f.flags, f.link, f.local_id, f.activity_type, f.notes
+FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.animal_pk AND a.deleted_ms IS NULL"""
+
+#: ``shared.domain.is_usable`` in SQL.
+_USABLE: Final = (
+    f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"
+    f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
+)
+# text in the order of its code points, as at the station, whatever the database's collation is
+_ANIMAL_ORDER: Final = {
+    "created_at": "r.created_ms", "updated_at": "r.updated_ms", "name": 'r.name COLLATE "C"',
+    "species": 'r.species COLLATE "C"', "status": 'r.status COLLATE "C"',
+}  # fmt: skip
+_FIX_ORDER: Final = {"timestamp": "f.recorded_ms", "received_at": "f.received_ms", "created_at": "f.received_ms"}
+_OBSERVATION_ORDER: Final = {"timestamp": "r.recorded_ms", "created_at": "r.created_ms"}
+_ZONE_ORDER: Final = {"created_at": "r.created_ms", "name": 'r.name COLLATE "C"'}
+_ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_ms"}
+
+
+class _Where:
+    """Conditions and the values bound to them."""
+
+    def __init__(self, *conditions: str) -> None:
+        self._conditions = list(conditions)
+        self.values: list[Any] = []
+
+    def add(self, condition: str, *values: Any) -> None:
+        self._conditions.append(condition)
+        self.values += values
+
+    def add_equal(self, columns: Mapping[str, Any]) -> None:
+        for column, value in columns.items():
+            if value is not None:
+                self.add(f"{column} = %s", value)
+
+    def sql(self) -> str:
+        return f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._conditions)
+
+
+async def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
+    """Return a page of animals."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({
+        "r.species": query.species, "r.status": query.status, "r.health_status": query.health_status,
+        "r.gender": query.gender, _COLLAR_OF: query.collar_id,
+    })  # fmt: skip
+    if query.search:
+        where.add(f"(r.name ILIKE %s OR r.species ILIKE %s OR {_COLLAR_OF} ILIKE %s)", *[_like(query.search)] * 3)
+    return await _page(db, _ANIMAL, where, _order(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
+
+
+async def list_collars(db: Connection, search: str | None, offset: int, limit: int) -> Page[Collar]:
+    """Return a page of collars, by id."""
+    where = _Where("r.deleted_ms IS NULL", "r.stands_for_animal_pk IS NULL")
+    if search:
+        where.add(
+            "(r.id ILIKE %s OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk AND l.alias ILIKE %s))",
+            _like(search), _like(search),
+        )  # fmt: skip
+    query = FixQuery(offset=offset, limit=limit)
+    return await _page(db, _COLLAR, where, 'r.id COLLATE "C"', query, _collar)
+
+
+async def list_deployments(
+    db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int
+) -> Page[Deployment]:
+    """Return a page of deployments, newest first."""
+    where = _Where("r.deleted_ms IS NULL")
+    if animal_id is not None:
+        where.add("r.animal_pk = (SELECT pk FROM animals WHERE id = %s)", animal_id)
+    if collar_id is not None:
+        where.add("r.collar_pk = (SELECT pk FROM collars WHERE id = %s)", collar_id)
+    query = FixQuery(offset=offset, limit=limit)
+    return await _page(db, selecting(DEPLOYMENT), where, "r.started_ms DESC, r.pk", query, _deployment)
+
+
+async def list_observations(db: Connection, query: ObservationQuery) -> Page[Observation]:
+    """Return a page of observations."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({"r.animal_id": query.animal_id, "r.observation_type": query.observation_type})
+    _add_span(where, "r.recorded_ms", query)
+    if query.search:
+        where.add(
+            "(r.description ILIKE %s OR r.animal_id IN"
+            " (SELECT id FROM animals WHERE deleted_ms IS NULL AND name ILIKE %s))",
+            *[_like(query.search)] * 2,
+        )
+    order = _order(query.ordering, _OBSERVATION_ORDER, "r.pk")
+    return await _page(db, selecting(OBSERVATION), where, order, query, _observation)
+
+
+async def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
+    """Return a page of zones."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({
+        "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
+    })  # fmt: skip
+    return await _page(db, selecting(ZONE), where, _order(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
+
+
+async def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
+    """Return a page of alerts."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({
+        "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
+        "r.status": query.status,
+    })  # fmt: skip
+    return await _page(db, selecting(ALERT), where, _order(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+
+
+async def get(db: Connection, entity: EntityName, identity: str) -> object:
+    """Return one living record; raises NotFound."""
+    statement, make = _ONE[entity]
+    if "\0" not in identity:  # PostgreSQL keeps no such text
+        found = await db.execute(f"{statement} WHERE r.id = %s AND r.deleted_ms IS NULL".encode(), (identity,))
+        if (row := await found.fetchone()) is not None:
+            return make(row)
+    raise NotFound(f"there is no {entity} {identity}")
+
+
+async def live_animals(db: Connection) -> list[LiveAnimal]:
+    """Return every active animal that has a usable position, with that fix and the one before it."""
+    found = await db.execute(
+        f"{_ANIMAL} WHERE r.deleted_ms IS NULL AND r.status = 'active' ORDER BY r.name COLLATE \"C\", r.pk".encode()
+    )
+    animals = await found.fetchall()
+    found = await db.execute(
+        "SELECT w.pk, f.* FROM unnest(%s::bigint[]) w (pk) CROSS JOIN LATERAL"
+        f" ({_FIX} WHERE f.animal_pk = w.pk AND {_USABLE} ORDER BY f.recorded_ms DESC, f.id DESC LIMIT 2) f".encode(),
+        ([row[-1] for row in animals],),
+    )
+    fixes: dict[int, list[Fix]] = {}
+    for pk, *row in await found.fetchall():
+        fixes.setdefault(pk, []).append(_fix(row))
+    return [
+        LiveAnimal(animal=_animal(row), fix=newest[0], previous=newest[1] if len(newest) > 1 else None)
+        for row in animals
+        if (newest := fixes.get(row[-1]))
+    ]
+
+
+async def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
+    """Return a page of fixes; an unknown animal or collar has none."""
+    where = _Where()
+    if query.animal_id is not None:
+        where.add("f.animal_pk = (SELECT pk FROM animals WHERE id = %s AND deleted_ms IS NULL)", query.animal_id)
+    if query.collar_id is not None:
+        where.add("f.collar_pk = (SELECT pk FROM collars WHERE id = %s)", query.collar_id)
+    where.add_equal({"f.source": query.source, "f.activity_type": query.activity_type})
+    if query.search:
+        where.add(
+            "(f.animal_pk IN (SELECT pk FROM animals WHERE deleted_ms IS NULL AND (name ILIKE %s OR species ILIKE %s))"
+            " OR f.collar_pk IN (SELECT pk FROM collars WHERE stands_for_animal_pk IS NULL AND id ILIKE %s))",
+            *[_like(query.search)] * 3,
+        )
+    _add_span(where, "f.recorded_ms", query)
+    if query.bbox is not None:
+        _add_box(where, query.bbox)
+    if query.is_usable is not None:
+        where.add(_USABLE if query.is_usable else f"NOT {_USABLE}")
+    if where:
+        (count,) = await one(db, f"SELECT count(*) FROM fixes f{where.sql()}", where.values)
+    else:
+        (count,) = await one(db, "SELECT value FROM counters WHERE name = 'fixes'")
+    order = _order(query.ordering, _FIX_ORDER, "f.id")
+    # page the keys first: joining every row before the offset would cost more than the page
+    keys = f"SELECT f.id FROM fixes f{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s"
+    found = await db.execute(
+        f"{_FIX} WHERE f.id IN ({keys}) ORDER BY {order}".encode(), [*where.values, query.limit, query.offset]
+    )
+    return Page(int(count), [_fix(row) for row in await found.fetchall()])
+
+
+async def get_fix(db: Connection, fix_id: str) -> Fix:
+    """Return one fix; raises NotFound."""
+    try:
+        identity = UUID(fix_id)
+    except ValueError:
+        raise NotFound(f"there is no fix {fix_id}") from None
+    found = await db.execute(f"{_FIX} WHERE f.id = %s".encode(), (identity,))
+    row = await found.fetchone()
+    if row is None:
+        raise NotFound(f"there is no fix {fix_id}")
+    return _fix(row)
+
+
+def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery) -> None:
+    if query.since is not None:
+        where.add(f"{column} >= %s", to_ms(query.since))
+    if query.until is not None:
+        where.add(f"{column} < %s", to_ms(query.until))
+
+
+def _add_box(where: _Where, box: BoundingBox) -> None:
+    spans = [(box.west, box.east)] if box.west <= box.east else [(box.west, 180.0), (-180.0, box.east)]
+    # the index finds candidates, the integers decide: the same answer as at the station, to the last digit
+    near = " OR ".join("f.geom && ST_MakeEnvelope(%s, %s, %s, %s, 4326)" for _ in spans)
+    exact = " OR ".join("f.lon_e7 BETWEEN %s AND %s" for _ in spans)
+    where.add(
+        f"({near}) AND f.lat_e7 BETWEEN %s AND %s AND ({exact})",
+        *(
+            value
+            for west, east in spans
+            for value in (west - _SLACK, box.south - _SLACK, east + _SLACK, box.north + _SLACK)
+        ),
+        round(box.south * 1e7),
+        round(box.north * 1e7),
+        *(round(edge * 1e7) for span in spans for edge in span),
+    )
+
+
+#: A box is widened by the width of a digit before the index is asked.
+_SLACK: Final = 1e-6
+
+
+async def _page(
+    db: Connection, statement: str, where: _Where, order: str, query: Any, make: Callable[[Sequence[Any]], T]
+) -> Page[T]:
+    table = statement[statement.rindex(" FROM ") :]
+    (count,) = await one(db, f"SELECT count(*){table}{where.sql()}", where.values)
+    found = await db.execute(
+        f"{statement}{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s".encode(),
+        [*where.values, query.limit, query.offset],
+    )
+    return Page(int(count), [make(row) for row in await found.fetchall()])
+
+
+def _order(ordering: str, columns: Mapping[str, str], tie: str) -> str:
+    name = ordering.removeprefix("-")
+    if name not in columns:
+        raise Invalid(f"ordering: must be one of {', '.join(columns)}, with - for descending")
+    direction = " DESC" if ordering.startswith("-") else ""
+    return f"{columns[name]}{direction}, {tie}{direction}"
+
+
+def _like(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _animal(row: Sequence[Any]) -> Animal:
+    return animal_of(record_of(ANIMAL, row), row[-2])
+
+
+def _collar(row: Sequence[Any]) -> Collar:
+    heard_ms, battery_mv, battery_pct, firmware = row[-4:]
+    return collar_of(
+        record_of(COLLAR, row), last_heard_ms=heard_ms, battery_mv=battery_mv, battery_pct=battery_pct,
+        firmware=firmware,
+    )  # fmt: skip
+
+
+def _deployment(row: Sequence[Any]) -> Deployment:
+    return deployment_of(record_of(DEPLOYMENT, row))
+
+
+def _observation(row: Sequence[Any]) -> Observation:
+    return observation_of(record_of(OBSERVATION, row))
+
+
+def _zone(row: Sequence[Any]) -> Zone:
+    return zone_of(record_of(ZONE, row))
+
+
+def _alert(row: Sequence[Any]) -> Alert:
+    return alert_of(record_of(ALERT, row))
+
+
+_ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] = {
+    "animal": (_ANIMAL, _animal),
+    "collar": (f"{_COLLAR}", _collar),
+    "deployment": (selecting(DEPLOYMENT), _deployment),
+    "observation": (selecting(OBSERVATION), _observation),
+    "zone": (selecting(ZONE), _zone),
+    "alert": (selecting(ALERT), _alert),
+}
+
+
+def _fix(row: Sequence[Any]) -> Fix:
+    return Fix(
+        id=str(row[0]), collar_id=row[1], animal_id=row[2], recorded_at=from_ms(row[3]),
+        raw_recorded_at=from_ms(row[4]), received_at=from_ms(row[5]),
+        network_time=None if row[6] is None else from_ms(row[6]), lon_deg=degrees(row[7]), lat_deg=degrees(row[8]),
+        alt_m=row[9], speed_mps=row[10], heading_deg=row[11], hdop=row[12], pdop=row[13], sats=row[14],
+        h_acc_m=row[15], seq=row[16], battery_mv=row[17], battery_pct=row[18], temperature_c=row[19],
+        rssi_dbm=row[20], snr_db=row[21], source=row[22], flags=row[23], link=row[24], local_id=row[25],
+        activity_type=row[26], notes=row[27],
+    )  # fmt: skip

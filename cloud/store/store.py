@@ -1,0 +1,210 @@
+"""The cloud's Store over PostgreSQL: every call is one transaction, every read one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+from psycopg.types.json import Jsonb
+
+from cloud.store import queries
+from cloud.store.database import Connection, Database
+from cloud.store.fixes import FixWriter
+from cloud.store.partitions import Partitions
+from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
+from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone
+from shared.errors import NotFound
+from shared.ids import id_text
+from shared.privacy import View
+from shared.store import (
+    AlertQuery,
+    AnimalQuery,
+    FixQuery,
+    LiveAnimal,
+    ObservationQuery,
+    Page,
+    ZoneQuery,
+)
+from shared.sync.decide import Effects, Operation, decide, wanted
+from shared.sync.edits import RecordEdits
+from shared.sync.records import to_ms
+
+
+class PostgresStore(RecordEdits):
+    """Implements ``shared.store.Store`` over one database; ``now`` dates what people make."""
+
+    def __init__(self, database: Database, *, now: Callable[[], datetime]) -> None:
+        self.database = database
+        self.partitions = Partitions(database)
+        self._now = now
+
+    def now(self) -> datetime:
+        """Return the time by which edits are dated."""
+        return self._now()
+
+    # --- records
+
+    async def edit(self, operation: Operation) -> object:
+        """Decide and apply ``operation`` in one transaction; return its record afterwards, None if it is deleted."""
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            rows = await load(connection, wanted([operation]))
+            effects = decide(operation, rows)
+            lines, n = await apply(connection, [(operation, effects)], to_ms(self._now()))
+            if operation.kind == "delete":
+                found = None
+            else:
+                found = await queries.get(connection, operation.entity, operation.row_id)
+            if lines:
+                await note(connection, lines, new_fixes=n)
+            return found
+
+    # --- reads
+
+    async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
+        """List animals."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_animals(connection, query)
+
+    async def animal(self, view: View, animal_id: str) -> Animal:
+        """Return one animal; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Animal", await queries.get(connection, "animal", animal_id))
+
+    async def live_animals(self, view: View) -> list[LiveAnimal]:
+        """Return every active animal that has a usable position."""
+        async with self.database.snapshot() as connection:
+            return await queries.live_animals(connection)
+
+    async def collars(self, view: View, *, search: str | None, offset: int, limit: int) -> Page[Collar]:
+        """List collars, by id."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_collars(connection, search, offset, limit)
+
+    async def collar(self, view: View, collar_id: str) -> Collar:
+        """Return one collar; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Collar", await queries.get(connection, "collar", collar_id))
+
+    async def deployments(
+        self, view: View, *, animal_id: str | None, collar_id: str | None, offset: int, limit: int
+    ) -> Page[Deployment]:
+        """List deployments, newest first."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_deployments(connection, animal_id, collar_id, offset, limit)
+
+    async def deployment(self, view: View, deployment_id: str) -> Deployment:
+        """Return one deployment; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Deployment", await queries.get(connection, "deployment", deployment_id))
+
+    async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
+        """List observations."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_observations(connection, query)
+
+    async def observation(self, view: View, observation_id: str) -> Observation:
+        """Return one observation; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Observation", await queries.get(connection, "observation", observation_id))
+
+    async def zones(self, view: View, query: ZoneQuery) -> Page[Zone]:
+        """List zones."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_zones(connection, query)
+
+    async def zone(self, view: View, zone_id: str) -> Zone:
+        """Return one zone; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Zone", await queries.get(connection, "zone", zone_id))
+
+    async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
+        """List alerts."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_alerts(connection, query)
+
+    async def alert(self, view: View, alert_id: str) -> Alert:
+        """Return one alert; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Alert", await queries.get(connection, "alert", alert_id))
+
+    async def fixes(self, view: View, query: FixQuery) -> Page[Fix]:
+        """List fixes."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_fixes(connection, query)
+
+    async def fix(self, view: View, fix_id: str) -> Fix:
+        """Return one fix; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return await queries.get_fix(connection, fix_id)
+
+    # --- fixes
+
+    async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
+        """Store fixes, once each for ever."""
+        if not fixes:
+            return []
+        await self.partitions.ensure(to_ms(fix.recorded_at) for fix in fixes)
+        async with self.database.transaction() as connection:
+            await lock_for_fixes(connection)
+            added = await FixWriter(connection, to_ms(self._now())).add(fixes)
+            await note(connection, added.lines, new_fixes=added.new)
+        return [
+            AddedFix(id=id_text(identity), outcome=outcome)
+            for identity, outcome in zip(added.ids, added.outcomes, strict=True)
+        ]
+
+    async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:
+        """Take a fix out by hand or reinstate it."""
+        async with self.database.transaction() as connection:
+            await queries.get_fix(connection, fix_id)
+            lines = await FixWriter(connection, to_ms(self._now())).set_by_hand(fix_id, is_excluded=is_excluded)
+            if lines is None:
+                raise NotFound(f"there is no fix {fix_id}")
+            fix = await queries.get_fix(connection, fix_id)
+            await note(connection, lines)
+            return fix
+
+
+async def apply(
+    connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int
+) -> tuple[list[Noted], int]:
+    """Write the effects of operations, set-wise, inside a transaction that holds the lock of edits.
+
+    Returns the lines for the change log and by how many rows the fixes became more or, as a negative number, fewer.
+    """
+    changes = [change for _, effects in decided for change in effects.changes]
+    if not changes:
+        return [], 0
+    await write(connection, changes)
+    lines = [line for operation, effects in decided for line in noted(effects.changes, operation.origin)]
+    fixes = FixWriter(connection, now_ms)
+    n = 0
+    for heard_id, into_id in dict.fromkeys(pair for _, effects in decided for pair in effects.rekeyed):
+        more, fewer = await fixes.rekey(heard_id, into_id)
+        lines += more
+        n += fewer
+    moved = dict.fromkeys(collar_id for _, effects in decided for collar_id in effects.moved)
+    if moved:
+        lines += await FixWriter(connection, now_ms).readopt(moved)
+    await _keep_losers(connection, decided, now_ms)
+    return lines, n
+
+
+async def _keep_losers(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:
+    """Write what was not taken where a person can read it."""
+    lost: list[tuple[Any, ...]] = [
+        (
+            operation.id, operation.entity, operation.row_id, operation.origin, operation.author,
+            Jsonb(dict(effects.lost)), Jsonb(dict(effects.kept)), now_ms,
+        )
+        for operation, effects in decided
+        if effects.lost
+    ]  # fmt: skip
+    async with connection.cursor() as cursor:
+        await cursor.executemany(
+            "INSERT INTO lost_edits (operation_id, entity, row_id, origin, author, columns, kept, received_ms)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            lost,
+        )
