@@ -80,8 +80,9 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     rekeyed: tuple[tuple[str, str], ...] = ()
     moved: tuple[str, ...] = ()
-    #: what was not taken because someone else had changed it
+    #: what was not taken because someone else had changed it, and what stands in its place
     lost: Mapping[str, Any] = {}
+    kept: Mapping[str, Any] = {}
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -241,7 +242,11 @@ class _Draft:
         outcome: Outcome = "applied" if changes else "superseded" if self._lost else "duplicate"
         if changes and self._lost:
             outcome = "merged"
-        return Effects(outcome=outcome, changes=tuple(changes), rekeyed=rekeyed, moved=moved, lost=self._lost)
+        record = self._rows.get(self._operation.entity, self._operation.row_id)
+        kept = {name: record.columns.get(name) for name in self._lost} if record is not None else {}
+        return Effects(
+            outcome=outcome, changes=tuple(changes), rekeyed=rekeyed, moved=moved, lost=self._lost, kept=kept
+        )
 
     # --- one kind after the other
 
