@@ -12,6 +12,9 @@
         DatabaseCorrupt its pages do not add up
         WrongKey        it does not open with this key
         StoreFull       the disk has no room: nothing was written, the caller may try again
+      SyncError       a peer's changes cannot be taken
+        StaleCursor     the cursor is not of this home: begin anew, with what is not sent yet on top
+        CorruptBatch    the bytes that came are not those that were sent: send the same again
       ConfigError     a configuration file or variable cannot be used
       ArtifactError   a model file is missing, altered or of the wrong shape
         ModelUnavailable
@@ -109,6 +112,27 @@ class StoreFull(StoreError):
 
     code = "store_full"
     http_status = 507
+
+
+class SyncError(OutpostError):
+    """A peer's changes cannot be taken."""
+
+    code = "sync"
+    http_status = 409
+
+
+class StaleCursor(SyncError):
+    """The cursor is not of this home, or of a past that it no longer has: begin anew."""
+
+    code = "must_refetch"
+    http_status = 410
+
+
+class CorruptBatch(SyncError):
+    """The bytes that came are not those that were sent: send the same again."""
+
+    code = "corrupt_batch"
+    http_status = 422
 
 
 class ConfigError(OutpostError):

@@ -1,0 +1,96 @@
+"""What a station and the cloud say to each other over HTTP, besides the batches themselves.
+
+::
+
+    POST /api/v1/stations/enrol                                         {code, public_key} -> Enrolled
+    PUT  /api/v1/stations/{id}/streams/{epoch}/{channel}/batches/{n}    a batch -> Receipt | 409 StreamAnswer
+    GET  /api/v1/stations/{id}/streams/{epoch}                          Heads
+    GET  /api/v1/stations/{id}/changes?epoch=&since=&limit=             Changes | 410 must_refetch
+    GET  /api/v1/stations/{id}/fixes?collar_id=&after=&limit=           FixPage
+
+All but the first are signed with the station's key (``shared.wire.signatures``). Bodies are MessagePack
+(``application/msgpack``) except of enrolment and errors, which a person may read: JSON. A batch goes with its claims in
+headers: ``Outpost-Previous`` and ``Outpost-Hash``, hex digits. An HTTP error means that nothing was applied and the
+same bytes may be sent again; an item that cannot be taken is never an error but an exception in the receipt.
+
+What an older peer sees: unknown fields are left out; a batch of a newer version is refused with ``invalid``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from shared.errors import Invalid
+from shared.sync.records import EntityName
+from shared.sync.streams import Head
+
+MESSAGES: Final = "application/msgpack"
+BATCH: Final = "application/vnd.outpost.batch"
+PREVIOUS: Final = "Outpost-Previous"
+HASH: Final = "Outpost-Hash"
+
+#: Channels by priority: each is a stream of its own, so a backlog in one never delays another.
+Channel = Literal["records", "fixes"]
+CHANNELS: Final[tuple[Channel, ...]] = ("records", "fixes")
+
+#: Records that the cloud sends down. A record comes as it stands, tombstones too.
+DOWN: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "zone")
+MAX_CHANGES: Final = 1_000
+MAX_FIXES: Final = 5_000
+
+#: A one-time code: letters and digits that are not taken for one another (Crockford's base 32), 80 bits in groups.
+CODE_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CODE_LENGTH: Final = 16
+
+
+class EnrolIn(msgspec.Struct, frozen=True):
+    """A station makes itself known: the code that a person brought, and its public key (Ed25519, hex digits)."""
+
+    code: str
+    public_key: str
+
+
+class Enrolled(msgspec.Struct, frozen=True):
+    """The cloud's answer: the name under which the station signs from now on."""
+
+    station_id: str
+    name: str
+    cloud_epoch: str
+
+
+class Heads(msgspec.Struct, frozen=True):
+    """The heads of a station's streams in one epoch, by channel; a channel that is not there has none."""
+
+    heads: dict[Channel, Head]
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Records that changed in the cloud after a cursor; ``batch`` holds them (``shared.wire.batch.decode_records``).
+
+    ``next`` is the cursor after them; ``is_more`` says that asking again brings more at once.
+    """
+
+    epoch: str
+    next: int
+    is_more: bool
+    batch: bytes
+
+
+class FixPage(msgspec.Struct, frozen=True):
+    """Fixes of one collar by id; ``batch`` holds them (``shared.wire.batch.decode_fixes``).
+
+    ``last`` is the id of the last one, hex digits, to go on after; None where there are no more.
+    """
+
+    last: str | None
+    batch: bytes
+
+
+def plain_code(typed: str) -> str:
+    """Return a one-time code as it is compared: without spaces and hyphens, look-alikes read as what they stand for."""
+    code = "".join(typed.split()).replace("-", "").upper().replace("O", "0").replace("I", "1").replace("L", "1")
+    if len(code) != CODE_LENGTH or any(letter not in CODE_ALPHABET for letter in code):
+        raise Invalid(f"code: has {CODE_LENGTH} letters and digits in groups of four, as the cloud printed it")
+    return code
