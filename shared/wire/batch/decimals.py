@@ -72,7 +72,8 @@ def write_floats(out: Writer, values: Floats, starts: Bools) -> None:
     for number, rule in enumerate(_RULES):
         with np.errstate(over="ignore", invalid="ignore"):
             about = np.rint(rule.whole(values))
-        whole = np.where(np.abs(about) < _MAX_WHOLE, about, 0.0)
+        # adding nothing makes -0.0 the 0.0 that an integer turns into
+        whole = np.where(np.abs(about) < _MAX_WHOLE, about, 0.0) + 0.0
         is_exact = rule.value(whole).view(np.int64) == values.view(np.int64)
         odd = len(values) - int(np.count_nonzero(is_exact))
         if best is None or odd < best[0]:

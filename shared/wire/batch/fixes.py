@@ -170,6 +170,8 @@ class _Encoder:
             found.discard(type(None))
         if not found <= _TYPES[column.kind]:
             raise Invalid(f"{column.name}: must be {_WORDS[column.kind]}{' or null' if column.is_optional else ''}")
+        if column.name == "is_clock_unset":
+            _check_is_claim(values)
 
     def _sortable(self, name: str) -> Ints:
         values = self._columns.get(name)
@@ -337,8 +339,8 @@ class _Decoder:
                 values = read_floats(self._source, starts).tolist()
             case "number":
                 values = self._read_numbers(column, starts)
-        if column.name == "is_clock_unset" and not set(values) <= {0, 1}:
-            raise Invalid("is_clock_unset: must be 0 or 1")
+        if column.name == "is_clock_unset":
+            _check_is_claim(values)
         if present is None:
             return values
         given = iter(values)
@@ -376,9 +378,9 @@ class _Decoder:
         divisor = self._source.varint() if flags & _IS_DIVIDED else 1
         wide = read_walks(self._source, starts, order).view(np.uint64) * np.uint64(divisor)
         if flags & _IS_AFTER:
-            reference = self._times.get(column.after or "", self._times.get("raw_ms"))
-            if reference is None:
+            if column.after is None or "raw_ms" not in self._times:
                 raise Invalid("the batch has a time after one that it lacks")
+            reference = self._times.get(column.after, self._times["raw_ms"])
             wide = wide + (reference if present is None else reference[present]).view(np.uint64)
         values = wide.view(np.int64)
         if column.name.endswith("_ms"):
@@ -484,6 +486,11 @@ def _decimals(values: list[float], name: str) -> Floats:
     if int in set(map(type, values)) and made.tolist() != values:
         raise Invalid(f"{name}: a whole number that no float holds")
     return made
+
+
+def _check_is_claim(values: Sequence[Any]) -> None:
+    if not set(values) <= {0, 1}:
+        raise Invalid("is_clock_unset: must be 0 or 1")
 
 
 def _minus(values: Ints, others: Ints) -> Ints:

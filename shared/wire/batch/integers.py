@@ -238,4 +238,7 @@ def _from_bits(data: bytes, widths: Ints) -> _Unsigned:
     skipped = (begins & 7).astype(np.uint64)
     bits = np.ascontiguousarray(windows).view(">u8").ravel().astype(np.uint64) << skipped
     bits |= padded[at + 8].astype(np.uint64) >> (np.uint64(8) - skipped)
-    return (bits >> _ONE) >> (63 - widths).astype(np.uint64)
+    spare: _Unsigned = (64 - widths).astype(np.uint64)
+    half: _Unsigned = spare >> _ONE  # in two steps: a shift by all 64 bits is undefined
+    values: _Unsigned = bits >> half >> (spare - half)
+    return values
