@@ -25,6 +25,8 @@ from shared.wire.batch import (
     encode_records,
 )
 from shared.wire.batch.container import Reader, Writer, pack
+from tests.benchmarks import wire
+from tests.real_data import tracks
 
 NAMES = [column.name for column in FIX_COLUMNS]
 
@@ -354,3 +356,18 @@ def test_records_have_limits() -> None:
         encode_records([Note("n", at_ms=2**64)])
     with pytest.raises(Invalid, match="cannot be written"):
         encode_records([Note("\ud800")])
+
+
+# -- real tracks
+
+
+@pytest.mark.parametrize("count", sorted(wire.GOALS))
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_real_fixes_take_no_more_bytes_than_promised(count: int, is_whole: bool) -> None:
+    for name in wire.FILES:
+        tracks(name)
+    for seed in range(3):
+        columns = wire.fixes(count, seed, is_whole=is_whole)
+        data = encode_fixes(columns)
+        assert len(data) / count <= wire.GOALS[count][is_whole]
+        assert rows(decode_fixes(data)) == rows(columns)
