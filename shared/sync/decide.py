@@ -34,7 +34,18 @@ from msgspec.structs import replace
 
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import derived_id
-from shared.sync.records import ENTITIES, EntityName, Mark, Record, check_columns
+from shared.sync.records import (
+    COLLAR,
+    ENTITIES,
+    EntityName,
+    Mark,
+    Record,
+    aliases_of,
+    check_columns,
+    check_instant,
+    check_text,
+    kept_form,
+)
 
 Kind = Literal["insert", "update", "delete"]
 Outcome = Literal["applied", "duplicate", "merged", "superseded", "alias", "quarantined"]
@@ -98,7 +109,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def wanted(operations: Iterable[Operation]) -> Wanted:
-    """Return what must be loaded to decide ``operations``."""
+    """Return what must be loaded to decide ``operations``; what is no name in them is left to ``decide`` to refuse."""
     ids: dict[EntityName, set[str]] = {}
     collars: set[str] = set()
     emptied: set[str] = set()
@@ -106,16 +117,19 @@ def wanted(operations: Iterable[Operation]) -> Wanted:
         columns = operation.columns
         if operation.entity == "collar":
             collars.add(operation.row_id)
-            collars.update(columns.get("aliases") or ())
+            collars.update(_names(columns.get("aliases")))
             if operation.kind == "delete":
                 emptied.add(operation.row_id)
         else:
             ids.setdefault(operation.entity, set()).add(operation.row_id)
-        if columns.get("collar_id"):
-            collars.add(columns["collar_id"])
-        if columns.get("animal_id"):
-            ids.setdefault("animal", set()).add(columns["animal_id"])
+        collars.update(_names([columns.get("collar_id")]))
+        if animals := _names([columns.get("animal_id")]):
+            ids.setdefault("animal", set()).update(animals)
     return Wanted(ids, collars, emptied)
+
+
+def _names(given: object) -> list[str]:
+    return [name for name in given if isinstance(name, str) and name] if isinstance(given, list | tuple) else []
 
 
 class Rows:
@@ -178,7 +192,7 @@ class Rows:
 
 def decide(operation: Operation, rows: Rows) -> Effects:
     """Return what ``operation`` does; raises NotFound, Conflict or Invalid for what cannot be done."""
-    draft = _Draft(operation, rows)
+    draft = _Draft(_checked(operation), rows)
     match operation.entity:
         case "collar":
             draft.decide_collar()
@@ -191,39 +205,99 @@ def decide(operation: Operation, rows: Rows) -> Effects:
     return draft.effects()
 
 
+def _checked(operation: Operation) -> Operation:
+    """Return ``operation`` with its columns as they are kept; raises Invalid for what no home could keep.
+
+    Whoever brings operations need not have looked at them.
+    """
+    check_instant("made_ms", operation.made_ms)
+    check_text("id", operation.row_id)
+    if operation.author:
+        check_text("author", operation.author)
+    if operation.kind == "delete":
+        return operation
+    columns = dict(operation.columns)
+    worn = {"collar_id": columns.pop("collar_id")} if operation.entity == "animal" and "collar_id" in columns else {}
+    if worn.get("collar_id"):
+        check_text("collar_id", worn["collar_id"])
+    check_columns(ENTITIES[operation.entity], columns)
+    return replace(operation, columns={**kept_form(columns), **worn})
+
+
 def take(theirs: Record, rows: Rows, pending: Iterable[str], now_ms: int) -> Effects:
-    """Return what a record that the cloud sent down does here; ``pending`` columns have edits that it does not know."""
+    """Return what a record that the cloud sent down does here; ``pending`` columns have edits that it does not know.
+
+    Where such an edit stands against something that its author did not know either, ``cloud_rev`` stays, so that the
+    edit is sent as what it is, a clash; the cloud sends the record again with its ruling.
+    """
     mine = rows.get(theirs.entity, theirs.id)
     if mine is not None and mine.cloud_rev >= theirs.rev:
         return Effects(outcome="duplicate")
     kept = set(pending)
+    theirs = replace(theirs, columns=kept_form(theirs.columns))
     if mine is None:
         record = replace(theirs, rev=1, cloud_rev=theirs.rev, marks={}, updated_ms=now_ms)
         columns = dict(theirs.columns)
     else:
-        columns = {
-            name: value
-            for name, value in theirs.columns.items()
-            if name not in kept and mine.columns.get(name) != value
-        }
+        others = {name: value for name, value in theirs.columns.items() if mine.columns.get(name) != value}
+        columns = {name: value for name, value in others.items() if name not in kept}
+        unmarked = Mark(1 if theirs.marks else theirs.rev)
+        is_clash = any(theirs.marks.get(name, unmarked).rev > mine.cloud_rev for name in others.keys() - columns.keys())
+        is_clash = is_clash or bool(kept and theirs.is_deleted != mine.is_deleted)
         rev = mine.rev + 1
         record = replace(
             mine,
             columns={**mine.columns, **columns},
             rev=rev,
-            cloud_rev=theirs.rev,
+            cloud_rev=mine.cloud_rev if is_clash else theirs.rev,
             author=theirs.author,
             updated_ms=now_ms,
             deleted_ms=mine.deleted_ms if kept else theirs.deleted_ms,
             marks={**mine.marks, **dict.fromkeys(columns, Mark(rev, "cloud"))},
         )
     changes = [Change(before=mine, record=record, columns=columns)]
+    if record.entity == "collar" and not record.is_deleted:
+        changes += _yielded(record, mine, rows, now_ms)
     rekeyed, moved = _consequences(changes, rows)
-    for heard_id, _ in rekeyed:  # the cloud sends the tombstone of a collar that became another, later or never
-        heard = rows.get("collar", heard_id)
-        assert heard is not None
-        changes.append(Change(before=heard, record=replace(heard, deleted_ms=now_ms, rev=heard.rev + 1), columns={}))
     return Effects(outcome="applied", changes=tuple(changes), rekeyed=rekeyed, moved=moved)
+
+
+def _yielded(collar: Record, before: Record | None, rows: Rows, now_ms: int) -> list[Change]:
+    """Return what the radio ids that the cloud gave to ``collar`` take from others here.
+
+    The cloud sends the tombstone of a collar that became this one earlier, later or never.
+    """
+    changes: dict[tuple[EntityName, str], Change] = {}
+
+    def give_up(record: Record, columns: Mapping[str, Any], deleted_ms: int | None = None) -> None:
+        earlier = changes.get((record.entity, record.id))
+        now = record if earlier is None else earlier.record
+        rev = record.rev + 1
+        after = replace(
+            now,
+            columns={**now.columns, **columns},
+            rev=rev,
+            updated_ms=now_ms,
+            deleted_ms=deleted_ms or now.deleted_ms,
+            marks={**now.marks, **dict.fromkeys(columns, Mark(rev, "cloud"))},
+        )
+        changes[record.entity, record.id] = Change(before=record, record=after, columns=columns)
+
+    known = () if before is None else before.columns["aliases"]
+    for alias in collar.columns["aliases"]:
+        if alias in known:
+            continue
+        owner = rows.get("collar", rows.canonical(alias))
+        if owner is not None and owner.id not in (alias, collar.id):
+            change = changes.get(("collar", owner.id))
+            held = (owner if change is None else change.record).columns["aliases"]
+            give_up(owner, {"aliases": tuple(each for each in held if each != alias)})
+        heard = rows.get("collar", alias)
+        if heard is not None and not heard.is_deleted:
+            give_up(heard, {"aliases": ()}, now_ms)
+        for wearing in rows.worn("collar_id", alias):
+            give_up(wearing, {"collar_id": collar.id})
+    return list(changes.values())
 
 
 class _Draft:
@@ -242,6 +316,8 @@ class _Draft:
         outcome: Outcome = "applied" if changes else "superseded" if self._lost else "duplicate"
         if changes and self._lost:
             outcome = "merged"
+        elif self._is_alias:
+            outcome = "alias"
         record = self._rows.get(self._operation.entity, self._operation.row_id)
         kept = {name: record.columns.get(name) for name in self._lost} if record is not None else {}
         return Effects(
@@ -290,21 +366,30 @@ class _Draft:
                     raise Conflict(f"collar {identity} has fixes")
                 if self._rows.worn("collar_id", identity):
                     raise Conflict(f"collar {identity} has deployments")
-            if self._delete(record) and record is not None and record.columns["aliases"]:
-                self._change(self._seen(record), {"aliases": ()}, is_deleted=True)
+            self._delete(record, {"aliases": ()} if record is not None and record.columns["aliases"] else {})
             return
+        columns = dict(operation.columns)
         owner = self._rows.canonical(identity)
         if owner != identity:
-            raise Conflict(f"{identity} is an alias of collar {owner}")
+            if not operation.origin:
+                raise Conflict(f"{identity} is an alias of collar {owner}")
+            self._is_alias = True  # whoever heard it did not know yet; what was said of it is for a person
+            self._lost.update((name, value) for name, value in columns.items() if value != COLLAR.columns[name])
+            return
         if identity.startswith(STANDS_FOR):
             raise Invalid(f"id: {STANDS_FOR} stands for an animal without a collar")
-        columns = dict(operation.columns)
+        is_new = record is None or record.is_deleted  # heard or named again: a collar comes back
         if "aliases" in columns:
-            columns["aliases"] = self._absorb(identity, columns["aliases"])
-        if record is None or record.is_deleted:  # heard or named again: a collar comes back
+            aliases = tuple(each for each in columns["aliases"] if each != identity)
+            is_taken = is_new or record is None or not self._is_clash(record, "aliases")
+            columns["aliases"] = self._absorb(identity, aliases) if is_taken else aliases
+        if record is None or is_new:
             self._insert("collar", identity, columns)
         else:
             self._update_asked(record, columns)
+        if (change := self._changes.pop(("collar", identity), None)) is not None:
+            # before the collars that it absorbed: where these are told one after the other, theirs follow from it
+            self._changes = {("collar", identity): change, **self._changes}
 
     def decide_deployment(self) -> None:
         operation = self._operation
@@ -314,7 +399,7 @@ class _Draft:
             return
         columns = dict(operation.columns)
         if columns.get("collar_id"):
-            columns["collar_id"] = self._collar(columns["collar_id"])
+            columns["collar_id"] = self._rows.canonical(columns["collar_id"])
         if record is None:
             columns.setdefault("started_ms", operation.made_ms)
             if columns["started_ms"] is None:
@@ -322,8 +407,11 @@ class _Draft:
             self._insert_asked(columns)
         else:
             self._update_asked(record, columns)
-        change = self._changes.get(("deployment", operation.row_id))
-        if change is not None and not change.record.is_deleted:
+        change = self._changes.pop(("deployment", operation.row_id), None)
+        if change is not None:
+            if "collar_id" in change.columns:
+                self._collar(change.columns["collar_id"])
+            self._changes["deployment", operation.row_id] = change  # after its collar
             self._rows.living("animal", change.record.columns["animal_id"])
             self._check_interval(change.record)
 
@@ -348,7 +436,6 @@ class _Draft:
     def _insert(self, entity_name: EntityName, identity: str, columns: Mapping[str, Any]) -> None:
         entity = ENTITIES[entity_name]
         operation = self._operation
-        check_columns(entity, columns)
         full = {**entity.columns, **columns}
         if entity_name == "observation":
             full["recorded_ms"] = operation.made_ms if full["recorded_ms"] is None else full["recorded_ms"]
@@ -363,14 +450,20 @@ class _Draft:
         if full.get("animal_id") and entity_name == "observation" and not operation.origin:
             self._rows.living("animal", full["animal_id"])
         before = self._rows.get(entity_name, identity)
+        rev = 1 if before is None else before.rev + 1
+        marks = {}
+        if operation.origin or rev > 1:  # of what was made here and first, no mark says the same
+            said = [name for name, value in full.items() if value != entity.columns[name]]
+            marks = dict.fromkeys(said, Mark(rev, operation.origin))
         record = Record(
             entity=entity_name,
             id=identity,
             columns=full,
             created_ms=operation.made_ms if before is None else before.created_ms,
             updated_ms=operation.made_ms,
-            rev=1 if before is None else before.rev + 1,
+            rev=rev,
             author=operation.author,
+            marks=marks,
             cloud_rev=0 if before is None else before.cloud_rev,
         )
         self._changes[entity_name, identity] = Change(before=before, record=record, columns=full)
@@ -378,7 +471,6 @@ class _Draft:
     def _update_asked(self, record: Record, columns: Mapping[str, Any] | None = None) -> None:
         operation = self._operation
         given = dict(operation.columns if columns is None else columns)
-        check_columns(ENTITIES[operation.entity], given)
         if given.get("animal_id") and operation.entity == "observation" and not operation.origin:
             self._rows.living("animal", given["animal_id"])
         given = {name: value for name, value in given.items() if record.columns[name] != value}
@@ -396,21 +488,25 @@ class _Draft:
         operation = self._operation
         if not operation.origin:
             return False
-        known = 0 if operation.base_rev is None else operation.base_rev
-        mark = record.marks.get(column, Mark(1))
-        return mark.rev > known and mark.origin != operation.origin
+        mark = record.marks.get(column)
+        if mark is None and record.columns[column] == ENTITIES[record.entity].columns[column]:
+            return False  # nobody has said anything of it
+        return self._is_news(Mark(1) if mark is None else mark)
 
-    def _delete(self, record: Record | None) -> bool:
+    def _is_news(self, mark: Mark) -> bool:
+        """Say whether the operation's author did not know what ``mark`` stands for."""
+        known = 0 if self._operation.base_rev is None else self._operation.base_rev
+        return mark.rev > known and mark.origin != self._operation.origin
+
+    def _delete(self, record: Record | None, columns: Mapping[str, Any] | None = None) -> bool:
         if record is None or record.is_deleted:
             return False
         operation = self._operation
-        known = 0 if operation.base_rev is None else operation.base_rev
-        if operation.origin and any(
-            mark.rev > known and mark.origin != operation.origin for mark in record.marks.values()
-        ):
+        marks = list(record.marks.values()) or [Mark(1)]
+        if operation.origin and any(self._is_news(mark) for mark in marks):
             self._lost["deleted_ms"] = operation.made_ms
             return False
-        self._change(record, {}, is_deleted=True)
+        self._change(record, columns or {}, is_deleted=True)
         return True
 
     def _change(self, record: Record, columns: Mapping[str, Any], *, is_deleted: bool = False) -> None:
@@ -448,6 +544,9 @@ class _Draft:
     def _wear(self, collar_name: str | None, animal_id: str) -> None:
         """End the animal's open deployment unless it is of this collar already, and open one from now."""
         operation = self._operation
+        identity = derived_id(operation.id, "deployment")
+        if self._rows.get("deployment", identity) is not None:
+            return  # this operation's own, from the first time
         collar_id = None if collar_name is None else self._rows.canonical(collar_name)
         for wearing in self._rows.worn("animal_id", animal_id):
             if wearing.columns["ended_ms"] is not None:
@@ -463,7 +562,6 @@ class _Draft:
         columns = {
             "collar_id": self._collar(collar_name), "animal_id": animal_id, "started_ms": operation.made_ms,
         }  # fmt: skip
-        identity = derived_id(operation.id, "deployment")
         self._insert("deployment", identity, columns)
         self._check_interval(self._changes["deployment", identity].record)
 
@@ -475,9 +573,8 @@ class _Draft:
             ("collar_id", "collar"), ("animal_id", "animal"),
         )  # fmt: skip
         for column, what in columns:
-            for wearing in self._rows.worn(column, deployment.columns[column]):
-                other = self._seen(wearing)
-                if other.id == deployment.id or other.is_deleted or other.columns[column] != deployment.columns[column]:
+            for other in self._worn(column, deployment.columns[column]):
+                if other.id == deployment.id:
                     continue
                 other_end_ms = _FAR_MS if other.columns["ended_ms"] is None else other.columns["ended_ms"]
                 end_ms = _FAR_MS if ended_ms is None else ended_ms
@@ -487,23 +584,31 @@ class _Draft:
                     worn = other.columns["collar_id"]
                     raise Conflict(f"the {what} is taken then: deployment {other.id}, collar {worn} on {name}")
 
-    def _absorb(self, identity: str, aliases: Sequence[str]) -> tuple[str, ...]:
+    def _worn(self, column: Literal["collar_id", "animal_id"], identity: str) -> list[Record]:
+        """Return the living deployments of a collar or an animal with this draft's changes of them."""
+        found = {wearing.id: wearing for wearing in self._rows.worn(column, identity)}
+        for change in self._changes.values():
+            if change.record.entity == "deployment":
+                found[change.record.id] = change.record
+        return [each for each in found.values() if not each.is_deleted and each.columns[column] == identity]
+
+    def _absorb(self, identity: str, aliases: Iterable[str]) -> tuple[str, ...]:
         """Make collar ``identity`` of every collar that was heard under one of ``aliases``; return all its aliases."""
-        names = [alias for alias in aliases if alias != identity]
-        kept = list(names)
-        for alias in names:
+        kept = list(aliases)
+        for alias in aliases:
+            if alias.startswith(STANDS_FOR):
+                raise Invalid(f"aliases: {STANDS_FOR} stands for an animal without a collar")
             owner = self._rows.canonical(alias)
             if owner not in (alias, identity):
                 raise Conflict(f"aliases: {alias} belongs to collar {owner}")
             heard = self._rows.get("collar", alias)
-            if heard is None or heard.is_deleted:
-                continue
-            kept += heard.columns["aliases"]
-            self._change(heard, {"aliases": ()}, is_deleted=True)
+            if heard is not None and not heard.is_deleted:
+                kept += heard.columns["aliases"]
+                self._change(heard, {"aliases": ()}, is_deleted=True)
             for wearing in self._rows.worn("collar_id", alias):
                 self._change(wearing, {"collar_id": identity})
                 self._check_interval(self._seen(wearing))
-        return tuple(dict.fromkeys(kept))
+        return aliases_of(each for each in kept if each != identity)
 
 
 def _consequences(changes: Iterable[Change], rows: Rows) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
@@ -524,8 +629,8 @@ def _consequences(changes: Iterable[Change], rows: Rows) -> tuple[tuple[tuple[st
         elif after.entity == "collar" and not after.is_deleted:
             known = set(before.columns["aliases"]) if before is not None else set()
             for alias in after.columns["aliases"]:
-                heard = rows.get("collar", alias)
-                if alias not in known and heard is not None and not heard.is_deleted:
+                # a tombstone too: the cloud may have sent it before it said which collar this one had become
+                if alias not in known and rows.get("collar", alias) is not None:
                     rekeyed[alias] = after.id
     for heard_id in rekeyed:
         moved.pop(heard_id, None)

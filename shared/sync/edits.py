@@ -101,7 +101,7 @@ class RecordEdits(abc.ABC):
         operation = Operation(
             id=random_id(),
             entity=entity,
-            row_id=row_id or given.get("id") or random_id(),
+            row_id=(given.get("id") or random_id()) if row_id is None else row_id,
             kind=kind,
             columns=columns,
             author=view.principal.user_id,

@@ -8,7 +8,7 @@ needs to know of a record's past. Columns are in stored form: references are ids
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -22,6 +22,8 @@ EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "a
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
+_FIRST_MS: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MS
+_LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MS
 
 
 def to_ms(instant: datetime) -> int:
@@ -129,6 +131,12 @@ WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     )
 }
 
+#: What is no text, by its column: whole numbers and how far from zero they go, other numbers, yes or no.
+_BOUNDS: Final[Mapping[str, int]] = {"lon_e7": 1_800_000_000, "lat_e7": 900_000_000, "fix_interval_s": 2**31 - 1}
+_NUMBERS: Final = frozenset({"age", "weight", "buffer_m"})
+_MAX_NUMBER: Final = 1e15
+_FLAGS: Final = frozenset({"is_active", "is_late"})
+
 #: How the Store's callers name an instant or a degree, and the column that holds it.
 _STORED_NAMES: Final[Mapping[str, str]] = {
     "started_at": "started_ms", "ended_at": "ended_ms", "recorded_at": "recorded_ms", "detected_at": "detected_ms",
@@ -175,11 +183,28 @@ def stored_columns(entity: Entity, given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if value is not None and column != name:
             value = to_ms(value) if column.endswith("_ms") else round(value * 1e7)
+        elif value is None and column not in entity.required:
+            value = entity.columns[column]
         elif column == "aliases":
-            value = tuple(dict.fromkeys(str(alias) for alias in value or ()))
+            value = aliases_of(value)
         columns[column] = value
     check_columns(entity, columns)
     return columns
+
+
+def aliases_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return radio ids in their one order: two homes that have the same ones have equal columns."""
+    return tuple(sorted(set(names)))
+
+
+def kept_form(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns that came over a wire or from a database as they are compared and kept."""
+    kept = dict(columns)
+    for name in _FLAGS & kept.keys():
+        kept[name] = bool(kept[name])
+    if "aliases" in kept:
+        kept["aliases"] = aliases_of(kept["aliases"])
+    return kept
 
 
 def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
@@ -187,13 +212,54 @@ def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
     for column, value in columns.items():
         if column not in entity.columns:
             raise Invalid(f"{column}: no column of {entity.table}")
-        if column in entity.required and (value is None or value == ""):
-            raise Invalid(f"{column}: must not be empty")
+        if value is None or value == "":
+            if column in entity.required or (value is None and entity.columns[column] is not None):
+                raise Invalid(f"{column}: must not be empty")
+            if value is None:
+                continue
+        _check_kind(column, value)
         words = WORDS.get((entity.name, column))
         if words is not None and value not in words:
             raise Invalid(f"{column}: must be one of {', '.join(sorted(words))}")
     if columns.get("geometry") is not None:
         check_area(columns["geometry"])
+
+
+def check_text(column: str, value: object) -> None:
+    """Raise Invalid unless ``value`` is text that both databases keep as it is."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise Invalid(f"{column}: must be text")
+
+
+def check_instant(column: str, value: object) -> None:
+    """Raise Invalid unless ``value`` is milliseconds since 1970 of a year that can be told."""
+    _check_whole(column, value, _FIRST_MS, _LAST_MS)
+
+
+def _check_kind(column: str, value: object) -> None:
+    """Raise Invalid where ``value`` is none of the kind of ``column``; it may come from whoever wrote a batch."""
+    if column.endswith("_ms"):
+        check_instant(column, value)
+    elif column in _BOUNDS:
+        _check_whole(column, value, -_BOUNDS[column], _BOUNDS[column])
+    elif column in _NUMBERS:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_NUMBER:
+            raise Invalid(f"{column}: must be a number")
+    elif column in _FLAGS:
+        if value not in (0, 1):
+            raise Invalid(f"{column}: must be true or false")
+    elif column == "aliases":
+        if not isinstance(value, list | tuple):
+            raise Invalid("aliases: must be a list")
+        for alias in value:
+            check_text(column, alias)
+    elif value != "":
+        check_text(column, value)
+
+
+def _check_whole(column: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise Invalid(f"{column}: must be a whole number from {low} to {high}")
 
 
 def animal_of(record: Record, collar_id: str | None) -> Animal:

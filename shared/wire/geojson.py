@@ -17,7 +17,7 @@ def check_area(text: str) -> None:
     """Raise Invalid unless ``text`` is a GeoJSON Polygon or MultiPolygon in degrees with closed rings."""
     try:
         shape = msgspec.json.decode(text)
-    except (msgspec.DecodeError, TypeError) as error:
+    except (msgspec.DecodeError, TypeError, UnicodeEncodeError, RecursionError) as error:
         raise Invalid(f"geometry: is no GeoJSON: {error}") from error
     kind = shape.get("type") if isinstance(shape, dict) else None
     if kind == "Polygon":
@@ -43,7 +43,7 @@ def _check_ring(ring: Any) -> int:
         if not isinstance(corner, list) or len(corner) < 2 or not all(_is_number(value) for value in corner[:2]):
             raise Invalid("geometry: a corner is [longitude, latitude]")
         if abs(corner[0]) > 180 or abs(corner[1]) > 90:
-            raise Invalid(f"geometry: there is no place {corner[0]}, {corner[1]}")
+            raise Invalid("geometry: a longitude is within 180 degrees, a latitude within 90")
     if ring[0][:2] != ring[-1][:2]:
         raise Invalid("geometry: a ring ends where it begins")
     if len({tuple(corner[:2]) for corner in ring}) < 3:
@@ -52,4 +52,5 @@ def _check_ring(ring: Any) -> int:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # a whole number may have any number of digits; JSON has no infinity, but floats do
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
