@@ -162,7 +162,7 @@ class _Encoder:
             if given is None or given.count(column.default) == self._count:
                 continue
             self._out.byte(place)
-            self._write_column(column, [given[row] for row in self._order])
+            self._write_column(column, list(map(given.__getitem__, self._order)))
 
     def _check(self, column: FixColumn, values: Sequence[Any]) -> None:
         found = set(map(type, values))
@@ -261,14 +261,16 @@ class _Encoder:
         write_floats(self._out, floats, _only_first(len(floats)))
 
     def _write_strings(self, values: list[str]) -> None:
+        if values.count(values[0]) == len(values):
+            _write_texts(self._out, self._text, values[:1])
+            return
         places: dict[str, int] = {}
         indices = [places.setdefault(value, len(places)) for value in values]
         _write_texts(self._out, self._text, list(places))
-        if len(places) > 1:
-            numbers, once = np.array(indices, np.int64), _only_first(len(indices))
-            order = min((0, 1), key=lambda it: walk_cost(numbers, once, it))
-            self._out.byte(order)
-            write_walks(self._out, numbers, once, order)
+        numbers, once = np.array(indices, np.int64), _only_first(len(indices))
+        order = min((0, 1), key=lambda it: walk_cost(numbers, once, it))
+        self._out.byte(order)
+        write_walks(self._out, numbers, once, order)
 
 
 def _read_1(sections: Sequence[bytes]) -> FixColumns:

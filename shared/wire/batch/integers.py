@@ -50,18 +50,17 @@ def write_integers(out: Writer, values: Ints) -> None:
     """Append ``values``; the reader must know how many there are."""
     if not len(values):
         return
-    lowest = int(values.min())
+    lowest, highest = int(values.min()), int(values.max())
     above = values.view(np.uint64) - np.uint64(lowest & _MASK_64)
-    lengths = _bit_lengths(above)
-    width = int(lengths.max())
+    width = (highest - lowest).bit_length()
     best = (len(values) * width, -1, width)
-    best = min(best, _best_code(above, lengths, _RICE, _GAMMA))
-    middle = lowest
-    folded = above
+    middle, folded = lowest, above
     if width:
         middle = int(np.partition(values, len(values) // 2)[len(values) // 2])
         folded = _fold((values.view(np.uint64) - np.uint64(middle & _MASK_64)).view(np.int64))
-        best = min(best, _best_code(folded, _bit_lengths(folded), _RICE_FOLDED, _GAMMA_FOLDED))
+        best = min(best, _best_code(folded, _RICE_FOLDED, _GAMMA_FOLDED))
+        if (middle - lowest) * 4 < highest - middle:  # only what leans to one side is shorter unfolded
+            best = min(best, _best_code(above, _RICE, _GAMMA))
     _, code, k = best
     if code < 0:
         out.byte(k)
@@ -190,13 +189,13 @@ def _bit_lengths(values: _Unsigned) -> Ints:
     return np.searchsorted(_POWERS, values, side="right")
 
 
-def _best_code(values: _Unsigned, lengths: Ints, rice: int, gamma: int) -> tuple[int, int, int]:
+def _best_code(values: _Unsigned, rice: int, gamma: int) -> tuple[int, int, int]:
     """Return (bits, code, k) of the shorter of both codes."""
     count = len(values)
     in_rice = count * (_KS + 1) + np.maximum(float(values.sum(dtype=np.float64)) * _HALVINGS - count * 0.5, 0.0)
     k_rice = int(in_rice.argmin())
     best = (int(in_rice[k_rice]) + 16, rice, k_rice)
-    histogram = np.bincount(lengths, minlength=65)
+    histogram = np.bincount(_bit_lengths(values), minlength=65)
     if histogram[64]:  # one more than such a value has no 64 bits
         return best
     in_gamma = _GAMMA_BITS @ histogram
@@ -215,7 +214,8 @@ def _from_unary(data: bytes, count: int) -> Ints:
     ends = np.flatnonzero(np.unpackbits(np.frombuffer(data, np.uint8)))
     if len(ends) != count:
         raise Invalid("the batch has a column of another length than it claims")
-    return np.diff(ends, prepend=-1) - 1
+    ends[1:] -= ends[:-1] + 1
+    return ends
 
 
 def _to_bits(values: _Unsigned, width: int) -> bytes:
@@ -232,12 +232,13 @@ def _to_ragged_bits(values: _Unsigned, widths: Ints) -> bytes:
 def _from_bits(data: bytes, widths: Ints) -> _Unsigned:
     """Return the values of ``widths`` bits each (0 to 64), one after the other in ``data``."""
     begins = np.cumsum(widths) - widths
-    padded = np.frombuffer(data + bytes(9), np.uint8)
+    padded = data + bytes(9)
     at = begins >> 3
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 8)[at]
-    skipped = (begins & 7).astype(np.uint64)
-    bits = np.ascontiguousarray(windows).view(">u8").ravel().astype(np.uint64) << skipped
-    bits |= padded[at + 8].astype(np.uint64) >> (np.uint64(8) - skipped)
+    skipped = (begins & 7).view(np.uint64)
+    # the eight bytes that begin at each byte, as one number: values are cut out of these
+    windows = np.ndarray((len(padded) - 7,), ">u8", padded, strides=(1,))
+    bits = windows[at].astype(np.uint64) << skipped
+    bits |= np.frombuffer(padded, np.uint8)[at + 8].astype(np.uint64) >> (np.uint64(8) - skipped)
     spare: _Unsigned = (64 - widths).astype(np.uint64)
     half: _Unsigned = spare >> _ONE  # in two steps: a shift by all 64 bits is undefined
     values: _Unsigned = bits >> half >> (spare - half)
