@@ -3,6 +3,8 @@
 CREATE EXTENSION IF NOT EXISTS postgis;
 
 CREATE TABLE facts (name text PRIMARY KEY, value text NOT NULL);
+-- Cursors are of one life of this database: after a restore there is another epoch, and stations begin anew.
+INSERT INTO facts VALUES ('cloud_epoch', left(replace(gen_random_uuid()::text, '-', ''), 16));
 
 -- Every transaction that changes something takes its numbers here as its last step: numbers in the order of commits.
 CREATE TABLE counters (name text PRIMARY KEY, value bigint NOT NULL);
@@ -16,6 +18,7 @@ CREATE TABLE changes (
   first_ms bigint, last_ms bigint,        -- of fixes: the raw times between which they lie
   origin text NOT NULL                    -- who brought it: station and epoch, or '' for this home itself
 );
+CREATE INDEX changes_of_records ON changes (seq) WHERE entity <> 'fix';
 
 CREATE TABLE animals (
   pk bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -140,6 +143,11 @@ CREATE TABLE stations (
   public_key bytea NOT NULL,
   enrolled_ms bigint NOT NULL, last_seen_ms bigint, retired_ms bigint,
   cursor bigint NOT NULL DEFAULT 0        -- how far it said to have come in the changes
+);
+-- The collars that a station has brought fixes of: it may read those again.
+CREATE TABLE station_collars (
+  station_id text NOT NULL REFERENCES stations (id), collar_pk bigint NOT NULL REFERENCES collars (pk),
+  PRIMARY KEY (station_id, collar_pk)
 );
 CREATE TABLE enrolment_codes (
   hash bytea PRIMARY KEY,                 -- of the code; the code itself is shown once and kept nowhere

@@ -1,0 +1,44 @@
+"""The cloud's web application: the routes that both homes share, and the cloud's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from litestar import Litestar
+from litestar.di import Provide
+
+from cloud.api.health import Health
+from cloud.api.stations import StationLink
+from cloud.store.store import PostgresStore
+from cloud.sync.uplink import Uplink
+from shared.api import docs
+from shared.api.home import create_home
+from shared.clock import Clock
+
+
+def create_app(
+    store: PostgresStore,
+    *,
+    clock: Clock,
+    allowed_hosts: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),
+    assets: Path = docs.ASSETS,
+) -> Litestar:
+    """Return the cloud's web application. It opens nothing and closes nothing."""
+    uplink = Uplink(store, now=clock.now)
+    return create_home(
+        title="Outpost cloud",
+        version=version("outpost"),
+        store=store,
+        clock=clock,
+        routes=[Health, StationLink],
+        dependencies={
+            "postgres": Provide(lambda: store, sync_to_thread=False),
+            "uplink": Provide(lambda: uplink, sync_to_thread=False),
+        },
+        allowed_hosts=allowed_hosts,
+        allowed_origins=allowed_origins,
+        assets=assets,
+    )

@@ -1,0 +1,160 @@
+"""/api/v1/stations: what stations say to the cloud. Every request but enrolment is signed with the station's key."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, Response, get, post, put
+from litestar.di import Dependency, Provide
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMarker
+
+from cloud.store import feed, stations
+from cloud.store.store import PostgresStore
+from cloud.sync.uplink import Uplink
+from shared.api.body import JsonBody
+from shared.api.errors import documented
+from shared.api.inject import ClockGiven
+from shared.errors import Invalid, NotAuthenticated
+from shared.sync.records import to_ms
+from shared.sync.streams import Batch, Receipt, StreamAnswer
+from shared.wire import signatures
+from shared.wire.batch import MAX_BATCH_BYTES
+from shared.wire.link import (
+    CHANNELS,
+    HASH,
+    MAX_CHANGES,
+    MAX_FIXES,
+    MESSAGES,
+    PREVIOUS,
+    Changes,
+    EnrolIn,
+    Enrolled,
+    FixPage,
+    Heads,
+)
+
+UplinkGiven = Annotated[Uplink, Dependency(kind="named"), SkipValidationMarker()]
+PostgresGiven = Annotated[PostgresStore, Dependency(kind="named"), SkipValidationMarker()]
+SignedGiven = Annotated[str, Dependency(kind="named"), SkipValidationMarker()]
+
+_KEY_BYTES = 32
+
+
+async def _signed(request: Request[Any, Any, Any], postgres: PostgresGiven, station_id: FromPath[str]) -> str:
+    """Return the station that signed the request; raises NotAuthenticated unless it is the one in the path."""
+    async with postgres.database.snapshot() as connection:
+        key = await stations.public_key_of(connection, station_id)
+    scope = request.scope
+    path = scope["raw_path"].decode("latin-1").partition("?")[0]
+    signer = signatures.verify(
+        dict(request.headers.items()), request.method, path, scope["query_string"].decode("latin-1"),
+        await request.body(), lambda key_id: key if key_id == station_id else None,
+    )  # fmt: skip
+    if signer != station_id:
+        raise NotAuthenticated("the request is signed by another station")
+    return signer
+
+
+class StationLink(Controller):
+    """The uplink of stations and what they read."""
+
+    path = "/api/v1/stations"
+    tags = ("stations",)
+    dependencies = {"signed": Provide(_signed)}  # noqa: RUF012  # Litestar reads this attribute and never changes it
+    return_dto = None
+
+    @post("/enrol", summary="Enrol a station", dto=JsonBody, status_code=201, responses=documented(403))
+    async def enrol(self, postgres: PostgresGiven, clock: ClockGiven, data: JSONBody[EnrolIn]) -> Enrolled:
+        """Take the public key of a station that brings a one-time code; from then on its signature counts."""
+        try:
+            key = bytes.fromhex(data.public_key)
+        except ValueError:
+            key = b""
+        if len(key) != _KEY_BYTES:
+            raise Invalid(f"public_key: must be {2 * _KEY_BYTES} hex digits")
+        async with postgres.database.transaction() as connection:
+            station_id, name = await stations.enrol(connection, data.code, key, to_ms(clock.now()))
+            return Enrolled(station_id, name, await feed.epoch(connection))
+
+    @put(
+        "/{station_id:str}/streams/{epoch:str}/{channel:str}/batches/{n:int}",
+        summary="Bring a batch",
+        status_code=200,
+        request_max_body_size=MAX_BATCH_BYTES,
+        responses={
+            **documented(401, 413, 422, 507),
+            200: ResponseSpec(Receipt, description="Applied, durably; the receipt, as MessagePack."),
+            409: ResponseSpec(
+                StreamAnswer, description="Nothing was applied: the stream stands elsewhere. MessagePack."
+            ),
+        },
+    )
+    async def bring(
+        self,
+        request: Request[Any, Any, Any],
+        uplink: UplinkGiven,
+        signed: SignedGiven,
+        epoch: FromPath[str],
+        channel: FromPath[str],
+        n: FromPath[int],
+    ) -> Response[bytes]:
+        """Apply the next batch of a stream, or repeat the receipt of one that was applied."""
+        if channel not in CHANNELS:
+            raise Invalid(f"channel: must be one of {', '.join(CHANNELS)}")
+        if len(epoch) != 16 or not _is_hex(epoch):
+            raise Invalid("epoch: must be 16 hex digits")
+        batch = Batch(epoch, channel, n, _hash_of(request, PREVIOUS), await request.body())
+        answer = await uplink.take(signed, batch, _hash_of(request, HASH))
+        if isinstance(answer, StreamAnswer):
+            return Response(msgspec.msgpack.encode(answer), status_code=409, media_type=MESSAGES)
+        return Response(answer, media_type=MESSAGES)
+
+    @get("/{station_id:str}/streams/{epoch:str}", summary="Heads of the streams", responses=documented(401))
+    async def heads(self, postgres: PostgresGiven, signed: SignedGiven, epoch: FromPath[str]) -> Response[bytes]:
+        """Tell how far the cloud has come in each stream of an epoch."""
+        async with postgres.database.snapshot() as connection:
+            found = await stations.heads(connection, signed, epoch)
+        return _message(Heads({channel: found[channel] for channel in CHANNELS if channel in found}))
+
+    @get("/{station_id:str}/changes", summary="What changed", responses=documented(401, 410))
+    async def changes(
+        self,
+        uplink: UplinkGiven,
+        signed: SignedGiven,
+        since: Annotated[int, QueryParameter(ge=0, description="The cursor; 0 for everything.")] = 0,
+        epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=MAX_CHANGES)] = MAX_CHANGES,
+    ) -> Response[bytes]:
+        """Give the records that changed after a cursor, each as it stands now."""
+        return _message(await uplink.changes(signed, epoch, since, limit))
+
+    @get("/{station_id:str}/fixes", summary="Fixes of a collar", responses=documented(401))
+    async def fixes(
+        self,
+        uplink: UplinkGiven,
+        signed: SignedGiven,
+        collar_id: Annotated[str, QueryParameter(description="A collar that the station has brought fixes of.")],
+        after: Annotated[str | None, QueryParameter(description="The id to go on after, 32 hex digits.")] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
+    ) -> Response[bytes]:
+        """Give the fixes that the cloud holds of a collar, as in a batch, for a comparison."""
+        if after is not None and (len(after) != 32 or not _is_hex(after)):
+            raise Invalid("after: must be 32 hex digits")
+        return _message(await uplink.fixes(signed, collar_id, after, limit))
+
+
+def _message(answer: Changes | Heads | FixPage) -> Response[bytes]:
+    return Response(msgspec.msgpack.encode(answer), media_type=MESSAGES)
+
+
+def _hash_of(request: Request[Any, Any, Any], header: str) -> bytes:
+    text = request.headers.get(header, "")
+    if len(text) != 64 or not _is_hex(text):
+        raise Invalid(f"{header}: must be 64 hex digits")
+    return bytes.fromhex(text)
+
+
+def _is_hex(text: str) -> bool:
+    return all(digit in "0123456789abcdef" for digit in text)

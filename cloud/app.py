@@ -1,0 +1,100 @@
+"""Wires the cloud together, and nothing else: the one place that opens the database and the port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator
+
+import structlog
+import uvicorn
+
+from cloud.api.app import create_app
+from cloud.config import Config
+from cloud.store.database import Database
+from cloud.store.migrate import known_versions, schema_version
+from cloud.store.store import PostgresStore
+from shared.clock import Clock
+from shared.errors import ConfigError, StoreError
+
+log = structlog.get_logger()
+
+
+async def serve(config: Config, *, clock: Clock, port: int | None = None) -> None:
+    """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it."""
+    configure_logging()
+    async with running(config, clock=clock, port=port) as (_, ended):
+        await ended
+    log.info("cloud.stopped")
+
+
+@contextlib.asynccontextmanager
+async def running(
+    config: Config, *, clock: Clock, port: int | None = None
+) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+    """A running cloud as a context; yields its address and the task that ends with it."""
+    url = config.database_url()
+    found, newest = await asyncio.to_thread(schema_version, url), known_versions()[-1]
+    if found != newest:
+        raise StoreError(
+            f"the database has schema {found or 'none'}, this program {newest}: run `outpost-cloud migrate`"
+        )
+    section = config.database
+    async with Database.open(
+        url, pool_min=section.pool_min, pool_max=section.pool_max, is_pooled=section.is_pooled,
+        statement_timeout_s=section.statement_timeout_s,
+    ) as database:  # fmt: skip
+        store = PostgresStore(database, now=clock.now)
+        app = create_app(
+            store, clock=clock, allowed_hosts=config.api.allowed_hosts, allowed_origins=config.api.allowed_origins
+        )
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, host=config.api.host, port=config.api.port if port is None else port, http="httptools",
+                log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False,
+            )
+        )  # fmt: skip
+        task = asyncio.create_task(_serve(server), name="http")
+        try:
+            while not server.started:
+                if task.done():
+                    await task
+                    raise ConfigError(
+                        f"port {config.api.port if port is None else port} on {config.api.host} cannot be had; choose "
+                        "another with --port"
+                    )
+                await asyncio.sleep(0.005)
+            bound = server.servers[0].sockets[0].getsockname()[1]
+            host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
+            address = f"http://{host}:{bound}"
+            log.info("cloud.ready", url=address, database=database.where, schema=newest)
+            yield address, task
+        finally:
+            server.should_exit = True
+            await task
+
+
+async def _serve(server: uvicorn.Server) -> None:
+    # uvicorn leaves with SystemExit where it cannot have the port; as an exception of a task that would end the loop
+    with contextlib.suppress(SystemExit):
+        await server.serve()
+
+
+def configure_logging() -> None:
+    """One JSON object a line on stderr, for journald; plain text on a terminal."""
+    renderer: structlog.types.Processor = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,38 @@
+"""What the cloud's database holds, counted."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cloud.store.database import Connection
+from cloud.store.records import one
+from cloud.store.stations import Station, stations
+
+
+class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts and size of what is kept; ``last_change`` is the newest number of the change log."""
+
+    fixes: int
+    animals: int
+    collars: int
+    quarantined: int
+    lost_edits: int
+    last_change: int
+    size_bytes: int
+    stations: list[Station]
+
+
+async def facts(connection: Connection) -> CloudFacts:
+    """Count what is kept."""
+    fixes, animals, collars, quarantined, lost, last_change, size_bytes = await one(
+        connection,
+        "SELECT (SELECT value FROM counters WHERE name = 'fixes'),"
+        " (SELECT count(*) FROM animals WHERE deleted_ms IS NULL),"
+        " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND stands_for_animal_pk IS NULL),"
+        " (SELECT count(*) FROM quarantine), (SELECT count(*) FROM lost_edits),"
+        " (SELECT value FROM counters WHERE name = 'change'), pg_database_size(current_database())",
+    )
+    return CloudFacts(
+        fixes=fixes, animals=animals, collars=collars, quarantined=quarantined, lost_edits=lost,
+        last_change=last_change, size_bytes=size_bytes, stations=await stations(connection),
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""The change feed: what stations read of the cloud, in the order of commits."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cloud.store.database import Connection
+from cloud.store.records import one, record_of, selecting
+from shared.errors import StaleCursor
+from shared.sync.records import ENTITIES, Record
+from shared.wire.batch import FIX_COLUMNS, FixColumns
+from shared.wire.link import DOWN
+
+_ELSEWHERE: Final = {"collar_id": "c.id", "said_animal_id": "a.id"}
+_FIX: Final = ", ".join(_ELSEWHERE.get(column.name, f"f.{column.name}") for column in FIX_COLUMNS)
+
+
+async def epoch(connection: Connection) -> str:
+    """Return the name of this life of the database; cursors are worth nothing in another."""
+    (value,) = await one(connection, "SELECT value FROM facts WHERE name = 'cloud_epoch'")
+    return str(value)
+
+
+async def changed_records(connection: Connection, since: int, limit: int) -> tuple[list[Record], int, bool]:
+    """Return records that changed after ``since`` as they stand now, the cursor after them, and whether more wait.
+
+    A record that changed often comes once. Numbers were given at the end of each transaction, so a snapshot that shows
+    one shows all below it. Raises StaleCursor for a cursor beyond the last number.
+    """
+    (last,) = await one(connection, "SELECT value FROM counters WHERE name = 'change'")
+    if since > last:
+        raise StaleCursor("this cursor is not of this home's changes: begin at 0")
+    found = await connection.execute(
+        "SELECT seq, entity, row_id FROM changes WHERE seq > %s AND entity <> 'fix' ORDER BY seq LIMIT %s",
+        (since, limit),
+    )
+    lines = await found.fetchall()
+    is_more = len(lines) == limit
+    wanted: dict[str, list[str]] = {}
+    for _, entity, row_id in lines:
+        if entity in DOWN and row_id not in wanted.setdefault(entity, []):
+            wanted[entity].append(row_id)
+    records: list[Record] = []
+    for name in DOWN:  # animals and collars before the deployments that name them
+        entity = ENTITIES[name]
+        if ids := wanted.get(name):
+            rows = await connection.execute(f"{selecting(entity)} WHERE r.id = ANY(%s)".encode(), (ids,))
+            records += [record_of(entity, row) for row in await rows.fetchall()]
+    return records, int(lines[-1][0]) if is_more else int(last), is_more
+
+
+async def fixes_of(
+    connection: Connection, station_id: str, collar_id: str, after: str | None, limit: int
+) -> tuple[FixColumns, str | None]:
+    """Return fixes of a collar in the order of time and id, and the id of the last one where more may follow.
+
+    Of a collar that the station has brought no fix of there are none.
+    """
+    found = await connection.execute(
+        f"SELECT f.id, {_FIX} FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a"
+        " ON a.pk = f.said_animal_pk WHERE f.collar_pk = (SELECT collar_pk FROM station_collars s JOIN collars k"
+        " ON k.pk = s.collar_pk WHERE s.station_id = %(station)s AND k.id = %(collar)s)"
+        " AND (%(after)s::uuid IS NULL OR (f.recorded_ms, f.id) >"
+        " ((SELECT recorded_ms FROM fixes WHERE id = %(after)s::uuid), %(after)s::uuid))"
+        " ORDER BY f.recorded_ms, f.id LIMIT %(limit)s".encode(),
+        {"station": station_id, "collar": collar_id, "after": after, "limit": limit},
+    )
+    rows = await found.fetchall()
+    columns: FixColumns = {column.name: [row[place] for row in rows] for place, column in enumerate(FIX_COLUMNS, 1)}
+    return columns, rows[-1][0].hex if len(rows) == limit else None

@@ -1,0 +1,135 @@
+"""What the cloud does with a station's batch: rows, receipt, results and the stream's head in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from cloud.store import batches, feed, stations
+from cloud.store.batches import Taken
+from cloud.store.database import Connection
+from cloud.store.records import note
+from cloud.store.store import PostgresStore
+from shared.errors import CorruptBatch, Invalid, StaleCursor
+from shared.sync.decide import Operation
+from shared.sync.records import to_ms
+from shared.sync.streams import (
+    Apply,
+    Batch,
+    Corrupt,
+    Fork,
+    Gap,
+    Receipt,
+    Replay,
+    StreamAnswer,
+    answer_of,
+    receive,
+)
+from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
+from shared.wire.link import Changes, FixPage
+
+log = structlog.get_logger()
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+class Uplink:
+    """The stations' side of the cloud over its store."""
+
+    def __init__(self, store: PostgresStore, *, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+
+    async def take(self, station_id: str, batch: Batch, claimed_hash: bytes) -> bytes | StreamAnswer:
+        """Apply ``batch``, or repeat its receipt: return the receipt's very bytes, or why nothing was applied.
+
+        Raises CorruptBatch where what arrived is not what was sent.
+        """
+        held = _opened(batch)
+        if isinstance(held, dict):
+            await self._store.partitions.ensure(held["raw_ms"])
+        now_ms = to_ms(self._now())
+        key = (station_id, batch.epoch, batch.channel)
+        async with self._store.database.transaction() as connection:
+            head = await stations.lock_head(connection, *key)
+            kept = await stations.receipt(connection, *key, batch.n)
+            match receive(head, None if kept is None else kept[0], batch, claimed_hash):
+                case Corrupt():
+                    raise CorruptBatch("the batch is not what its hash says: it was damaged on the way")
+                case Gap() | Fork() as refused:
+                    answer = answer_of(refused)
+                    log.warning("uplink.refused", station=station_id, channel=batch.channel, n=batch.n, why=answer.code)
+                    return answer
+                case Replay():
+                    assert kept is not None
+                    return kept[1]
+                case Apply(head=reached):
+                    taken = await self._apply(connection, station_id, batch, held, now_ms)
+                    receipt = _ENCODER.encode(
+                        Receipt(
+                            n=reached.n, hash=reached.hash,
+                            counts={outcome: count for outcome, count in taken.counts.items() if count},
+                            exceptions=tuple(taken.exceptions),
+                        )
+                    )  # fmt: skip
+                    await stations.keep_receipt(connection, *key, reached, receipt, now_ms)
+                    await stations.see(connection, station_id, now_ms)
+                    await note(connection, taken.lines, new_fixes=taken.new_fixes)
+                    return receipt
+
+    async def _apply(
+        self, connection: Connection, station_id: str, batch: Batch, held: FixColumns | list[Operation] | Invalid,
+        now_ms: int,
+    ) -> Taken:  # fmt: skip
+        origin = f"{station_id}:{batch.epoch}"
+        if isinstance(held, Invalid):
+            taken = batches.unreadable(held, batch.payload)
+        elif isinstance(held, dict):
+            taken = await batches.take_fixes(connection, held, station_id, origin, now_ms)
+        else:
+            operations = [replace(operation, origin=origin) for operation in held]
+            taken = await batches.take_operations(connection, operations, now_ms)
+        if taken.refused:
+            log.warning("uplink.quarantined", station=station_id, channel=batch.channel, items=len(taken.refused))
+            await batches.quarantine(connection, station_id, batch.epoch, batch.channel, batch.n, taken.refused, now_ms)
+        return taken
+
+    async def changes(self, station_id: str, epoch: str | None, since: int, limit: int) -> Changes:
+        """Return what changed after a station's cursor; raises StaleCursor for one of another life of the cloud."""
+        async with self._store.database.snapshot() as connection:
+            ours = await feed.epoch(connection)
+            if since and epoch != ours:
+                raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+            while True:
+                records, after, is_more = await feed.changed_records(connection, since, limit)
+                try:
+                    packed = encode_records(records)
+                    break
+                except Invalid:  # large areas: fewer at a time
+                    if limit == 1:
+                        raise
+                    limit //= 2
+        async with self._store.database.transaction() as connection:
+            await stations.see(connection, station_id, to_ms(self._now()), since)
+        return Changes(ours, after, is_more, packed)
+
+    async def fixes(self, station_id: str, collar_id: str, after: str | None, limit: int) -> FixPage:
+        """Return a page of the fixes of a collar that the station has brought fixes of."""
+        async with self._store.database.snapshot() as connection:
+            columns, last = await feed.fixes_of(connection, station_id, collar_id, after, limit)
+        return FixPage(last, encode_fixes(columns))
+
+
+def _opened(batch: Batch) -> FixColumns | list[Operation] | Invalid:
+    """Return what a batch holds, or why it cannot be read."""
+    try:
+        if batch.channel == "fixes":
+            return decode_fixes(batch.payload)
+        return decode_records(batch.payload, Operation)
+    except Invalid as error:
+        return error
