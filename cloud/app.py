@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import sys
 from collections.abc import AsyncIterator
 
 import structlog
@@ -17,6 +15,7 @@ from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
 from shared.clock import Clock
+from shared.console import configure_logging
 from shared.errors import ConfigError, StoreError
 
 log = structlog.get_logger()
@@ -80,21 +79,3 @@ async def _serve(server: uvicorn.Server) -> None:
     # uvicorn leaves with SystemExit where it cannot have the port; as an exception of a task that would end the loop
     with contextlib.suppress(SystemExit):
         await server.serve()
-
-
-def configure_logging() -> None:
-    """One JSON object a line on stderr, for journald; plain text on a terminal."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )

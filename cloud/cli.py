@@ -1,24 +1,235 @@
-"""``outpost-cloud``: the program's commands arrive with the rooms that they open."""
+"""``outpost-cloud``: every command of the cloud. Facts come as ``--json`` too; exit code 0 means success only.
+
+The rooms of the cloud are imported by the commands that open them, so ``--help`` works without the cloud's packages.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-cli = typer.Typer(name="outpost-cloud", no_args_is_help=True, pretty_exceptions_enable=False)
+from shared.clock import StationClock
+from shared.console import console, print_facts, print_json, run_program
+from shared.errors import Invalid
+from shared.sync.records import to_ms
+
+if TYPE_CHECKING:
+    from cloud.config import Config
+    from cloud.store.database import Connection
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    name="outpost-cloud",
+    help="The service that joins stations, owns PostgreSQL and serves managers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+station = typer.Typer(help="The stations that this cloud knows.", no_args_is_help=True)
+cli.add_typer(station, name="station")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; /etc/outpost/cloud.toml by default.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
+#: The program's own date: a clock that stands before it is wrong.
+_BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def main() -> None:
+    """Run the program; an error of ours is one line on stderr and exit code 1."""
+    run_program(cli)
 
 
 @cli.callback(invoke_without_command=True)
 def root(
     is_version_asked: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
-    """The service that joins stations. This version has the station only; nothing of the cloud is here yet."""
+    """The service that joins stations, owns PostgreSQL and serves managers."""
     if is_version_asked:
         typer.echo(version("outpost"))
 
 
-def main() -> None:
-    """Run the program."""
-    cli()
+@cli.command()
+def init(
+    config: ConfigOption = None,
+    database: Annotated[
+        str, typer.Option(help="postgresql://USER:PASSWORD@HOST:PORT/DATABASE; DATABASE_URL serves as well.")
+    ] = "",
+) -> None:
+    """Write a configuration and bring the database to this program's schema. Nothing that exists is overwritten."""
+    from cloud.config import DEFAULT_PATH
+
+    path = config or DEFAULT_PATH
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # the address may hold a password
+        given = f"url = {json.dumps(database)}\n" if database else '# url = "postgresql://..."  or DATABASE_URL\n'
+        path.write_text(f"[database]\n{given}\n[api]\nport = 8000\n", encoding="utf-8")
+        console.print(f"wrote {path}", highlight=False, markup=False)
+    migrate(path)
+
+
+@cli.command()
+def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Bring the database to this program's schema; safe to run again, and by several at once."""
+    from cloud.store.migrate import migrate as bring_up
+
+    print_facts({"schema": bring_up(_load(config).database_url())}, as_json=as_json)
+
+
+@cli.command()
+def run(
+    config: ConfigOption = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = None,
+) -> None:
+    """Run the service until it is told to stop."""
+    from cloud import app
+
+    clock = StationClock(time.time, time.monotonic, built_at=_BUILT_AT)
+    asyncio.run(app.serve(_load(config), clock=clock, port=port))
+
+
+@cli.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say what the database holds and when each station was last heard of."""
+    from cloud.store.facts import facts
+
+    found = _read(_load(config), facts)
+    if as_json:
+        print_json(found)
+        return
+    print_facts({name: value for name, value in _plain(found).items() if name != "stations"}, as_json=False)
+    _print_stations(found.stations)
+
+
+@cli.command()
+def db(
+    config: ConfigOption = None,
+    sql: Annotated[str | None, typer.Option("--sql", help="Run this statement and end.")] = None,
+) -> None:
+    """Open a read-only SQL shell on the database, with PostGIS."""
+    from cloud.store.shell import open_shell
+
+    with open_shell(_load(config).database_url()) as ask:
+        if sql is not None:
+            _print_rows(*ask(sql))
+            return
+        while True:
+            try:
+                line = input("sql> ").strip()
+            except (EOFError, KeyboardInterrupt):
+                return
+            if line:
+                try:
+                    _print_rows(*ask(line))
+                except Invalid as error:
+                    console.print(Text(error.detail, "red"), soft_wrap=True)
+
+
+@station.command("add")
+def station_add(
+    name: Annotated[str, typer.Argument(help="What people call the post.")],
+    identity: Annotated[
+        str, typer.Option("--id", help="The station's id in topics, files and signatures; from the name if left out.")
+    ] = "",
+    minutes: Annotated[int, typer.Option(min=1, max=1440, help="How long the code is valid.")] = 10,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a one-time code by which a station enrols: `outpost-station enrol URL CODE`, there."""
+    from cloud.store.stations import new_code
+
+    station_id = identity or "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+    if not station_id.isascii() or not station_id.replace("-", "").replace("_", "").isalnum() or len(station_id) > 64:
+        raise Invalid("--id: letters, digits, - and _, 64 at most; give one where the name makes none")
+
+    async def job(connection: Connection) -> str:
+        return await new_code(connection, station_id, name, to_ms(datetime.now(UTC)), minutes * 60_000)
+
+    code = _write(_load(config), job)
+    facts = {"station_id": station_id, "code": code, "valid_minutes": minutes}
+    print_facts(facts, as_json=as_json)
+
+
+@station.command("list")
+def station_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the stations."""
+    from cloud.store.stations import stations
+
+    found = _read(_load(config), stations)
+    if as_json:
+        print_json(found)
+    else:
+        _print_stations(found)
+
+
+@station.command("retire")
+def station_retire(
+    station_id: Annotated[str, typer.Argument(help="Whose key is taken away.")], config: ConfigOption = None
+) -> None:
+    """Refuse a station from now on: stolen, replaced, given up. What it brought stays."""
+    from cloud.store.stations import retire
+
+    _write(_load(config), lambda connection: retire(connection, station_id, to_ms(datetime.now(UTC))))
+    console.print(f"{station_id} is retired; a new code lets it in again", highlight=False, markup=False)
+
+
+def _load(path: Path | None) -> Config:
+    from cloud.config import load
+
+    return load(path)
+
+
+def _read(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:
+    return asyncio.run(_with_database(config, job, is_snapshot=True))
+
+
+def _write(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:
+    return asyncio.run(_with_database(config, job, is_snapshot=False))
+
+
+async def _with_database(config: Config, job: Callable[[Connection], Awaitable[T]], *, is_snapshot: bool) -> T:
+    from cloud.store.database import Database
+
+    async with (
+        Database.open(config.database_url(), pool_min=1, pool_max=1, is_pooled=config.database.is_pooled) as database,
+        database.snapshot() if is_snapshot else database.transaction() as connection,
+    ):
+        return await job(connection)
+
+
+def _plain(found: object) -> dict[str, object]:
+    import msgspec
+
+    plain: dict[str, object] = msgspec.to_builtins(found)
+    return plain
+
+
+def _print_stations(found: object) -> None:
+    table = Table(box=None)
+    for heading in ("station", "name", "enrolled", "last seen", "changes read", ""):
+        table.add_column(heading, overflow="fold")
+    for each in found if isinstance(found, list) else []:
+        seen = "never" if each.last_seen_at is None else f"{each.last_seen_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(
+            Text(each.id), Text(each.name), f"{each.enrolled_at:%Y-%m-%d}", seen, str(each.cursor),
+            "retired" if each.is_retired else "",
+        )  # fmt: skip
+    console.print(table)
+
+
+def _print_rows(columns: list[str], rows: list[tuple[object, ...]]) -> None:
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
+    if columns:
+        console.print(table)

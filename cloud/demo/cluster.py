@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from cloud.store.database import create_database, drop_database
+from cloud.store.database import create_database, drop_database, has_database
 from shared.errors import ConfigError
 
 FALLBACK: Final = Path("/var/lib/outpost-demo")
@@ -143,6 +143,10 @@ class PrivateCluster:
     def create_database(self, name: str, template: str | None = None) -> None:
         """Create a database, as a copy of ``template`` if one is named."""
         create_database(self.url(), name, template)
+
+    def has_database(self, name: str) -> bool:
+        """Say whether there is a database of that name."""
+        return has_database(self.url(), name)
 
     def drop_database(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""

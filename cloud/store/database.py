@@ -22,7 +22,16 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError, StoreFull
 
-__all__ = ["Connection", "Database", "create_database", "described", "drop_database", "parameters", "translated"]
+__all__ = [
+    "Connection",
+    "Database",
+    "create_database",
+    "described",
+    "drop_database",
+    "has_database",
+    "parameters",
+    "translated",
+]
 
 Connection = AsyncConnection[TupleRow]
 
@@ -178,6 +187,15 @@ def create_database(url: str, name: str, template: str | None = None) -> None:
         # a copy of the files: for the few megabytes of a template it takes two thirds of a copy through the log
         statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
     _administer(url, statement)
+
+
+def has_database(url: str, name: str) -> bool:
+    """Say whether the server of ``url`` has the database ``name``."""
+    with (
+        translated(described(url)),
+        psycopg.connect(**parameters(url, "outpost-cloud"), autocommit=True) as connection,
+    ):
+        return connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None
 
 
 def drop_database(url: str, name: str) -> None:

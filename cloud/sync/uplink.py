@@ -105,15 +105,7 @@ class Uplink:
             ours = await feed.epoch(connection)
             if since and epoch != ours:
                 raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
-            while True:
-                records, after, is_more = await feed.changed_records(connection, since, limit)
-                try:
-                    packed = encode_records(records)
-                    break
-                except Invalid:  # large areas: fewer at a time
-                    if limit == 1:
-                        raise
-                    limit //= 2
+            packed, after, is_more = await _packed(connection, since, limit)
         async with self._store.database.transaction() as connection:
             await stations.see(connection, station_id, to_ms(self._now()), since)
         return Changes(ours, after, is_more, packed)
@@ -123,6 +115,18 @@ class Uplink:
         async with self._store.database.snapshot() as connection:
             columns, last = await feed.fixes_of(connection, station_id, collar_id, after, limit)
         return FixPage(last, encode_fixes(columns))
+
+
+async def _packed(connection: Connection, since: int, limit: int) -> tuple[bytes, int, bool]:
+    """Return changed records as a batch; fewer where large areas would burst it."""
+    while True:
+        records, after, is_more = await feed.changed_records(connection, since, limit)
+        try:
+            return encode_records(records), after, is_more
+        except Invalid:
+            if limit == 1:
+                raise
+            limit //= 2
 
 
 def _opened(batch: Batch) -> FixColumns | list[Operation] | Invalid:

@@ -1,0 +1,100 @@
+"""``python -m cloud.demo``: what ``make run-cloud`` starts: a private PostgreSQL, the service, a code for a station."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from cloud import app
+from cloud.config import Config, load
+from cloud.demo.cluster import PrivateCluster
+from cloud.store.database import Database
+from cloud.store.facts import CloudFacts, facts
+from cloud.store.migrate import migrate
+from cloud.store.stations import new_code
+from shared.clock import StationClock
+from shared.console import configure_logging, console, run_program
+from shared.sync.records import to_ms
+
+FOLDER: Final = Path("var/cloud")
+STATION: Final = "demo"
+#: Long enough to start a station at leisure; in the field a code lives ten minutes.
+CODE_MINUTES: Final = 240
+_LOOK_S: Final = 1.0
+
+
+def main(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 0,
+) -> None:
+    """Run a cloud with a PostgreSQL of its own, unless DATABASE_URL names another, until Ctrl-C."""
+    configured = load(None)
+    if configured.database.url:
+        asyncio.run(_run(configured, configured.database_url(), port))
+        return
+    with PrivateCluster((FOLDER / "postgres").absolute()) as cluster:
+        if cluster.notice:
+            console.print(cluster.notice, highlight=False)
+        if not cluster.has_database("outpost"):
+            cluster.create_database("outpost")
+        url = cluster.url("outpost")
+        section = msgspec.structs.replace(configured.database, url=url)
+        asyncio.run(_run(msgspec.structs.replace(configured, database=section), url, port))
+
+
+async def _run(config: Config, url: str, port: int) -> None:
+    configure_logging()
+    schema = await asyncio.to_thread(migrate, url)
+    clock = StationClock(time.time, time.monotonic, built_at=datetime(2026, 11, 1, tzinfo=UTC))
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with (
+        app.running(config, clock=clock, port=port) as (address, serving),
+        Database.open(url, pool_min=1, pool_max=1, is_pooled=config.database.is_pooled) as database,
+    ):
+        async with database.transaction() as connection:
+            code = await new_code(connection, STATION, "Demo post", to_ms(clock.now()), CODE_MINUTES * 60_000)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        fresh = FOLDER / "cloud.url.new"
+        fresh.touch(mode=0o600)  # it holds the code
+        fresh.write_text(f"{address} {code}\n", encoding="ascii")
+        fresh.replace(FOLDER / "cloud.url")
+        console.print(f"[bold]{address}[/]  PostgreSQL with schema {schema}", highlight=False)
+        console.print(f"API {address}/api/docs/   health {address}/health/detail", highlight=False, soft_wrap=True)
+        console.print(
+            "It answers on this machine only: this version has no accounts. Ctrl-C ends everything.\n", soft_wrap=True
+        )
+        console.print("A station joins with, in another terminal:", highlight=False)
+        console.print(f"  make run CLOUD={address} CODE={code}\n", highlight=False)
+        with Live(console=console, auto_refresh=False, transient=False) as live:
+            while not ended.is_set() and not serving.done():
+                async with database.snapshot() as connection:
+                    found = await facts(connection)
+                live.update(Text(_line(found)), refresh=console.is_terminal)
+                try:
+                    await asyncio.wait_for(ended.wait(), _LOOK_S)
+                except TimeoutError:
+                    continue
+
+
+def _line(found: CloudFacts) -> str:
+    stations = ", ".join(
+        f"{each.id} (seen {each.last_seen_at:%H:%M:%S})" if each.last_seen_at else each.id for each in found.stations
+    )
+    return (
+        f"{found.fixes} fixes   {found.animals} animals   {found.collars} collars   {found.quarantined} in quarantine"
+        f"   {found.size_bytes / 1e6:.0f} MB   stations: {stations or 'none yet'}"
+    )
+
+
+if __name__ == "__main__":
+    run_program(lambda: typer.run(main))
