@@ -491,19 +491,15 @@ class _Draft:
         mark = record.marks.get(column)
         if mark is None and record.columns[column] == ENTITIES[record.entity].columns[column]:
             return False  # nobody has said anything of it
-        return self._is_news(Mark(1) if mark is None else mark)
-
-    def _is_news(self, mark: Mark) -> bool:
-        """Say whether the operation's author did not know what ``mark`` stands for."""
-        known = 0 if self._operation.base_rev is None else self._operation.base_rev
-        return mark.rev > known and mark.origin != self._operation.origin
+        mark = Mark(1) if mark is None else mark
+        known = 0 if operation.base_rev is None else operation.base_rev
+        return mark.rev > known and mark.origin != operation.origin
 
     def _delete(self, record: Record | None, columns: Mapping[str, Any] | None = None) -> bool:
         if record is None or record.is_deleted:
             return False
         operation = self._operation
-        marks = list(record.marks.values()) or [Mark(1)]
-        if operation.origin and any(self._is_news(mark) for mark in marks):
+        if operation.origin and any(self._is_clash(record, name) for name in record.columns):
             self._lost["deleted_ms"] = operation.made_ms
             return False
         self._change(record, columns or {}, is_deleted=True)

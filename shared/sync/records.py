@@ -8,7 +8,6 @@ needs to know of a record's past. Columns are in stored form: references are ids
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -138,15 +137,6 @@ _NUMBERS: Final = frozenset({"age", "weight", "buffer_m"})
 _MAX_NUMBER: Final = 1e15
 _FLAGS: Final = frozenset({"is_active", "is_late"})
 
-#: What a column holds where it holds anything; all others hold text.
-_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
-    "age": (int, float), "weight": (int, float), "buffer_m": (int, float), "fix_interval_s": (int,),
-    "started_ms": (int,), "ended_ms": (int,), "recorded_ms": (int,), "detected_ms": (int,), "acknowledged_ms": (int,),
-    "resolved_ms": (int,), "lon_e7": (int,), "lat_e7": (int,), "is_active": (bool,), "is_late": (bool,),
-    "aliases": (tuple, list),
-}  # fmt: skip
-_INT64: Final = 2**63
-
 #: How the Store's callers name an instant or a degree, and the column that holds it.
 _STORED_NAMES: Final[Mapping[str, str]] = {
     "started_at": "started_ms", "ended_at": "ended_ms", "recorded_at": "recorded_ms", "detected_at": "detected_ms",
@@ -270,20 +260,6 @@ def _check_kind(column: str, value: object) -> None:
 def _check_whole(column: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise Invalid(f"{column}: must be a whole number from {low} to {high}")
-
-
-def _check_kind(column: str, value: Any) -> None:
-    """Raise Invalid for what one of the databases would refuse or turn into something else."""
-    kinds = _KINDS.get(column, (str,))
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise Invalid(f"{column}: must be {' or '.join(kind.__name__ for kind in kinds)}, not {type(value).__name__}")
-    if isinstance(value, int) and not -_INT64 <= value < _INT64:
-        raise Invalid(f"{column}: must have 64 bits at most")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Invalid(f"{column}: must be a number")
-    for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple | list) else ():
-        if not isinstance(text, str) or "\0" in text:
-            raise Invalid(f"{column}: must be text without the character 0")
 
 
 def animal_of(record: Record, collar_id: str | None) -> Animal:

@@ -276,8 +276,10 @@ def test_a_deletion_loses_to_an_edit_that_it_did_not_know(desk: Desk) -> None:
 
 
 def test_a_deletion_loses_to_a_record_that_it_never_knew(desk: Desk) -> None:
-    desk.do("collar", "K1", "insert", {})
+    desk.do("collar", "K1", "insert", {"model": "x"})
     assert desk.do("collar", "K1", "delete", origin="s", base_rev=0).outcome == "superseded"
+    desk.do("collar", "K2", "insert", {})  # of which nobody has said anything
+    assert desk.do("collar", "K2", "delete", origin="s", base_rev=0).outcome == "applied"
 
 
 def test_an_edit_of_a_tombstone_is_superseded(desk: Desk) -> None:
