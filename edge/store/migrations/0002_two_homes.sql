@@ -6,8 +6,23 @@ ALTER TABLE collars ADD COLUMN marks TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE deployments ADD COLUMN cloud_rev INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deployments ADD COLUMN marks TEXT NOT NULL DEFAULT '{}';
 
--- An observation names its animal by id: it may come before the animal does.
-CREATE TABLE observations_2 (
+-- A collar that became another was a tombstone under another name, to free its own; now its name tells whose fixes
+-- these were. Where someone else was heard under that name since, it means nothing any more.
+UPDATE OR IGNORE collars SET id = substr(id, 1, length(id) - length(pk) - 1)
+  WHERE deleted_ms IS NOT NULL AND id LIKE '%~' || pk;
+DELETE FROM outbox WHERE entity = 'collar' AND first_pk IN
+  (SELECT pk FROM collars WHERE deleted_ms IS NOT NULL AND id LIKE '%~' || pk);
+DELETE FROM collars WHERE deleted_ms IS NOT NULL AND id LIKE '%~' || pk
+  AND NOT EXISTS (SELECT 1 FROM fixes WHERE collar_pk = collars.pk);
+
+-- An observation names its animal by id: it may come before the animal does. (SQLite refuses to rename a table beside
+-- SpatiaLite's triggers, so the rows are carried over twice.)
+CREATE TABLE carried AS
+  SELECT o.pk, o.id, a.id AS animal_id, o.observation_type, o.description, o.recorded_ms, o.lon_e7, o.lat_e7,
+    o.photo_url, o.observer, o.local_id, o.rev, o.author, o.created_ms, o.updated_ms, o.deleted_ms
+  FROM observations o LEFT JOIN animals a ON a.pk = o.animal_pk;
+DROP TABLE observations;
+CREATE TABLE observations (
   pk INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
   animal_id TEXT,
@@ -17,13 +32,10 @@ CREATE TABLE observations_2 (
   rev INTEGER NOT NULL DEFAULT 1, cloud_rev INTEGER NOT NULL DEFAULT 0, marks TEXT NOT NULL DEFAULT '{}', author TEXT,
   created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, deleted_ms INTEGER
 );
-INSERT INTO observations_2 (pk, id, animal_id, observation_type, description, recorded_ms, lon_e7, lat_e7, photo_url,
+INSERT INTO observations (pk, id, animal_id, observation_type, description, recorded_ms, lon_e7, lat_e7, photo_url,
     observer, local_id, rev, author, created_ms, updated_ms, deleted_ms)
-  SELECT o.pk, o.id, a.id, o.observation_type, o.description, o.recorded_ms, o.lon_e7, o.lat_e7, o.photo_url, o.observer,
-    o.local_id, o.rev, o.author, o.created_ms, o.updated_ms, o.deleted_ms
-  FROM observations o LEFT JOIN animals a ON a.pk = o.animal_pk;
-DROP TABLE observations;
-ALTER TABLE observations_2 RENAME TO observations;
+  SELECT * FROM carried;
+DROP TABLE carried;
 CREATE INDEX observations_by_time ON observations (recorded_ms);
 CREATE INDEX observations_by_animal ON observations (animal_id, recorded_ms);
 
