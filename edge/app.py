@@ -27,13 +27,14 @@ from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
 from edge.ops.system_clock import follow_kernel, system_clock
-from edge.store.fixes import StoredFix, from_ms
+from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from firmware_bridge.transports.spec import link_from
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
+from shared.sync.records import from_ms
 
 log = structlog.get_logger()
 

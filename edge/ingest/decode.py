@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from edge.store.fixes import StoredFix, from_ms
+from edge.store.fixes import StoredFix
 from edge.store.ledger import LedgerReader, Row
 from edge.store.store import HeardDevice, SpatialiteStore, Undecoded
 from firmware_bridge.codecs.registry import decode_frame
@@ -25,6 +25,7 @@ from firmware_bridge.frames import DecodedFix, Frame, Uplink
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import FrameError, StoreError
+from shared.sync.records import from_ms
 
 log = structlog.get_logger()
 

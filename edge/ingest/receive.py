@@ -11,12 +11,12 @@ import msgspec
 import structlog
 
 from edge.ingest.group_commit import LedgerWriter
-from edge.store.fixes import to_ms
 from edge.store.ledger import Entry
 from firmware_bridge.codecs.registry import decode_frame
 from firmware_bridge.frames import Frame, Heard, Link
 from shared.clock import Clock, StationClock
 from shared.errors import FrameError, LinkClosed, LinkError, StoreError
+from shared.sync.records import to_ms
 
 log = structlog.get_logger()
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from edge.store.fixes import from_ms, to_ms
 from edge.store.store import SpatialiteStore
 from shared.errors import Invalid
 from shared.movement.tracks import BadRow, read_tracks
+from shared.sync.records import from_ms, to_ms
 
 SHOWN: Final = 10
 

@@ -10,9 +10,9 @@ from typing import Any, Final, TextIO
 import sqlite_utils
 
 from edge.store.driver import Connection
-from edge.store.fixes import from_ms
 from edge.store.store import SpatialiteStore
 from shared.domain import FixFlag, is_usable
+from shared.sync.records import from_ms
 
 COLUMNS: Final = (
     "individual", "timestamp", "lon", "lat", "species", "collar_id", "altitude", "speed_mps", "heading", "hdop", "sats",

@@ -7,16 +7,13 @@ stored fix from its first instant on, so a question that lies inside it is answe
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from edge.store.driver import Connection
 from shared.movement.quality import Judged
+from shared.sync.fixes import RICH
 
-RICH: Final = (
-    "alt_m", "speed_mps", "heading_deg", "seq", "battery_mv", "battery_pct", "temperature_c", "hdop", "pdop", "h_acc_m",
-    "sats",
-)  # fmt: skip
 _RICHNESS: Final = " + ".join(f"({name} IS NOT NULL)" for name in RICH)
 _SELECT: Final = (
     "SELECT id, recorded_ms, raw_ms, lon_e7, lat_e7, hdop, pdop, sats, h_acc_m, seq, sure_received_ms, is_clock_unset,"
@@ -111,18 +108,3 @@ def judged_row(values: Sequence[Any]) -> Judged:
         pdop=values[6], sats=values[7], h_acc_m=values[8], seq=values[9], received_ms=values[10],
         is_clock_unset=bool(values[11]), richness=values[12], is_rolled=values[1] != values[2],
     )  # fmt: skip
-
-
-def judged_columns(row: dict[str, Any]) -> Judged:
-    """Return a row by its columns as the rules take it."""
-    return Judged(
-        id=row["id"], time_ms=row["recorded_ms"], raw_ms=row["raw_ms"], lon_e7=row["lon_e7"], lat_e7=row["lat_e7"],
-        hdop=row["hdop"], pdop=row["pdop"], sats=row["sats"], h_acc_m=row["h_acc_m"], seq=row["seq"],
-        received_ms=row["sure_received_ms"], is_clock_unset=bool(row["is_clock_unset"]), richness=filled(row, RICH),
-        is_rolled=row["recorded_ms"] != row["raw_ms"],
-    )  # fmt: skip
-
-
-def filled(row: dict[str, Any], names: Iterable[str]) -> int:
-    """Count the columns that hold something."""
-    return sum(row[name] is not None for name in names)

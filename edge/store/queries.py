@@ -6,38 +6,43 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from edge.store.driver import Connection
-from edge.store.fixes import from_ms, to_ms
-from shared.domain import EXCLUDING, Animal, Collar, Deployment, Fix, FixFlag, Observation
+from edge.store.records import record_of, selecting
+from shared.domain import EXCLUDING, Alert, Animal, Collar, Deployment, Fix, FixFlag, Observation, Zone
 from shared.errors import Invalid, NotFound
 from shared.ids import id_bytes, id_text
-from shared.store import AnimalQuery, BoundingBox, FixQuery, LiveAnimal, ObservationQuery, Page
+from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
+from shared.sync.records import (
+    ALERT,
+    ANIMAL,
+    COLLAR,
+    DEPLOYMENT,
+    OBSERVATION,
+    ZONE,
+    EntityName,
+    alert_of,
+    animal_of,
+    collar_of,
+    degrees,
+    deployment_of,
+    from_ms,
+    observation_of,
+    to_ms,
+    zone_of,
+)
 
 T = TypeVar("T")
 
-_ANIMAL: Final = """
-SELECT a.id, a.name, a.species, a.created_ms, a.updated_ms, a.rev,
-  (SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk
-   WHERE d.animal_pk = a.pk AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1) AS collar_id,
-  a.status, a.health_status, a.gender, a.age, a.weight, a.notes, a.created_by, a.pk
-FROM animals a WHERE a.deleted_ms IS NULL"""
-_COLLAR: Final = """
-SELECT c.id, c.created_ms, c.updated_ms, c.rev, c.model, c.fix_interval_s, c.notes,
-  (SELECT group_concat(alias, char(10)) FROM (SELECT alias FROM collar_aliases WHERE collar_pk = c.pk ORDER BY alias)),
-  c.last_heard_ms, c.battery_mv, c.battery_pct, c.firmware
-FROM collars c WHERE c.deleted_ms IS NULL AND c.stands_for_animal_pk IS NULL"""
-_DEPLOYMENT: Final = """
-SELECT d.id, c.id, a.id, d.started_ms, d.ended_ms, d.created_ms, d.updated_ms, d.rev, d.notes
-FROM deployments d JOIN collars c ON c.pk = d.collar_pk JOIN animals a ON a.pk = d.animal_pk
-WHERE d.deleted_ms IS NULL"""
+_COLLAR_OF: Final = (
+    "(SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk WHERE d.animal_pk = r.pk"
+    " AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1)"
+)
+_ANIMAL: Final = selecting(ANIMAL, _COLLAR_OF, "r.pk")
+_COLLAR: Final = selecting(COLLAR, "r.last_heard_ms, r.battery_mv, r.battery_pct, r.firmware")
 _FIX: Final = """
 SELECT f.id, c.id, a.id, f.recorded_ms, f.raw_ms, f.received_ms, f.network_ms, f.lon_e7, f.lat_e7, f.alt_m, f.speed_mps,
   f.heading_deg, f.hdop, f.pdop, f.sats, f.h_acc_m, f.seq, f.battery_mv, f.battery_pct, f.temperature_c, f.rssi_dbm,
   f.snr_db, f.source, f.flags, f.link, f.local_id, f.activity_type, f.notes
 FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.animal_pk AND a.deleted_ms IS NULL"""
-_OBSERVATION: Final = """
-SELECT o.id, o.observation_type, o.recorded_ms, o.created_ms, o.updated_ms, o.rev, a.id, o.description, o.lon_e7,
-  o.lat_e7, o.photo_url, o.observer, o.local_id
-FROM observations o LEFT JOIN animals a ON a.pk = o.animal_pk WHERE o.deleted_ms IS NULL"""
 
 #: ``shared.domain.is_usable`` in SQL.
 _USABLE: Final = (
@@ -45,68 +50,64 @@ _USABLE: Final = (
     f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
 )
 _ANIMAL_ORDER: Final = {
-    "created_at": "a.created_ms", "updated_at": "a.updated_ms", "name": "a.name", "species": "a.species",
-    "status": "a.status",
+    "created_at": "r.created_ms", "updated_at": "r.updated_ms", "name": "r.name", "species": "r.species",
+    "status": "r.status",
 }  # fmt: skip
 _FIX_ORDER: Final = {"timestamp": "f.recorded_ms", "received_at": "f.received_ms", "created_at": "f.pk"}
-_OBSERVATION_ORDER: Final = {"timestamp": "o.recorded_ms", "created_at": "o.created_ms"}
+_OBSERVATION_ORDER: Final = {"timestamp": "r.recorded_ms", "created_at": "r.created_ms"}
+_ZONE_ORDER: Final = {"created_at": "r.created_ms", "name": "r.name"}
+_ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_ms"}
 
 
 class _Where:
     """Conditions and the values bound to them."""
 
-    def __init__(self) -> None:
-        self._conditions: list[str] = []
+    def __init__(self, *conditions: str) -> None:
+        self._conditions = list(conditions)
         self.values: list[Any] = []
 
     def add(self, condition: str, *values: Any) -> None:
         self._conditions.append(condition)
         self.values += values
 
-    def add_equal(self, columns: Mapping[str, str | None]) -> None:
+    def add_equal(self, columns: Mapping[str, Any]) -> None:
         for column, value in columns.items():
             if value is not None:
                 self.add(f"{column} = ?", value)
 
-    def sql(self, first: str) -> str:
-        return "".join(
-            f" {first if index == 0 else 'AND'} {condition}" for index, condition in enumerate(self._conditions)
-        )
+    def sql(self) -> str:
+        return f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
 
     def __bool__(self) -> bool:
         return bool(self._conditions)
 
 
+def get(db: Connection, entity: EntityName, identity: str) -> object:
+    """Return one living record; raises NotFound."""
+    statement, make = _ONE[entity]
+    return _one(db, f"{statement} WHERE r.id = ? AND r.deleted_ms IS NULL", identity, f"{entity} {identity}", make)
+
+
 def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
     """Return a page of animals."""
-    where = _Where()
+    where = _Where("r.deleted_ms IS NULL")
     where.add_equal({
-        "a.species": query.species, "a.status": query.status, "a.health_status": query.health_status,
-        "a.gender": query.gender,
+        "r.species": query.species, "r.status": query.status, "r.health_status": query.health_status,
+        "r.gender": query.gender, _COLLAR_OF: query.collar_id,
     })  # fmt: skip
-    if query.collar_id is not None:
-        where.add("collar_id = ?", query.collar_id)
     if query.search:
-        like = _like(query.search)
         where.add(
-            r"(a.name LIKE ? ESCAPE '\' OR a.species LIKE ? ESCAPE '\' OR collar_id LIKE ? ESCAPE '\')",
-            like,
-            like,
-            like,
+            rf"(r.name LIKE ? ESCAPE '\' OR r.species LIKE ? ESCAPE '\' OR {_COLLAR_OF} LIKE ? ESCAPE '\')",
+            *[_like(query.search)] * 3,
         )
-    sql = f"{_ANIMAL}{where.sql('AND')}"
-    return _page(db, sql, where.values, _order(query.ordering, _ANIMAL_ORDER, "a.pk"), query, _animal)
-
-
-def get_animal(db: Connection, animal_id: str) -> Animal:
-    """Return one animal; raises NotFound."""
-    return _one(db, f"{_ANIMAL} AND a.id = ?", animal_id, f"animal {animal_id}", _animal)
+    return _page(db, _ANIMAL, where, _order(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
 
 
 def live_animals(db: Connection) -> list[LiveAnimal]:
     """Return every active animal that has a usable position, with that fix and the one before it."""
     live = []
-    for row in db.execute(f"{_ANIMAL} AND a.status = 'active' ORDER BY a.name, a.pk").fetchall():
+    active = f"{_ANIMAL} WHERE r.deleted_ms IS NULL AND r.status = 'active' ORDER BY r.name, r.pk"
+    for row in db.execute(active).fetchall():
         usable = [
             _fix(values)
             for values in db.execute(
@@ -120,36 +121,61 @@ def live_animals(db: Connection) -> list[LiveAnimal]:
 
 def list_collars(db: Connection, search: str | None, offset: int, limit: int) -> Page[Collar]:
     """Return a page of collars, by id."""
-    where = _Where()
+    where = _Where("r.deleted_ms IS NULL", "r.stands_for_animal_pk IS NULL")
     if search:
         where.add(
-            r"(c.id LIKE ? ESCAPE '\' OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = c.pk"
+            r"(r.id LIKE ? ESCAPE '\' OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk"
             r" AND l.alias LIKE ? ESCAPE '\'))",
-            _like(search), _like(search),
-        )  # fmt: skip
-    return _page(
-        db, f"{_COLLAR}{where.sql('AND')}", where.values, "c.id", FixQuery(offset=offset, limit=limit), _collar
-    )
-
-
-def get_collar(db: Connection, collar_id: str) -> Collar:
-    """Return one collar; raises NotFound."""
-    return _one(db, f"{_COLLAR} AND c.id = ?", collar_id, f"collar {collar_id}", _collar)
+            *[_like(search)] * 2,
+        )
+    return _page(db, _COLLAR, where, "r.id", FixQuery(offset=offset, limit=limit), _collar)
 
 
 def list_deployments(
     db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int
 ) -> Page[Deployment]:
     """Return a page of deployments, newest first."""
-    where = _Where()
-    where.add_equal({"a.id": animal_id, "c.id": collar_id})
-    sql = f"{_DEPLOYMENT}{where.sql('AND')}"
-    return _page(db, sql, where.values, "d.started_ms DESC, d.pk", FixQuery(offset=offset, limit=limit), _deployment)
+    where = _Where("r.deleted_ms IS NULL")
+    if animal_id is not None:
+        where.add("r.animal_pk = (SELECT pk FROM animals WHERE id = ?)", animal_id)
+    if collar_id is not None:
+        where.add("r.collar_pk = (SELECT pk FROM collars WHERE id = ?)", collar_id)
+    query = FixQuery(offset=offset, limit=limit)
+    return _page(db, selecting(DEPLOYMENT), where, "r.started_ms DESC, r.pk", query, _deployment)
 
 
-def get_deployment(db: Connection, deployment_id: str) -> Deployment:
-    """Return one deployment; raises NotFound."""
-    return _one(db, f"{_DEPLOYMENT} AND d.id = ?", deployment_id, f"deployment {deployment_id}", _deployment)
+def list_observations(db: Connection, query: ObservationQuery) -> Page[Observation]:
+    """Return a page of observations."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({"r.animal_id": query.animal_id, "r.observation_type": query.observation_type})
+    _add_span(where, "r.recorded_ms", query)
+    if query.search:
+        where.add(
+            r"(r.description LIKE ? ESCAPE '\' OR r.animal_id IN"
+            r" (SELECT id FROM animals WHERE deleted_ms IS NULL AND name LIKE ? ESCAPE '\'))",
+            *[_like(query.search)] * 2,
+        )
+    order = _order(query.ordering, _OBSERVATION_ORDER, "r.pk")
+    return _page(db, selecting(OBSERVATION), where, order, query, _observation)
+
+
+def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
+    """Return a page of zones."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({
+        "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
+    })  # fmt: skip
+    return _page(db, selecting(ZONE), where, _order(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
+
+
+def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
+    """Return a page of alerts."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({
+        "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
+        "r.status": query.status,
+    })  # fmt: skip
+    return _page(db, selecting(ALERT), where, _order(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
 
 
 def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
@@ -168,21 +194,18 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
             r" OR f.collar_pk IN (SELECT pk FROM collars WHERE stands_for_animal_pk IS NULL AND id LIKE ? ESCAPE '\'))",
             like, like, like,
         )  # fmt: skip
-    if query.since is not None:
-        where.add("f.recorded_ms >= ?", to_ms(query.since))
-    if query.until is not None:
-        where.add("f.recorded_ms < ?", to_ms(query.until))
+    _add_span(where, "f.recorded_ms", query)
     if query.bbox is not None:
         _add_box(where, query.bbox)
     if query.is_usable is not None:
         where.add(_USABLE if query.is_usable else f"NOT {_USABLE}")
     order = _order(query.ordering, _FIX_ORDER, "f.pk")
     if where:
-        (count,) = db.execute(f"SELECT count(*) FROM fixes f{where.sql('WHERE')}", where.values).fetchone()
+        (count,) = db.execute(f"SELECT count(*) FROM fixes f{where.sql()}", where.values).fetchone()
     else:
         (count,) = db.execute("SELECT value FROM counters WHERE name = 'fixes'").fetchone()
     # page the primary keys first: joining every row before the offset would cost more than the page
-    keys = f"SELECT f.pk FROM fixes f{where.sql('WHERE')} ORDER BY {order} LIMIT ? OFFSET ?"
+    keys = f"SELECT f.pk FROM fixes f{where.sql()} ORDER BY {order} LIMIT ? OFFSET ?"
     rows = db.execute(
         f"{_FIX} WHERE f.pk IN ({keys}) ORDER BY {order}", [*where.values, query.limit, query.offset]
     ).fetchall()
@@ -198,23 +221,11 @@ def get_fix(db: Connection, fix_id: str) -> Fix:
     return _one(db, f"{_FIX} WHERE f.id = ?", raw, f"fix {fix_id}", _fix)
 
 
-def list_observations(db: Connection, query: ObservationQuery) -> Page[Observation]:
-    """Return a page of observations."""
-    where = _Where()
-    where.add_equal({"a.id": query.animal_id, "o.observation_type": query.observation_type})
+def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery) -> None:
     if query.since is not None:
-        where.add("o.recorded_ms >= ?", to_ms(query.since))
+        where.add(f"{column} >= ?", to_ms(query.since))
     if query.until is not None:
-        where.add("o.recorded_ms < ?", to_ms(query.until))
-    if query.search:
-        where.add(r"(o.description LIKE ? ESCAPE '\' OR a.name LIKE ? ESCAPE '\')", *[_like(query.search)] * 2)
-    order = _order(query.ordering, _OBSERVATION_ORDER, "o.pk")
-    return _page(db, f"{_OBSERVATION}{where.sql('AND')}", where.values, order, query, _observation)
-
-
-def get_observation(db: Connection, observation_id: str) -> Observation:
-    """Return one observation; raises NotFound."""
-    return _one(db, f"{_OBSERVATION} AND o.id = ?", observation_id, f"observation {observation_id}", _observation)
+        where.add(f"{column} < ?", to_ms(query.until))
 
 
 def _add_box(where: _Where, box: BoundingBox) -> None:
@@ -232,10 +243,13 @@ def _add_box(where: _Where, box: BoundingBox) -> None:
 
 
 def _page(
-    db: Connection, sql: str, values: Sequence[Any], order: str, query: Any, make: Callable[[Sequence[Any]], T]
+    db: Connection, statement: str, where: _Where, order: str, query: Any, make: Callable[[Sequence[Any]], T]
 ) -> Page[T]:
-    (count,) = db.execute(f"SELECT count(*) FROM ({sql})", values).fetchone()
-    rows = db.execute(f"{sql} ORDER BY {order} LIMIT ? OFFSET ?", [*values, query.limit, query.offset]).fetchall()
+    table = statement[statement.rindex(" FROM ") :]
+    (count,) = db.execute(f"SELECT count(*){table}{where.sql()}", where.values).fetchone()
+    rows = db.execute(
+        f"{statement}{where.sql()} ORDER BY {order} LIMIT ? OFFSET ?", [*where.values, query.limit, query.offset]
+    ).fetchall()
     return Page(int(count), [make(row) for row in rows])
 
 
@@ -260,49 +274,50 @@ def _like(text: str) -> str:
 
 
 def _animal(row: Sequence[Any]) -> Animal:
-    return Animal(
-        id=row[0], name=row[1], species=row[2], created_at=from_ms(row[3]), updated_at=from_ms(row[4]), rev=row[5],
-        collar_id=row[6], status=row[7], health_status=row[8], gender=row[9], age=row[10], weight=row[11],
-        notes=row[12], created_by=row[13],
-    )  # fmt: skip
+    return animal_of(record_of(ANIMAL, row), row[-2])
 
 
 def _collar(row: Sequence[Any]) -> Collar:
-    return Collar(
-        id=row[0], created_at=from_ms(row[1]), updated_at=from_ms(row[2]), rev=row[3], model=row[4],
-        fix_interval_s=row[5], notes=row[6], aliases=tuple(row[7].split("\n")) if row[7] else (),
-        last_heard_at=None if row[8] is None else from_ms(row[8]), battery_mv=row[9], battery_pct=row[10],
-        firmware=row[11],
+    heard_ms, battery_mv, battery_pct, firmware = row[-4:]
+    return collar_of(
+        record_of(COLLAR, row), last_heard_ms=heard_ms, battery_mv=battery_mv, battery_pct=battery_pct,
+        firmware=firmware,
     )  # fmt: skip
 
 
 def _deployment(row: Sequence[Any]) -> Deployment:
-    return Deployment(
-        id=row[0], collar_id=row[1], animal_id=row[2], started_at=from_ms(row[3]),
-        ended_at=None if row[4] is None else from_ms(row[4]), created_at=from_ms(row[5]), updated_at=from_ms(row[6]),
-        rev=row[7], notes=row[8],
-    )  # fmt: skip
+    return deployment_of(record_of(DEPLOYMENT, row))
+
+
+def _observation(row: Sequence[Any]) -> Observation:
+    return observation_of(record_of(OBSERVATION, row))
+
+
+def _zone(row: Sequence[Any]) -> Zone:
+    return zone_of(record_of(ZONE, row))
+
+
+def _alert(row: Sequence[Any]) -> Alert:
+    return alert_of(record_of(ALERT, row))
+
+
+_ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] = {
+    "animal": (_ANIMAL, _animal),
+    "collar": (_COLLAR, _collar),
+    "deployment": (selecting(DEPLOYMENT), _deployment),
+    "observation": (selecting(OBSERVATION), _observation),
+    "zone": (selecting(ZONE), _zone),
+    "alert": (selecting(ALERT), _alert),
+}
 
 
 def _fix(row: Sequence[Any]) -> Fix:
     return Fix(
         id=id_text(row[0]), collar_id=row[1], animal_id=row[2], recorded_at=from_ms(row[3]),
         raw_recorded_at=from_ms(row[4]), received_at=from_ms(row[5]),
-        network_time=None if row[6] is None else from_ms(row[6]), lon_deg=_degrees(row[7]), lat_deg=_degrees(row[8]),
+        network_time=None if row[6] is None else from_ms(row[6]), lon_deg=degrees(row[7]), lat_deg=degrees(row[8]),
         alt_m=row[9], speed_mps=row[10], heading_deg=row[11], hdop=row[12], pdop=row[13], sats=row[14],
         h_acc_m=row[15], seq=row[16], battery_mv=row[17], battery_pct=row[18], temperature_c=row[19],
         rssi_dbm=row[20], snr_db=row[21], source=row[22], flags=row[23], link=row[24], local_id=row[25],
         activity_type=row[26], notes=row[27],
     )  # fmt: skip
-
-
-def _observation(row: Sequence[Any]) -> Observation:
-    return Observation(
-        id=row[0], observation_type=row[1], recorded_at=from_ms(row[2]), created_at=from_ms(row[3]),
-        updated_at=from_ms(row[4]), rev=row[5], animal_id=row[6], description=row[7], lon_deg=_degrees(row[8]),
-        lat_deg=_degrees(row[9]), photo_url=row[10], observer=row[11], local_id=row[12],
-    )  # fmt: skip
-
-
-def _degrees(e7: int | None) -> float | None:
-    return None if e7 is None else e7 / 1e7

@@ -8,20 +8,23 @@ import queue
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import msgspec
 
 from edge.store import queries
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
-from edge.store.fixes import FixWriter, StoredFix, from_ms, to_ms
+from edge.store.fixes import FixWriter, StoredFix
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
-from shared.domain import AddedFix, Animal, Collar, Deployment, Fix, NewFix, Observation
+from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
 from shared.ids import id_bytes, id_text
 from shared.privacy import View
-from shared.store import AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page
+from shared.store import AlertQuery, AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
+from shared.sync.decide import Operation
+from shared.sync.edits import RecordEdits
+from shared.sync.records import from_ms, to_ms
 
 T = TypeVar("T")
 
@@ -63,7 +66,7 @@ class StoreFacts(msgspec.Struct, frozen=True):
     schema: int
 
 
-class SpatialiteStore:
+class SpatialiteStore(RecordEdits):
     """Implements ``shared.store.Store`` over one file.
 
     ``now`` dates the records that people make; ``stored`` hears, in the loop's thread, of fixes that came by
@@ -264,7 +267,20 @@ class SpatialiteStore:
         """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
         await self.read(lambda db: quick_check(db, self._path))
 
-    # --- shared.store.Store
+    # --- shared.store.Store: records
+
+    def now(self) -> datetime:
+        """Return the time by which edits are dated."""
+        return self._now()
+
+    async def edit(self, operation: Operation) -> object:
+        """Decide and apply ``operation`` in one transaction; return its record afterwards, None if it is deleted."""
+
+        def job(db: Connection) -> object:
+            self._records.run([operation])
+            return None if operation.kind == "delete" else queries.get(db, operation.entity, operation.row_id)
+
+        return await self.write(job)
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
@@ -272,28 +288,7 @@ class SpatialiteStore:
 
     async def animal(self, view: View, animal_id: str) -> Animal:
         """Return one animal; raises NotFound."""
-        return await self.read(lambda db: queries.get_animal(db, animal_id))
-
-    async def create_animal(self, view: View, columns: dict[str, Any]) -> Animal:
-        """Store a new animal."""
-
-        def job(db: Connection) -> Animal:
-            return queries.get_animal(db, self._records.create_animal(columns, view.principal.user_id, self._ms()))
-
-        return await self.write(job)
-
-    async def update_animal(self, view: View, animal_id: str, columns: dict[str, Any]) -> Animal:
-        """Change the given columns."""
-
-        def job(db: Connection) -> Animal:
-            self._records.update_animal(animal_id, columns, view.principal.user_id, self._ms())
-            return queries.get_animal(db, animal_id)
-
-        return await self.write(job)
-
-    async def delete_animal(self, view: View, animal_id: str) -> None:
-        """Leave a tombstone."""
-        await self.write(lambda _: self._records.delete_animal(animal_id, view.principal.user_id, self._ms()))
+        return cast("Animal", await self.read(lambda db: queries.get(db, "animal", animal_id)))
 
     async def live_animals(self, view: View) -> list[LiveAnimal]:
         """Return every active animal that has a usable position."""
@@ -305,20 +300,7 @@ class SpatialiteStore:
 
     async def collar(self, view: View, collar_id: str) -> Collar:
         """Return one collar; raises NotFound."""
-        return await self.read(lambda db: queries.get_collar(db, collar_id))
-
-    async def put_collar(self, view: View, collar_id: str, columns: dict[str, Any]) -> Collar:
-        """Create or change a collar."""
-
-        def job(db: Connection) -> Collar:
-            self._records.put_collar(collar_id, columns, view.principal.user_id, self._ms())
-            return queries.get_collar(db, collar_id)
-
-        return await self.write(job)
-
-    async def delete_collar(self, view: View, collar_id: str) -> None:
-        """Leave a tombstone."""
-        await self.write(lambda _: self._records.delete_collar(collar_id, view.principal.user_id, self._ms()))
+        return cast("Collar", await self.read(lambda db: queries.get(db, "collar", collar_id)))
 
     async def deployments(
         self, view: View, *, animal_id: str | None, collar_id: str | None, offset: int, limit: int
@@ -328,29 +310,33 @@ class SpatialiteStore:
 
     async def deployment(self, view: View, deployment_id: str) -> Deployment:
         """Return one deployment; raises NotFound."""
-        return await self.read(lambda db: queries.get_deployment(db, deployment_id))
+        return cast("Deployment", await self.read(lambda db: queries.get(db, "deployment", deployment_id)))
 
-    async def create_deployment(self, view: View, columns: dict[str, Any]) -> Deployment:
-        """Store a deployment, also in the past."""
+    async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
+        """List observations."""
+        return await self.read(lambda db: queries.list_observations(db, query))
 
-        def job(db: Connection) -> Deployment:
-            identity = self._records.create_deployment(columns, view.principal.user_id, self._ms())
-            return queries.get_deployment(db, identity)
+    async def observation(self, view: View, observation_id: str) -> Observation:
+        """Return one observation; raises NotFound."""
+        return cast("Observation", await self.read(lambda db: queries.get(db, "observation", observation_id)))
 
-        return await self.write(job)
+    async def zones(self, view: View, query: ZoneQuery) -> Page[Zone]:
+        """List zones."""
+        return await self.read(lambda db: queries.list_zones(db, query))
 
-    async def update_deployment(self, view: View, deployment_id: str, columns: dict[str, Any]) -> Deployment:
-        """Change a deployment."""
+    async def zone(self, view: View, zone_id: str) -> Zone:
+        """Return one zone; raises NotFound."""
+        return cast("Zone", await self.read(lambda db: queries.get(db, "zone", zone_id)))
 
-        def job(db: Connection) -> Deployment:
-            self._records.update_deployment(deployment_id, columns, view.principal.user_id, self._ms())
-            return queries.get_deployment(db, deployment_id)
+    async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
+        """List alerts."""
+        return await self.read(lambda db: queries.list_alerts(db, query))
 
-        return await self.write(job)
+    async def alert(self, view: View, alert_id: str) -> Alert:
+        """Return one alert; raises NotFound."""
+        return cast("Alert", await self.read(lambda db: queries.get(db, "alert", alert_id)))
 
-    async def delete_deployment(self, view: View, deployment_id: str) -> None:
-        """Leave a tombstone."""
-        await self.write(lambda _: self._records.delete_deployment(deployment_id, view.principal.user_id, self._ms()))
+    # --- shared.store.Store: fixes
 
     async def fixes(self, view: View, query: FixQuery) -> Page[Fix]:
         """List fixes."""
@@ -364,7 +350,7 @@ class SpatialiteStore:
         """Store fixes, once each for ever."""
 
         def job(_: Connection) -> tuple[list[StoredFix], list[AddedFix]]:
-            stored = self._fixes.add(fixes, self._ms())
+            stored = self._fixes.add(fixes, to_ms(self._now()))
             return stored, [AddedFix(id=id_text(fix.id), outcome=fix.outcome) for fix in stored]
 
         stored, added = await self.write(job)
@@ -379,43 +365,10 @@ class SpatialiteStore:
             raise NotFound(f"there is no fix {fix_id}") from None
 
         def job(db: Connection) -> Fix:
-            self._fixes.set_by_hand(self._records.fix_pk(raw, fix_id), is_excluded=is_excluded)
+            self._fixes.set_by_hand(raw, is_excluded=is_excluded)
             return queries.get_fix(db, fix_id)
 
         return await self.write(job)
-
-    async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
-        """List observations."""
-        return await self.read(lambda db: queries.list_observations(db, query))
-
-    async def observation(self, view: View, observation_id: str) -> Observation:
-        """Return one observation; raises NotFound."""
-        return await self.read(lambda db: queries.get_observation(db, observation_id))
-
-    async def create_observation(self, view: View, columns: dict[str, Any]) -> Observation:
-        """Store an observation."""
-
-        def job(db: Connection) -> Observation:
-            identity = self._records.create_observation(columns, view.principal.user_id, self._ms())
-            return queries.get_observation(db, identity)
-
-        return await self.write(job)
-
-    async def update_observation(self, view: View, observation_id: str, columns: dict[str, Any]) -> Observation:
-        """Change the given columns."""
-
-        def job(db: Connection) -> Observation:
-            self._records.update_observation(observation_id, columns, view.principal.user_id, self._ms())
-            return queries.get_observation(db, observation_id)
-
-        return await self.write(job)
-
-    async def delete_observation(self, view: View, observation_id: str) -> None:
-        """Leave a tombstone."""
-        await self.write(lambda _: self._records.delete_observation(observation_id, view.principal.user_id, self._ms()))
-
-    def _ms(self) -> int:
-        return to_ms(self._now())
 
 
 def _is_spoilt(connection: Connection) -> bool:

@@ -16,11 +16,11 @@ from typing import Final
 from edge.config import Config
 from edge.ingest.decode import CONSUMER, Decoded, decode_rows
 from edge.store.driver import Connection
-from edge.store.fixes import to_ms
 from edge.store.ledger import Entry, Ledger, LedgerReader
 from edge.store.store import SpatialiteStore
 from shared.clock import ClockState
 from shared.privacy import OPERATOR, view_for
+from shared.sync.records import to_ms
 from tests.benchmarks.herd import COLLARS, SPECIES, START, device_of, payload_of, recorded_at
 
 BATCH: Final = 5_000

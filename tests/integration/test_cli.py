@@ -19,10 +19,10 @@ import httpx
 import pytest
 
 from edge.cli import main
-from edge.store.fixes import to_ms
 from edge.store.ledger import Entry, Ledger
 from firmware_bridge.codecs.opencollar import PORT_SHORT, encode_short
 from firmware_bridge.codecs.station_frame import pack_station_frame
+from shared.sync.records import to_ms
 from tests.fakes import START
 
 pytestmark = pytest.mark.integration

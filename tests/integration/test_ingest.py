@@ -18,7 +18,7 @@ import pytest
 from edge.ingest.decode import CONSUMER, Decoder, decode_rows, redecode
 from edge.ingest.group_commit import MAX_FRAMES, LedgerWriter
 from edge.ingest.receive import discipline, receipt_for, receive
-from edge.store.fixes import StoredFix, to_ms
+from edge.store.fixes import StoredFix
 from edge.store.ledger import Entry, Ledger, LedgerReader, Row
 from edge.store.store import SpatialiteStore, Undecoded
 from firmware_bridge.codecs.opencollar import PORT_SHORT, PORT_STATUS, encode_short, encode_status
@@ -30,6 +30,7 @@ from shared.domain import Fix
 from shared.errors import LinkClosed, LinkError, StoreFull
 from shared.privacy import OPERATOR, view_for
 from shared.store import FixQuery
+from shared.sync.records import to_ms
 from tests.fakes import START, FakeClock
 
 pytestmark = pytest.mark.integration

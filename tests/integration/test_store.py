@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from edge.store import shell
 from edge.store.driver import Connection, connect, load_spatialite, transaction
-from edge.store.fixes import to_ms
 from edge.store.migrate import migrate, migrations, schema_version
 from edge.store.queries import list_fixes
 from edge.store.store import HeardDevice, SpatialiteStore, Undecoded
@@ -25,6 +24,7 @@ from shared.errors import Conflict, DatabaseCorrupt, Invalid, NotFound, SchemaTo
 from shared.movement.quality import ROLLOVER_MS
 from shared.privacy import OPERATOR, view_for
 from shared.store import AnimalQuery, BoundingBox, FixQuery, ObservationQuery
+from shared.sync.records import to_ms
 from tests.fakes import START, FakeClock
 
 pytestmark = pytest.mark.integration

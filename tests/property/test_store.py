@@ -16,17 +16,20 @@ from msgspec.structs import replace
 
 from edge.ingest.decode import decode_rows
 from edge.store.driver import Connection, connect, transaction
-from edge.store.fixes import FixWriter, to_ms
+from edge.store.fixes import FixWriter
 from edge.store.ledger import Row
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
 from shared.domain import NewFix
+from shared.ids import random_id
 from shared.movement.quality import ROLLOVER_MS
+from shared.sync.decide import Operation
+from shared.sync.records import EntityName, to_ms
 from tests.fakes import START
 
 NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
 RADIO, COLLAR, OTHER, ANIMAL = "eui:0101010101010101", "K1", "eui:02", "00000000-0000-4000-8000-00000000000a"
-NOW_MS = to_ms(START)
+NOW_MS, HOUR_MS = to_ms(START), 3_600_000
 COLUMNS = (
     "hex(f.id), c.id, a.id, recorded_ms, raw_ms, received_ms, sure_received_ms, network_ms, lon_e7, lat_e7, flags,"
     " source, alt_m, speed_mps, heading_deg, hdop, pdop, sats, h_acc_m, seq, f.battery_mv, f.battery_pct, temperature_c"
@@ -49,13 +52,19 @@ class Desk:
 
     def wipe(self) -> None:
         with transaction(self.db):
-            for table in ("fixes", "observations", "deployments", "collar_aliases", "collars", "animals", "outbox"):
+            for table in ("fixes", "deployments", "collar_aliases", "collars", "animals", "outbox"):
                 self.db.execute(f"DELETE FROM {table}")
             self.db.execute("UPDATE counters SET value = 0")
         self.fixes = FixWriter(self.db, stretch=3)
         self.records = RecordWriter(self.db, self.fixes)
+        self.edit("animal", ANIMAL, {"name": "Alpha", "species": "elephant"})
+
+    def edit(self, entity: EntityName, row_id: str, columns: dict[str, Any]) -> None:
+        operation = Operation(
+            id=random_id(), entity=entity, row_id=row_id, kind="insert", columns=columns, author="t", made_ms=NOW_MS
+        )
         with transaction(self.db):
-            self.records.create_animal({"id": ANIMAL, "name": "Alpha", "species": "elephant"}, "t", NOW_MS)
+            self.records.run([operation])
 
     def add(self, fixes: list[NewFix]) -> None:
         with transaction(self.db):
@@ -63,15 +72,13 @@ class Desk:
 
     def deploy(self) -> None:
         columns = {
-            "animal_id": ANIMAL, "collar_id": RADIO, "started_at": START - timedelta(hours=2),
-            "ended_at": START + timedelta(hours=3),
+            "animal_id": ANIMAL, "collar_id": RADIO, "started_ms": NOW_MS - 2 * HOUR_MS,
+            "ended_ms": NOW_MS + 3 * HOUR_MS,
         }  # fmt: skip
-        with transaction(self.db):
-            self.records.create_deployment(columns, "t", NOW_MS)
+        self.edit("deployment", random_id(), columns)
 
     def alias(self) -> None:
-        with transaction(self.db):
-            self.records.put_collar(COLLAR, {"aliases": [RADIO]}, "t", NOW_MS)
+        self.edit("collar", COLLAR, {"aliases": [RADIO]})
 
     def table(self) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
