@@ -93,11 +93,11 @@ class RecordEdits(abc.ABC):
     async def _edit(
         self, view: View, entity: EntityName, kind: Kind, row_id: str | None, given: Mapping[str, Any]
     ) -> object:
+        if kind == "insert" and entity != "collar":  # nothing said leaves the default, which may not be None
+            given = {name: value for name, value in given.items() if value is not None}
         columns = stored_columns(ENTITIES[entity], given)
         if entity == "animal" and "collar_id" in given:
             columns["collar_id"] = given["collar_id"]
-        if kind == "insert":  # nothing said leaves the default, which may not be None
-            columns = {name: value for name, value in columns.items() if value is not None or entity == "collar"}
         operation = Operation(
             id=random_id(),
             entity=entity,
