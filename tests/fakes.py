@@ -64,7 +64,7 @@ _ORDERS: Mapping[str, Mapping[str, str]] = {
     "animal": {name: name for name in ("name", "species", "status", "created_at", "updated_at")},
     "fix": {"timestamp": "recorded_at", "received_at": "received_at", "created_at": "age"},
     "observation": {"timestamp": "recorded_at", "created_at": "created_at"},
-    "zone": {name: name for name in ("name", "created_at", "updated_at")},
+    "zone": {name: name for name in ("name", "created_at")},
     "alert": {name: name for name in ("detected_at", "created_at")},
 }
 

@@ -29,6 +29,7 @@ async def test_a_collar_lives_and_dies(client: httpx.AsyncClient) -> None:
     assert (await client.post("/api/v1/collars/", json=body)).status_code == 409
     changed = (await client.patch("/api/v1/collars/K7/", json={"notes": "spare"})).json()
     assert (changed["notes"], changed["model"], changed["aliases"]) == ("spare", "Savannah 2", [RADIO])
+    assert (await client.put("/api/v1/collars/K7/", json={"notes": "spare", "aliases": [RADIO]})).json() == changed
     assert (await client.patch("/api/v1/collars/K8/", json={"notes": "none"})).status_code == 404
     assert (await client.put("/api/v1/collars/K8/", json={"notes": "entered"})).json()["id"] == "K8"
     assert [row["id"] for row in (await client.get("/api/v1/collars/?search=0101")).json()["results"]] == ["K7"]

@@ -43,8 +43,9 @@ async def test_a_change_touches_what_it_names_and_counts(store: Store, view: Vie
     made = await store.create_animal(view, {"name": "Alpha", "species": "elephant", "age": 3.0})
     clock.tick(60)
     changed = await store.update_animal(view, made.id, {"status": "missing", "age": None})
-    assert changed == replace(made, status="missing", age=None, rev=changed.rev, updated_at=clock.now())
-    assert changed.rev > made.rev
+    assert changed == replace(made, status="missing", age=None, rev=made.rev + 1, updated_at=clock.now())
+    clock.tick(60)
+    assert await store.update_animal(view, made.id, {"status": "missing", "name": "Alpha"}) == changed
 
 
 async def test_a_deleted_animal_is_gone_from_every_read(store: Store, view: View) -> None:
@@ -206,6 +207,36 @@ async def test_an_alias_moves_what_was_heard_under_it(store: Store, view: View) 
         await store.put_collar(view, "K2", {"aliases": (radio,)})
     with pytest.raises(NotFound):
         await store.collar(view, "K2")
+
+
+async def test_an_alias_moves_its_deployments_and_what_a_person_decided(
+    store: Store, view: View, clock: FakeClock
+) -> None:
+    radio = "eui:0101010101010101"
+    animal_id = await elephant(store, view, collar_id=radio)
+    clock.tick(60)
+    heard, twin = await store.add_fixes(view, [fix_of(radio, clock.now()), fix_of("K1", clock.now(), alt_m=1200.0)])
+    await store.flag_fix(view, heard.id, is_excluded=True)
+    await store.put_collar(view, "K1", {"aliases": (radio,)})
+    assert (await store.animal(view, animal_id)).collar_id == "K1"
+    (row,) = (await store.deployments(view, animal_id=animal_id, collar_id="K1", offset=0, limit=9)).results
+    assert row.started_at == START
+    (fix,) = (await store.fixes(view, FixQuery())).results
+    assert (fix.id, fix.animal_id, fix.alt_m) == (twin.id, animal_id, 1200.0)
+    assert fix.flags & FixFlag.EXCLUDED_BY_HAND
+
+
+async def test_the_order_in_which_radio_ids_are_named_is_none(store: Store, view: View) -> None:
+    made = await store.put_collar(view, "K1", {"aliases": ("eui:02", "eui:01")})
+    assert made.aliases == ("eui:01", "eui:02")
+    assert await store.put_collar(view, "K1", {"aliases": ("eui:01", "eui:02", "eui:01")}) == made
+
+
+async def test_a_collar_that_was_deleted_comes_back_when_it_is_heard(store: Store, view: View) -> None:
+    await store.put_collar(view, "K1", {"model": "x"})
+    await store.delete_collar(view, "K1")
+    await store.add_fixes(view, [fix_of("K1")])
+    assert (await store.collar(view, "K1")).id == "K1"
 
 
 # --- fixes
