@@ -12,7 +12,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from edge.store import queries
+from edge.store import outbox, queries
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
 from edge.store.migrate import migrate
@@ -24,7 +24,7 @@ from shared.privacy import View
 from shared.store import AlertQuery, AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
 from shared.sync.decide import Operation
 from shared.sync.edits import RecordEdits
-from shared.sync.records import from_ms, to_ms
+from shared.sync.records import Record, from_ms, to_ms
 
 T = TypeVar("T")
 
@@ -262,6 +262,19 @@ class SpatialiteStore(RecordEdits):
             return StoreFacts(fixes, animals, collars, undecoded, outbox, size_bytes, self.schema)
 
         return await self.read(job)
+
+    async def take_changes(self, cloud_epoch: str, cursor: int, records: Sequence[Record]) -> int:
+        """Take records that the cloud sent down and how far its changes are taken then; return how many were news.
+
+        Both in one transaction, and what waits for the cloud stays on top. Raises NotFound, and nothing is taken, for a
+        deployment whose collar or animal is neither here nor among them.
+        """
+
+        def job(db: Connection) -> int:
+            outbox.set_cursor(db, cloud_epoch, cursor)
+            return self._records.take(records, outbox.pending_columns(db), to_ms(self._now()))
+
+        return await self.write(job)
 
     async def check(self) -> None:
         """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
