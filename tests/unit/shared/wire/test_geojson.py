@@ -1,0 +1,92 @@
+"""Areas are checked where they come in."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import Invalid
+from shared.wire.geojson import MAX_CORNERS, check_area
+
+pytestmark = pytest.mark.unit
+
+RING: list[Any] = [[37, -2], [38, -2], [38.5, -3], [37, -2]]
+HOLE: list[Any] = [[37.6, -2.1], [37.7, -2.1], [37.7, -2.2], [37.6, -2.1]]
+
+
+def polygon(*rings: Any) -> str:
+    """Return a Polygon as text."""
+    return json.dumps({"type": "Polygon", "coordinates": list(rings)})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        polygon(RING),
+        polygon(RING, HOLE),
+        polygon([[*corner, 1200.5] for corner in RING]),  # with heights
+        polygon([[180, 90], [-180, 90], [-180, -90], [180, 90]]),
+        json.dumps({"type": "MultiPolygon", "coordinates": [[RING], [HOLE]], "bbox": [37, -3, 38, -2]}),
+    ],
+)
+def test_an_area_is_taken(text: str) -> None:
+    check_area(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "is no GeoJSON"),
+        ("{", "is no GeoJSON"),
+        ("[" * 100_000, "is no GeoJSON"),
+        ("\ud800", "is no GeoJSON"),
+        ("5", "must be a GeoJSON Polygon or MultiPolygon"),
+        ("{}", "must be a GeoJSON Polygon or MultiPolygon"),
+        ('{"type": ["Polygon"]}', "must be a GeoJSON Polygon or MultiPolygon"),
+        ('{"type": "Point", "coordinates": [37, -2]}', "must be a GeoJSON Polygon or MultiPolygon"),
+        ('{"type": "MultiPolygon", "coordinates": 5}', "must be a GeoJSON Polygon or MultiPolygon"),
+        ('{"type": "MultiPolygon", "coordinates": [5]}', "a polygon is a list of rings"),
+        ('{"type": "MultiPolygon", "coordinates": [[]]}', "a polygon is a list of rings"),
+        ('{"type": "MultiPolygon", "coordinates": []}', "has 0 corners"),
+        ('{"type": "Polygon"}', "a polygon is a list of rings"),
+        (polygon(5), "a ring has at least four corners"),
+        (polygon(RING[:3]), "a ring has at least four corners"),
+        (polygon([*RING[:3], [37, -2.5]]), "a ring ends where it begins"),
+        (polygon([RING[0], RING[1], RING[1], RING[0]]), "a ring encloses an area"),
+        (polygon(RING, HOLE[:2]), "a ring has at least four corners"),
+        (polygon([[37], *RING[1:]]), "a corner is"),
+        (polygon(["37,-2", *RING[1:]]), "a corner is"),
+        (polygon([[True, 0], *RING[1:]]), "a corner is"),
+        (polygon([["37", -2], *RING[1:]]), "a corner is"),
+        (polygon([[None, -2], *RING[1:]]), "a corner is"),
+        (polygon([[180.1, -2], *RING[1:]]), "a longitude is within 180 degrees"),
+        (polygon([[37, -90.1], *RING[1:]]), "a latitude within 90"),
+        (polygon([[10**400, -2], *RING[1:]]), "a longitude is within 180 degrees"),
+        (polygon(RING).replace("38.5", "1e999"), "is no GeoJSON"),
+        (polygon(RING).replace("38.5", "NaN"), "is no GeoJSON"),
+        (polygon(RING * MAX_CORNERS), f"corners; 1 to {MAX_CORNERS} are taken"),
+    ],
+)
+def test_what_is_no_area_is_refused(text: str, match: str) -> None:
+    with pytest.raises(Invalid, match=match):
+        check_area(text)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["type", "coordinates"]), inner),
+    max_leaves=12,
+)
+
+
+@given(st.sampled_from(["Polygon", "MultiPolygon"]), anything)
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+def test_whatever_comes_is_taken_or_refused(kind: str, coordinates: Any) -> None:
+    for text in (json.dumps({"type": kind, "coordinates": coordinates}), json.dumps(coordinates)):
+        with suppress(Invalid):
+            check_area(text)
