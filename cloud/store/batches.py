@@ -50,10 +50,13 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
     """Store the fixes of a batch; each is new, a richer copy, or a duplicate."""
     await lock_for_fixes(connection)
     taken = Taken(Counter(), [], [])
+    collar_pks: set[int] = set()
 
     async def take(places: Sequence[int]) -> None:
         some = columns if len(places) == len(columns["raw_ms"]) else _picked(columns, places)
-        added = await FixWriter(connection, now_ms, origin).add_columns(some)
+        writer = FixWriter(connection, now_ms, origin)
+        added = await writer.add_columns(some)
+        collar_pks.update(writer.collar_pks)
         taken.counts["applied"] += len(added.outcomes) - added.outcomes.count("duplicate")
         taken.counts["duplicate"] += added.outcomes.count("duplicate")
         taken.lines += added.lines
@@ -67,10 +70,8 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
     await _halving(connection, range(len(columns["raw_ms"])), take, refuse)
     taken.counts["quarantined"] += len(taken.refused)
     await connection.execute(
-        "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, c.pk FROM unnest(%s::text[]) n (name)"
-        " LEFT JOIN collar_aliases a ON a.alias = n.name JOIN collars c ON c.pk = coalesce(a.collar_pk,"
-        " (SELECT pk FROM collars WHERE id = n.name)) ON CONFLICT DO NOTHING",
-        (station_id, sorted({name.replace("\0", "\N{REPLACEMENT CHARACTER}") for name in columns["collar_id"]})),
+        "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, unnest(%s::bigint[]) ON CONFLICT DO NOTHING",
+        (station_id, sorted(collar_pks)),
     )
     return taken
 

@@ -85,16 +85,21 @@ class FixWriter:
         self._collars: dict[str, CollarFacts] = {}
         self._bounds: dict[int, Bounds] = {}
         self._lines: list[Noted] = []
+        self._heard: dict[int, tuple[int, int | None, float | None]] = {}
 
     async def add(self, fixes: Sequence[NewFix]) -> Added:
         """Store ``fixes`` and say of each, in order, what became of it."""
         await self._know({fix.device for fix in fixes})
         said = await self._animal_pks({fix.animal_id for fix in fixes})
         rows = [row_of(fix, self._collars[fix.device], said.get(fix.animal_id)) for fix in fixes]
+        for row in rows:
+            for name in _TEXT:
+                row[name] = _clean(row[name])
         return await self._store(rows)
 
     async def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> Added:
         """Store the fixes of a station's batch (``shared.wire.batch``); its collars are noted as heard."""
+        columns = {**columns, **{name: [_clean(text) for text in columns[name]] for name in _TEXT}}
         names = list(columns)
         await self._know(set(columns["collar_id"]))
         said = await self._animal_pks(set(columns["said_animal_id"]))
@@ -105,7 +110,7 @@ class FixWriter:
             collar = collars[row.pop("collar_id")]
             place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said.get(row.pop("said_animal_id")))
             rows.append(row)
-        await self._hear(rows)
+        self._hear(rows)
         return await self._store(rows)
 
     async def readopt(self, collar_ids: Iterable[str]) -> list[Noted]:
@@ -170,8 +175,6 @@ class FixWriter:
     # --- a batch
 
     async def _store(self, rows: Sequence[Row]) -> Added:
-        for row in rows:
-            _clean(row)
         batch, order = fold_batch(rows)
         if not batch:
             return Added([], [], self._take_lines(), 0)
@@ -212,7 +215,7 @@ class FixWriter:
         return Added(order, answers, self._take_lines(), len(fresh))  # type: ignore[arg-type] # said_again keeps words
 
     async def _bound(self, rows: Iterable[Row]) -> None:
-        """Widen the bounds of the collars of ``rows``, where they reach beyond them."""
+        """Widen the bounds of the collars of ``rows`` where they reach beyond them, and note what was heard of them."""
         widened: dict[int, Bounds] = {}
         for row in rows:
             pk, ms = row["collar_pk"], row["recorded_ms"]
@@ -221,13 +224,28 @@ class FixWriter:
             bounds.first_ms = ms if bounds.first_ms is None else min(bounds.first_ms, ms)
             bounds.last_ms = ms if bounds.last_ms is None else max(bounds.last_ms, ms)
             bounds.has_rolled |= ms != row["raw_ms"]
+        heard, self._heard = self._heard, {}
         changed = {pk: bounds for pk, bounds in widened.items() if bounds != self._bounds[pk]}
         self._bounds |= changed
-        async with self._connection.cursor() as cursor:
-            await cursor.executemany(
-                "UPDATE collars SET first_fix_ms = %s, last_fix_ms = %s, has_rolled = %s WHERE pk = %s",
-                [(each.first_ms, each.last_ms, each.has_rolled, pk) for pk, each in sorted(changed.items())],
-            )
+        if not (touched := changed.keys() | heard.keys()):
+            return
+        rows_of = [(pk, self._bounds[pk], *heard.get(pk, (None, None, None))) for pk in sorted(touched)]
+        await self._connection.execute(
+            "UPDATE collars c SET first_fix_ms = n.first_ms, last_fix_ms = n.last_ms, has_rolled = n.has_rolled,"
+            " last_heard_ms = CASE WHEN n.is_news THEN n.heard_ms ELSE c.last_heard_ms END,"
+            " battery_mv = CASE WHEN n.is_news THEN coalesce(n.mv, c.battery_mv) ELSE c.battery_mv END,"
+            " battery_pct = CASE WHEN n.is_news THEN coalesce(n.pct, c.battery_pct) ELSE c.battery_pct END"
+            " FROM (SELECT n.*, coalesce(h.last_heard_ms, 0) < n.heard_ms AS is_news FROM unnest(%s::bigint[],"
+            " %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[], %s::float8[])"
+            " n (pk, first_ms, last_ms, has_rolled, heard_ms, mv, pct) JOIN collars h ON h.pk = n.pk) n"
+            " WHERE c.pk = n.pk",
+            (
+                [pk for pk, *_ in rows_of], [bounds.first_ms for _, bounds, *_ in rows_of],
+                [bounds.last_ms for _, bounds, *_ in rows_of], [bounds.has_rolled for _, bounds, *_ in rows_of],
+                [heard_ms for *_, heard_ms, _, _ in rows_of], [mv for *_, mv, _ in rows_of],
+                [pct for *_, pct in rows_of],
+            ),
+        )  # fmt: skip
 
     async def _find(self, batch: Mapping[bytes, Row]) -> dict[bytes, Row]:
         times_ms = [row["raw_ms"] for row in batch.values()]
@@ -434,18 +452,18 @@ class FixWriter:
         found = await self._connection.execute("SELECT pk, species FROM animals WHERE pk = ANY(%s)", (wanted,))
         return {int(pk): str(species) for pk, species in await found.fetchall()}
 
-    async def _hear(self, rows: Iterable[Row]) -> None:
-        """Note when the collars of a batch were heard and what they said of their batteries, unless later is known."""
-        last: dict[int, tuple[int, int | None, float | None]] = {}
+    def _hear(self, rows: Iterable[Row]) -> None:
+        """Take note of when the collars of a batch were heard and what they said of their batteries."""
+        heard = self._heard
         for row in rows:
-            if row["collar_pk"] not in last or last[row["collar_pk"]][0] < row["received_ms"]:
-                last[row["collar_pk"]] = (row["received_ms"], row["battery_mv"], row["battery_pct"])
-        async with self._connection.cursor() as cursor:
-            await cursor.executemany(
-                "UPDATE collars SET last_heard_ms = %s, battery_mv = coalesce(%s, battery_mv),"
-                " battery_pct = coalesce(%s, battery_pct) WHERE pk = %s AND coalesce(last_heard_ms, 0) < %s",
-                [(heard_ms, mv, pct, pk, heard_ms) for pk, (heard_ms, mv, pct) in last.items()],
-            )
+            pk, received_ms = row["collar_pk"], row["received_ms"]
+            if pk not in heard or heard[pk][0] < received_ms:
+                heard[pk] = (received_ms, row["battery_mv"], row["battery_pct"])
+
+    @property
+    def collar_pks(self) -> list[int]:
+        """The collars that this writer has dealt with."""
+        return sorted({collar.pk for collar in self._collars.values()})
 
     async def _last_words(self, heard: Sequence[Any], into_pk: int) -> None:
         """Keep what an absorbed collar last said of itself, where it is newer or all that is known."""
@@ -464,12 +482,9 @@ class FixWriter:
         )  # fmt: skip
 
 
-def _clean(row: Row) -> None:
-    """Replace what PostgreSQL keeps in no text: the character 0."""
-    for name in _TEXT:
-        text = row[name]
-        if text is not None and "\0" in text:
-            row[name] = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+def _clean(text: str | None) -> str | None:
+    """Return ``text`` without what PostgreSQL keeps in no text: the character 0."""
+    return text if text is None or "\0" not in text else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 class _Changes:

@@ -24,9 +24,10 @@ _JUDGED: Final = (
     "f.id, f.recorded_ms, f.raw_ms, f.lon_e7, f.lat_e7, f.hdop, f.pdop, f.sats, f.h_acc_m, f.seq, f.sure_received_ms,"
     f" f.is_clock_unset, {_RICHNESS}, f.flags"
 )
-#: How far around a change the first helping looks, and how many fixes on each side it takes.
+#: How far around a change the first helping looks, and how many fixes on each side it takes: one more than the rules
+#: ask for before they find something flagged.
 _AROUND_MS: Final = 45 * DAY_MS
-FIRST_HELPING: Final = 32
+FIRST_HELPING: Final = 9
 
 
 class NotEnough(Exception):

@@ -37,8 +37,15 @@ async def lock_for_edits(connection: Connection) -> None:
 
 
 async def lock_for_fixes(connection: Connection) -> None:
-    """Wait until nobody edits records; others may add fixes beside us."""
-    await connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (_LOCK,))
+    """Wait until nobody edits records; others may add fixes beside us.
+
+    Every question of that transaction is answered by an index, also where the server has no statistics yet.
+    """
+    await connection.execute(
+        "SELECT pg_advisory_xact_lock_shared(%s), set_config('enable_bitmapscan', 'off', true),"
+        " set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)",
+        (_LOCK,),
+    )
 
 
 def selecting(entity: Entity, *more: str) -> str:

@@ -127,7 +127,7 @@ CREATE TABLE fixes (
   ) STORED,
   PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
-CREATE INDEX fixes_by_collar ON fixes (collar_pk, recorded_ms);
+CREATE INDEX fixes_by_collar ON fixes (collar_pk, recorded_ms, id);
 CREATE INDEX fixes_by_animal ON fixes (animal_pk, recorded_ms) WHERE animal_pk IS NOT NULL;
 CREATE INDEX fixes_by_time ON fixes USING brin (recorded_ms);
 CREATE INDEX fixes_by_place ON fixes USING gist (geom);
