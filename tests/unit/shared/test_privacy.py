@@ -1,0 +1,105 @@
+"""Precision is one choke point: nothing is read of a store without a view, and views are made in one place."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+from edge.store.store import SpatialiteStore
+from shared.errors import Forbidden
+from shared.privacy import OPERATOR, Principal, View, view_for
+from shared.store import Store
+from tests.fakes import InMemoryStore
+
+pytestmark = [pytest.mark.unit, pytest.mark.auth]
+
+ROOT = Path(__file__).parents[3]
+READERS = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")}
+
+
+def stores() -> Iterator[type]:
+    """Give the protocol and whatever implements it; the cloud's where its libraries are installed."""
+    yield from (Store, InMemoryStore, SpatialiteStore)
+    try:
+        yield importlib.import_module("cloud.store.store").PostgresStore
+    except ModuleNotFoundError as error:
+        if (error.name or "cloud").split(".")[0] in {"cloud", "edge", "shared"}:
+            raise
+
+
+# --- views
+@pytest.mark.parametrize("role", ["admin", "conservation_manager", "ranger"])
+def test_a_role_that_sees_everything_has_a_view(role: str) -> None:
+    principal = Principal(user_id="asha", role=role)  # type: ignore[arg-type]  # one of the roles
+    assert view_for(principal) == View(principal=principal)
+
+
+def test_a_viewer_sees_nothing_until_precision_can_be_reduced() -> None:
+    with pytest.raises(Forbidden, match="reduced precision"):
+        view_for(Principal(user_id="guest", role="viewer"))
+    assert view_for(OPERATOR).principal.role == "admin"
+
+
+@pytest.mark.parametrize("package", ["shared", "edge", "cloud"])
+def test_views_are_made_by_view_for_alone(package: str) -> None:
+    makers = []
+    for path in sorted((ROOT / package).rglob("*.py")):
+        if path == ROOT / "shared" / "privacy.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = node.func if isinstance(node, ast.Call) else None
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+            is_renamed = isinstance(node, ast.ImportFrom) and any(
+                each.name == "View" and each.asname not in (None, "View") for each in node.names
+            )
+            if name == "View" or is_renamed:
+                makers.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
+    assert makers == []
+
+
+# --- stores
+def test_the_protocol_has_the_methods_that_are_looked_at() -> None:
+    assert {"animals", "animal", "live_animals", "fixes", "fix", "zones", "alerts", "create_alert"} <= READERS
+    assert len(READERS) >= 30
+
+
+@pytest.mark.parametrize("store", list(stores()), ids=lambda store: store.__name__)
+def test_every_method_takes_a_view_before_all_else(store: type) -> None:
+    for name in sorted(READERS):
+        itself, view, *_ = inspect.signature(getattr(store, name)).parameters.values()
+        assert (itself.name, view.name) == ("self", "view"), name
+        assert view.annotation in ("View", View), name
+        assert view.default is inspect.Parameter.empty, name
+        assert view.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD, name
+
+
+def test_a_read_without_a_view_does_not_type_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = {
+        "animals": "store.animals({}AnimalQuery())",
+        "animal": "store.animal({}'a')",
+        "live_animals": "store.live_animals({})",
+        "fixes": "store.fixes({}FixQuery())",
+        "alerts": "store.alerts({}AlertQuery())",
+    }
+    source = [
+        "from shared.privacy import Principal, View",
+        "from shared.store import AlertQuery, AnimalQuery, FixQuery, Store",
+    ]
+    for name, call in reads.items():
+        source += [f"async def {name}(store: Store, view: View, who: Principal) -> None:"]
+        source += [f"    await {call.format('view, ')}", f"    await {call.format('')}  # without"]
+        source += [f"    await {call.format('who, ')}  # without"]
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text("\n".join(source) + "\n")
+    monkeypatch.chdir(ROOT)
+    said, failed, status = api.run(["--config-file", "pyproject.toml", "--no-color-output", str(snippet)])
+    assert (status, failed) == (1, ""), said
+    refused = {int(line) for line in re.findall(r"snippet\.py:(\d+): error: ", said)}
+    assert refused == {number for number, line in enumerate(source, 1) if line.endswith("# without")}, said
