@@ -7,12 +7,14 @@ PYTEST := $(BIN)/python -m pytest
 SPEED ?= 60
 ONCE ?=
 TRACKS ?=
+CLOUD ?=
+CODE ?=
 PORT ?= 0
 ANIMALS ?= 12
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
-  wheel-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
+  wheel-check deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
   cloud-services
 
 help: ## list the targets
@@ -53,9 +55,10 @@ cloud-env: station-env $(VENV)/.cloud cloud-services
 dev-env: station-env cloud-env $(VENV)/.dev
 
 # --- the commands of the README ---------------------------------------------------------------------------------------
-run: station-env ## a station with a simulated herd on real ports; TRACKS=file.csv SPEED=n ONCE=1 replays a file instead
+run: station-env ## a station with a simulated herd; TRACKS=file.csv SPEED=n ONCE=1 replays a file; CLOUD=url CODE=code enrols it
 	@$(BIN)/python -m edge.demo --port $(PORT) --speed $(SPEED) --animals $(ANIMALS) \
-	  $(if $(TRACKS),--tracks "$(TRACKS)") $(if $(ONCE),--once)
+	  $(if $(TRACKS),--tracks "$(TRACKS)") $(if $(ONCE),--once) \
+	  $(if $(CLOUD),--cloud "$(CLOUD)") $(if $(CODE),--code "$(CODE)")
 
 run-cloud: cloud-env ## the cloud on a PostgreSQL of its own, which runs only as long
 	@$(BIN)/python -m cloud.demo --port $(PORT)
@@ -106,6 +109,12 @@ simulate: station-env ## a herd on pseudo-terminals, to point a station of your 
 
 wheel-check: dev-env ## the wheel alone, in a fresh environment, owns its five packages and starts
 	@bash .ci/wheel-check "$(BIN)"
+
+deb: $(VENV)/.station shared/api/assets/.done ## dist/outpost-station_*.deb for this machine's Debian and architecture
+	@bash .ci/deb "$(BIN)"
+
+deb-check: deb ## the package on a clean Debian 12: installed, run, upgraded, under systemd, purged; needs root
+	@bash .ci/deb-check
 
 lock: $(VENV)/.dev ## compile station.lock, cloud.lock and dev.lock from pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \

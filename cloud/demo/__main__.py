@@ -20,7 +20,7 @@ from cloud.demo.cluster import PrivateCluster
 from cloud.store.database import Database
 from cloud.store.facts import CloudFacts, facts
 from cloud.store.migrate import migrate
-from cloud.store.stations import new_code
+from cloud.store.stations import is_code_used, new_code
 from shared.clock import StationClock
 from shared.console import configure_logging, console, run_program
 from shared.sync.records import to_ms
@@ -61,13 +61,7 @@ async def _run(config: Config, url: str, port: int) -> None:
         app.running(config, clock=clock, port=port) as (address, serving),
         Database.open(url, pool_min=1, pool_max=1, is_pooled=config.database.is_pooled) as database,
     ):
-        async with database.transaction() as connection:
-            code = await new_code(connection, STATION, "Demo post", to_ms(clock.now()), CODE_MINUTES * 60_000)
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        fresh = FOLDER / "cloud.url.new"
-        fresh.touch(mode=0o600)  # it holds the code
-        fresh.write_text(f"{address} {code}\n", encoding="ascii")
-        fresh.replace(FOLDER / "cloud.url")
+        code = await _invite(database, address, to_ms(clock.now()))
         console.print(f"[bold]{address}[/]  PostgreSQL with schema {schema}", highlight=False)
         console.print(f"API {address}/api/docs/   health {address}/health/detail", highlight=False, soft_wrap=True)
         console.print(
@@ -79,11 +73,27 @@ async def _run(config: Config, url: str, port: int) -> None:
             while not ended.is_set() and not serving.done():
                 async with database.snapshot() as connection:
                     found = await facts(connection)
+                    is_used = await is_code_used(connection, code)
+                if is_used:
+                    code = await _invite(database, address, to_ms(clock.now()))
+                    live.console.print(f"A station has joined. The next code: {code}", highlight=False)
                 live.update(Text(_line(found)), refresh=console.is_terminal)
                 try:
                     await asyncio.wait_for(ended.wait(), _LOOK_S)
                 except TimeoutError:
                     continue
+
+
+async def _invite(database: Database, address: str, now_ms: int) -> str:
+    """Return a code for the demo's station, and leave it with the address where a program finds both."""
+    async with database.transaction() as connection:
+        code = await new_code(connection, STATION, "Demo post", now_ms, CODE_MINUTES * 60_000)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    fresh = FOLDER / "cloud.url.new"
+    fresh.touch(mode=0o600)  # it holds the code
+    fresh.write_text(f"{address} {code}\n", encoding="ascii")
+    fresh.replace(FOLDER / "cloud.url")
+    return code
 
 
 def _line(found: CloudFacts) -> str:

@@ -31,13 +31,23 @@ async def new_code(connection: Connection, station_id: str, name: str, now_ms: i
     """Return a one-time code by which a station may enrol as ``station_id``; shown once, kept as a hash only."""
     code = "".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_LENGTH))
     await connection.execute(
-        "DELETE FROM enrolment_codes WHERE station_id = %s OR expires_ms < %s", (station_id, now_ms)
+        "DELETE FROM enrolment_codes WHERE (station_id = %s AND used_ms IS NULL) OR expires_ms < %s",
+        (station_id, now_ms),
     )
     await connection.execute(
         "INSERT INTO enrolment_codes (hash, station_id, name, made_ms, expires_ms) VALUES (%s, %s, %s, %s, %s)",
         (_hashed(code), station_id, name, now_ms, now_ms + valid_ms),
     )
     return "-".join(code[start : start + 4] for start in range(0, CODE_LENGTH, 4))
+
+
+async def is_code_used(connection: Connection, code: str) -> bool:
+    """Say whether a station has enrolled with ``code``."""
+    found = await connection.execute(
+        "SELECT used_ms IS NOT NULL FROM enrolment_codes WHERE hash = %s", (_hashed(plain_code(code)),)
+    )
+    row = await found.fetchone()
+    return row is not None and bool(row[0])
 
 
 async def enrol(connection: Connection, code: str, public_key: bytes, now_ms: int) -> tuple[str, str]:

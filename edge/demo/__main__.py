@@ -49,20 +49,28 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 1,
     tracks: Annotated[Path | None, typer.Option(help="Replay this tidy track file in place of the herd.")] = None,
     once: Annotated[bool, typer.Option("--once", help="With --tracks: compare store and file, and end.")] = False,
+    cloud: Annotated[str, typer.Option(help="Enrol at this cloud, as `make run-cloud` prints it.")] = "",
+    code: Annotated[str, typer.Option(help="The cloud's one-time code.")] = "",
 ) -> None:
     """Start a broker, a simulated herd on real ports, and a station; Ctrl-C ends all of them."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's word ends it as Ctrl-C does
+    if bool(cloud) != bool(code):
+        raise typer.BadParameter("--cloud and --code go together")
+    joining = (cloud, code) if cloud else None
     try:
-        code = _herd(port, speed, animals, seed) if tracks is None else _replay(port, speed, seed, tracks, once=once)
+        if tracks is None:
+            exit_code = _herd(port, speed, animals, seed, joining)
+        else:
+            exit_code = _replay(port, speed, seed, tracks, joining, once=once)
     except KeyboardInterrupt:
-        code = 0
+        exit_code = 0
     except OutpostError as error:
         console.print(f"[red]{error.detail}[/]", highlight=False)
-        code = 1
-    raise typer.Exit(code)
+        exit_code = 1
+    raise typer.Exit(exit_code)
 
 
-def _herd(port: int, speed: float, animals: int, seed: int) -> int:
+def _herd(port: int, speed: float, animals: int, seed: int, joining: tuple[str, str] | None) -> int:
     folder = FOLDER / "demo"
     ended = folder / "ended-at"
     start = datetime.now(UTC).replace(microsecond=0)
@@ -85,6 +93,7 @@ def _herd(port: int, speed: float, animals: int, seed: int) -> int:
             simulator += ["--pty", pty]
         processes.start("herd", [str(part) for part in simulator])
         config = _station(folder, port, ptys, broker, start, speed, origin_s)
+        _enrol(config, joining)
         url = _start_station(processes, folder, config)
         _until(processes, manifest.exists, "the herd's manifest")
         herd = msgspec.json.decode(manifest.read_bytes(), type=list[Member])
@@ -94,7 +103,7 @@ def _herd(port: int, speed: float, animals: int, seed: int) -> int:
     return 0
 
 
-def _replay(port: int, speed: float, seed: int, tracks: Path, *, once: bool) -> int:
+def _replay(port: int, speed: float, seed: int, tracks: Path, joining: tuple[str, str] | None, *, once: bool) -> int:
     folder = FOLDER / "replay"
     shutil.rmtree(folder, ignore_errors=True)
     individuals = _individuals(tracks)
@@ -104,6 +113,7 @@ def _replay(port: int, speed: float, seed: int, tracks: Path, *, once: bool) -> 
         broker = start_broker(processes, (folder / "broker").absolute())
         pty = (folder / "tty-base-1").absolute()
         config = _station(folder, port, [pty], broker, start, speed, origin_s)
+        _enrol(config, joining)
         url = _start_station(processes, folder, config)
         herd = [
             Member(name, row.species or "unknown", f"eui:{eui_for(name)}") for name, row in sorted(individuals.items())
@@ -121,10 +131,27 @@ def _replay(port: int, speed: float, seed: int, tracks: Path, *, once: bool) -> 
         _check(processes)
         fixes = _settle(url)
         console.print(f"\n{fixes} fixes stored {time.monotonic() - began:.0f} s after the first was sent")
-        verified = subprocess.run(
-            [program("outpost-station"), "verify", "--config", config, "--against", tracks], check=False
-        )
-        return verified.returncode
+        station = program("outpost-station")
+        checks = [[station, "verify", "--config", config, "--against", tracks]]
+        if joining is not None:
+            checks += [
+                [station, "sync", "--once", "--config", config],
+                [station, "verify", "--config", config, "--against", "cloud"],
+            ]
+        return max(subprocess.run(check, check=False).returncode for check in checks)
+
+
+def _enrol(config: Path, joining: tuple[str, str] | None) -> None:
+    """Enrol the station at the cloud that was named, unless it is enrolled; raises ConfigError."""
+    if joining is None:
+        return
+    enrolled = subprocess.run(
+        [program("outpost-station"), "enrol", *joining, "--config", config], check=False, capture_output=True, text=True
+    )
+    said = (enrolled.stdout + enrolled.stderr).strip()
+    if enrolled.returncode and "already enrolled" not in said:
+        raise ConfigError(said)
+    console.print(said, highlight=False, markup=False)
 
 
 def _station(
