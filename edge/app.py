@@ -30,6 +30,8 @@ from edge.ops.system_clock import follow_kernel, system_clock
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.store import SpatialiteStore
+from edge.sync.background import Background
+from edge.sync.client import CloudClient
 from firmware_bridge.transports.spec import link_from
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
@@ -79,8 +81,9 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             log.error("ledger.set_aside", file=str(aside))
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, lambda fixes: _announce(hub, fixes))
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
+        uplink = _uplink(config, store, clock) if config.cloud.is_enabled else None
         health = StationHealth(
-            clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None
+            clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None, uplink=uplink
         )
         app = create_app(store, health=health, events=hub, clock=clock)
         listening = _listen(config.api.host, config.api.port if port is None else port)
@@ -101,6 +104,8 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         if isinstance(clock, StationClock):
             tasks.start("clock", follow_kernel(clock))
         tasks.start("check", _check_later(store, health))
+        if uplink is not None:
+            tasks.start("sync", uplink.run())
         await stack.enter_async_context(_http(app, listening))
         stack.callback(hub.close)
         health.has_started = True
@@ -198,6 +203,17 @@ def _clock(config: Config) -> Clock:
         return system_clock()
     return VirtualClock(
         config.clock.virtual_start, config.clock.virtual_speed, time.monotonic, config.clock.virtual_origin_s
+    )
+
+
+def _uplink(config: Config, store: SpatialiteStore, clock: Clock) -> Background:
+    return Background(
+        store,
+        lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
+        clock,
+        config.station.data_dir,
+        interval_s=config.cloud.interval_s,
+        batch_fixes=config.cloud.batch_fixes,
     )
 
 

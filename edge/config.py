@@ -12,8 +12,10 @@ import msgspec
 from firmware_bridge.transports.spec import LinkSpec
 from shared import configuration
 from shared.errors import ConfigError
+from shared.wire.batch import MAX_ROWS
 
 DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
+_SHORTEST_INTERVAL_S: Final = 1.0
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +54,17 @@ class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     virtual_origin_s: float = 0.0
 
 
+class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a station that is enrolled at a cloud sends what waits: a session every ``interval_s`` seconds.
+
+    Where it is enrolled lies in the database, with its key.
+    """
+
+    interval_s: float = 60.0
+    batch_fixes: int = 1_000
+    is_enabled: bool = True
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of a station."""
 
@@ -60,6 +73,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ledger: LedgerSection = LedgerSection()
     api: ApiSection = ApiSection()
     clock: ClockSection = ClockSection()
+    cloud: CloudSection = CloudSection()
     links: tuple[LinkSpec, ...] = ()
 
     @property
@@ -129,5 +143,9 @@ def _check(config: Config) -> None:
             raise ConfigError(f"clock.gnss_links: there is no link {name}")
     if config.clock.virtual_speed <= 0:
         raise ConfigError("clock.virtual_speed: must be positive")
+    if not config.cloud.interval_s >= _SHORTEST_INTERVAL_S:
+        raise ConfigError(f"cloud.interval_s: must be at least {_SHORTEST_INTERVAL_S:g}")
+    if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
+        raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
     configuration.check_port("api.port", config.api.port)
     configuration.check_loopback("api.host", config.api.host)

@@ -78,6 +78,31 @@ class StoreHealth(Struct, frozen=True, kw_only=True):
     check: str | None
 
 
+class WaitingHealth(Struct, frozen=True, kw_only=True):
+    """What one channel has not confirmed to the cloud; ``oldest_at`` is when its oldest item came to be."""
+
+    items: int
+    oldest_at: datetime | None
+
+
+class CloudHealth(Struct, frozen=True, kw_only=True):
+    """The cloud: null where the station is not enrolled, or has no receipt yet; ``is_enabled`` is the configuration's.
+
+    ``waiting`` is by channel. ``flags_by_hand`` counts decisions on fixes that do not travel yet, ``unsendable`` what
+    no batch could hold, ``last_error`` says why the last session failed.
+    """
+
+    is_enabled: bool
+    url: str | None
+    station_id: str | None
+    last_receipt_at: datetime | None
+    last_receipt_age_s: float | None
+    waiting: dict[str, WaitingHealth]
+    flags_by_hand: int
+    unsendable: int
+    last_error: str | None
+
+
 class HealthDetail(Struct, frozen=True, kw_only=True):
     """All that the status page shows; ``reasons`` say why the status is not ok."""
 
@@ -90,6 +115,7 @@ class HealthDetail(Struct, frozen=True, kw_only=True):
     ledger: LedgerHealth
     store: StoreHealth
     links: list[LinkStatus]
+    cloud: CloudHealth | None = None
 
 
 class HealthSource(Protocol):
@@ -161,5 +187,5 @@ class Health(Controller):
 
     @get("/detail", summary="Everything about the station's health", responses=documented())
     async def detail(self, health: HealthGiven, view: ViewGiven) -> HealthDetail:
-        """Return clock, disk, ledger, database and links."""
+        """Return clock, disk, ledger, database, links and cloud."""
         return await health.detail()

@@ -8,12 +8,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from edge.api.health import DiskHealth, HealthDetail, LedgerHealth, Status, StoreHealth, clock_health
+from edge.api.health import (
+    CloudHealth,
+    DiskHealth,
+    HealthDetail,
+    LedgerHealth,
+    Status,
+    StoreHealth,
+    WaitingHealth,
+    clock_health,
+)
 from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
+from edge.store import outbox
 from edge.store.store import SpatialiteStore
+from edge.sync.background import Background
 from firmware_bridge.frames import Link
 from shared.clock import Clock
+from shared.sync.records import from_ms
 
 #: Below the first share of the medium the station warns; below the second number of bytes it is failing.
 WARN_SHARE: Final = 0.2
@@ -33,6 +45,7 @@ class StationHealth:
         data_dir: Path,
         *,
         is_encrypted: bool,
+        uplink: Background | None = None,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -41,6 +54,7 @@ class StationHealth:
         self._links = links
         self._data_dir = data_dir
         self._is_encrypted = is_encrypted
+        self._uplink = uplink
         self._started_s = clock.monotonic()
         self.has_started = False
         #: result of the last integrity check; None before the first
@@ -81,6 +95,30 @@ class StationHealth:
                 check=self.check,
             ),
             links=[link.status for link in self._links],
+            cloud=await self._cloud(),
+        )
+
+    async def _cloud(self) -> CloudHealth:
+        backlog = await self._store.read(outbox.backlog)
+        here = backlog.enrolment
+        receipt_ms = None if here is None else here.last_receipt_ms
+        receipt_at = None if receipt_ms is None else from_ms(receipt_ms)
+        age_s = None if receipt_at is None else round((self._clock.now() - receipt_at).total_seconds(), 1)
+        return CloudHealth(
+            is_enabled=self._uplink is not None,
+            url=None if here is None else here.url,
+            station_id=None if here is None else here.station_id,
+            last_receipt_at=receipt_at,
+            last_receipt_age_s=age_s,
+            waiting={
+                channel: WaitingHealth(
+                    items=waiting.items, oldest_at=None if waiting.oldest_ms is None else from_ms(waiting.oldest_ms)
+                )
+                for channel, waiting in backlog.channels.items()
+            },
+            flags_by_hand=backlog.flags_by_hand,
+            unsendable=backlog.unsendable,
+            last_error=None if self._uplink is None else self._uplink.last_error,
         )
 
     def _judge(self) -> tuple[Status, list[str]]:

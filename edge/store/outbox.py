@@ -51,6 +51,8 @@ _OF_CHANNEL: Final[Mapping[Channel, str]] = {
 }
 #: An outbox row that stands for a record which an earlier cloud had: where this one knows better, it is right.
 _AGAIN: Final = "again"
+#: The counter of what no batch could hold.
+_UNSENDABLE: Final = "unsendable"
 _NAMES: Final = tuple(column.name for column in FIX_COLUMNS)
 _FLOATS: Final = frozenset(column.name for column in FIX_COLUMNS if column.kind in ("decimal", "number"))
 _SOURCES: Final = {"collar_id": "c.id", "said_animal_id": "a.id"}
@@ -78,6 +80,15 @@ class Waiting(msgspec.Struct, frozen=True):
 
     items: int
     oldest_ms: int | None
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """All that waits for the cloud: by channel, decisions by hand that do not travel yet, what no batch could hold."""
+
+    enrolment: Enrolment | None
+    channels: dict[Channel, Waiting]
+    flags_by_hand: int
+    unsendable: int
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True):
@@ -177,6 +188,11 @@ def set_cursor(db: Connection, cloud_epoch: str, cursor: int) -> None:
     db.execute("UPDATE enrolment SET cloud_epoch = ?, cursor = ?", (cloud_epoch, cursor))
 
 
+def forget_cursor(db: Connection) -> None:
+    """Begin the cloud's changes anew, as in a life of it that is not known yet."""
+    db.execute("UPDATE enrolment SET cloud_epoch = NULL, cursor = 0")
+
+
 def _forget_revisions(db: Connection) -> None:
     for entity in ENTITIES.values():
         db.execute(f"UPDATE {entity.table} SET cloud_rev = 0 WHERE cloud_rev <> 0")
@@ -188,7 +204,7 @@ def _forget_revisions(db: Connection) -> None:
 def freeze(db: Connection, channel: Channel, limit: int, now_ms: int) -> Batch | None:
     """Return the batch of ``channel`` that waits for its receipt, or a new one of what is oldest; None for nothing.
 
-    What no batch can hold is left out and counted (``refused``), so that it never holds up the others.
+    What no batch can hold is left out and counted (``Backlog.unsendable``), so that it never holds up the others.
     """
     epoch = enrolled(db).epoch
     state = sender(db, channel)
@@ -441,6 +457,15 @@ def pending_columns(db: Connection) -> dict[tuple[EntityName, str], set[str]]:
 # --- what waits
 
 
+def backlog(db: Connection) -> Backlog:
+    """Return what waits for which cloud."""
+    (flags,) = db.execute("SELECT count(*) FROM outbox WHERE entity = 'fix' AND operation = 'flag'").fetchone()
+    row = db.execute("SELECT value FROM counters WHERE name = ?", (_UNSENDABLE,)).fetchone()
+    return Backlog(
+        enrolment=enrolment(db), channels=waiting(db), flags_by_hand=flags, unsendable=0 if row is None else row[0]
+    )
+
+
 def waiting(db: Connection) -> dict[Channel, Waiting]:
     """Count, by channel, what the cloud has not confirmed."""
     found: dict[Channel, Waiting] = {}
@@ -489,22 +514,11 @@ def waiting_fixes(db: Connection) -> list[Run]:
     return [*(Run(*row) for row in posted), *unacknowledged_fixes(db)]
 
 
-def flags_by_hand_waiting(db: Connection) -> int:
-    """Count decisions on fixes by hand, which do not travel yet."""
-    (count,) = db.execute("SELECT count(*) FROM outbox WHERE entity = 'fix' AND operation = 'flag'").fetchone()
-    return int(count)
-
-
-def refused(db: Connection) -> int:
-    """Count what no batch could hold and was left out, since the station's first day."""
-    row = db.execute("SELECT value FROM counters WHERE name = 'unsendable'").fetchone()
-    return 0 if row is None else int(row[0])
-
-
 def _refuse(db: Connection, entity: str, pk: int, reason: str) -> None:
     log.warning("sync.unsendable", entity=entity, pk=pk, reason=reason)
     db.execute(
-        "INSERT INTO counters (name, value) VALUES ('unsendable', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+        "INSERT INTO counters (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1",
+        (_UNSENDABLE,),
     )
 
 

@@ -1,0 +1,119 @@
+"""Sessions with the cloud from time to time, for as long as the station runs. Nothing of the station waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from edge.store import outbox
+from edge.store.outbox import Enrolment
+from edge.store.store import SpatialiteStore
+from edge.sync.client import Cloud, CloudBusy
+from edge.sync.session import Synced, sync_once
+from firmware_bridge.transports.backoff import Backoff
+from shared.clock import Clock
+from shared.errors import LinkError, OutpostError
+
+log = structlog.get_logger()
+
+#: Waits after a failed session, in seconds: doubling between these, shortened at random.
+FIRST_WAIT_S: Final = 10.0
+LONGEST_WAIT_S: Final = 900.0
+
+
+@contextlib.contextmanager
+def sole_session(data_dir: Path) -> Iterator[bool]:
+    """Hold the folder's right to a session; False where another process holds one: two would send the same twice."""
+    with (data_dir / "sync.lock").open("w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+class Background:
+    """Holds a session every ``interval_s`` while the station runs; ``connect`` opens the cloud of an enrolment.
+
+    A session that fails is tried again, later and later. A station may be enrolled, and enrolled anew, while this runs.
+    """
+
+    def __init__(
+        self,
+        store: SpatialiteStore,
+        connect: Callable[[Enrolment], Cloud],
+        clock: Clock,
+        data_dir: Path,
+        *,
+        interval_s: float,
+        batch_fixes: int,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._connect = connect
+        self._clock = clock
+        self._data_dir = data_dir
+        self._interval_s = interval_s
+        self._batch_fixes = batch_fixes
+        self._backoff = Backoff(rng, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S)
+        self._cloud: Cloud | None = None
+        self._of: tuple[str, str, bytes] | None = None
+        #: why the last session failed; None where it did not, or none was held
+        self.last_error: str | None = None
+        #: what the last session did
+        self.last: Synced | None = None
+
+    async def run(self) -> None:
+        """Hold sessions until cancelled; what is half done then goes on where it stopped."""
+        try:
+            while True:
+                wait_s = await self.turn()
+                await asyncio.sleep(wait_s)
+        finally:
+            await self._hang_up()
+
+    async def turn(self) -> float:
+        """Hold a session if there is anybody to hold it with; return how long to wait for the next, in seconds."""
+        try:
+            with sole_session(self._data_dir) as is_ours:
+                here = await self._store.read(outbox.enrolment) if is_ours else None
+                if here is None:
+                    return self._interval_s
+                cloud = await self._reach(here)
+                self.last = await sync_once(self._store, cloud, self._clock, batch_fixes=self._batch_fixes)
+        except OutpostError as error:
+            return await self._failed(error)
+        if self.last_error is not None:
+            log.info("sync.works_again")
+        self.last_error = None
+        self._backoff.reset()
+        return self._interval_s
+
+    async def _failed(self, error: OutpostError) -> float:
+        if self.last_error != error.detail:
+            tell = log.info if isinstance(error, LinkError) else log.warning
+            tell("sync.failed", code=error.code, detail=error.detail)
+        self.last_error = error.detail
+        await self._hang_up()
+        wait_s = self._backoff.next_s() if isinstance(error, LinkError) else LONGEST_WAIT_S
+        return max(wait_s, error.retry_after_s) if isinstance(error, CloudBusy) else wait_s
+
+    async def _reach(self, here: Enrolment) -> Cloud:
+        whose = (here.url, here.station_id, here.private_key)
+        if self._cloud is None or self._of != whose:
+            await self._hang_up()
+            self._cloud, self._of = self._connect(here), whose
+        return self._cloud
+
+    async def _hang_up(self) -> None:
+        if self._cloud is not None:
+            await self._cloud.close()
+            self._cloud = None

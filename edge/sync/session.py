@@ -1,0 +1,279 @@
+"""One session with the cloud. Nothing of the station waits for it.
+
+A session takes changes down, brings what waits up, and takes changes down again if it brought records::
+
+    changes after the cursor  ->  until nothing waits: the first batch of the first channel that has one  ->  changes
+
+Every step is a request and one transaction; a session that breaks off anywhere goes on where it stopped, because what
+was asked and what was answered lies in the database and not here. What an answer means is decided in
+``shared.sync.streams``; this module does the requests and the transactions.
+
+Where the cloud has begun a new life (another epoch, a cursor that it does not know) or names a head that is not ours,
+the heads of all channels are compared before anything else is taken: what it lost waits again by then, and stays on top
+of what it sends down.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from edge.store import outbox
+from edge.store.driver import Connection
+from edge.store.store import SpatialiteStore
+from edge.sync.client import Cloud
+from shared.clock import Clock
+from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
+from shared.sync import streams
+from shared.sync.decide import Operation
+from shared.sync.records import Record, to_ms
+from shared.sync.streams import (
+    GENESIS,
+    Action,
+    Answer,
+    Batch,
+    Exceptional,
+    Receipt,
+    ResumeFrom,
+    SendAgain,
+    SendNext,
+    StartOver,
+)
+from shared.wire.batch import decode_fixes, decode_records
+from shared.wire.link import CHANNELS, Channel
+
+log = structlog.get_logger()
+
+RECORDS_IN_BATCH: Final = 200
+#: The same bytes arrive damaged this often, or the streams are healed this often, and the session ends.
+_MAX_DAMAGED: Final = 3
+_MAX_HEALED: Final = 6
+
+
+class Synced(msgspec.Struct, kw_only=True):
+    """What one session did. ``outcomes`` are the cloud's, of everything it confirmed."""
+
+    records: int = 0
+    fixes: int = 0
+    batches: int = 0
+    outcomes: dict[str, int] = {}
+    quarantined: int = 0
+    lost_edits: int = 0
+    changes: int = 0
+    #: how often the station's streams had to go back to an older head, or begin anew
+    healed: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    duration_s: float = 0.0
+
+
+def new_epoch() -> str:
+    """Return the name of a new epoch of a station: 64 random bits."""
+    return secrets.token_hex(8)
+
+
+async def sync_once(
+    store: SpatialiteStore,
+    cloud: Cloud,
+    clock: Clock,
+    *,
+    batch_fixes: int = 1_000,
+    batch_records: int = RECORDS_IN_BATCH,
+    progress: Callable[[int], None] = lambda _: None,
+    epochs: Callable[[], str] = new_epoch,
+) -> Synced:
+    """Hold one session and return what it did; ``progress`` hears how many items the cloud has confirmed.
+
+    Raises LinkError where the cloud cannot be reached, AccessError where it refuses this station, NotFound where there
+    is no enrolment, SyncError where the two cannot agree. What was confirmed until then stays confirmed.
+    """
+    limits: dict[Channel, int] = {"records": batch_records, "fixes": batch_fixes}
+    return await _Session(store, cloud, clock, limits, progress, epochs).hold()
+
+
+class _Session:
+    def __init__(
+        self,
+        store: SpatialiteStore,
+        cloud: Cloud,
+        clock: Clock,
+        limits: Mapping[Channel, int],
+        progress: Callable[[int], None],
+        epochs: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._cloud = cloud
+        self._clock = clock
+        self._limits = limits
+        self._progress = progress
+        self._epochs = epochs
+        self._done = Synced()
+        self._damaged = 0
+
+    async def hold(self) -> Synced:
+        began_s = self._clock.monotonic()
+        up, down = self._cloud.bytes_up, self._cloud.bytes_down
+        untaken: OutpostError | None = None
+        try:
+            await self._pull()
+        except (SyncError, RequestError) as error:  # what cannot be taken must not keep fixes from being sent
+            untaken = error
+        while await self._send_next():
+            pass
+        if untaken is not None:
+            raise untaken
+        if self._done.records:
+            await self._pull()
+        if self._clock.state.is_sure:
+            before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
+            await self._store.write(lambda db: outbox.forget_acknowledged(db, before_ms))
+        self._done.bytes_up, self._done.bytes_down = self._cloud.bytes_up - up, self._cloud.bytes_down - down
+        self._done.duration_s = round(self._clock.monotonic() - began_s, 3)
+        return self._done
+
+    # --- down
+
+    async def _pull(self) -> None:
+        """Take what changed in the cloud, page by page, each with its cursor."""
+        here = await self._store.read(outbox.enrolled)
+        epoch, since = here.cloud_epoch, here.cursor
+        waiting: list[Record] = []  # a deployment may come a page before a collar that changed after it
+        while True:
+            try:
+                page = await self._cloud.changes(epoch, since)
+            except StaleCursor:
+                if not since:
+                    raise
+                await self._store.write(outbox.forget_cursor)
+                here = await self._store.read(outbox.enrolled)
+                epoch, since, waiting = None, 0, []
+                continue
+            if page.epoch != here.cloud_epoch:
+                await self._compare_heads()
+                here = msgspec.structs.replace(here, cloud_epoch=page.epoch)
+            if page.is_more and page.next <= since:
+                raise LinkError("the cloud's changes do not go on: an answer of another request?")
+            waiting += decode_records(page.batch, Record)
+            try:
+                self._done.changes += await self._store.take_changes(page.epoch, page.next, waiting)
+                waiting = []
+            except NotFound:
+                if not page.is_more:
+                    raise
+            if not page.is_more:
+                return
+            epoch, since = page.epoch, page.next
+
+    async def _compare_heads(self) -> None:
+        """Ask where the cloud stands in every channel, and make what it does not have wait again."""
+        epoch = (await self._store.read(outbox.enrolled)).epoch
+        heads = (await self._cloud.heads(epoch)).heads
+        for channel in CHANNELS:
+            head = heads.get(channel, GENESIS)
+
+            def job(db: Connection, channel: Channel = channel, head: streams.Head = head) -> Action:
+                state = outbox.sender(db, channel, head.n)
+                if state.epoch != epoch:
+                    return streams.Ignore()
+                _, action = streams.compared(state, head)
+                self._apply(db, channel, action)
+                return action
+
+            self._heal(await self._store.write(job), channel)
+
+    # --- up
+
+    async def _send_next(self) -> bool:
+        """Send the batch that comes next; False where nothing waits. A backlog of fixes never delays a record."""
+        for channel in CHANNELS:
+            batch = await self._store.write(
+                lambda db, channel=channel: outbox.freeze(  # type: ignore[misc] # bound now, for this channel
+                    db, channel, self._limits[channel], to_ms(self._clock.now())
+                )
+            )
+            if batch is not None:
+                await self._send(channel, batch)
+                return True
+        return False
+
+    async def _send(self, channel: Channel, batch: Batch) -> None:
+        try:
+            said = await self._cloud.put_batch(batch)
+        except CorruptBatch:
+            said = None
+        answer = Answer(batch.epoch, batch.n, batch.hash, said)
+
+        def job(db: Connection) -> Action:
+            about_n = said.last if isinstance(said, streams.StreamAnswer) else None
+            _, action = streams.answered(outbox.sender(db, channel, about_n), answer)
+            self._apply(db, channel, action)
+            return action
+
+        action = await self._store.write(job)
+        match action:
+            case SendNext(receipt=receipt):
+                self._damaged = 0
+                self._count(channel, batch, receipt)
+            case SendAgain():
+                self._damaged += 1
+                if self._damaged >= _MAX_DAMAGED:
+                    raise LinkError(
+                        "a batch does not arrive at the cloud as it is sent: something alters it on the way"
+                    )
+            case ResumeFrom() | StartOver():
+                self._heal(action, channel)
+                await self._compare_heads()
+            case _:
+                pass
+
+    def _apply(self, db: Connection, channel: Channel, action: Action) -> None:
+        outbox.apply_answer(db, channel, action, now_ms=to_ms(self._clock.now()), new_epoch=self._epochs())
+
+    def _heal(self, action: Action, channel: Channel) -> None:
+        if not isinstance(action, ResumeFrom | StartOver):
+            return
+        self._done.healed += 1
+        log.warning("sync.healed", channel=channel, how="resumed" if isinstance(action, ResumeFrom) else "started over")
+        if self._done.healed > _MAX_HEALED:
+            raise SyncError(
+                "station and cloud do not come to agree on what was sent: does a copy of this station's card run"
+                " elsewhere under the same name?"
+            )
+
+    def _count(self, channel: Channel, batch: Batch, receipt: Receipt) -> None:
+        done = self._done
+        items = sum(receipt.counts.values())
+        done.batches += 1
+        if channel == "records":
+            done.records += items
+        else:
+            done.fixes += items
+        for outcome, count in receipt.counts.items():
+            done.outcomes[outcome] = done.outcomes.get(outcome, 0) + count
+        self._progress(done.records + done.fixes)
+        for each in receipt.exceptions:
+            done.quarantined += each.outcome == "quarantined"
+            done.lost_edits += bool(each.lost)
+        _tell(channel, batch, receipt.exceptions)
+
+
+def _tell(channel: Channel, batch: Batch, exceptions: Sequence[Exceptional]) -> None:
+    """Log what was not simply applied: once, because a receipt is taken once."""
+    if not exceptions:
+        return
+    columns = decode_fixes(batch.payload) if channel == "fixes" else {}
+    operations: list[Operation] = decode_records(batch.payload, Operation) if channel == "records" else []
+    for each in exceptions:
+        what: dict[str, Any] = {}
+        if channel == "fixes":
+            what = {name: columns[name][each.place] for name in ("collar_id", "raw_ms")}
+        elif each.place < len(operations):
+            what = {"entity": operations[each.place].entity, "id": operations[each.place].row_id}
+        if each.outcome == "quarantined":
+            log.warning("sync.quarantined", code=each.code, detail=each.detail, **what)
+        elif each.lost:
+            log.warning("sync.lost_edit", outcome=each.outcome, columns=list(each.lost), **what)
