@@ -21,6 +21,7 @@ from shared.errors import Conflict
 from shared.movement.tracks import BadRow, TrackRow, read_tracks
 from shared.privacy import View
 from shared.store import AnimalQuery, Store
+from shared.sync.decide import STANDS_FOR
 
 BATCH: Final = 5_000
 SHOWN_PROBLEMS: Final = 20
@@ -108,14 +109,15 @@ def _fix(individual: _Individual, row: TrackRow, received_at: datetime) -> NewFi
     worn = next(
         (d for d in individual.deployments if d.started_at <= at and (d.ended_at is None or at < d.ended_at)), None
     )
-    if worn is not None:
+    if row.collar_id is not None and row.collar_id.startswith(STANDS_FOR):
+        collar_id = f"{STANDS_FOR}{individual.animal.id}"  # an export's name for positions without a collar
+    elif worn is not None:
         collar_id = worn.collar_id
     else:
         collar_id = row.collar_id or f"import:{row.individual}"
         stretch = (collar_id, sum(d.started_at <= at for d in individual.deployments))
-        if collar_id != f"animal:{individual.animal.id}":  # an export's name for positions without a collar
-            first, last = individual.uncovered.get(stretch, (at, at))
-            individual.uncovered[stretch] = (min(first, at), max(last, at))
+        first, last = individual.uncovered.get(stretch, (at, at))
+        individual.uncovered[stretch] = (min(first, at), max(last, at))
     return NewFix(
         device=f"collar:{collar_id}",
         recorded_at=at,

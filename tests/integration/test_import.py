@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from edge.ops.import_tracks import Imported, import_tracks
 from edge.ops.verify import Verified, verify
@@ -292,23 +293,24 @@ async def test_an_export_imported_elsewhere_is_the_same(store: SpatialiteStore, 
     (ayo,) = (await store.animals(VIEW, AnimalQuery(search="Ayo"))).results
     at = START + 20 * HOUR
     seen = NewFix(device=f"animal:{ayo.id}", recorded_at=at, received_at=at, lon_deg=37.5, lat_deg=-2.5)
-    await store.add_fixes(VIEW, [seen])
+    while_worn = replace(seen, recorded_at=START + HOUR, lon_deg=37.6)
+    await store.add_fixes(VIEW, [seen, while_worn])
     out = tmp_path / "out.csv"
-    assert await export_tracks(store, out, animal=None, is_usable_only=False) == 8
+    assert await export_tracks(store, out, animal=None, is_usable_only=False) == 9
     assert (await verify(store, out)).differences == 0
     again = await load(store, out)
-    assert (again.new, again.duplicates, again.problems) == (0, 8, [])
+    assert (again.new, again.duplicates, again.problems) == (0, 9, [])
     other = SpatialiteStore(tmp_path / "other.db", None, now=FakeClock().now, synchronous="NORMAL")
     try:
         done = await load(other, out)
-        assert (done.new, done.refused) == (8, 0)
+        assert (done.new, done.refused) == (9, 0)
         assert (await verify(other, out)).differences == 0
         back = tmp_path / "back.csv"
-        assert await export_tracks(other, back, animal=None, is_usable_only=False) == 8
+        assert await export_tracks(other, back, animal=None, is_usable_only=False) == 9
         assert without_collars(back) == without_collars(out)
     finally:
         await other.close()
-    assert await export_tracks(store, out, animal="Ayo", is_usable_only=True) == 3  # two good ones and the one seen
+    assert await export_tracks(store, out, animal="Ayo", is_usable_only=True) == 4  # two good ones and the two seen
 
 
 def without_collars(path: Path) -> list[dict[str, str]]:
