@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import httpx
 import msgspec
@@ -23,17 +25,28 @@ from edge import app
 from edge.config import DEFAULT_PATH, Config, load
 from edge.ingest.decode import redecode as redecode_ledger
 from edge.ops.import_tracks import import_tracks
+from edge.ops.system_clock import system_clock
 from edge.ops.verify import verify as verify_tracks
+from edge.ops.verify_cloud import verify_cloud
 from edge.ops.watch import watch as watch_station
-from edge.store import shell
+from edge.store import outbox, shell
 from edge.store.export import export_tracks
 from edge.store.ledger import LedgerReader, check_key
 from edge.store.store import SpatialiteStore
+from edge.sync.background import sole_session
+from edge.sync.client import CloudClient
+from edge.sync.client import enrol as enrol_at
+from edge.sync.session import new_epoch, sync_once
 from firmware_bridge.codecs.explain import explain
-from shared.errors import ConfigError, OutpostError
+from shared.errors import ConfigError, Conflict, OutpostError
 from shared.privacy import OPERATOR, view_for
+from shared.sync.records import to_ms
+from shared.wire.signatures import new_key
 
 T = TypeVar("T")
+
+#: How long a command waits for the running station's own session with the cloud.
+WAIT_FOR_STATION_S: Final = 60.0
 
 cli = typer.Typer(
     name="outpost-station",
@@ -126,12 +139,29 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
                         f"{link['skipped_bytes']} bytes of noise, {link['reconnects']} reconnects"
                     ),
                 )
+        elif name == "cloud" and value is not None:
+            table.add_row(name, Text(_cloud_line(value)))
         elif isinstance(value, dict):
             facts = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
             table.add_row(name, Text(facts))
         else:
             table.add_row(name, Text("; ".join(value) if isinstance(value, list) else str(value)))
     console.print(table)
+
+
+def _cloud_line(cloud: dict[str, Any]) -> str:
+    waiting = ", ".join(f"{channel['items']} {name}" for name, channel in cloud["waiting"].items())
+    said = [f"waiting: {waiting}"]
+    if cloud["station_id"] is None:
+        said.insert(0, "not enrolled")
+    else:
+        age_s = cloud["last_receipt_age_s"]
+        receipt = "no receipt yet" if age_s is None else f"last receipt {cloud['last_receipt_at']}, {age_s:.0f} s ago"
+        said = [f"{cloud['url']} as {cloud['station_id']}", receipt, *said]
+    if not cloud["is_enabled"]:
+        said.append("switched off")
+    said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("flags_by_hand", "unsendable") if cloud[name]]
+    return ", ".join(said) + (f"; {cloud['last_error']}" if cloud["last_error"] else "")
 
 
 @cli.command()
@@ -228,15 +258,75 @@ def export(
 
 
 @cli.command()
-def verify(
-    against: Annotated[Path, typer.Option(help="A tidy track file.")],
+def enrol(
+    url: Annotated[str, typer.Argument(help="The cloud's address, https://...")],
+    code: Annotated[str, typer.Argument(help="The one-time code that the cloud printed.")],
+    config: ConfigOption = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Enrol anew where there is an enrolment, and send everything again.")
+    ] = False,
+) -> None:
+    """Make this station known at a cloud: from then on a running station sends what it has and takes what changed."""
+    settings = load(config)
+
+    async def job(store: SpatialiteStore) -> str:
+        known = await store.read(outbox.enrolment)
+        if known is not None and not again:
+            raise Conflict(
+                f"this station is enrolled at {known.url} as {known.station_id}; --again enrols it anew and sends"
+                " everything again"
+            )
+        private_key, public_key = new_key()
+        async with _sole_session(settings):
+            made = await enrol_at(url, code, public_key)
+            await store.write(
+                lambda db: outbox.enrol(
+                    db, url=url, station_id=made.station_id, private_key=private_key, cloud_epoch=made.cloud_epoch,
+                    epoch=new_epoch(), now_ms=to_ms(datetime.now(UTC)), is_again=again,
+                )
+            )  # fmt: skip
+        return f"enrolled at {url} as {made.station_id} ({made.name})"
+
+    console.print(_with_store(settings, job), highlight=False, markup=False, soft_wrap=True)
+
+
+@cli.command()
+def sync(
+    once: Annotated[
+        bool, typer.Option("--once", help="Hold one session now; a running station holds its own.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the store with a track file: every row exactly once. Exit code 1 on any difference."""
+    """Send what waits to the cloud and take what changed there. Exit code 1 when the cloud cannot be reached."""
+    if not once:
+        raise typer.BadParameter("a running station sends by itself; --once holds one session now")
+    settings = load(config)
 
     async def job(store: SpatialiteStore) -> Any:
-        return await verify_tracks(store, against)
+        async with _sole_session(settings), await _cloud(store) as cloud:
+            with _progress("sending", as_json=as_json) as advance:
+                return await sync_once(
+                    store, cloud, system_clock(), batch_fixes=settings.cloud.batch_fixes, progress=advance
+                )
+
+    _print_facts(_with_store(settings, job), as_json=as_json)
+
+
+@cli.command()
+def verify(
+    against: Annotated[Path, typer.Option(help="A tidy track file; or the word cloud.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the store with a track file or with the cloud: every fix exactly once. Exit code 1 on any difference."""
+
+    async def job(store: SpatialiteStore) -> Any:
+        if str(against) != "cloud":
+            return await verify_tracks(store, against)
+        async with await _cloud(store) as cloud:
+            with _progress("comparing", as_json=as_json) as advance:
+                return await verify_cloud(store, cloud, advance)
 
     found = _with_store(load(config), job)
     facts = {**msgspec.to_builtins(found), "differences": found.differences}
@@ -288,6 +378,29 @@ def _ask() -> str | None:
         return input("sql> ") if sys.stdin.isatty() else (sys.stdin.readline() or None)
     except (EOFError, KeyboardInterrupt):
         return None
+
+
+@contextlib.asynccontextmanager
+async def _sole_session(settings: Config) -> AsyncIterator[None]:
+    """Wait for the running station's own session to end; raises Conflict where it goes on for long."""
+    did_say = False
+    deadline_s = time.monotonic() + WAIT_FOR_STATION_S
+    while True:
+        with sole_session(settings.station.data_dir) as is_ours:
+            if is_ours:
+                yield
+                return
+        if time.monotonic() > deadline_s:
+            raise Conflict("the running station is sending all the time: `outpost-station status` says how far it is")
+        if not did_say:
+            errors.print("the running station is sending; waiting for it to finish")
+            did_say = True
+        await asyncio.sleep(0.1)
+
+
+async def _cloud(store: SpatialiteStore) -> CloudClient:
+    here = await store.read(outbox.enrolled)
+    return CloudClient(here.url, here.station_id, here.private_key, now=lambda: datetime.now(UTC))
 
 
 async def _nothing(_: SpatialiteStore) -> None:

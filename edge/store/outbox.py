@@ -56,7 +56,7 @@ _UNSENDABLE: Final = "unsendable"
 _NAMES: Final = tuple(column.name for column in FIX_COLUMNS)
 _FLOATS: Final = frozenset(column.name for column in FIX_COLUMNS if column.kind in ("decimal", "number"))
 _SOURCES: Final = {"collar_id": "c.id", "said_animal_id": "a.id"}
-FIX_SELECT: Final = (
+_FIX_SELECT: Final = (
     f"SELECT f.pk, {', '.join(_SOURCES.get(name, f'f.{name}') for name in _NAMES)} FROM fixes f"
     " JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.said_animal_pk"
 )
@@ -322,7 +322,7 @@ def _put_back(db: Connection, condition: str, values: Sequence[Any]) -> None:
 def _freeze_fixes(db: Connection, limit: int) -> _Frozen | None:
     while asked := list(itertools.islice(_asked(_posted(db, "fixes", limit)), limit)):
         wanted = list(dict.fromkeys(asked))
-        stored = {row[0]: _sendable(row) for row in _rows_of(db, runs_of(wanted))}
+        stored = fixes_of(db, wanted)
         there = [pk for pk in wanted if pk in stored]  # one that was folded into another needs no sending
         payload, count, reason = _fitting([stored[pk] for pk in there], _encoded)
         if payload is None and count:
@@ -354,9 +354,13 @@ def _consume_fixes(db: Connection, count: int, limit: int) -> None:
         count -= size
 
 
-def _rows_of(db: Connection, runs: Iterable[Run]) -> Iterator[Sequence[Any]]:
-    for run in runs:
-        yield from db.execute(f"{FIX_SELECT} WHERE f.pk BETWEEN ? AND ?", (run.first_pk, run.last_pk))
+def fixes_of(db: Connection, pks: Iterable[int]) -> dict[int, list[Any]]:
+    """Return fixes by row as they are sent: values in the order of FIX_COLUMNS; a row that is no more is left out."""
+    found: dict[int, list[Any]] = {}
+    for run in runs_of(pks):
+        for row in db.execute(f"{_FIX_SELECT} WHERE f.pk BETWEEN ? AND ?", (run.first_pk, run.last_pk)):
+            found[row[0]] = _sendable(row)
+    return found
 
 
 def _sendable(row: Sequence[Any]) -> list[Any]:

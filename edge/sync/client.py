@@ -15,6 +15,7 @@ page of their own: what does not read as the cloud's answer is a failure of the 
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -58,6 +59,7 @@ T = TypeVar("T")
 #: Slow links are the rule: what counts is that bytes keep coming.
 TIMEOUT: Final = httpx.Timeout(30.0, connect=15.0)
 _MAX_DETAIL_CHARACTERS: Final = 300
+_ENROL_TRIES: Final = 3
 _ENROL_ANEW: Final = (
     "the cloud does not know this station's key: have a code made there and run"
     " `outpost-station enrol URL CODE --again`"
@@ -179,14 +181,22 @@ class CloudClient:
 
 
 async def enrol(url: str, code: str, public_key: bytes) -> Enrolled:
-    """Make a station known at the cloud at ``url`` with the one-time code that a person brought."""
+    """Make a station known at the cloud at ``url`` with the one-time code that a person brought.
+
+    Where the answer is lost it asks again: the code is used by then, and counts for the same key alone.
+    """
     asked = EnrolIn(plain_code(code), public_key.hex())
     async with _open(url) as http:
         request = http.build_request(
             "POST", f"{checked(url)}/api/v1/stations/enrol", content=msgspec.json.encode(asked),
             headers={"Content-Type": "application/json"},
         )  # fmt: skip
-        answer = await _sent(http, request)
+        for _ in range(_ENROL_TRIES - 1):
+            with contextlib.suppress(LinkError):
+                answer = await _sent(http, request)
+                break
+        else:
+            answer = await _sent(http, request)
     if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
         raise Forbidden(f"the cloud does not take this code ({_said(answer)}): have a new one made there")
     try:

@@ -15,6 +15,7 @@ of what it sends down.
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -190,10 +191,9 @@ class _Session:
     async def _send_next(self) -> bool:
         """Send the batch that comes next; False where nothing waits. A backlog of fixes never delays a record."""
         for channel in CHANNELS:
+            now_ms, limit = to_ms(self._clock.now()), self._limits[channel]
             batch = await self._store.write(
-                lambda db, channel=channel: outbox.freeze(  # type: ignore[misc] # bound now, for this channel
-                    db, channel, self._limits[channel], to_ms(self._clock.now())
-                )
+                functools.partial(outbox.freeze, channel=channel, limit=limit, now_ms=now_ms)
             )
             if batch is not None:
                 await self._send(channel, batch)
