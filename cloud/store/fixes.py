@@ -178,7 +178,7 @@ class FixWriter:
         batch, order = fold_batch(rows)
         if not batch:
             return Added([], [], self._take_lines(), 0)
-        stored = await self._find(batch)
+        stored = await self._find({identity: row for identity, row in batch.items() if self._may_be_stored(row)})
         changes = _Changes()
         outcomes: dict[bytes, Outcome] = {}
         fresh = [row for identity, row in batch.items() if identity not in stored]
@@ -247,7 +247,16 @@ class FixWriter:
             ),
         )  # fmt: skip
 
+    def _may_be_stored(self, row: Row) -> bool:
+        """Say whether ``row`` can be there already: what is newer than all that there is of its collar cannot."""
+        bounds = self._bounds[row["collar_pk"]]
+        if bounds.first_ms is None or bounds.last_ms is None:
+            return False
+        return bounds.has_rolled or bounds.first_ms <= row["raw_ms"] <= bounds.last_ms
+
     async def _find(self, batch: Mapping[bytes, Row]) -> dict[bytes, Row]:
+        if not batch:
+            return {}
         times_ms = [row["raw_ms"] for row in batch.values()]
         cursor = self._connection.cursor(binary=True)
         await cursor.execute(
