@@ -10,8 +10,6 @@ ALTER TABLE deployments ADD COLUMN marks TEXT NOT NULL DEFAULT '{}';
 -- these were. Where someone else was heard under that name since, it means nothing any more.
 UPDATE OR IGNORE collars SET id = substr(id, 1, length(id) - length(pk) - 1)
   WHERE deleted_ms IS NOT NULL AND id LIKE '%~' || pk;
-DELETE FROM outbox WHERE entity = 'collar' AND first_pk IN
-  (SELECT pk FROM collars WHERE deleted_ms IS NOT NULL AND id LIKE '%~' || pk);
 DELETE FROM collars WHERE deleted_ms IS NOT NULL AND id LIKE '%~' || pk
   AND NOT EXISTS (SELECT 1 FROM fixes WHERE collar_pk = collars.pk);
 
@@ -62,8 +60,17 @@ CREATE TABLE alerts (
 CREATE INDEX alerts_by_time ON alerts (detected_ms);
 CREATE INDEX alerts_by_animal ON alerts (animal_id, detected_ms);
 
--- A record's outbox row without a body stands for the record as it is when it is sent.
-UPDATE outbox SET body = NULL WHERE entity <> 'fix';
+-- Nothing was sent to a cloud before this. A record's outbox row without a body stands for the record as it is when it
+-- is sent, so one for each says it all; what names others comes after them.
+DELETE FROM outbox WHERE entity <> 'fix';
+INSERT INTO outbox (entity, first_pk, last_pk, operation)
+  SELECT 'animal', pk, pk, 'insert' FROM animals WHERE deleted_ms IS NULL ORDER BY pk;
+INSERT INTO outbox (entity, first_pk, last_pk, operation)
+  SELECT 'collar', pk, pk, 'insert' FROM collars WHERE deleted_ms IS NULL AND stands_for_animal_pk IS NULL ORDER BY pk;
+INSERT INTO outbox (entity, first_pk, last_pk, operation)
+  SELECT 'deployment', pk, pk, 'insert' FROM deployments WHERE deleted_ms IS NULL ORDER BY pk;
+INSERT INTO outbox (entity, first_pk, last_pk, operation)
+  SELECT 'observation', pk, pk, 'insert' FROM observations WHERE deleted_ms IS NULL ORDER BY pk;
 
 -- What was frozen for the cloud, numbered and chained by hash in each channel of an epoch. The payload is kept until the
 -- cloud's receipt; what it held (runs: pairs of first and last row) is kept on, to fill a cloud that lost it.
