@@ -1,0 +1,404 @@
+"""A session with a cloud in memory, over a real store: what is sent in which order, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from edge.ops.verify_cloud import verify_cloud
+from edge.store import outbox
+from edge.store.store import SpatialiteStore
+from edge.sync.background import FIRST_WAIT_S, LONGEST_WAIT_S, Background, sole_session
+from edge.sync.client import CloudBusy
+from edge.sync.session import Synced, sync_once
+from shared.clock import ClockState
+from shared.domain import NewFix
+from shared.errors import LinkError, NotAuthenticated, NotFound, SyncError
+from shared.privacy import OPERATOR, view_for
+from shared.sync.decide import Operation
+from shared.sync.records import to_ms
+from shared.wire.link import Changes
+from tests.fakes import START, FakeClock
+from tests.unit.edge.sync.fake_cloud import InMemoryCloud
+
+pytestmark = [pytest.mark.integration, pytest.mark.sync]
+
+VIEW = view_for(OPERATOR)
+ELEPHANT = {"name": "Saba", "species": "elephant", "gender": "female"}
+
+
+@pytest.fixture(scope="module")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the file of an empty store."""
+    path = tmp_path_factory.mktemp("new") / "station.db"
+    SpatialiteStore(path, None, now=FakeClock().now).close_now()
+    return path
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def store(new_database: Path, tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
+    """Give a store that is enrolled."""
+    store = SpatialiteStore(Path(shutil.copy(new_database, tmp_path / "station.db")), None, now=clock.now, readers=1)
+    await enrol(store)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def cloud() -> InMemoryCloud:
+    return InMemoryCloud()
+
+
+async def enrol(store: SpatialiteStore) -> None:
+    await store.write(
+        lambda db: outbox.enrol(
+            db, url="https://cloud.example", station_id="post-1", private_key=bytes(32), cloud_epoch="cloud-1",
+            epoch="e1" * 8, now_ms=to_ms(START),
+        )
+    )  # fmt: skip
+
+
+async def add(store: SpatialiteStore, count: int, first: int = 0, device: str = "K1", **said: Any) -> None:
+    await store.add_fixes(
+        VIEW,
+        [
+            NewFix(device=device, recorded_at=at, received_at=at, lon_deg=37.0, lat_deg=-2.0 - minute / 1e4, **said)
+            for minute in range(first, first + count)
+            for at in [START + timedelta(minutes=minute)]
+        ],
+    )
+
+
+async def sync(store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, **settings: Any) -> Synced:
+    return await sync_once(store, cloud, clock, **settings)
+
+
+def person_edits(cloud: InMemoryCloud, entity: Any, row_id: str, kind: Any, **columns: Any) -> None:
+    made_ms = to_ms(START)
+    identity = f"by hand {len(cloud.kept.log)}"
+    cloud.edit(Operation(id=identity, entity=entity, row_id=row_id, kind=kind, made_ms=made_ms, columns=columns))
+
+
+def puts(cloud: InMemoryCloud) -> list[str]:
+    return [request[1] for request in cloud.requests if request[0] == "put"]
+
+
+async def test_everything_goes_up_and_comes_down(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    person_edits(cloud, "animal", "a-cloud", "insert", **ELEPHANT)
+    animal = await store.create_animal(VIEW, {**ELEPHANT, "name": "Echo", "collar_id": "K1"})
+    await add(store, 7)
+    heard: list[int] = []
+    done = await sync(store, cloud, clock, batch_fixes=3, progress=heard.append)
+    assert (done.records, done.fixes, done.batches, done.quarantined, done.healed) == (3, 7, 4, 0, 0)
+    assert done.changes >= 1
+    assert heard == [3, 6, 9, 10]
+    assert done.bytes_up == sum(len(batch.payload) for batch in cloud.payloads)
+    assert len(cloud.kept.fixes) == 7
+    assert cloud.kept.rows.living("animal", animal.id).columns["name"] == "Echo"
+    assert (await store.animal(VIEW, "a-cloud")).name == "Saba"
+    found = await verify_cloud(store, cloud)
+    assert (found.fixes, found.matching, found.differences, found.waiting) == (7, 7, 0, 0)
+    again = await sync(store, cloud, clock)
+    assert (again.batches, again.changes) == (0, 0)
+
+
+async def test_a_backlog_of_fixes_never_delays_a_record(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 6)
+    await sync(store, cloud, clock)
+    await add(store, 4, first=10)
+    cloud.requests.clear()
+
+    class Busy(InMemoryCloud):
+        async def put_batch(self, batch: Any) -> Any:
+            answer = await cloud.put_batch(batch)
+            if puts(cloud) == ["fixes", "fixes"]:
+                await store.create_animal(VIEW, ELEPHANT)
+            return answer
+
+        async def changes(self, *given: Any, **more: Any) -> Changes:
+            return await cloud.changes(*given, **more)
+
+    await sync(store, Busy(), clock, batch_fixes=1)
+    assert puts(cloud) == ["fixes", "fixes", "records", "fixes", "fixes"]
+
+
+@pytest.mark.parametrize("fault", ["lost", "unanswered"])
+async def test_what_is_lost_on_the_way_is_sent_again_to_the_byte(
+    fault: str, store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 3)
+    cloud.faults.extend(["ok", fault])
+    with pytest.raises(LinkError):
+        await sync(store, cloud, clock)
+    await add(store, 2, first=5)
+    await sync(store, cloud, clock)
+    sent = [batch for batch in cloud.payloads if batch.channel == "records"]
+    assert len(set(sent)) == 1
+    assert len(cloud.kept.fixes) == 5
+    assert set(cloud.kept.applied.values()) == {1}
+
+
+async def test_a_damaged_batch_is_sent_again_but_not_for_ever(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 3)
+    cloud.faults.extend(["ok", "damaged", "ok"])
+    assert (await sync(store, cloud, clock)).fixes == 3
+    await add(store, 3, first=5)
+    cloud.faults.extend(["ok", *["damaged"] * 9])
+    with pytest.raises(LinkError, match="alters"):
+        await sync(store, cloud, clock)
+    assert len(cloud.faults) == 6
+    cloud.faults.clear()
+    assert (await sync(store, cloud, clock)).fixes == 3
+
+
+async def test_a_restored_cloud_gets_back_what_it_lost(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    animal = await store.create_animal(VIEW, ELEPHANT)
+    await add(store, 3)
+    await sync(store, cloud, clock)
+    old = cloud.backup()
+    await store.update_animal(VIEW, animal.id, {"notes": "limps"})
+    await add(store, 3, first=5)
+    await sync(store, cloud, clock)
+    cloud.restore(old, "cloud-2")
+    done = await sync(store, cloud, clock)
+    assert done.healed == 2
+    assert len(cloud.kept.fixes) == 6
+    assert cloud.kept.rows.living("animal", animal.id).columns["notes"] == "limps"
+    assert (await store.animal(VIEW, animal.id)).notes == "limps"
+    assert (await store.read(outbox.enrolled)).cloud_epoch == "cloud-2"
+
+
+async def test_a_cloud_that_forgot_without_saying_so_is_found_out(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    old = cloud.backup()
+    animal = await store.create_animal(VIEW, ELEPHANT)
+    await add(store, 3)
+    await sync(store, cloud, clock)
+    cloud.restore(old)
+    assert (await sync(store, cloud, clock)).healed == 2
+    assert len(cloud.kept.fixes) == 3
+    assert cloud.kept.rows.living("animal", animal.id)
+
+
+async def test_a_station_that_was_put_back_begins_a_new_epoch(
+    new_database: Path, tmp_path: Path, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    path, backup = Path(shutil.copy(new_database, tmp_path / "station.db")), tmp_path / "backup.db"
+    store = SpatialiteStore(path, None, now=clock.now, readers=1)
+    await enrol(store)
+    await add(store, 3)
+    await sync(store, cloud, clock)
+    await store.close()
+    shutil.copy(path, backup)
+    store = SpatialiteStore(path, None, now=clock.now, readers=1)
+    await add(store, 3, first=10)
+    await sync(store, cloud, clock)
+    await store.close()
+    shutil.copy(backup, path)
+    store = SpatialiteStore(path, None, now=clock.now, readers=1)
+    await add(store, 3, first=20)
+    done = await sync(store, cloud, clock, epochs=lambda: "e2" * 8)
+    assert done.healed == 1
+    assert (await store.read(outbox.enrolled)).epoch == "e2" * 8
+    assert len(cloud.kept.fixes) == 9
+    assert (await verify_cloud(store, cloud)).differences == 0
+    await store.close()
+
+
+async def test_two_copies_of_a_card_end_in_an_error_and_not_in_a_loop(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 3)
+
+    class Twin(InMemoryCloud):
+        """Every batch finds that another wrote its number."""
+
+        async def put_batch(self, batch: Any) -> Any:
+            cloud.kept.heads[batch.epoch, batch.channel] = type(batch.head)(batch.n, b"x" * 32)
+            return await cloud.put_batch(batch)
+
+        async def changes(self, *given: Any, **more: Any) -> Changes:
+            return await cloud.changes(*given, **more)
+
+    epochs = iter(f"{number:016x}" for number in range(1_000))
+    with pytest.raises(SyncError, match="copy of this station's card"):
+        await sync(store, Twin(), clock, epochs=lambda: next(epochs))
+
+
+async def test_an_edit_that_waits_stays_on_top_of_what_comes_down(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    animal = await store.create_animal(VIEW, ELEPHANT)
+    await sync(store, cloud, clock)
+    person_edits(cloud, "animal", animal.id, "update", notes="cloud's", status="missing")
+    await store.update_animal(VIEW, animal.id, {"notes": "station's", "weight": 2_900.0})
+    with capture_logs() as said:
+        done = await sync(store, cloud, clock)
+    kept = await store.animal(VIEW, animal.id)
+    assert (kept.notes, kept.weight, kept.status) == ("cloud's", 2_900.0, "missing")
+    assert done.lost_edits == 1
+    assert [each["columns"] for each in said if each["event"] == "sync.lost_edit"] == [["notes"]]
+
+
+async def test_what_the_cloud_quarantines_is_told_once_and_blocks_nothing(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 2)
+    await add(store, 1, device="K2")
+    cloud.poison = {"K2"}
+    with capture_logs() as said:
+        done = await sync(store, cloud, clock)
+        await sync(store, cloud, clock)
+    assert (done.quarantined, done.fixes, len(cloud.kept.fixes)) == (2, 3, 2)
+    told = [(each.get("collar_id"), each.get("id")) for each in said if each["event"] == "sync.quarantined"]
+    assert told == [(None, "K2"), ("K2", None)]
+
+
+async def test_a_deployment_that_comes_a_page_before_its_collar_waits_for_it(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    person_edits(cloud, "animal", "a1", "insert", **ELEPHANT)
+    worn = {"collar_id": "K1", "animal_id": "a1", "started_ms": 0}
+    person_edits(cloud, "deployment", "d1", "insert", **worn)
+    cloud.kept.log.remove(("collar", "K1"))
+    cloud.kept.log.append(("collar", "K1"))
+    cloud.page = 1
+    assert (await sync(store, cloud, clock)).changes == 3
+    assert (await store.animal(VIEW, "a1")).collar_id == "K1"
+
+
+async def test_what_cannot_be_taken_down_keeps_nothing_from_going_up(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    person_edits(cloud, "animal", "a1", "insert", **ELEPHANT)
+    person_edits(cloud, "deployment", "d1", "insert", collar_id="K1", animal_id="a1", started_ms=0)
+    cloud.kept.log.remove(("collar", "K1"))
+    await add(store, 3, device="K9")
+    with pytest.raises(NotFound, match="no collar K1"):
+        await sync(store, cloud, clock)
+    assert len(cloud.kept.fixes) == 3
+
+
+async def test_old_receipts_are_forgotten_only_on_a_sure_clock(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    for minute in range(3):
+        await add(store, 1, first=minute)
+        await sync(store, cloud, clock)
+
+    async def kept() -> int:
+        return int(
+            await store.read(
+                lambda db: db.execute("SELECT count(*) FROM batches WHERE channel = 'fixes'").fetchone()[0]
+            )
+        )
+
+    clock.tick(200 * 86_400)
+    clock.set_state(ClockState.HELD)
+    await sync(store, cloud, clock)
+    assert await kept() == 3
+    clock.set_state(ClockState.GNSS)
+    await sync(store, cloud, clock)
+    assert await kept() == 1
+    await add(store, 1, first=9)
+    assert (await sync(store, cloud, clock)).healed == 0
+
+
+# --- the comparison
+async def test_a_comparison_finds_what_is_missing_other_and_anothers(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 5, rssi_dbm=-90.0)
+    await sync(store, cloud, clock)
+    first, second, third, *_ = sorted(cloud.kept.fixes)
+    del cloud.kept.fixes[first]
+    cloud.kept.fixes[second]["rssi_dbm"] = None
+    cloud.kept.fixes[third] |= {"received_ms": 1, "battery_mv": 3600}  # another station heard it too
+    cloud.kept.fixes[b"x" * 16] = {**cloud.kept.fixes[third], "raw_ms": 1}
+    await add(store, 1, first=30)
+    found = await verify_cloud(store, cloud)
+    assert (found.fixes, found.matching, found.missing, found.differing) == (6, 3, 1, 1)
+    assert (found.waiting, found.only_in_cloud, found.doubled, found.differences) == (1, 1, 0, 2)
+    assert [line.split(":")[0] for line in found.examples] == ["differing", "missing"]
+    assert found.examples[0].endswith("in rssi_dbm")
+
+
+# --- from time to time
+def background(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, folder: Path, connected: Callable[[], None]
+) -> Background:
+    def connect(_: outbox.Enrolment) -> InMemoryCloud:
+        connected()
+        return cloud
+
+    return Background(store, connect, clock, folder, interval_s=60.0, batch_fixes=100, rng=random.Random(1))
+
+
+async def test_a_bad_link_is_tried_later_and_later_and_told_once(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    calls: list[int] = []
+    uplink = background(store, cloud, clock, tmp_path, lambda: calls.append(1))
+    await add(store, 2)
+    cloud.faults.extend(["lost"] * 12)
+    with capture_logs() as said:
+        waits_s = [await uplink.turn() for _ in range(12)]
+        assert await uplink.turn() == 60.0
+    assert FIRST_WAIT_S / 2 <= waits_s[0] <= FIRST_WAIT_S
+    assert all(LONGEST_WAIT_S / 2 <= wait_s <= LONGEST_WAIT_S for wait_s in waits_s[-4:])
+    assert [each["event"] for each in said] == ["sync.failed", "sync.works_again"]
+    assert (uplink.last_error, len(cloud.kept.fixes), len(calls)) == (None, 2, 13)
+    assert await uplink.turn() == 60.0
+    assert len(calls) == 13
+
+
+async def test_what_the_cloud_asks_is_waited_and_what_needs_a_person_is_not_hurried(
+    store: SpatialiteStore, clock: FakeClock, tmp_path: Path
+) -> None:
+    class Refusing(InMemoryCloud):
+        error: Exception = CloudBusy("later", 333.0)
+
+        async def changes(self, *_: Any, **__: Any) -> Changes:
+            raise self.error
+
+    cloud = Refusing()
+    uplink = background(store, cloud, clock, tmp_path, lambda: None)
+    assert await uplink.turn() == 333.0
+    cloud.error = NotAuthenticated("who is this")
+    assert await uplink.turn() == LONGEST_WAIT_S
+    assert uplink.last_error == "who is this"
+
+
+async def test_without_an_enrolment_and_beside_another_session_nothing_is_asked(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    uplink = background(store, cloud, clock, tmp_path, lambda: None)
+    with sole_session(tmp_path) as is_ours:
+        assert is_ours
+        assert await uplink.turn() == 60.0
+    await store.write(lambda db: db.execute("DELETE FROM enrolment"))
+    assert await uplink.turn() == 60.0
+    assert cloud.requests == []
+    with pytest.raises(NotFound, match="enrol URL CODE"):
+        await sync(store, cloud, clock)
