@@ -7,11 +7,13 @@ until the one item at fault is alone: it goes to the quarantine with its bytes, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
 
 import msgspec
 import psycopg
+from psycopg import errors
 
 from cloud.store.database import Connection
 from cloud.store.fixes import FixWriter
@@ -19,13 +21,21 @@ from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
 from cloud.store.store import apply
 from shared.errors import Invalid, RequestError
 from shared.sync.decide import Effects, Operation, Outcome, decide, wanted
+from shared.sync.records import check_text, to_ms
 from shared.sync.streams import Exceptional
 from shared.wire.batch import FixColumns
 
 Item = TypeVar("Item")
 
-#: What the database says of a value that it does not take; anything else is no fault of the batch.
-_REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError)
+#: What the database says of a value that it does not take, or that no index of it holds; anything else is no fault of
+#: the batch.
+_REFUSALS: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError, errors.ProgramLimitExceeded)
+#: Instants that can be told; a day is left at the end, because a corrected time may lie so far behind its reception.
+_FIRST_MS: Final = to_ms(datetime(1, 1, 1, tzinfo=UTC))
+_LAST_MS: Final = to_ms(datetime(9999, 12, 30, tzinfo=UTC))
+#: The instants of a fix, and whether it may be without one.
+_INSTANTS: Final = (("raw_ms", False), ("received_ms", False), ("sure_received_ms", True), ("network_ms", True))
+_MAX_ID_CHARACTERS: Final = 200
 
 
 class Taken(msgspec.Struct):
@@ -67,7 +77,10 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
         taken.refused.append((code, detail, body))
         taken.exceptions.append(Exceptional(place=place, outcome="quarantined", code=code, detail=detail))
 
-    await _halving(connection, range(len(columns["raw_ms"])), take, refuse)
+    unfit = _unfit(columns)
+    for place, detail in unfit.items():
+        refuse(place, Invalid.code, detail)
+    await _halving(connection, [place for place in range(len(columns["raw_ms"])) if place not in unfit], take, refuse)
     taken.counts["quarantined"] += len(taken.refused)
     await connection.execute(
         "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, unnest(%s::bigint[]) ON CONFLICT DO NOTHING",
@@ -76,39 +89,66 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
     return taken
 
 
+def _unfit(columns: FixColumns) -> dict[int, str]:
+    """Return, by place, what is wrong with fixes that no reader could tell of; the database alone would take some."""
+    unfit: dict[int, str] = {}
+    for name, is_optional in _INSTANTS:
+        for place, ms in enumerate(columns[name]):
+            if not (is_optional if ms is None else _FIRST_MS <= ms <= _LAST_MS):
+                unfit.setdefault(place, f"{name}: must be an instant, in milliseconds since 1970")
+    for place, name in enumerate(columns["collar_id"]):
+        if name in ("", "collar:"):
+            unfit.setdefault(place, "collar_id: must name a collar")
+    return dict(sorted(unfit.items()))
+
+
 async def take_operations(connection: Connection, operations: Sequence[Operation], now_ms: int) -> Taken:
     """Decide and apply the operations of a batch; one that was ever taken is a duplicate, over whatever stream."""
     await lock_for_edits(connection)
     taken = Taken(Counter(), [], [])
-    found = await connection.execute(
-        "SELECT id FROM applied_operations WHERE id = ANY(%s)", ([operation.id for operation in operations],)
-    )
-    known = {identity for (identity,) in await found.fetchall()}
-    fresh: dict[str, int] = {}
-    for place, operation in enumerate(operations):
-        if operation.id not in known:
-            fresh.setdefault(operation.id, place)
-    taken.counts["duplicate"] += len(operations) - len(fresh)
     outcomes: dict[str, Outcome] = {}
 
+    def refuse(place: int, code: str, detail: str) -> None:
+        taken.refused.append((code, detail, msgspec.msgpack.encode(operations[place])))
+        taken.exceptions.append(Exceptional(place=place, outcome="quarantined", code=code, detail=detail))
+
+    fresh: dict[str, int] = {}
+    for place, operation in enumerate(operations):
+        try:
+            _check_id(operation.id)
+        except Invalid as error:
+            refuse(place, error.code, error.detail)
+        else:
+            fresh.setdefault(operation.id, place)
+    n_nameless = len(taken.refused)
+    found = await connection.execute("SELECT id FROM applied_operations WHERE id = ANY(%s)", (list(fresh),))
+    for (identity,) in await found.fetchall():
+        del fresh[identity]
+
     async def take(places: Sequence[int]) -> None:
-        some = [operations[place] for place in places]
-        rows = await load(connection, wanted(some))
         decided: list[tuple[Operation, Effects]] = []
         refused: list[tuple[int, RequestError]] = []
-        for place, operation in zip(places, some, strict=True):
-            try:
-                effects = decide(operation, rows)
-            except RequestError as error:
-                refused.append((place, error))
-            else:
-                rows.take(effects)
-                decided.append((operation, effects))
-        lines, n = await apply(connection, decided, now_ms)
+        lines: list[Noted] = []
+        n = 0
+        for run in _runs(operations, places):
+            rows = await load(connection, wanted(operations[place] for place in run))
+            begun = len(decided)
+            for place in run:
+                try:
+                    effects = decide(operations[place], rows)
+                except RequestError as error:
+                    refused.append((place, error))
+                else:
+                    rows.take(effects)
+                    decided.append((operations[place], effects))
+            more, more_fixes = await apply(connection, decided[begun:], now_ms)
+            lines += more
+            n += more_fixes
+        # noted when all of it is written: of what the database refuses there is no trace
         taken.lines += lines
         taken.new_fixes += n
         for place, refusal in refused:
-            refuse(place, refusal.code, refusal.detail)
+            set_aside(place, refusal.code, refusal.detail)
         for operation, effects in decided:
             outcomes[operation.id] = effects.outcome
             if effects.lost:
@@ -116,16 +156,38 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
                     Exceptional(place=fresh[operation.id], outcome=effects.outcome, lost=tuple(sorted(effects.lost)))
                 )
 
-    def refuse(place: int, code: str, detail: str) -> None:
+    def set_aside(place: int, code: str, detail: str) -> None:
         outcomes[operations[place].id] = "quarantined"
-        taken.refused.append((code, detail, msgspec.msgpack.encode(operations[place])))
-        taken.exceptions.append(Exceptional(place=place, outcome="quarantined", code=code, detail=detail))
+        refuse(place, code, detail)
 
-    await _halving(connection, list(fresh.values()), take, refuse)
+    await _halving(connection, list(fresh.values()), take, set_aside)
     taken.counts.update(outcomes.values())
+    taken.counts["quarantined"] += n_nameless
+    taken.counts["duplicate"] += len(operations) - n_nameless - len(fresh)
     async with connection.cursor() as cursor:
         await cursor.executemany("INSERT INTO applied_operations (id, outcome) VALUES (%s, %s)", list(outcomes.items()))
     return taken
+
+
+def _check_id(identity: str) -> None:
+    """Raise Invalid for an operation's id that cannot be kept, so that it would be recognised never again."""
+    check_text("id", identity)
+    if len(identity) > _MAX_ID_CHARACTERS:
+        raise Invalid(f"id: has at most {_MAX_ID_CHARACTERS} characters")
+
+
+def _runs(operations: Sequence[Operation], places: Sequence[int]) -> Iterator[list[int]]:
+    """Split before each deletion of a collar: what was done before it must be written when it is decided.
+
+    Whether the collar has fixes is known from the database alone, and judging its fixes anew would bring it back.
+    """
+    run: list[int] = []
+    for place in places:
+        if run and operations[place].entity == "collar" and operations[place].kind == "delete":
+            yield run
+            run = []
+        run.append(place)
+    yield run
 
 
 async def quarantine(
@@ -137,7 +199,10 @@ async def quarantine(
         await cursor.executemany(
             "INSERT INTO quarantine (station_id, epoch, channel, n, code, detail, body, received_ms)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [(station_id, epoch, channel, n, code, detail, body, now_ms) for code, detail, body in refused],
+            [
+                (station_id, epoch, channel, n, code, detail.replace("\0", "\N{REPLACEMENT CHARACTER}"), body, now_ms)
+                for code, detail, body in refused
+            ],
         )
 
 

@@ -20,7 +20,7 @@ from psycopg import AsyncConnection, conninfo, errors, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from shared.errors import ConfigError, DatabaseCorrupt, StoreError, StoreFull
+from shared.errors import ConfigError, DatabaseCorrupt, Invalid, StoreError, StoreFull
 
 __all__ = [
     "Connection",
@@ -172,11 +172,13 @@ def described(url: str) -> str:
 def translated(where: str) -> Iterator[None]:
     """Turn the driver's errors into ours, with the database they concern.
 
-    What the server says of a row's values stays out: it would put positions into answers and logs.
+    Text with the character 0, which PostgreSQL cannot hold, is the caller's fault (Invalid). What the server says of a row's values stays out: it would put positions into answers and logs.
     """
     try:
         yield
     except psycopg.Error as error:
+        if isinstance(error, psycopg.DataError) and error.sqlstate is None:  # the driver's own: it was never sent
+            raise Invalid("a text has the character 0, or a value is beyond what the database holds") from error
         raise _ours(error, where) from error
 
 

@@ -7,6 +7,7 @@ import msgspec
 from cloud.store.database import Connection
 from cloud.store.records import one
 from cloud.store.stations import Station, stations
+from shared.sync.decide import STANDS_FOR
 
 
 class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,9 +29,10 @@ async def facts(connection: Connection) -> CloudFacts:
         connection,
         "SELECT (SELECT value FROM counters WHERE name = 'fixes'),"
         " (SELECT count(*) FROM animals WHERE deleted_ms IS NULL),"
-        " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND stands_for_animal_pk IS NULL),"
+        " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND NOT starts_with(id, %s)),"
         " (SELECT count(*) FROM quarantine), (SELECT count(*) FROM lost_edits),"
         " (SELECT value FROM counters WHERE name = 'change'), pg_database_size(current_database())",
+        (STANDS_FOR,),
     )
     return CloudFacts(
         fixes=fixes, animals=animals, collars=collars, quarantined=quarantined, lost_edits=lost,

@@ -121,6 +121,15 @@ class FixWriter:
             await self._readopt(self._collars[name])
         return self._take_lines()
 
+    async def stand_for(self, animal_ids: Sequence[str]) -> list[str]:
+        """Give stand-ins that came before their animals to these; return which, for ``readopt``."""
+        found = await self._connection.execute(
+            "UPDATE collars c SET stands_for_animal_pk = a.pk FROM animals a WHERE a.id = ANY(%s)"
+            " AND c.id = %s || a.id AND c.stands_for_animal_pk IS NULL RETURNING c.id",
+            (list(animal_ids), STANDS_FOR),
+        )
+        return [identity for (identity,) in await found.fetchall()]
+
     async def rekey(self, heard_id: str, into_id: str) -> tuple[list[Noted], int]:
         """Move the fixes of a collar under another that it was all along: new ids, twins folded.
 
@@ -156,13 +165,22 @@ class FixWriter:
             self._lines += added.lines
             n += added.new - len(rows)
         await self._last_words(heard, collar.pk)
+        # who brought fixes under the old name may read them under the new one
+        await self._connection.execute(
+            "INSERT INTO station_collars (station_id, collar_pk) SELECT station_id, %s FROM station_collars"
+            " WHERE collar_pk = %s ON CONFLICT DO NOTHING",
+            (collar.pk, heard[0]),
+        )
         return self._take_lines(), n
 
     async def set_by_hand(self, fix_id: str, *, is_excluded: bool) -> list[Noted] | None:
         """Mark a fix as taken out, or as reinstated, by a person; None where there is no such fix."""
+        # a batch about this collar writes flags that it read before: it comes to its end first, or waits for us
+        await self._connection.execute(
+            "SELECT FROM collars WHERE pk = (SELECT collar_pk FROM fixes WHERE id = %s) FOR NO KEY UPDATE", (fix_id,)
+        )
         found = await self._connection.execute(
-            "SELECT f.flags, c.id, f.raw_ms FROM fixes f JOIN collars c ON c.pk = f.collar_pk WHERE f.id = %s"
-            " FOR UPDATE OF f",
+            "SELECT f.flags, c.id, f.raw_ms FROM fixes f JOIN collars c ON c.pk = f.collar_pk WHERE f.id = %s",
             (fix_id,),
         )
         row = await found.fetchone()
@@ -437,11 +455,13 @@ class FixWriter:
         cursor = await self._connection.execute(
             "INSERT INTO collars (id, stands_for_animal_pk, rev, cloud_rev, marks, created_ms, updated_ms)"
             " SELECT id, pk, 1, 0, '{}', %(now)s, %(now)s FROM unnest(%(ids)s::text[], %(pks)s::bigint[]) n (id, pk)"
-            " ON CONFLICT (id) DO NOTHING RETURNING id, stands_for_animal_pk",
+            " ON CONFLICT (id) DO NOTHING RETURNING id",
             {"now": self._now_ms, "ids": list(names), "pks": stands_for},
         )
         self._lines += [
-            Noted("collar", identity, "insert", self._origin) for identity, pk in await cursor.fetchall() if pk is None
+            Noted("collar", identity, "insert", self._origin)
+            for (identity,) in await cursor.fetchall()
+            if not identity.startswith(STANDS_FOR)  # stands for an animal, perhaps for one that comes later
         ]
 
     async def _existing(self, names: Iterable[str]) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from cloud.store.database import Connection
+from cloud.store.partitions import lowest_id
 from cloud.store.records import one, record_of, selecting
 from shared.domain import EXCLUDING, Alert, Animal, Collar, Deployment, Fix, FixFlag, Observation, Zone
 from shared.errors import Invalid, NotFound
@@ -20,6 +21,7 @@ from shared.store import (
     Page,
     ZoneQuery,
 )
+from shared.sync.decide import STANDS_FOR
 from shared.sync.records import (
     ALERT,
     ANIMAL,
@@ -88,6 +90,12 @@ class _Where:
             if value is not None:
                 self.add(f"{column} = %s", value)
 
+    def copy(self) -> _Where:
+        """Return the same conditions, to add others to."""
+        copied = _Where(*self._conditions)
+        copied.values = list(self.values)
+        return copied
+
     def sql(self) -> str:
         return f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
 
@@ -109,7 +117,8 @@ async def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
 
 async def list_collars(db: Connection, search: str | None, offset: int, limit: int) -> Page[Collar]:
     """Return a page of collars, by id."""
-    where = _Where("r.deleted_ms IS NULL", "r.stands_for_animal_pk IS NULL")
+    where = _Where("r.deleted_ms IS NULL")
+    where.add("NOT starts_with(r.id, %s)", STANDS_FOR)
     if search:
         where.add(
             "(r.id ILIKE %s OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk AND l.alias ILIKE %s))",
@@ -208,25 +217,54 @@ async def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
     if query.search:
         where.add(
             "(f.animal_pk IN (SELECT pk FROM animals WHERE deleted_ms IS NULL AND (name ILIKE %s OR species ILIKE %s))"
-            " OR f.collar_pk IN (SELECT pk FROM collars WHERE stands_for_animal_pk IS NULL AND id ILIKE %s))",
-            *[_like(query.search)] * 3,
+            " OR f.collar_pk IN (SELECT pk FROM collars WHERE NOT starts_with(id, %s) AND id ILIKE %s))",
+            *[_like(query.search)] * 2, STANDS_FOR, _like(query.search),
         )
     _add_span(where, "f.recorded_ms", query)
     if query.bbox is not None:
         _add_box(where, query.bbox)
     if query.is_usable is not None:
         where.add(_USABLE if query.is_usable else f"NOT {_USABLE}")
+    order = _order(query.ordering, _FIX_ORDER, "f.id")
     if where:
         (count,) = await one(db, f"SELECT count(*) FROM fixes f{where.sql()}", where.values)
     else:
         (count,) = await one(db, "SELECT value FROM counters WHERE name = 'fixes'")
-    order = _order(query.ordering, _FIX_ORDER, "f.id")
     # page the keys first: joining every row before the offset would cost more than the page
-    keys = f"SELECT f.id FROM fixes f{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s"
-    found = await db.execute(
-        f"{_FIX} WHERE f.id IN ({keys}) ORDER BY {order}".encode(), [*where.values, query.limit, query.offset]
-    )
+    is_of_all = query.animal_id is None and query.collar_id is None and query.ordering.endswith("timestamp")
+    keys, values = _in_order_of_ids(where, order, query) if is_of_all else _in_order(where, order, query)
+    found = await db.execute(keys.encode(), values)
+    ids = [identity for (identity,) in await found.fetchall()]
+    found = await db.execute(f"{_FIX} WHERE f.id = ANY(%s) ORDER BY {order}".encode(), (ids,))
     return Page(int(count), [_fix(row) for row in await found.fetchall()])
+
+
+def _in_order(where: _Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
+    keys = f"SELECT f.id FROM fixes f{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s"
+    return keys, [*where.values, query.limit, query.offset]
+
+
+def _in_order_of_ids(where: _Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
+    """Return the keys of a page by time, and the values bound to it, without sorting the whole table.
+
+    Where the corrected time is the raw one, the order of ids is the order of times: the key's index and the months'
+    bounds give the page. The few others have an index of their own, and both pages are merged.
+    """
+    direction = " DESC" if query.ordering.startswith("-") else ""
+    plain, others = where.copy(), where.copy()
+    plain.add("f.is_in_order")
+    others.add("NOT f.is_in_order")
+    if query.since is not None:
+        plain.add("f.id >= %s::uuid", lowest_id(to_ms(query.since)))
+    if query.until is not None:
+        plain.add("f.id < %s::uuid", lowest_id(to_ms(query.until)))
+    so_far = query.offset + query.limit
+    keys = (
+        f"SELECT f.id FROM ((SELECT f.id, f.recorded_ms FROM fixes f{plain.sql()} ORDER BY f.id{direction} LIMIT %s)"
+        f" UNION ALL (SELECT f.id, f.recorded_ms FROM fixes f{others.sql()} ORDER BY {order} LIMIT %s)) f"
+        f" ORDER BY {order} LIMIT %s OFFSET %s"
+    )
+    return keys, [*plain.values, so_far, *others.values, so_far, query.limit, query.offset]
 
 
 async def get_fix(db: Connection, fix_id: str) -> Fix:

@@ -158,6 +158,7 @@ class PostgresStore(RecordEdits):
     async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:
         """Take a fix out by hand or reinstate it."""
         async with self.database.transaction() as connection:
+            await lock_for_fixes(connection)
             await queries.get_fix(connection, fix_id)
             lines = await FixWriter(connection, to_ms(self._now())).set_by_hand(fix_id, is_excluded=is_excluded)
             if lines is None:
@@ -186,6 +187,8 @@ async def apply(
         lines += more
         n += fewer
     moved = dict.fromkeys(collar_id for _, effects in decided for collar_id in effects.moved)
+    if animals := [each.record.id for each in changes if each.record.entity == "animal" and each.before is None]:
+        moved |= dict.fromkeys(await fixes.stand_for(animals))
     if moved:
         lines += await FixWriter(connection, now_ms).readopt(moved)
     await _keep_losers(connection, decided, now_ms)

@@ -36,6 +36,7 @@ from shared.wire.link import Changes, FixPage
 log = structlog.get_logger()
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_DAMAGED: Final = "the batch is not what its hash says: it was damaged on the way"
 
 
 class Uplink:
@@ -50,6 +51,8 @@ class Uplink:
 
         Raises CorruptBatch where what arrived is not what was sent.
         """
+        if batch.hash != claimed_hash:  # before anything is made of it
+            raise CorruptBatch(_DAMAGED)
         held = _opened(batch)
         if isinstance(held, dict):
             await self._store.partitions.ensure(held["raw_ms"])
@@ -60,7 +63,7 @@ class Uplink:
             kept = await stations.receipt(connection, *key, batch.n)
             match receive(head, None if kept is None else kept[0], batch, claimed_hash):
                 case Corrupt():
-                    raise CorruptBatch("the batch is not what its hash says: it was damaged on the way")
+                    raise CorruptBatch(_DAMAGED)
                 case Gap() | Fork() as refused:
                     answer = answer_of(refused)
                     log.warning("uplink.refused", station=station_id, channel=batch.channel, n=batch.n, why=answer.code)

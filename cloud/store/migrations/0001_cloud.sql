@@ -125,11 +125,14 @@ CREATE TABLE fixes (
     CASE WHEN lon_e7 BETWEEN -1800000000 AND 1800000000 AND lat_e7 BETWEEN -900000000 AND 900000000
       THEN ST_SetSRID(ST_MakePoint(lon_e7 / 1e7::float8, lat_e7 / 1e7::float8), 4326) END
   ) STORED,
+  -- the order of ids is that of corrected times, but for a few
+  is_in_order boolean GENERATED ALWAYS AS (recorded_ms = raw_ms AND raw_ms >= 0) STORED,
   PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 CREATE INDEX fixes_by_collar ON fixes (collar_pk, recorded_ms, id);
 CREATE INDEX fixes_by_animal ON fixes (animal_pk, recorded_ms) WHERE animal_pk IS NOT NULL;
 CREATE INDEX fixes_by_time ON fixes USING brin (recorded_ms);
+CREATE INDEX fixes_out_of_order ON fixes (recorded_ms, id) WHERE NOT is_in_order;
 CREATE INDEX fixes_by_place ON fixes USING gist (geom);
 CREATE TABLE fixes_before_2000 PARTITION OF fixes
   FOR VALUES FROM (MINVALUE) TO ('00dc6acf-ac00-0000-0000-000000000000');
