@@ -2,7 +2,8 @@
 
 A session takes changes down, brings what waits up, and takes changes down again if it brought records::
 
-    changes after the cursor  ->  until nothing waits: the first batch of the first channel that has one  ->  changes
+    records that were sent and not confirmed  ->  changes after the cursor  ->  until nothing waits: the first batch of
+    the first channel that has one  ->  changes
 
 Every step is a request and one transaction; a session that breaks off anywhere goes on where it stopped, because what
 was asked and what was answered lies in the database and not here. What an answer means is decided in
@@ -119,6 +120,7 @@ class _Session:
         began_s = self._clock.monotonic()
         up, down = self._cloud.bytes_up, self._cloud.bytes_down
         untaken: OutpostError | None = None
+        await self._finish()
         try:
             await self._pull()
         except (SyncError, RequestError) as error:  # what cannot be taken must not keep fixes from being sent
@@ -187,6 +189,16 @@ class _Session:
             self._heal(await self._store.write(job), channel)
 
     # --- up
+
+    async def _finish(self) -> None:
+        """Have records confirmed that the cloud may have taken already.
+
+        Before its changes: the ruling on these is sent down once, and would be passed over while they count as unsent.
+        """
+        while (
+            batch := (await self._store.read(functools.partial(outbox.sender, channel="records"))).unacked
+        ) is not None:
+            await self._send("records", batch)
 
     async def _send_next(self) -> bool:
         """Send the batch that comes next; False where nothing waits. A backlog of fixes never delays a record."""

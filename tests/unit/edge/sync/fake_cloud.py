@@ -103,7 +103,7 @@ class InMemoryCloud:
             raise StaleCursor("begin at 0")
         until = min(since + min(limit, self.page), len(log))
         wanted = sorted(dict.fromkeys(log[since:until]), key=lambda item: [*DOWN, item[0]].index(item[0]))
-        records = [self.kept.rows.get(*item) for item in wanted if item[0] in DOWN]
+        records = [record for item in wanted if item[0] in DOWN and (record := self.kept.rows.get(*item)) is not None]
         return Changes(self.epoch, until, until < len(log), encode_records(records))
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
@@ -155,6 +155,7 @@ class InMemoryCloud:
                 counts["quarantined"] += 1
                 exceptions.append(Exceptional(place=place, outcome="quarantined", code="invalid", detail="poison"))
                 continue
+            row["collar_id"] = self.kept.rows.canonical(row["collar_id"])
             identity = fix_id(row["collar_id"], row["raw_ms"], row["lon_e7"], row["lat_e7"])
             if identity not in self.kept.fixes:
                 self.kept.fixes[identity] = row
@@ -170,6 +171,9 @@ class InMemoryCloud:
         for place, operation in enumerate(operations):
             if operation.id in self.kept.applied:
                 counts["duplicate"] += 1
+                self.kept.log.append(
+                    (operation.entity, operation.row_id)
+                )  # its station may have passed over the ruling
                 continue
             self.kept.applied[operation.id] += 1
             try:
@@ -179,6 +183,7 @@ class InMemoryCloud:
             except RequestError as error:
                 counts["quarantined"] += 1
                 exceptions.append(Exceptional(place=place, outcome="quarantined", code=error.code, detail=error.detail))
+                self.kept.log.append((operation.entity, operation.row_id))
                 continue
             counts[effects.outcome] += 1
             self.kept.rows.take(effects)
