@@ -172,7 +172,8 @@ def described(url: str) -> str:
 def translated(where: str) -> Iterator[None]:
     """Turn the driver's errors into ours, with the database they concern.
 
-    Text with the character 0, which PostgreSQL cannot hold, is the caller's fault (Invalid). What the server says of a row's values stays out: it would put positions into answers and logs.
+    Text with the character 0, which PostgreSQL cannot hold, is the caller's fault (Invalid). What the server says of a
+    row's values stays out: it would put positions into answers and logs.
     """
     try:
         yield

@@ -121,15 +121,16 @@ class Uplink:
 
 
 async def _packed(connection: Connection, since: int, limit: int) -> tuple[bytes, int, bool]:
-    """Return changed records as a batch; fewer where large areas would burst it."""
+    """Return changed records as a batch; fewer where large areas would burst it, without one that alone would."""
     while True:
         records, after, is_more = await feed.changed_records(connection, since, limit)
         try:
             return encode_records(records), after, is_more
-        except Invalid:
-            if limit == 1:
-                raise
-            limit //= 2
+        except Invalid as error:
+            if len(records) == 1 and limit == 1:
+                log.error("feed.unsendable", entity=records[0].entity, id=records[0].id, why=error.detail)
+                return encode_records([]), after, is_more
+            limit = max(1, min(limit, len(records)) // 2)
 
 
 def _opened(batch: Batch) -> FixColumns | list[Operation] | Invalid:
