@@ -429,9 +429,10 @@ def _as_it_stands(db: Connection, post: _Posted) -> Operation | None:
     said = {name: value for name, value in record.columns.items() if value != entity.columns[name]}
     columns = {} if record.is_deleted else said
     content = hashlib.sha256(msgspec.msgpack.encode([kind, entity.name, record.id, columns])).hexdigest()
+    home = enrolment(db)  # before there is one nothing is sent, but what waits is counted
     return Operation(
-        id=derived_id(enrolled(db).station_id, content), entity=entity.name, row_id=record.id, kind=kind,
-        columns=columns, author=record.author, base_rev=record.cloud_rev,
+        id=derived_id("" if home is None else home.station_id, content), entity=entity.name, row_id=record.id,
+        kind=kind, columns=columns, author=record.author, base_rev=record.cloud_rev,
         made_ms=record.created_ms if record.deleted_ms is None else record.deleted_ms,
     )  # fmt: skip
 
