@@ -1,0 +1,369 @@
+"""The station's real client against the real cloud: PostgreSQL, uvicorn, a port; every fix is there, once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from cloud.app import running
+from cloud.config import Config, DatabaseSection
+from cloud.store.database import Database
+from cloud.store.stations import new_code
+from cloud.store.store import PostgresStore
+from edge.app import running as station
+from edge.config import load
+from edge.ops.verify_cloud import verify_cloud
+from edge.store import outbox
+from edge.store.store import SpatialiteStore
+from edge.sync.client import CloudClient, checked, enrol
+from edge.sync.session import Synced, new_epoch, sync_once
+from shared.domain import NewFix
+from shared.errors import ConfigError, CorruptBatch, Forbidden, Invalid, LinkError, NotAuthenticated, StaleCursor
+from shared.privacy import OPERATOR, view_for
+from shared.sync.records import to_ms
+from shared.sync.streams import GENESIS, Batch
+from shared.wire.signatures import new_key
+from tests.clouds import ask, wipe
+from tests.fakes import START, FakeClock
+
+pytestmark = [pytest.mark.integration, pytest.mark.sync]
+
+VIEW = view_for(OPERATOR)
+ELEPHANT = {"name": "Saba", "species": "elephant", "gender": "female"}
+DEADLINE_S = 60.0
+
+
+class Home:
+    """The cloud: its address, its database, its store."""
+
+    def __init__(self, url: str, database_url: str, store: PostgresStore, clock: FakeClock) -> None:
+        self.url = url
+        self.database_url = database_url
+        self.store = store
+        self.clock = clock
+
+    async def code(self, station_id: str) -> str:
+        async with self.store.database.transaction() as connection:
+            return await new_code(connection, station_id, station_id, to_ms(self.clock.now()), 600_000)
+
+    def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return ask(self.database_url, statement, *values)
+
+    def count(self, table: str) -> int:
+        return int(self.ask(f"SELECT count(*) FROM {table}")[0][0])
+
+    def lose_everything(self) -> None:
+        """Be what a backup from before the first batch is: only the stations are known, and the epoch is new."""
+        stations = self.ask("SELECT id, name, public_key, enrolled_ms FROM stations")
+        wipe(self.database_url)
+        for known in stations:
+            self.ask("INSERT INTO stations (id, name, public_key, enrolled_ms) VALUES (%s, %s, %s, %s)", *known)
+        self.ask("UPDATE facts SET value = %s WHERE name = 'cloud_epoch'", new_epoch())
+
+
+class Post:
+    """A station: its store and its connection."""
+
+    def __init__(self, store: SpatialiteStore, cloud: CloudClient, clock: FakeClock) -> None:
+        self.store = store
+        self.cloud = cloud
+        self.clock = clock
+
+    async def sync(self, **settings: Any) -> Synced:
+        return await sync_once(self.store, self.cloud, self.clock, **settings)
+
+    async def add(self, count: int, first: int = 0, device: str = "K1", **said: Any) -> None:
+        await self.store.add_fixes(
+            VIEW,
+            [
+                NewFix(
+                    **{
+                        "device": device, "recorded_at": at, "received_at": at, "lon_deg": 37.0,
+                        "lat_deg": -2.0 - minute / 1e4, "battery_mv": 3_600 - minute % 7, **said,
+                    }
+                )
+                for minute in range(first, first + count)
+                for at in [START + timedelta(minutes=minute)]
+            ],
+        )  # fmt: skip
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def home(database_url: str, clock: FakeClock) -> AsyncIterator[Home]:
+    """Give a running cloud."""
+    config = Config(database=DatabaseSection(url=database_url, pool_min=1, pool_max=4))
+    async with running(config, clock=clock, port=0) as (url, _), Database.open(database_url, pool_max=2) as database:
+        yield Home(url, database_url, PostgresStore(database, now=clock.now), clock)
+
+
+@pytest.fixture(scope="module")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the file of an empty store."""
+    path = tmp_path_factory.mktemp("new") / "station.db"
+    SpatialiteStore(path, None, now=FakeClock().now).close_now()
+    return path
+
+
+@pytest.fixture
+async def posts(home: Home, clock: FakeClock, new_database: Path, tmp_path: Path) -> AsyncIterator[list[Post]]:
+    """Give two stations that are enrolled."""
+    posts = []
+    for name in ("post-1", "post-2"):
+        path = Path(shutil.copy(new_database, tmp_path / f"{name}.db"))
+        store = SpatialiteStore(path, None, now=clock.now, readers=1)
+        private_key, public_key = new_key()
+        made = await enrol(home.url, await home.code(name), public_key)
+        await store.write(
+            lambda db, made=made, private_key=private_key: outbox.enrol(  # type: ignore[misc] # of this turn
+                db, url=home.url, station_id=made.station_id, private_key=private_key, cloud_epoch=made.cloud_epoch,
+                epoch=new_epoch(), now_ms=to_ms(clock.now()),
+            )
+        )  # fmt: skip
+        posts.append(Post(store, CloudClient(home.url, made.station_id, private_key, now=clock.now), clock))
+    yield posts
+    for post in posts:
+        await post.cloud.close()
+        await post.store.close()
+
+
+async def differences(post: Post) -> tuple[int, int, int, int]:
+    found = await verify_cloud(post.store, post.cloud)
+    assert found.matching + found.differences + found.waiting == found.fixes + found.doubled, found
+    return found.missing, found.differing, found.doubled, found.waiting
+
+
+async def test_every_fix_and_record_of_a_station_arrives_once(home: Home, posts: list[Post]) -> None:
+    post, _ = posts
+    animal = await post.store.create_animal(VIEW, {**ELEPHANT, "collar_id": "K1"})
+    await post.add(2_500)
+    await post.add(40, device="eui:2", lon_deg=None, lat_deg=None)
+    done = await post.sync()
+    assert (done.records, done.fixes, done.quarantined, done.lost_edits) == (4, 2_540, 0, 0)
+    assert done.outcomes == {"applied": 2_544}
+    assert (home.count("fixes"), home.count("receipts"), home.count("quarantine")) == (2_540, 4, 0)
+    assert 0 < done.bytes_up < 40_000
+    assert await differences(post) == (0, 0, 0, 0)
+    there = await home.store.animal(VIEW, animal.id)
+    assert (there.name, there.collar_id) == ("Saba", "K1")
+    again = await post.sync()
+    assert (again.batches, again.changes) == (0, 0)
+
+
+async def test_two_stations_that_hear_one_collar_make_one_fix_of_it(home: Home, posts: list[Post]) -> None:
+    one, other = posts
+    await one.add(20, rssi_dbm=-90.0, received_at=START + timedelta(hours=2))
+    await other.add(20, rssi_dbm=-80.0, received_at=START + timedelta(hours=1), alt_m=1_200.5)
+    await other.add(5, first=100)
+    await one.sync()
+    await other.sync()
+    assert home.count("fixes") == 25
+    for post in posts:
+        assert await differences(post) == (0, 0, 0, 0)
+    assert (await verify_cloud(one.store, one.cloud)).only_in_cloud == 5
+
+
+async def test_records_meet_in_the_cloud(home: Home, posts: list[Post]) -> None:
+    one, other = posts
+    animal = await one.store.create_animal(VIEW, ELEPHANT)
+    await one.sync()
+    assert (await other.sync()).changes == 1
+    await one.store.update_animal(VIEW, animal.id, {"notes": "limps"})
+    await other.store.update_animal(VIEW, animal.id, {"weight": 2_900.0, "notes": "well"})
+    await one.sync()
+    done = await other.sync()
+    assert (done.outcomes, done.lost_edits) == ({"merged": 1}, 1)
+    await one.sync()
+    for store in (one.store, other.store, home.store):
+        kept = await store.animal(VIEW, animal.id)
+        assert (kept.notes, kept.weight) == ("limps", 2_900.0)
+    assert home.count("lost_edits") == 1
+
+
+async def test_an_edit_that_loses_altogether_is_kept_for_a_person_and_the_ruling_comes_down(
+    home: Home, posts: list[Post]
+) -> None:
+    one, other = posts
+    animal = await one.store.create_animal(VIEW, ELEPHANT)
+    await one.sync()
+    await other.sync()
+    await one.store.update_animal(VIEW, animal.id, {"notes": "limps"})
+    await other.store.update_animal(VIEW, animal.id, {"notes": "well"})
+    await one.sync()
+    assert (await other.sync()).outcomes == {"superseded": 1}
+    assert (await other.store.animal(VIEW, animal.id)).notes == "limps"
+    assert home.count("lost_edits") == 1
+
+
+async def test_a_collar_known_late_is_one_collar_in_both_homes(home: Home, posts: list[Post]) -> None:
+    one, _ = posts
+    await one.add(10, device="eui:1")
+    await one.sync()
+    await one.add(5, first=20, device="eui:1")
+    await one.store.put_collar(VIEW, "K1", {"aliases": ["eui:1"]})
+    await one.sync()
+    assert home.ask("SELECT DISTINCT c.id FROM fixes f JOIN collars c ON c.pk = f.collar_pk") == [("K1",)]
+    assert home.count("fixes") == 15
+    assert await differences(one) == (0, 0, 0, 0)
+
+
+async def test_a_cloud_without_its_last_days_is_filled_again(home: Home, posts: list[Post]) -> None:
+    one, _ = posts
+    animal = await one.store.create_animal(VIEW, {**ELEPHANT, "collar_id": "K1"})
+    await one.add(30)
+    await one.sync(batch_fixes=7)
+    await one.store.update_animal(VIEW, animal.id, {"notes": "limps"})
+    await one.add(3, first=50)
+    await one.sync()
+    home.lose_everything()
+    done = await one.sync()
+    assert (done.healed, home.count("fixes")) == (2, 33)
+    assert (await home.store.animal(VIEW, animal.id)).notes == "limps"
+    assert (await one.store.animal(VIEW, animal.id)).notes == "limps"
+    assert await differences(one) == (0, 0, 0, 0)
+
+
+async def test_what_is_wrong_with_a_request_is_told_as_one_of_our_errors(home: Home, posts: list[Post]) -> None:
+    one, _ = posts
+    here = await one.store.read(outbox.enrolled)
+    with pytest.raises(Forbidden, match="code"):
+        await enrol(home.url, "0000-0000-0000-0000", new_key()[1])
+    async with CloudClient(home.url, here.station_id, new_key()[0]) as stranger:
+        with pytest.raises(NotAuthenticated, match="outpost-station enrol"):
+            await stranger.changes(None, 0)
+    with pytest.raises(StaleCursor):
+        await one.cloud.changes("another", 5)
+    with pytest.raises(StaleCursor):
+        await one.cloud.changes(here.cloud_epoch, 99_999)
+    assert (await one.cloud.changes("another", 0)).epoch == here.cloud_epoch
+    assert (await one.cloud.heads(here.epoch)).heads == {}
+    with pytest.raises(CorruptBatch):
+        await one.cloud.put_batch(_Lying(here.epoch, "fixes", 1, GENESIS.hash, b"some bytes"))
+    with pytest.raises(Invalid, match="channel"):
+        await one.cloud.put_batch(Batch(here.epoch, "gossip", 1, GENESIS.hash, b""))
+    async with CloudClient("http://127.0.0.1:1", here.station_id, here.private_key) as nobody:
+        with pytest.raises(LinkError, match="cannot be reached"):
+            await nobody.heads(here.epoch)
+
+
+class _Lying(Batch, frozen=True):
+    """A batch that claims another hash than its own."""
+
+    @property
+    def hash(self) -> bytes:
+        return bytes(32)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 14\r\n\r\n<html>Welcome.",
+        b"HTTP/1.1 302 Found\r\nLocation: https://login.example/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n",
+        b"no HTTP at all\r\n\r\n",
+        b"",
+    ],
+)
+async def test_what_is_not_the_cloud_is_a_bad_link(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, CloudClient(f"http://127.0.0.1:{port}/", "post-1", new_key()[0]) as cloud:
+        with pytest.raises(LinkError):
+            await cloud.changes(None, 0)
+
+
+@pytest.mark.parametrize("url", ["http://cloud.example", "cloud.example", "ftp://x", "https://u:p@x", "https://x/?a=b"])
+def test_an_address_that_anyone_could_listen_to_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        checked(url)
+    assert checked("https://cloud.example/base/") == "https://cloud.example/base"
+
+
+# --- as an operator does it
+async def outpost_station(config: Path, *arguments: str, code: int = 0) -> str:
+    """Run a command of the station beside the cloud of this process."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OUTPOST_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "edge", *arguments, "--config", str(config), env=environment,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, complained = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode == code, (said, complained)
+    return (said if code == 0 or said else complained).decode()
+
+
+async def test_an_operator_enrols_sends_and_compares(home: Home, tmp_path: Path) -> None:
+    config, tracks = tmp_path / "station.toml", tmp_path / "tracks.csv"
+    config.write_text(f'[station]\ndata_dir = "{tmp_path / "data"}"\n[store]\nis_encrypted = false\n', encoding="utf-8")
+    tracks.write_text(
+        "individual,timestamp,lon,lat,species\nSaba,2026-01-01T00:00:00Z,37,-2,elephant\n"
+        "Saba,2026-01-01T01:00:00Z,37.1,-2,elephant\n",
+        encoding="utf-8",
+    )
+    await outpost_station(config, "import", str(tracks))
+    assert "not enrolled" in await outpost_station(config, "sync", "--once", code=1)
+    assert "post-9" in await outpost_station(config, "enrol", home.url, (await home.code("post-9")).lower())
+    assert "--again" in await outpost_station(config, "enrol", home.url, await home.code("post-9"), code=1)
+    waiting = json.loads(await outpost_station(config, "verify", "--against", "cloud", "--json"))
+    assert (waiting["fixes"], waiting["waiting"], waiting["differences"]) == (2, 2, 0)
+    done = json.loads(await outpost_station(config, "sync", "--once", "--json"))
+    assert (done["fixes"], done["quarantined"]) == (2, 0)
+    found = json.loads(await outpost_station(config, "verify", "--against", "cloud", "--json"))
+    assert (found["fixes"], found["matching"], found["waiting"], found["differences"]) == (2, 2, 0, 0)
+    with psycopg.connect(home.database_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM fixes WHERE id IN (SELECT id FROM fixes LIMIT 1)")
+    found = json.loads(await outpost_station(config, "verify", "--against", "cloud", "--json", code=1))
+    assert (found["missing"], found["differences"]) == (1, 1)
+    await outpost_station(config, "enrol", home.url, await home.code("post-9"), "--again")
+    await outpost_station(config, "sync", "--once")
+    assert json.loads(await outpost_station(config, "verify", "--against", "cloud", "--json"))["matching"] == 2
+
+
+async def test_a_running_station_sends_by_itself_and_says_how_far_it_is(home: Home, tmp_path: Path) -> None:
+    config = tmp_path / "station.toml"
+    config.write_text(
+        f'[station]\ndata_dir = "{tmp_path / "data"}"\n[store]\nis_encrypted = false\n[cloud]\ninterval_s = 1\n',
+        encoding="utf-8",
+    )
+    async with station(load(config), port=0) as url, httpx.AsyncClient(base_url=url) as http:
+        detail = (await http.get("/health/detail")).json()["cloud"]
+        assert (detail["is_enabled"], detail["station_id"], detail["last_receipt_at"]) == (True, None, None)
+        said = {"collar_id": "K1", "timestamp": "2026-01-01T00:00:00Z", "lat": -2.0, "lon": 37.0}
+        assert (await http.post("/api/v1/tracking/", json=said)).status_code == 201
+        await outpost_station(config, "enrol", home.url, await home.code("post-9"))
+        await until(lambda: home.count("fixes") == 1)
+        await outpost_station(config, "sync", "--once")
+        detail = (await http.get("/health/detail")).json()["cloud"]
+        assert (detail["station_id"], detail["last_error"]) == ("post-9", None)
+        assert {channel: each["items"] for channel, each in detail["waiting"].items()} == {"records": 0, "fixes": 0}
+        assert "as post-9, last receipt" in " ".join((await outpost_station(config, "status")).split())
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    """Wait for ``claim`` to be true."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not claim():  # noqa: ASYNC110  the database tells nobody when it changes
+            await asyncio.sleep(0.05)
