@@ -1,0 +1,97 @@
+"""``outpost-cloud run`` as a process of its own over a durable PostgreSQL, both to be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from cloud.demo.cluster import PrivateCluster
+from cloud.store.migrate import migrate
+from tests.faults.station_process import until
+from tests.services import free_port
+
+READY_S = 20.0
+
+
+class CloudProcess:
+    """The cloud's program on a port that stays the same, its database in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log = folder / "cloud.log"
+        self.cluster = PrivateCluster(folder / "postgres")
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def create(self) -> None:
+        """Start the database and bring it to the schema."""
+        self.cluster.start()
+        self.cluster.create_database("outpost")
+        migrate(self.database_url)
+
+    @property
+    def database_url(self) -> str:
+        """The address of its database."""
+        return self.cluster.url("outpost")
+
+    def start(self) -> None:
+        """Start the program and wait until it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_program(), "run", "--port", str(self.port)], env=self._environment(), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        until(self._is_ready, "the cloud's readiness", READY_S)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(20)
+            self._process = None
+
+    def close(self) -> None:
+        """End all of it."""
+        self.kill()
+        self.cluster.stop()
+
+    def command(self, *words: str) -> Any:
+        """Run another command of the program and return the facts that it prints."""
+        done = subprocess.run(
+            [_program(), *words, "--json"], env=self._environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+        with psycopg.connect(self.database_url) as connection:
+            return connection.execute(statement.encode()).fetchall()
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the last lines of the program's log."""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "DATABASE_URL": self.database_url}
+
+    def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.tail()
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=2).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+
+def _program() -> Path:
+    return Path(sys.executable).parent / "outpost-cloud"
