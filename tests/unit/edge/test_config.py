@@ -28,6 +28,9 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("clock", "virtual_start", "2010-01-01T00:00:00Z", "2010-01-01T00:00:00Z", datetime(2010, 1, 1, tzinfo=UTC)),
     ("clock", "virtual_speed", "60", "60", 60.0),
     ("clock", "virtual_origin_s", "12.5", "12.5", 12.5),
+    ("cloud", "interval_s", "2.5", "2.5", 2.5),
+    ("cloud", "batch_fixes", "500", "500", 500),
+    ("cloud", "is_enabled", "false", "false", False),
 ]
 LINKS = "".join(f'\n[[links]]\nkind = "serial"\nname = "{name}"\npath = "/dev/tty{name}"\n' for name in "ab")
 
@@ -98,6 +101,11 @@ def test_a_link_is_read_whole(tmp_path: Path) -> None:
         ("[clock]\nvirtual_speed = 0", "virtual_speed"),
         ("[clock]\ngnss_links = ['nobody']", "no link nobody"),
         (f"{LINKS}{LINKS}", "two are called a"),
+        ("[cloud]\ninterval_s = 0.5", "cloud.interval_s"),
+        ("[cloud]\ninterval_s = nan", "cloud.interval_s"),
+        ("[cloud]\ninterval_s = inf", "cloud.interval_s"),
+        ("[cloud]\nbatch_fixes = 0", "cloud.batch_fixes"),
+        ("[cloud]\nbatch_fixes = 20001", "cloud.batch_fixes"),
         ("station = 5", "station"),
         ("[station", "station.toml"),
         ("\udcff", "station.toml"),
