@@ -15,7 +15,8 @@ from shared.errors import ConfigError
 from shared.wire.batch import MAX_ROWS
 
 DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
-_INTERVAL_S: Final = (1.0, 86_400.0)
+_SHORTEST_INTERVAL_S: Final = 1.0
+_LONGEST_INTERVAL_S: Final = 86_400.0
 
 
 class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,8 +144,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"clock.gnss_links: there is no link {name}")
     if config.clock.virtual_speed <= 0:
         raise ConfigError("clock.virtual_speed: must be positive")
-    if not _INTERVAL_S[0] <= config.cloud.interval_s <= _INTERVAL_S[1]:
-        raise ConfigError("cloud.interval_s: must be {:g} to {:g}".format(*_INTERVAL_S))
+    if not _SHORTEST_INTERVAL_S <= config.cloud.interval_s <= _LONGEST_INTERVAL_S:
+        raise ConfigError(f"cloud.interval_s: must be {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g}")
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
     configuration.check_port("api.port", config.api.port)
