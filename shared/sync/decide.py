@@ -508,9 +508,7 @@ class _Draft:
 
     def _change(self, record: Record, columns: Mapping[str, Any], *, is_deleted: bool = False) -> None:
         operation = self._operation
-        earlier = self._changes.get((record.entity, record.id))
-        before = record if earlier is None else earlier.before
-        rev = record.rev + 1 if earlier is None else earlier.record.rev
+        rev = record.rev + 1
         after = replace(
             record,
             columns={**record.columns, **columns},
@@ -520,8 +518,8 @@ class _Draft:
             deleted_ms=operation.made_ms if is_deleted else record.deleted_ms,
             marks={**record.marks, **dict.fromkeys(columns, Mark(rev, operation.origin))},
         )
-        changed = {**({} if earlier is None else earlier.columns), **columns}
-        self._changes[record.entity, record.id] = Change(before=before, record=after, columns=changed)
+        assert (record.entity, record.id) not in self._changes  # one change of a record in an operation
+        self._changes[record.entity, record.id] = Change(before=record, record=after, columns=columns)
 
     def _seen(self, record: Record) -> Record:
         """Return ``record`` with this draft's change of it."""

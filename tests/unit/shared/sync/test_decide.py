@@ -219,6 +219,8 @@ def test_doing_what_is_so_already_does_nothing(desk: Desk) -> None:
     assert desk.do("collar", "K1", "insert", {"aliases": ["eui:1", "eui:2", "eui:1", "K1"]}).outcome == "duplicate"
     desk.do("zone", "z", "insert", ZONE)
     assert desk.do("zone", "z", "update", {"is_active": 1}).outcome == "duplicate"
+    desk.do("zone", "z", "update", {"is_active": 0})  # as a database without booleans has it
+    assert desk.get("zone", "z").columns["is_active"] is False
 
 
 # --- operations from elsewhere
