@@ -7,7 +7,7 @@ from typing import Final
 from cloud.store.database import Connection
 from cloud.store.records import one, record_of, selecting
 from shared.errors import StaleCursor
-from shared.sync.records import ENTITIES, Record
+from shared.sync.records import ENTITIES, EntityName, Record
 from shared.wire.batch import FIX_COLUMNS, FixColumns
 from shared.wire.link import DOWN
 
@@ -24,8 +24,9 @@ async def epoch(connection: Connection) -> str:
 async def changed_records(connection: Connection, since: int, limit: int) -> tuple[list[Record], int, bool]:
     """Return records that changed after ``since`` as they stand now, the cursor after them, and whether more wait.
 
-    A record that changed often comes once. Numbers were given at the end of each transaction, so a snapshot that shows
-    one shows all below it. Raises StaleCursor for a cursor beyond the last number.
+    A record that changed often comes once, with the records that it refers to: as it stands now it may name one that
+    is newer than this page. Numbers were given at the end of each transaction, so a snapshot that shows one shows all
+    below it. Raises StaleCursor for a cursor beyond the last number.
     """
     (last,) = await one(connection, "SELECT value FROM counters WHERE name = 'change'")
     if since > last:
@@ -36,16 +37,20 @@ async def changed_records(connection: Connection, since: int, limit: int) -> tup
     )
     lines = await found.fetchall()
     is_more = len(lines) == limit
-    wanted: dict[str, list[str]] = {}
+    wanted: dict[EntityName, set[str]] = {name: set() for name in DOWN}
     for _, entity, row_id in lines:
-        if entity in DOWN and row_id not in wanted.setdefault(entity, []):
-            wanted[entity].append(row_id)
-    records: list[Record] = []
-    for name in DOWN:  # animals and collars before the deployments that name them
+        if entity in wanted:
+            wanted[entity].add(row_id)
+    found_of: dict[EntityName, list[Record]] = {}
+    for name in reversed(DOWN):  # what refers before what is referred to
         entity = ENTITIES[name]
-        if ids := wanted.get(name):
-            rows = await connection.execute(f"{selecting(entity)} WHERE r.id = ANY(%s)".encode(), (ids,))
-            records += [record_of(entity, row) for row in await rows.fetchall()]
+        rows = await connection.execute(
+            f"{selecting(entity)} WHERE r.id = ANY(%s) ORDER BY r.pk".encode(), (sorted(wanted[name]),)
+        )
+        found_of[name] = [record_of(entity, row) for row in await rows.fetchall()]
+        for column in entity.held:
+            wanted[entity.references[column]].update(record.columns[column] for record in found_of[name])
+    records = [record for name in DOWN for record in found_of[name]]
     return records, int(lines[-1][0]) if is_more else int(last), is_more
 
 

@@ -218,7 +218,9 @@ async def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
         where.add(
             "(f.animal_pk IN (SELECT pk FROM animals WHERE deleted_ms IS NULL AND (name ILIKE %s OR species ILIKE %s))"
             " OR f.collar_pk IN (SELECT pk FROM collars WHERE NOT starts_with(id, %s) AND id ILIKE %s))",
-            *[_like(query.search)] * 2, STANDS_FOR, _like(query.search),
+            *[_like(query.search)] * 2,
+            STANDS_FOR,
+            _like(query.search),
         )
     _add_span(where, "f.recorded_ms", query)
     if query.bbox is not None:
