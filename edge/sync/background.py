@@ -19,7 +19,7 @@ from edge.sync.client import Cloud, CloudBusy
 from edge.sync.session import Synced, sync_once
 from firmware_bridge.transports.backoff import Backoff
 from shared.clock import Clock
-from shared.errors import LinkError, OutpostError
+from shared.errors import LinkError, OutpostError, StoreError
 
 log = structlog.get_logger()
 
@@ -30,8 +30,16 @@ LONGEST_WAIT_S: Final = 900.0
 
 @contextlib.contextmanager
 def sole_session(data_dir: Path) -> Iterator[bool]:
-    """Hold the folder's right to a session; False where another process holds one: two would send the same twice."""
-    with (data_dir / "sync.lock").open("w", encoding="ascii") as lock:
+    """Hold the folder's right to a session; False where another process holds one: two would send the same twice.
+
+    Raises StoreError where the folder takes no file: a full disk must not end the station.
+    """
+    path = data_dir / "sync.lock"
+    try:
+        lock = path.open("w", encoding="ascii")
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

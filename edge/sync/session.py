@@ -158,6 +158,7 @@ class _Session:
             if page.epoch != here.cloud_epoch:
                 await self._compare_heads()
                 here = msgspec.structs.replace(here, cloud_epoch=page.epoch)
+            _check_number(page.next)
             if page.is_more and page.next <= since:
                 raise LinkError("the cloud's changes do not go on: an answer of another request?")
             waiting += decode_records(page.batch, Record)
@@ -177,6 +178,7 @@ class _Session:
         heads = (await self._cloud.heads(epoch)).heads
         for channel in CHANNELS:
             head = heads.get(channel, GENESIS)
+            _check_number(head.n)
 
             def job(db: Connection, channel: Channel = channel, head: streams.Head = head) -> Action:
                 state = outbox.sender(db, channel, head.n)
@@ -218,9 +220,11 @@ class _Session:
         except CorruptBatch:
             said = None
         answer = Answer(batch.epoch, batch.n, batch.hash, said)
+        about_n = said.last if isinstance(said, streams.StreamAnswer) else None
+        if about_n is not None:
+            _check_number(about_n)
 
         def job(db: Connection) -> Action:
-            about_n = said.last if isinstance(said, streams.StreamAnswer) else None
             _, action = streams.answered(outbox.sender(db, channel, about_n), answer)
             self._apply(db, channel, action)
             return action
@@ -271,6 +275,12 @@ class _Session:
             done.quarantined += each.outcome == "quarantined"
             done.lost_edits += bool(each.lost)
         _tell(channel, batch, receipt.exceptions)
+
+
+def _check_number(n: int) -> None:
+    """Raise LinkError for what no cloud counts to, and the database could not hold."""
+    if not 0 <= n < 2**63:
+        raise LinkError("what answers is not the cloud: it counts to what nobody counts to")
 
 
 def _tell(channel: Channel, batch: Batch, exceptions: Sequence[Exceptional]) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -402,3 +403,22 @@ async def test_without_an_enrolment_and_beside_another_session_nothing_is_asked(
     assert cloud.requests == []
     with pytest.raises(NotFound, match="enrol URL CODE"):
         await sync(store, cloud, clock)
+
+
+async def test_a_folder_that_takes_no_file_ends_no_station(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, tmp_path: Path
+) -> None:
+    uplink = background(store, cloud, clock, tmp_path / "nowhere", lambda: None)
+    assert await uplink.turn() == LONGEST_WAIT_S
+    assert uplink.last_error is not None
+
+
+async def test_numbers_that_no_database_holds_are_a_bad_link(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    class Mad(InMemoryCloud):
+        async def changes(self, *given: Any, **more: Any) -> Changes:
+            return msgspec.structs.replace(await cloud.changes(*given, **more), next=2**64 - 1)
+
+    with pytest.raises(LinkError):
+        await sync(store, Mad(), clock)
