@@ -52,10 +52,10 @@ class PostgresStore(RecordEdits):
             rows = await load(connection, wanted([operation]))
             effects = decide(operation, rows)
             lines, n = await apply(connection, [(operation, effects)], to_ms(self._now()))
-            if operation.kind == "delete":
-                found = None
-            else:
+            try:
                 found = await queries.get(connection, operation.entity, operation.row_id)
+            except NotFound:
+                found = None
             if lines:
                 await note(connection, lines, new_fixes=n)
             return found
@@ -175,6 +175,7 @@ async def apply(
 
     Returns the lines for the change log and by how many rows the fixes became more or, as a negative number, fewer.
     """
+    await _keep_losers(connection, decided, now_ms)
     changes = [change for _, effects in decided for change in effects.changes]
     if not changes:
         return [], 0
@@ -191,7 +192,6 @@ async def apply(
         moved |= dict.fromkeys(await fixes.stand_for(animals))
     if moved:
         lines += await FixWriter(connection, now_ms).readopt(moved)
-    await _keep_losers(connection, decided, now_ms)
     return lines, n
 
 
