@@ -474,10 +474,10 @@ class _Draft:
         given = dict(operation.columns if columns is None else columns)
         if given.get("animal_id") and operation.entity == "observation" and not operation.origin:
             self._rows.living("animal", given["animal_id"])
-        given = {name: value for name, value in given.items() if record.columns[name] != value}
-        if record.is_deleted:
+        if record.is_deleted:  # also where it asks for what was there: its author has to be told
             self._lost.update(given)
             return
+        given = {name: value for name, value in given.items() if record.columns[name] != value}
         for name in list(given):
             if self._is_clash(record, name):
                 self._lost[name] = given.pop(name)
@@ -587,14 +587,14 @@ class _Draft:
                 found[change.record.id] = change.record
         return [each for each in found.values() if not each.is_deleted and each.columns[column] == identity]
 
-    def _absorb(self, identity: str, aliases: Iterable[str]) -> tuple[str, ...]:
+    def _absorb(self, identity: str, aliases: Sequence[str]) -> tuple[str, ...]:
         """Make collar ``identity`` of every collar that was heard under one of ``aliases``; return all its aliases."""
         kept = list(aliases)
         for alias in aliases:
             if alias.startswith(STANDS_FOR):
                 raise Invalid(f"aliases: {STANDS_FOR} stands for an animal without a collar")
             owner = self._rows.canonical(alias)
-            if owner not in (alias, identity):
+            if owner not in (alias, identity, *aliases):
                 raise Conflict(f"aliases: {alias} belongs to collar {owner}")
             heard = self._rows.get("collar", alias)
             if heard is not None and not heard.is_deleted:
@@ -622,10 +622,9 @@ def _consequences(changes: Iterable[Change], rows: Rows) -> tuple[tuple[tuple[st
                 moved |= dict.fromkeys(wearing.columns["collar_id"] for wearing in rows.worn("animal_id", after.id))
                 moved[f"{STANDS_FOR}{after.id}"] = None
         elif after.entity == "collar" and not after.is_deleted:
-            known = set(before.columns["aliases"]) if before is not None else set()
             for alias in after.columns["aliases"]:
                 # a tombstone too: the cloud may have sent it before it said which collar this one had become
-                if alias not in known and rows.get("collar", alias) is not None:
+                if rows.canonical(alias) == alias and rows.get("collar", alias) is not None:
                     rekeyed[alias] = after.id
     for heard_id in rekeyed:
         moved.pop(heard_id, None)

@@ -290,6 +290,7 @@ def test_an_edit_of_a_tombstone_is_superseded(desk: Desk) -> None:
     assert desk.do("animal", "a", "delete", origin="s", base_rev=1).outcome == "duplicate"
     effects = desk.do("animal", "a", "update", {"name": "B", "collar_id": "K1"}, origin="s", base_rev=1)
     assert effects == Effects(outcome="superseded", lost={"name": "B"}, kept={"name": "Tembo"})
+    assert desk.do("animal", "a", "update", {"name": "Tembo"}, origin="s", base_rev=1).outcome == "superseded"
     assert desk.do("animal", "nobody", "delete", origin="s").outcome == "duplicate"
 
 
@@ -425,6 +426,14 @@ def test_an_alias_makes_one_collar_of_two(desk: Desk) -> None:
     assert desk.get("deployment", "d").columns["collar_id"] == "K1"
     assert {desk.rows.canonical(name) for name in ("eui:1", "imei:7", "K1")} == {"K1"}
     assert desk.do("collar", "K1", "insert", {"aliases": ("imei:7", "eui:1")}).outcome == "duplicate"
+
+
+def test_a_collar_comes_with_the_radio_ids_that_it_had(desk: Desk) -> None:
+    desk.do("collar", "imei:7", "insert", {})
+    desk.do("collar", "eui:1", "insert", {"aliases": ("imei:7",)})
+    effects = desk.do("collar", "K1", "insert", {"aliases": ["eui:1", "imei:7"]}, origin="s", base_rev=0)
+    assert effects.rekeyed == (("eui:1", "K1"),)  # what imei:7 had sent is eui:1's already
+    assert desk.get("collar", "K1").columns["aliases"] == ("eui:1", "imei:7")
 
 
 def test_an_alias_belongs_to_one_collar_and_is_none_itself(desk: Desk) -> None:
