@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import logging
 import secrets
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +32,7 @@ from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from firmware_bridge.transports.spec import link_from
 from shared.clock import Clock, StationClock, VirtualClock
+from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
 from shared.sync.records import from_ms
@@ -248,21 +247,3 @@ async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:
     except DatabaseCorrupt as error:
         health.check = error.detail
         log.critical("store.corrupt", detail=error.detail)
-
-
-def configure_logging() -> None:
-    """One JSON object a line on stderr, for journald; plain text on a terminal."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )

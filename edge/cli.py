@@ -11,12 +11,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import httpx
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -38,6 +37,7 @@ from edge.sync.client import CloudClient
 from edge.sync.client import enrol as enrol_at
 from edge.sync.session import new_epoch, sync_once
 from firmware_bridge.codecs.explain import explain
+from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import ConfigError, Conflict, OutpostError
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
@@ -54,23 +54,13 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
-errors = Console(stderr=True)
-
 ConfigOption = Annotated[Path | None, typer.Option("--config", help=f"TOML file; {DEFAULT_PATH} by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
 
 def main() -> None:
     """Run the program; an error of ours is one line on stderr and exit code 1."""
-    try:
-        cli()
-    except OutpostError as error:
-        _fail(error.code, error.detail)
-    except BrokenPipeError:
-        raise SystemExit(1) from None  # whoever read the output has seen enough
-    except OSError as error:
-        _fail("file", f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    run_program(cli)
 
 
 @cli.command()
@@ -125,7 +115,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say how the running station is: clock, disk, ledger, links, what could not be decoded."""
     detail = _detail(load(config))
     if as_json:
-        _print_json(detail)
+        print_json(detail)
         return
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in detail.items():
@@ -199,7 +189,7 @@ def decode(
             data = msgspec.json.decode(json_file.read_bytes(), type=dict[str, Any])
         except (OSError, msgspec.DecodeError) as error:
             raise typer.BadParameter(f"--json-file: {error}") from error
-    _print_json(explain(format_name, data=data, port=port))
+    print_json(explain(format_name, data=data, port=port))
 
 
 @cli.command()
@@ -217,7 +207,7 @@ def redecode(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         found = _with_store(settings, job)
     finally:
         reader.close()
-    _print_facts(found, as_json=as_json)
+    print_facts(found, as_json=as_json)
 
 
 @cli.command("import")
@@ -236,7 +226,7 @@ def import_file(
             )
 
     done = _with_store(load(config), job)
-    _print_facts(done, as_json=as_json)
+    print_facts(done, as_json=as_json)
     if done.refused:
         raise typer.Exit(1)
 
@@ -310,7 +300,7 @@ def sync(
                     store, cloud, system_clock(), batch_fixes=settings.cloud.batch_fixes, progress=advance
                 )
 
-    _print_facts(_with_store(settings, job), as_json=as_json)
+    print_facts(_with_store(settings, job), as_json=as_json)
 
 
 @cli.command()
@@ -330,7 +320,7 @@ def verify(
 
     found = _with_store(load(config), job)
     facts = {**msgspec.to_builtins(found), "differences": found.differences}
-    _print_facts(facts, as_json=as_json)
+    print_facts(facts, as_json=as_json)
     if found.differences:
         raise typer.Exit(1)
 
@@ -345,7 +335,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     finally:
         reader.close()
     _with_store(settings, lambda store: store.check())
-    _print_facts({"database": "ok", "ledger": "ok"}, as_json=as_json)
+    print_facts({"database": "ok", "ledger": "ok"}, as_json=as_json)
 
 
 @cli.command()
@@ -451,27 +441,3 @@ def _detail(settings: Config) -> dict[str, Any]:
     except (httpx.TransportError, ValueError) as error:
         raise ConfigError(f"the station does not answer at {url}: {error}") from error
     return detail
-
-
-def _print_facts(facts: Any, *, as_json: bool) -> None:
-    plain = msgspec.to_builtins(facts)
-    if as_json:
-        _print_json(plain)
-        return
-    for name, value in plain.items():
-        words = name.replace("_", " ")
-        if isinstance(value, list):
-            for item in value:
-                console.print(f"  {item}", highlight=False, markup=False)
-        else:
-            console.print(f"{words}: {value}", highlight=False)
-
-
-def _print_json(facts: object) -> None:
-    typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
-
-
-def _fail(code: str, detail: str) -> NoReturn:
-    line = " ".join(detail.split())
-    errors.print(Text.assemble((code, "red"), f": {line}"), soft_wrap=True)
-    raise SystemExit(1)
