@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 
 import structlog
@@ -24,8 +25,13 @@ log = structlog.get_logger()
 async def serve(config: Config, *, clock: Clock, port: int | None = None) -> None:
     """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it."""
     configure_logging()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
     async with running(config, clock=clock, port=port) as (_, ended):
-        await ended
+        asked = asyncio.create_task(told.wait(), name="told")
+        await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
     log.info("cloud.stopped")
 
 
@@ -49,7 +55,7 @@ async def running(
         app = create_app(
             store, clock=clock, allowed_hosts=config.api.allowed_hosts, allowed_origins=config.api.allowed_origins
         )
-        server = uvicorn.Server(
+        server = _Server(
             uvicorn.Config(
                 app, host=config.api.host, port=config.api.port if port is None else port, http="httptools",
                 log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False,
@@ -73,6 +79,14 @@ async def running(
         finally:
             server.should_exit = True
             await task
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: it would raise the signal again and end the program before the pool."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def] # as uvicorn declares it
+        yield
 
 
 async def _serve(server: uvicorn.Server) -> None:

@@ -29,7 +29,8 @@ def open_shell(url: str) -> Iterator[Ask]:
         def ask(statement: str) -> tuple[list[str], list[tuple[object, ...]]]:
             try:
                 with connection.transaction():
-                    cursor = connection.execute(statement.encode())
+                    # prepared, so that it is one statement: a second one could leave the transaction that only reads
+                    cursor = connection.execute(statement.encode(), prepare=True)
                     if cursor.description is None:
                         return [], []
                     return [column.name for column in cursor.description], cursor.fetchall()
