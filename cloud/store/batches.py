@@ -164,6 +164,14 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
     taken.counts.update(outcomes.values())
     taken.counts["quarantined"] += n_nameless
     taken.counts["duplicate"] += len(operations) - n_nameless - len(fresh)
+    # the cloud's word is final: where nothing changed here the station still has to hear what stands
+    ruled = {
+        (operation.entity, operation.row_id): operation.origin
+        for operation in operations
+        if outcomes.get(operation.id, "duplicate") in ("superseded", "quarantined", "duplicate")
+        and "\0" not in operation.row_id
+    }
+    taken.lines += [Noted(entity, row_id, "update", origin) for (entity, row_id), origin in ruled.items()]
     async with connection.cursor() as cursor:
         await cursor.executemany("INSERT INTO applied_operations (id, outcome) VALUES (%s, %s)", list(outcomes.items()))
     return taken

@@ -89,7 +89,7 @@ class Uplink:
         self, connection: Connection, station_id: str, batch: Batch, held: FixColumns | list[Operation] | Invalid,
         now_ms: int,
     ) -> Taken:  # fmt: skip
-        origin = f"{station_id}:{batch.epoch}"
+        origin = station_id  # not its epoch: a station that starts over would clash with its own edits
         if isinstance(held, Invalid):
             taken = batches.unreadable(held, batch.payload)
         elif isinstance(held, dict):

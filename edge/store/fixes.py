@@ -123,8 +123,8 @@ class FixWriter:
             old["collar"] = collar
             rich_before = filled(old, OPTIONAL)
             judged_before = judged_columns(old)
-            is_judged_anew = False
-            if fold(old, batch[identity]):
+            is_changed = fold(old, batch[identity])
+            if is_changed:
                 self._update(old)
                 is_judged_anew = judged_columns(old) != judged_before
                 if is_judged_anew:  # another copy's link or signal alters no judgement
@@ -134,7 +134,7 @@ class FixWriter:
                     times_ms += [judged_before.time_ms, old["recorded_ms"]]
             is_richer = filled(old, OPTIONAL) > rich_before
             outcomes[identity] = _stored(old, "enriched" if is_richer else "duplicate")
-            if is_richer or is_judged_anew:
+            if is_changed:  # by whatever: both homes must end with the same row
                 self._post("fix", old["pk"], old["pk"], "update")
         if fresh:
             self._post("fix", fresh[0]["pk"], fresh[-1]["pk"], "insert")

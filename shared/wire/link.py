@@ -79,7 +79,7 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class FixPage(msgspec.Struct, frozen=True):
-    """Fixes of one collar by id; ``batch`` holds them (``shared.wire.batch.decode_fixes``).
+    """Fixes of one collar by time and id; ``batch`` holds them (``shared.wire.batch.decode_fixes``).
 
     ``last`` is the id of the last one, hex digits, to go on after; None where there are no more.
     """

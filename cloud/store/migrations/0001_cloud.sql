@@ -16,7 +16,7 @@ CREATE TABLE changes (
   row_id text NOT NULL,                   -- of a record; of fixes their collar's
   kind text NOT NULL,
   first_ms bigint, last_ms bigint,        -- of fixes: the raw times between which they lie
-  origin text NOT NULL                    -- who brought it: station and epoch, or '' for this home itself
+  origin text NOT NULL                    -- who brought it: a station, or '' for this home itself
 );
 CREATE INDEX changes_of_records ON changes (seq) WHERE entity <> 'fix';
 
