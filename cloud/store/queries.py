@@ -9,8 +9,8 @@ from uuid import UUID
 from cloud.store.database import Connection
 from cloud.store.partitions import lowest_id
 from cloud.store.records import one, record_of, selecting
-from shared.domain import EXCLUDING, Alert, Animal, Collar, Deployment, Fix, FixFlag, Observation, Zone
-from shared.errors import Invalid, NotFound
+from shared.domain import Alert, Animal, Collar, Deployment, Fix, Observation, Zone
+from shared.errors import NotFound
 from shared.store import (
     AlertQuery,
     AnimalQuery,
@@ -22,6 +22,7 @@ from shared.store import (
     ZoneQuery,
 )
 from shared.sync.decide import STANDS_FOR
+from shared.sync.listing import FIX, USABLE, fix_of, like_pattern, order_by
 from shared.sync.records import (
     ALERT,
     ANIMAL,
@@ -33,9 +34,7 @@ from shared.sync.records import (
     alert_of,
     animal_of,
     collar_of,
-    degrees,
     deployment_of,
-    from_ms,
     observation_of,
     to_ms,
     zone_of,
@@ -52,17 +51,7 @@ _SAID: Final = "r.last_heard_ms, r.battery_mv, r.battery_pct, r.firmware"
 
 _ANIMAL: Final = selecting(ANIMAL, _COLLAR_OF, "r.pk")
 _COLLAR: Final = selecting(COLLAR, _SAID)
-_FIX: Final = """
-SELECT f.id, c.id, a.id, f.recorded_ms, f.raw_ms, f.received_ms, f.network_ms, f.lon_e7, f.lat_e7, f.alt_m, f.speed_mps,
-  f.heading_deg, f.hdop, f.pdop, f.sats, f.h_acc_m, f.seq, f.battery_mv, f.battery_pct, f.temperature_c, f.rssi_dbm,
-  f.snr_db, f.source, f.flags, f.link, f.local_id, f.activity_type, f.notes
-FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.animal_pk AND a.deleted_ms IS NULL"""
 
-#: ``shared.domain.is_usable`` in SQL.
-_USABLE: Final = (
-    f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"
-    f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
-)
 # text in the order of its code points, as at the station, whatever the database's collation is
 _ANIMAL_ORDER: Final = {
     "created_at": "r.created_ms", "updated_at": "r.updated_ms", "name": 'r.name COLLATE "C"',
@@ -111,8 +100,10 @@ async def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
         "r.gender": query.gender, _COLLAR_OF: query.collar_id,
     })  # fmt: skip
     if query.search:
-        where.add(f"(r.name ILIKE %s OR r.species ILIKE %s OR {_COLLAR_OF} ILIKE %s)", *[_like(query.search)] * 3)
-    return await _page(db, _ANIMAL, where, _order(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
+        where.add(
+            f"(r.name ILIKE %s OR r.species ILIKE %s OR {_COLLAR_OF} ILIKE %s)", *[like_pattern(query.search)] * 3
+        )
+    return await _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
 
 
 async def list_collars(db: Connection, search: str | None, offset: int, limit: int) -> Page[Collar]:
@@ -122,7 +113,7 @@ async def list_collars(db: Connection, search: str | None, offset: int, limit: i
     if search:
         where.add(
             "(r.id ILIKE %s OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk AND l.alias ILIKE %s))",
-            _like(search), _like(search),
+            like_pattern(search), like_pattern(search),
         )  # fmt: skip
     query = FixQuery(offset=offset, limit=limit)
     return await _page(db, _COLLAR, where, 'r.id COLLATE "C"', query, _collar)
@@ -150,9 +141,9 @@ async def list_observations(db: Connection, query: ObservationQuery) -> Page[Obs
         where.add(
             "(r.description ILIKE %s OR r.animal_id IN"
             " (SELECT id FROM animals WHERE deleted_ms IS NULL AND name ILIKE %s))",
-            *[_like(query.search)] * 2,
+            *[like_pattern(query.search)] * 2,
         )
-    order = _order(query.ordering, _OBSERVATION_ORDER, "r.pk")
+    order = order_by(query.ordering, _OBSERVATION_ORDER, "r.pk")
     return await _page(db, selecting(OBSERVATION), where, order, query, _observation)
 
 
@@ -162,7 +153,7 @@ async def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
     where.add_equal({
         "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
     })  # fmt: skip
-    return await _page(db, selecting(ZONE), where, _order(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
+    return await _page(db, selecting(ZONE), where, order_by(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
 
 
 async def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
@@ -172,7 +163,7 @@ async def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
         "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
         "r.status": query.status,
     })  # fmt: skip
-    return await _page(db, selecting(ALERT), where, _order(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+    return await _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
 
 
 async def get(db: Connection, entity: EntityName, identity: str) -> object:
@@ -193,7 +184,7 @@ async def live_animals(db: Connection) -> list[LiveAnimal]:
     animals = await found.fetchall()
     found = await db.execute(
         "SELECT w.pk, f.* FROM unnest(%s::bigint[]) w (pk) CROSS JOIN LATERAL"
-        f" ({_FIX} WHERE f.animal_pk = w.pk AND {_USABLE} ORDER BY f.recorded_ms DESC, f.id DESC LIMIT 2) f".encode(),
+        f" ({FIX} WHERE f.animal_pk = w.pk AND {USABLE} ORDER BY f.recorded_ms DESC, f.id DESC LIMIT 2) f".encode(),
         ([row[-1] for row in animals],),
     )
     fixes: dict[int, list[Fix]] = {}
@@ -218,30 +209,30 @@ async def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
         where.add(
             "(f.animal_pk IN (SELECT pk FROM animals WHERE deleted_ms IS NULL AND (name ILIKE %s OR species ILIKE %s))"
             " OR f.collar_pk IN (SELECT pk FROM collars WHERE NOT starts_with(id, %s) AND id ILIKE %s))",
-            *[_like(query.search)] * 2,
+            *[like_pattern(query.search)] * 2,
             STANDS_FOR,
-            _like(query.search),
+            like_pattern(query.search),
         )
     _add_span(where, "f.recorded_ms", query)
     if query.bbox is not None:
         _add_box(where, query.bbox)
     if query.is_usable is not None:
-        where.add(_USABLE if query.is_usable else f"NOT {_USABLE}")
-    order = _order(query.ordering, _FIX_ORDER, "f.id")
+        where.add(USABLE if query.is_usable else f"NOT {USABLE}")
+    order = order_by(query.ordering, _FIX_ORDER, "f.id")
     if where:
         (count,) = await one(db, f"SELECT count(*) FROM fixes f{where.sql()}", where.values)
     else:
         (count,) = await one(db, "SELECT value FROM counters WHERE name = 'fixes'")
     # page the keys first: joining every row before the offset would cost more than the page
     is_of_all = query.animal_id is None and query.collar_id is None and query.ordering.endswith("timestamp")
-    keys, values = _in_order_of_ids(where, order, query) if is_of_all else _in_order(where, order, query)
+    keys, values = _in_order_of_ids(where, order, query) if is_of_all else _inorder_by(where, order, query)
     found = await db.execute(keys.encode(), values)
     ids = [identity for (identity,) in await found.fetchall()]
-    found = await db.execute(f"{_FIX} WHERE f.id = ANY(%s) ORDER BY {order}".encode(), (ids,))
+    found = await db.execute(f"{FIX} WHERE f.id = ANY(%s) ORDER BY {order}".encode(), (ids,))
     return Page(int(count), [_fix(row) for row in await found.fetchall()])
 
 
-def _in_order(where: _Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
+def _inorder_by(where: _Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
     keys = f"SELECT f.id FROM fixes f{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s"
     return keys, [*where.values, query.limit, query.offset]
 
@@ -275,7 +266,7 @@ async def get_fix(db: Connection, fix_id: str) -> Fix:
         identity = UUID(fix_id)
     except ValueError:
         raise NotFound(f"there is no fix {fix_id}") from None
-    found = await db.execute(f"{_FIX} WHERE f.id = %s".encode(), (identity,))
+    found = await db.execute(f"{FIX} WHERE f.id = %s".encode(), (identity,))
     row = await found.fetchone()
     if row is None:
         raise NotFound(f"there is no fix {fix_id}")
@@ -323,19 +314,6 @@ async def _page(
     return Page(int(count), [make(row) for row in await found.fetchall()])
 
 
-def _order(ordering: str, columns: Mapping[str, str], tie: str) -> str:
-    name = ordering.removeprefix("-")
-    if name not in columns:
-        raise Invalid(f"ordering: must be one of {', '.join(columns)}, with - for descending")
-    direction = " DESC" if ordering.startswith("-") else ""
-    return f"{columns[name]}{direction}, {tie}{direction}"
-
-
-def _like(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
-
-
 def _animal(row: Sequence[Any]) -> Animal:
     return animal_of(record_of(ANIMAL, row), row[-2])
 
@@ -375,12 +353,4 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
 
 
 def _fix(row: Sequence[Any]) -> Fix:
-    return Fix(
-        id=str(row[0]), collar_id=row[1], animal_id=row[2], recorded_at=from_ms(row[3]),
-        raw_recorded_at=from_ms(row[4]), received_at=from_ms(row[5]),
-        network_time=None if row[6] is None else from_ms(row[6]), lon_deg=degrees(row[7]), lat_deg=degrees(row[8]),
-        alt_m=row[9], speed_mps=row[10], heading_deg=row[11], hdop=row[12], pdop=row[13], sats=row[14],
-        h_acc_m=row[15], seq=row[16], battery_mv=row[17], battery_pct=row[18], temperature_c=row[19],
-        rssi_dbm=row[20], snr_db=row[21], source=row[22], flags=row[23], link=row[24], local_id=row[25],
-        activity_type=row[26], notes=row[27],
-    )  # fmt: skip
+    return fix_of(str(row[0]), row)

@@ -7,10 +7,11 @@ from typing import Any, Final, TypeVar
 
 from edge.store.driver import Connection
 from edge.store.records import record_of, selecting
-from shared.domain import EXCLUDING, Alert, Animal, Collar, Deployment, Fix, FixFlag, Observation, Zone
-from shared.errors import Invalid, NotFound
+from shared.domain import Alert, Animal, Collar, Deployment, Fix, Observation, Zone
+from shared.errors import NotFound
 from shared.ids import id_bytes, id_text
 from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
+from shared.sync.listing import FIX, USABLE, fix_of, like_pattern, order_by
 from shared.sync.records import (
     ALERT,
     ANIMAL,
@@ -22,9 +23,7 @@ from shared.sync.records import (
     alert_of,
     animal_of,
     collar_of,
-    degrees,
     deployment_of,
-    from_ms,
     observation_of,
     to_ms,
     zone_of,
@@ -38,17 +37,7 @@ _COLLAR_OF: Final = (
 )
 _ANIMAL: Final = selecting(ANIMAL, _COLLAR_OF, "r.pk")
 _COLLAR: Final = selecting(COLLAR, "r.last_heard_ms, r.battery_mv, r.battery_pct, r.firmware")
-_FIX: Final = """
-SELECT f.id, c.id, a.id, f.recorded_ms, f.raw_ms, f.received_ms, f.network_ms, f.lon_e7, f.lat_e7, f.alt_m, f.speed_mps,
-  f.heading_deg, f.hdop, f.pdop, f.sats, f.h_acc_m, f.seq, f.battery_mv, f.battery_pct, f.temperature_c, f.rssi_dbm,
-  f.snr_db, f.source, f.flags, f.link, f.local_id, f.activity_type, f.notes
-FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.animal_pk AND a.deleted_ms IS NULL"""
 
-#: ``shared.domain.is_usable`` in SQL.
-_USABLE: Final = (
-    f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"
-    f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
-)
 _ANIMAL_ORDER: Final = {
     "created_at": "r.created_ms", "updated_at": "r.updated_ms", "name": "r.name", "species": "r.species",
     "status": "r.status",
@@ -98,9 +87,9 @@ def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
     if query.search:
         where.add(
             rf"(r.name LIKE ? ESCAPE '\' OR r.species LIKE ? ESCAPE '\' OR {_COLLAR_OF} LIKE ? ESCAPE '\')",
-            *[_like(query.search)] * 3,
+            *[like_pattern(query.search)] * 3,
         )
-    return _page(db, _ANIMAL, where, _order(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
+    return _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
 
 
 def live_animals(db: Connection) -> list[LiveAnimal]:
@@ -111,7 +100,7 @@ def live_animals(db: Connection) -> list[LiveAnimal]:
         usable = [
             _fix(values)
             for values in db.execute(
-                f"{_FIX} WHERE f.animal_pk = ? AND {_USABLE} ORDER BY f.recorded_ms DESC, f.pk DESC LIMIT 2", (row[-1],)
+                f"{FIX} WHERE f.animal_pk = ? AND {USABLE} ORDER BY f.recorded_ms DESC, f.pk DESC LIMIT 2", (row[-1],)
             ).fetchall()
         ]
         if usable:
@@ -126,7 +115,7 @@ def list_collars(db: Connection, search: str | None, offset: int, limit: int) ->
         where.add(
             r"(r.id LIKE ? ESCAPE '\' OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk"
             r" AND l.alias LIKE ? ESCAPE '\'))",
-            *[_like(search)] * 2,
+            *[like_pattern(search)] * 2,
         )
     return _page(db, _COLLAR, where, "r.id", FixQuery(offset=offset, limit=limit), _collar)
 
@@ -153,9 +142,9 @@ def list_observations(db: Connection, query: ObservationQuery) -> Page[Observati
         where.add(
             r"(r.description LIKE ? ESCAPE '\' OR r.animal_id IN"
             r" (SELECT id FROM animals WHERE deleted_ms IS NULL AND name LIKE ? ESCAPE '\'))",
-            *[_like(query.search)] * 2,
+            *[like_pattern(query.search)] * 2,
         )
-    order = _order(query.ordering, _OBSERVATION_ORDER, "r.pk")
+    order = order_by(query.ordering, _OBSERVATION_ORDER, "r.pk")
     return _page(db, selecting(OBSERVATION), where, order, query, _observation)
 
 
@@ -165,7 +154,7 @@ def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
     where.add_equal({
         "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
     })  # fmt: skip
-    return _page(db, selecting(ZONE), where, _order(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
+    return _page(db, selecting(ZONE), where, order_by(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
 
 
 def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
@@ -175,7 +164,7 @@ def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
         "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
         "r.status": query.status,
     })  # fmt: skip
-    return _page(db, selecting(ALERT), where, _order(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+    return _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
 
 
 def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
@@ -187,7 +176,7 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
         where.add("f.collar_pk = (SELECT pk FROM collars WHERE id = ?)", query.collar_id)
     where.add_equal({"f.source": query.source, "f.activity_type": query.activity_type})
     if query.search:
-        like = _like(query.search)
+        like = like_pattern(query.search)
         where.add(
             r"(f.animal_pk IN (SELECT pk FROM animals WHERE deleted_ms IS NULL AND"
             r" (name LIKE ? ESCAPE '\' OR species LIKE ? ESCAPE '\'))"
@@ -198,8 +187,8 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
     if query.bbox is not None:
         _add_box(where, query.bbox)
     if query.is_usable is not None:
-        where.add(_USABLE if query.is_usable else f"NOT {_USABLE}")
-    order = _order(query.ordering, _FIX_ORDER, "f.pk")
+        where.add(USABLE if query.is_usable else f"NOT {USABLE}")
+    order = order_by(query.ordering, _FIX_ORDER, "f.pk")
     if where:
         (count,) = db.execute(f"SELECT count(*) FROM fixes f{where.sql()}", where.values).fetchone()
     else:
@@ -207,7 +196,7 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
     # page the primary keys first: joining every row before the offset would cost more than the page
     keys = f"SELECT f.pk FROM fixes f{where.sql()} ORDER BY {order} LIMIT ? OFFSET ?"
     rows = db.execute(
-        f"{_FIX} WHERE f.pk IN ({keys}) ORDER BY {order}", [*where.values, query.limit, query.offset]
+        f"{FIX} WHERE f.pk IN ({keys}) ORDER BY {order}", [*where.values, query.limit, query.offset]
     ).fetchall()
     return Page(int(count), [_fix(row) for row in rows])
 
@@ -218,7 +207,7 @@ def get_fix(db: Connection, fix_id: str) -> Fix:
         raw = id_bytes(fix_id)
     except ValueError:
         raise NotFound(f"there is no fix {fix_id}") from None
-    return _one(db, f"{_FIX} WHERE f.id = ?", raw, f"fix {fix_id}", _fix)
+    return _one(db, f"{FIX} WHERE f.id = ?", raw, f"fix {fix_id}", _fix)
 
 
 def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery) -> None:
@@ -260,19 +249,6 @@ def _one(db: Connection, sql: str, value: Any, what: str, make: Callable[[Sequen
     return make(row)
 
 
-def _order(ordering: str, columns: Mapping[str, str], tie: str) -> str:
-    name = ordering.removeprefix("-")
-    if name not in columns:
-        raise Invalid(f"ordering: must be one of {', '.join(columns)}, with - for descending")
-    direction = " DESC" if ordering.startswith("-") else ""
-    return f"{columns[name]}{direction}, {tie}{direction}"
-
-
-def _like(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
-
-
 def _animal(row: Sequence[Any]) -> Animal:
     return animal_of(record_of(ANIMAL, row), row[-2])
 
@@ -312,12 +288,4 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
 
 
 def _fix(row: Sequence[Any]) -> Fix:
-    return Fix(
-        id=id_text(row[0]), collar_id=row[1], animal_id=row[2], recorded_at=from_ms(row[3]),
-        raw_recorded_at=from_ms(row[4]), received_at=from_ms(row[5]),
-        network_time=None if row[6] is None else from_ms(row[6]), lon_deg=degrees(row[7]), lat_deg=degrees(row[8]),
-        alt_m=row[9], speed_mps=row[10], heading_deg=row[11], hdop=row[12], pdop=row[13], sats=row[14],
-        h_acc_m=row[15], seq=row[16], battery_mv=row[17], battery_pct=row[18], temperature_c=row[19],
-        rssi_dbm=row[20], snr_db=row[21], source=row[22], flags=row[23], link=row[24], local_id=row[25],
-        activity_type=row[26], notes=row[27],
-    )  # fmt: skip
+    return fix_of(id_text(row[0]), row)

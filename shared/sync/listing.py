@@ -1,0 +1,54 @@
+"""What the lists of both homes have in common: how a fix is selected, order, search. Text and values only.
+
+The same words of SQL hold in SQLite and in PostgreSQL; what differs stays in the homes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from shared.domain import EXCLUDING, Fix, FixFlag
+from shared.errors import Invalid
+from shared.sync.records import degrees, from_ms
+
+#: Fixes ``f`` with their collar ``c`` and their animal ``a``; ``fix_of`` reads its rows.
+FIX: Final = """
+SELECT f.id, c.id, a.id, f.recorded_ms, f.raw_ms, f.received_ms, f.network_ms, f.lon_e7, f.lat_e7, f.alt_m, f.speed_mps,
+  f.heading_deg, f.hdop, f.pdop, f.sats, f.h_acc_m, f.seq, f.battery_mv, f.battery_pct, f.temperature_c, f.rssi_dbm,
+  f.snr_db, f.source, f.flags, f.link, f.local_id, f.activity_type, f.notes
+FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.animal_pk AND a.deleted_ms IS NULL"""
+
+#: ``shared.domain.is_usable`` of fixes ``f``.
+USABLE: Final = (
+    f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"
+    f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
+)
+
+
+def fix_of(identity: str, row: Sequence[Any]) -> Fix:
+    """Return a row of ``FIX`` as a fix; ``identity`` is its id in text, which each driver gives in its own form."""
+    return Fix(
+        id=identity, collar_id=row[1], animal_id=row[2], recorded_at=from_ms(row[3]),
+        raw_recorded_at=from_ms(row[4]), received_at=from_ms(row[5]),
+        network_time=None if row[6] is None else from_ms(row[6]), lon_deg=degrees(row[7]), lat_deg=degrees(row[8]),
+        alt_m=row[9], speed_mps=row[10], heading_deg=row[11], hdop=row[12], pdop=row[13], sats=row[14],
+        h_acc_m=row[15], seq=row[16], battery_mv=row[17], battery_pct=row[18], temperature_c=row[19],
+        rssi_dbm=row[20], snr_db=row[21], source=row[22], flags=row[23], link=row[24], local_id=row[25],
+        activity_type=row[26], notes=row[27],
+    )  # fmt: skip
+
+
+def order_by(ordering: str, columns: Mapping[str, str], tie: str) -> str:
+    """Return the order that a caller asks for by a public name, ``tie`` deciding between equals; raises Invalid."""
+    name = ordering.removeprefix("-")
+    if name not in columns:
+        raise Invalid(f"ordering: must be one of {', '.join(columns)}, with - for descending")
+    direction = " DESC" if ordering.startswith("-") else ""
+    return f"{columns[name]}{direction}, {tie}{direction}"
+
+
+def like_pattern(text: str) -> str:
+    r"""Return the pattern that finds ``text`` anywhere, with ``\`` as its escape."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
