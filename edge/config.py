@@ -62,7 +62,7 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     interval_s: float = 60.0
-    batch_fixes: int = 1_000
+    batch_fixes: int = 4_000
     is_enabled: bool = True
 
 
