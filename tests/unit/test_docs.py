@@ -8,6 +8,9 @@ import msgspec
 import pytest
 import typer
 
+from cloud.cli import cli as cloud
+from cloud.config import ALIASES
+from cloud.config import Config as CloudConfig
 from edge.cli import cli as station
 from edge.config import Config
 from firmware_bridge.cli import app as simulator
@@ -26,7 +29,12 @@ def readme(package: str) -> str:
 
 
 def commands(program: typer.Typer) -> set[str]:
-    return {str(info.name or getattr(info.callback, "__name__", "")) for info in program.registered_commands}
+    """Return every command, those of a group with the group's name before them."""
+    own = {str(info.name or getattr(info.callback, "__name__", "")) for info in program.registered_commands}
+    for group in program.registered_groups:
+        assert group.typer_instance is not None
+        own |= {f"{group.name} {name}" for name in commands(group.typer_instance)}
+    return own
 
 
 @pytest.mark.parametrize("name", sorted(commands(station)))
@@ -34,14 +42,19 @@ def test_each_command_of_the_station_is_in_its_readme(name: str) -> None:
     assert f"| `{name}` |" in readme("edge")
 
 
+@pytest.mark.parametrize("name", sorted(commands(cloud)))
+def test_each_command_of_the_cloud_is_in_its_readme(name: str) -> None:
+    assert f"| `{name}` |" in readme("cloud")
+
+
 @pytest.mark.parametrize("name", sorted(commands(simulator)))
 def test_each_command_of_the_simulator_is_in_a_readme(name: str) -> None:
     assert f"`outpost-sim {name}`" in readme("firmware_bridge")
 
 
-def config_keys() -> list[str]:
+def config_keys(config: type[msgspec.Struct]) -> list[str]:
     keys = []
-    for section in msgspec.structs.fields(Config):
+    for section in msgspec.structs.fields(config):
         if section.name == "links":
             keys.append("links")
         else:
@@ -49,9 +62,14 @@ def config_keys() -> list[str]:
     return keys
 
 
-@pytest.mark.parametrize("key", config_keys())
+@pytest.mark.parametrize("key", config_keys(Config))
 def test_each_configuration_key_is_in_the_stations_readme(key: str) -> None:
     assert f"`{key}`" in readme("edge")
+
+
+@pytest.mark.parametrize("key", [*config_keys(CloudConfig), *ALIASES])
+def test_each_configuration_key_is_in_the_clouds_readme(key: str) -> None:
+    assert f"`{key}`" in readme("cloud")
 
 
 @pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(LinkSpec)])
@@ -87,6 +105,6 @@ def test_each_quality_flag_is_in_a_readme(flag: FixFlag) -> None:
 
 def test_each_target_of_the_makefile_that_a_readme_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("run", "test", "quick", "help", "bench", "soak", "test-nightly", "clean"):
+    for target in ("run", "run-cloud", "test", "quick", "help", "bench", "soak", "test-nightly", "clean"):
         assert f"make {target}" in (ROOT / "README.md").read_text(encoding="utf-8")
         assert f"\n{target}:" in makefile
