@@ -198,6 +198,21 @@ class FixWriter:
             self._write_flags(neighbourhood, rejudge(neighbourhood, (first_ms, last_ms), collar.limits).items())
             after_ms = last_ms
 
+    def stand_for(self, animal_ids: Iterable[str]) -> list[str]:
+        """Give stand-ins that came before their animals to these; return which, for ``readopt``."""
+        came_first = []
+        for animal_id in animal_ids:
+            cursor = self._connection.execute(
+                "UPDATE collars SET stands_for_animal_pk = (SELECT pk FROM animals WHERE id = ?)"
+                " WHERE id = ? AND stands_for_animal_pk IS NULL",
+                (animal_id, f"{STANDS_FOR}{animal_id}"),
+            )
+            if cursor.rowcount:
+                came_first.append(f"{STANDS_FOR}{animal_id}")
+        if came_first:
+            self.forget()
+        return came_first
+
     def rekey(self, heard_id: str, into_id: str) -> None:
         """Move the fixes of a collar under another that it was all along: new ids, twins folded, nothing judged.
 

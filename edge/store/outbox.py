@@ -167,7 +167,7 @@ def enrol(
             " SELECT 'fix', min(pk), max(pk), 'insert' FROM fixes HAVING count(*)"
         )
         for entity in ENTITIES.values():
-            only = " WHERE stands_for_animal_pk IS NULL" if entity.name == "collar" else ""
+            only = " WHERE id NOT GLOB 'animal:*'" if entity.name == "collar" else ""
             db.execute(
                 "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
                 f" SELECT ?, pk, pk, ? FROM {entity.table}{only} ORDER BY pk",

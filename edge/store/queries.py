@@ -110,7 +110,7 @@ def live_animals(db: Connection) -> list[LiveAnimal]:
 
 def list_collars(db: Connection, search: str | None, offset: int, limit: int) -> Page[Collar]:
     """Return a page of collars, by id."""
-    where = _Where("r.deleted_ms IS NULL", "r.stands_for_animal_pk IS NULL")
+    where = _Where("r.deleted_ms IS NULL", "r.id NOT GLOB 'animal:*'")
     if search:
         where.add(
             r"(r.id LIKE ? ESCAPE '\' OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk"
@@ -180,7 +180,7 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
         where.add(
             r"(f.animal_pk IN (SELECT pk FROM animals WHERE deleted_ms IS NULL AND"
             r" (name LIKE ? ESCAPE '\' OR species LIKE ? ESCAPE '\'))"
-            r" OR f.collar_pk IN (SELECT pk FROM collars WHERE stands_for_animal_pk IS NULL AND id LIKE ? ESCAPE '\'))",
+            r" OR f.collar_pk IN (SELECT pk FROM collars WHERE id NOT GLOB 'animal:*' AND id LIKE ? ESCAPE '\'))",
             like, like, like,
         )  # fmt: skip
     _add_span(where, "f.recorded_ms", query)

@@ -220,6 +220,13 @@ class RecordWriter:
         for heard_id, into_id in rekeyed:
             self._fixes.rekey(heard_id, into_id)
         moved = [collar_id for effects in decided for collar_id in effects.moved]
+        entered = [
+            change.record.id
+            for effects in decided
+            for change in effects.changes
+            if change.record.entity == "animal" and change.before is None
+        ]
+        moved += self._fixes.stand_for(entered)
         for collar_id in dict.fromkeys([*(into_id for _, into_id in rekeyed), *moved]):
             self._fixes.readopt(collar_id)
 

@@ -254,7 +254,7 @@ class SpatialiteStore(RecordEdits):
             fixes, animals, collars, undecoded, outbox = db.execute(
                 "SELECT (SELECT value FROM counters WHERE name = 'fixes'),"
                 " (SELECT count(*) FROM animals WHERE deleted_ms IS NULL),"
-                " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND stands_for_animal_pk IS NULL),"
+                " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND id NOT GLOB 'animal:*'),"
                 " (SELECT count(*) FROM undecoded), (SELECT coalesce(sum(last_pk - first_pk + 1), 0) FROM outbox)"
             ).fetchone()
             wal = self._path.with_name(self._path.name + "-wal")

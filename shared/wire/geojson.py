@@ -11,10 +11,14 @@ from shared.errors import Invalid
 
 #: More corners than any reserve's border has, and few enough to answer quickly.
 MAX_CORNERS: Final = 50_000
+#: Longer than so many corners with every digit that says something; what is longer would fit in no batch.
+MAX_CHARACTERS: Final = 2_000_000
 
 
 def check_area(text: str) -> None:
     """Raise Invalid unless ``text`` is a GeoJSON Polygon or MultiPolygon in degrees with closed rings."""
+    if len(text) > MAX_CHARACTERS:
+        raise Invalid(f"geometry: has {len(text)} characters; {MAX_CHARACTERS} are taken")
     try:
         shape = msgspec.json.decode(text)
     except (msgspec.DecodeError, TypeError, UnicodeEncodeError, RecursionError) as error:

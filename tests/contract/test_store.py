@@ -288,6 +288,16 @@ async def test_a_position_without_a_collar_belongs_to_the_animal_that_was_named(
     assert (await store.collars(view, search=None, offset=0, limit=9)).count == 0
 
 
+async def test_a_position_that_came_before_its_animal_belongs_to_it_once_that_is_entered(
+    store: Store, view: View
+) -> None:
+    await store.add_fixes(view, [fix_of(f"animal:{UNKNOWN}", animal_id=UNKNOWN, source="manual")])
+    assert (await store.collars(view, search=None, offset=0, limit=9)).count == 0
+    await elephant(store, view, id=UNKNOWN)
+    (fix,) = (await store.fixes(view, FixQuery())).results
+    assert fix.animal_id == UNKNOWN
+
+
 async def test_the_deployment_decides_before_the_sender(store: Store, view: View, clock: FakeClock) -> None:
     wearer, other = await elephant(store, view, collar_id="K1"), await elephant(store, view)
     clock.tick(60)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Invalid
-from shared.wire.geojson import MAX_CORNERS, check_area
+from shared.wire.geojson import MAX_CHARACTERS, MAX_CORNERS, check_area
 
 pytestmark = pytest.mark.unit
 
@@ -90,3 +90,8 @@ def test_whatever_comes_is_taken_or_refused(kind: str, coordinates: Any) -> None
     for text in (json.dumps({"type": kind, "coordinates": coordinates}), json.dumps(coordinates)):
         with suppress(Invalid):
             check_area(text)
+
+
+def test_a_text_that_no_batch_could_hold_is_refused() -> None:
+    with pytest.raises(Invalid, match="characters"):
+        check_area(polygon(RING) + " " * MAX_CHARACTERS)
