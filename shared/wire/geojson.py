@@ -12,7 +12,7 @@ from shared.errors import Invalid
 #: More corners than any reserve's border has, and few enough to answer quickly.
 MAX_CORNERS: Final = 50_000
 #: Longer than so many corners with every digit that says something; what is longer would fit in no batch.
-MAX_CHARACTERS: Final = 2_000_000
+MAX_CHARACTERS: Final = 2_500_000
 
 
 def check_area(text: str) -> None:
