@@ -93,13 +93,15 @@ fast: dev-env ## the tests but the slow ones
 	$(PYTEST) -m "not slow and not nightly"
 
 test-nightly: dev-env ## kills, cuts, seeds and fuzz in full counts
-	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property tests/integration/test_import.py
+	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property tests/integration/test_import.py tests/integration/test_cloud_store.py \
+	  tests/unit/edge/sync tests/e2e/test_two_homes.py tests/e2e/test_deb.py
 
 soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency must stay flat
 	$(BIN)/python -m tests.benchmarks.soak
 
 bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.homes
 
 coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches
 	$(PYTEST) -m "not nightly" --cov --cov-report=html --cov-report=term

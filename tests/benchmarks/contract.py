@@ -35,15 +35,15 @@ class Rate(msgspec.Struct, frozen=True):
     cloud_per_s: float
 
 
-def rates(seconds: float = 1.0) -> list[Rate]:
-    """Measure every operation for ``seconds`` on each home."""
+def rates(seconds: float, stored: int) -> list[Rate]:
+    """Measure every operation for ``seconds`` on each home, with so many fixes stored."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        station = asyncio.run(_measure(lambda: _station(Path(folder)), seconds))
+        station = asyncio.run(_measure(lambda: _station(Path(folder)), seconds, stored))
         with PrivateCluster(Path(folder) / "postgres") as cluster:
             cluster.create_database("cloud")
             migrate(cluster.url("cloud"))
-            cloud = asyncio.run(_measure(lambda: _cloud(cluster.url("cloud")), seconds))
+            cloud = asyncio.run(_measure(lambda: _cloud(cluster.url("cloud")), seconds, stored))
     return [Rate(name, station[name], cloud[name]) for name in station]
 
 
@@ -62,7 +62,9 @@ async def _cloud(url: str) -> AsyncIterator[Store]:
         yield PostgresStore(database, now=lambda: datetime.now(UTC))
 
 
-async def _measure(open_store: Callable[[], AbstractAsyncContextManager[Store]], seconds: float) -> dict[str, float]:
+async def _measure(
+    open_store: Callable[[], AbstractAsyncContextManager[Store]], seconds: float, stored: int
+) -> dict[str, float]:
     async with open_store() as store:
         animals = [
             await store.create_animal(VIEW, {"name": f"Animal {n}", "species": herd.SPECIES})
@@ -73,9 +75,9 @@ async def _measure(open_store: Callable[[], AbstractAsyncContextManager[Store]],
                 VIEW,
                 {"animal_id": animal.id, "collar_id": herd.device_of(n), "started_at": herd.START - timedelta(days=1)},
             )
-        for first in range(0, 20_000, 1_000):
+        for first in range(0, stored, 1_000):
             await store.add_fixes(VIEW, [_fix(number) for number in range(first, first + 1_000)])
-        numbers = iter(range(20_000, 10_000_000))
+        numbers = iter(range(stored, 10_000_000))
         ages = iter(range(10_000_000))
         animal_id = animals[0].id
         fix_id = (await store.fixes(VIEW, FixQuery(limit=1))).results[0].id

@@ -35,7 +35,6 @@ from shared.wire.batch import FIX_COLUMNS, FixColumns, encode_fixes
 from shared.wire.link import BATCH, HASH, PREVIOUS
 from tests.benchmarks import herd
 
-BATCH_FIXES: Final = 1_000
 STATION: Final = "bench"
 EPOCH: Final = "0" * 16
 
@@ -44,6 +43,7 @@ class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
     """Fixes a second through HTTP, and of the same rows by COPY, in batches and in one."""
 
     fixes: int
+    batch: int
     http_per_s: float
     copy_batches_per_s: float
     copy_once_per_s: float
@@ -71,7 +71,7 @@ def columns_of(first: int, count: int) -> FixColumns:
     return columns
 
 
-def reconcile(fixes: int = 50_000) -> Reconciled:
+def reconcile(fixes: int, batch: int) -> Reconciled:
     """Measure it in a folder of its own, gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
@@ -79,15 +79,19 @@ def reconcile(fixes: int = 50_000) -> Reconciled:
             for name in ("cloud", "raw", "once"):
                 cluster.create_database(name)
                 migrate(cluster.url(name))
-            http_s = _through_http(cluster.url("cloud"), fixes)
-            batches_s = _by_copy(cluster.url("cloud"), cluster.url("raw"), BATCH_FIXES)
+            http_s = _through_http(cluster.url("cloud"), fixes, batch)
+            batches_s = _by_copy(cluster.url("cloud"), cluster.url("raw"), batch)
             once_s = _by_copy(cluster.url("cloud"), cluster.url("once"), fixes)
     return Reconciled(
-        fixes=fixes, http_per_s=fixes / http_s, copy_batches_per_s=fixes / batches_s, copy_once_per_s=fixes / once_s
+        fixes=fixes,
+        batch=batch,
+        http_per_s=fixes / http_s,
+        copy_batches_per_s=fixes / batches_s,
+        copy_once_per_s=fixes / once_s,
     )
 
 
-def _through_http(url: str, fixes: int) -> float:
+def _through_http(url: str, fixes: int, batch: int) -> float:
     environment = {**os.environ, "DATABASE_URL": url}
     private, public = signatures.new_key()
     with psycopg.connect(url) as connection:
@@ -95,9 +99,7 @@ def _through_http(url: str, fixes: int) -> float:
             "INSERT INTO stations (id, name, public_key, enrolled_ms) VALUES (%s, %s, %s, 0)",
             (STATION, STATION, public),
         )
-    payloads = [
-        encode_fixes(columns_of(first, min(BATCH_FIXES, fixes - first))) for first in range(0, fixes, BATCH_FIXES)
-    ]
+    payloads = [encode_fixes(columns_of(first, min(batch, fixes - first))) for first in range(0, fixes, batch)]
     program = Path(sys.executable).with_name("outpost-cloud")
     with subprocess.Popen([program, "run", "--port", "0"], env=environment, stderr=subprocess.PIPE, text=True) as cloud:
         assert cloud.stderr is not None

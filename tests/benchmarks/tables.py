@@ -49,12 +49,12 @@ class Table(msgspec.Struct, frozen=True):
         return "\n".join([f"### {self.title}", "", *lines])
 
 
-def write(tables: Sequence[Table], readme: Path) -> None:
-    """Replace what stands between the markers of ``readme``; raises ValueError where it has none."""
+def write(tables: Sequence[Table], readme: Path, marks: tuple[str, str] = (BEGIN, END)) -> None:
+    """Replace what stands between two marks of ``readme``; raises ValueError where it has none."""
     text = readme.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = text.partition(marks[0])
+    _, end, tail = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"{readme}: no markers to write between: {BEGIN} and {END}")
+        raise ValueError(f"{readme}: no marks to write between: {marks[0]} and {marks[1]}")
     body = "\n\n".join(table.in_markdown() for table in tables)
     readme.write_text(f"{head}{begin}\n\n{body}\n\n{end}{tail}", encoding="utf-8")

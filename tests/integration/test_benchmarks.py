@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import herd
+from tests.benchmarks import herd, homes
 from tests.benchmarks.figures import quantile
 from tests.benchmarks.tables import BEGIN, END, Table, write
 
@@ -53,6 +53,17 @@ def test_the_quick_benchmark_fills_every_table_of_the_readme(tmp_path: Path) -> 
     assert {title: len(rows) for title, rows in found.items()} == ROWS
     assert not re.search(r"\bnan\b|\binf\b|None", written)
     assert not list((tmp_path / "disk").iterdir())
+
+
+def test_the_quick_benchmark_of_both_homes_fills_its_tables(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
+    done = run("tests.benchmarks.homes", "--quick", "--write", "--readme", readme)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = readme.read_text(encoding="utf-8").partition(homes.MARKS[0])[2].partition(homes.MARKS[1])[0]
+    assert written.count("\n### ") == 3
+    assert len([line for line in written.splitlines() if line.startswith("|")]) > 20
+    assert not re.search(r"\bnan\b|\binf\b|None", written)
 
 
 def test_a_short_soak_says_what_it_saw(tmp_path: Path) -> None:
