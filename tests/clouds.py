@@ -14,7 +14,7 @@ from cloud.api.app import create_app
 from cloud.store.database import Database
 from cloud.store.store import PostgresStore
 from shared.privacy import OPERATOR, view_for
-from shared.sync.decide import Operation
+from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Head, Receipt, StreamAnswer
 from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes, encode_records

@@ -20,7 +20,8 @@ from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
 from cloud.store.store import apply
 from shared.errors import Invalid, RequestError
-from shared.sync.decide import Effects, Operation, Outcome, decide, wanted
+from shared.sync.decide import decide
+from shared.sync.operations import Effects, Operation, Outcome, wanted
 from shared.sync.records import check_text, to_ms
 from shared.sync.streams import Exceptional
 from shared.wire.batch import FixColumns

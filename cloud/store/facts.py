@@ -7,7 +7,7 @@ import msgspec
 from cloud.store.database import Connection
 from cloud.store.records import one
 from cloud.store.stations import Station, stations
-from shared.sync.decide import STANDS_FOR
+from shared.sync.operations import STANDS_FOR
 
 
 class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ One call is part of one transaction. Steps, for a batch of any size:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from psycopg import sql
@@ -24,13 +24,13 @@ from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import Noted
 from shared.domain import NewFix
 from shared.movement.quality import Judged, intrinsic_flags, limits_for, rejudge, stands_alone
-from shared.sync.decide import STANDS_FOR
 from shared.sync.fixes import (
     BY_HAND,
     COLUMNS,
     MERGED,
     OPTIONAL,
     CollarFacts,
+    FixOutcome,
     Row,
     Wearing,
     by_hand_of_both,
@@ -45,8 +45,7 @@ from shared.sync.fixes import (
     said_again,
     stretches,
 )
-
-Outcome = Literal["new", "enriched", "duplicate"]
+from shared.sync.operations import STANDS_FOR
 
 #: What is written of a new row; the geometry follows from it in the database.
 _WRITTEN: Final = tuple(name for name in COLUMNS if name != "pk")
@@ -69,7 +68,7 @@ class Added(msgspec.Struct, frozen=True):
     """What became of the fixes of one call, in their order, and the lines for the change log."""
 
     ids: list[bytes]
-    outcomes: list[Outcome]
+    outcomes: list[FixOutcome]
     lines: list[Noted]
     #: rows that there are now and were not before; negative where twins became one
     new: int
@@ -198,7 +197,7 @@ class FixWriter:
             return Added([], [], self._take_lines(), 0)
         stored = await self._find({identity: row for identity, row in batch.items() if self._may_be_stored(row)})
         changes = _Changes()
-        outcomes: dict[bytes, Outcome] = {}
+        outcomes: dict[bytes, FixOutcome] = {}
         fresh = [row for identity, row in batch.items() if identity not in stored]
         for row in fresh:
             outcomes[row["id"]] = "new"
@@ -230,7 +229,7 @@ class FixWriter:
         await self._bound((*fresh, *updated))
         self._note((*fresh, *updated))
         answers = said_again([outcomes[identity] for identity in order], order)
-        return Added(order, answers, self._take_lines(), len(fresh))  # type: ignore[arg-type] # said_again keeps words
+        return Added(order, answers, self._take_lines(), len(fresh))
 
     async def _bound(self, rows: Iterable[Row]) -> None:
         """Widen the bounds of the collars of ``rows`` where they reach beyond them, and note what was heard of them."""

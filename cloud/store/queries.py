@@ -21,8 +21,8 @@ from shared.store import (
     Page,
     ZoneQuery,
 )
-from shared.sync.decide import STANDS_FOR
 from shared.sync.listing import FIX, USABLE, fix_of, like_pattern, order_by
+from shared.sync.operations import STANDS_FOR
 from shared.sync.records import (
     ALERT,
     ANIMAL,

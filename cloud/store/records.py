@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from cloud.store.database import Connection
-from shared.sync.decide import Change, Rows, Wanted
+from shared.sync.operations import Change, Rows, Wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record
 
 #: Any number of ours; advisory locks are the database's own.

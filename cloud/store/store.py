@@ -26,8 +26,9 @@ from shared.store import (
     Page,
     ZoneQuery,
 )
-from shared.sync.decide import Effects, Operation, decide, wanted
+from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
+from shared.sync.operations import Effects, Operation, wanted
 from shared.sync.records import to_ms
 
 

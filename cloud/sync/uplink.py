@@ -16,7 +16,7 @@ from cloud.store.database import Connection
 from cloud.store.records import note
 from cloud.store.store import PostgresStore
 from shared.errors import CorruptBatch, Invalid, StaleCursor
-from shared.sync.decide import Operation
+from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.sync.streams import (
     Apply,

@@ -21,7 +21,7 @@ from shared.errors import Conflict
 from shared.movement.tracks import BadRow, TrackRow, read_tracks
 from shared.privacy import View
 from shared.store import AnimalQuery, Store
-from shared.sync.decide import STANDS_FOR
+from shared.sync.operations import STANDS_FOR
 
 BATCH: Final = 5_000
 SHOWN_PROBLEMS: Final = 20

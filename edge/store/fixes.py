@@ -25,7 +25,6 @@ from shared.domain import NewFix
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.movement.quality import intrinsic_flags, limits_for, rejudge, stands_alone
-from shared.sync.decide import STANDS_FOR
 from shared.sync.fixes import (
     BY_HAND,
     MERGED,
@@ -47,6 +46,7 @@ from shared.sync.fixes import (
     stretches,
 )
 from shared.sync.fixes import COLUMNS as COLUMNS_OF_BOTH
+from shared.sync.operations import STANDS_FOR
 
 Outcome = Literal["new", "enriched", "duplicate"]
 

@@ -32,7 +32,7 @@ from edge.store.records import record_of, selecting
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import derived_id
 from shared.sync import streams
-from shared.sync.decide import Kind, Operation
+from shared.sync.operations import Kind, Operation
 from shared.sync.records import ENTITIES, EntityName
 from shared.sync.streams import GENESIS, Action, Batch, Head, ResumeFrom, Sender, SendNext, StartOver
 from shared.wire.batch import FIX_COLUMNS, decode_records, encode_fixes, encode_records

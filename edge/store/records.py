@@ -16,8 +16,10 @@ from edge.store.driver import Connection
 from edge.store.fixes import FixWriter
 from shared.errors import NotFound
 from shared.ids import derived_id
-from shared.sync.decide import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, decide, take, wanted
+from shared.sync.decide import decide
+from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record, kept_form
+from shared.sync.take import take
 
 _KEPT: Final = ("rev", "cloud_rev", "marks", "author", "created_ms", "updated_ms", "deleted_ms")
 #: Columns that lie elsewhere than in the table of their record, and how they are read.

@@ -22,8 +22,8 @@ from shared.errors import DatabaseCorrupt, NotFound, StoreError
 from shared.ids import id_bytes, id_text
 from shared.privacy import View
 from shared.store import AlertQuery, AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
-from shared.sync.decide import Operation
 from shared.sync.edits import RecordEdits
+from shared.sync.operations import Operation
 from shared.sync.records import Record, from_ms, to_ms
 
 T = TypeVar("T")

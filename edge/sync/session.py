@@ -31,7 +31,7 @@ from edge.sync.client import Cloud
 from shared.clock import Clock
 from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
 from shared.sync import streams
-from shared.sync.decide import Operation
+from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import (
     GENESIS,

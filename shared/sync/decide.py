@@ -19,21 +19,18 @@ Rules
   deployments and aliases move, its fixes are re-keyed, it leaves a tombstone.
 - What cannot be done raises NotFound, Conflict or Invalid and changes nothing: a caller of the API is told, an
   operation of a batch is quarantined and its neighbours go on.
-
-Whose fixes must be looked at again (``moved``) and which collars became others (``rekeyed``) follows from the changes
-alone, so it holds for records that the cloud sent down as well (``take``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-import msgspec
 from msgspec.structs import replace
 
-from shared.errors import Conflict, Invalid, NotFound
+from shared.errors import Conflict, Invalid
 from shared.ids import derived_id
+from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Outcome, Rows, consequences
 from shared.sync.records import (
     COLLAR,
     ENTITIES,
@@ -47,147 +44,7 @@ from shared.sync.records import (
     kept_form,
 )
 
-Kind = Literal["insert", "update", "delete"]
-Outcome = Literal["applied", "duplicate", "merged", "superseded", "alias", "quarantined"]
-
-#: Positions that a person entered without a collar hang on a row with this in the place of one.
-STANDS_FOR: Final = "animal:"
 _FAR_MS: Final = 2**62
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One edit of one record. ``columns`` are in stored form; an animal's may hold ``collar_id`` besides."""
-
-    id: str
-    entity: EntityName
-    row_id: str
-    kind: Kind
-    made_ms: int
-    columns: dict[str, Any] = {}
-    author: str | None = None
-    base_rev: int | None = None
-    origin: str = ""
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One record as it stands afterwards, and what of it changed."""
-
-    before: Record | None
-    record: Record
-    columns: Mapping[str, Any]
-
-    @property
-    def kind(self) -> Kind:
-        """Say what became of the row."""
-        if self.record.is_deleted:
-            return "delete"
-        return "insert" if self.before is None or self.before.is_deleted else "update"
-
-
-class Effects(msgspec.Struct, frozen=True, kw_only=True):
-    """What a home has to write, in this order: changes, then ``rekeyed`` (from, to), then ``moved`` collars."""
-
-    outcome: Outcome
-    changes: tuple[Change, ...] = ()
-    rekeyed: tuple[tuple[str, str], ...] = ()
-    moved: tuple[str, ...] = ()
-    #: what was not taken because someone else had changed it, and what stands in its place
-    lost: Mapping[str, Any] = {}
-    kept: Mapping[str, Any] = {}
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """What a home loads before it decides: records by id, tombstones too, and what hangs on them.
-
-    ``collars`` are names: of collars or of their aliases. To every animal and collar belong its living deployments, to
-    those their collars and animals. ``emptied`` are collars of which must be known whether they have fixes.
-    """
-
-    ids: dict[EntityName, set[str]]
-    collars: set[str]
-    emptied: set[str]
-
-
-def wanted(operations: Iterable[Operation]) -> Wanted:
-    """Return what must be loaded to decide ``operations``; what is no name in them is left to ``decide`` to refuse."""
-    ids: dict[EntityName, set[str]] = {}
-    collars: set[str] = set()
-    emptied: set[str] = set()
-    for operation in operations:
-        columns = operation.columns
-        if operation.entity == "collar":
-            collars.add(operation.row_id)
-            collars.update(_names(columns.get("aliases")))
-            if operation.kind == "delete":
-                emptied.add(operation.row_id)
-        else:
-            ids.setdefault(operation.entity, set()).add(operation.row_id)
-        collars.update(_names([columns.get("collar_id")]))
-        if animals := _names([columns.get("animal_id")]):
-            ids.setdefault("animal", set()).update(animals)
-    return Wanted(ids, collars, emptied)
-
-
-def _names(given: object) -> list[str]:
-    return [name for name in given if isinstance(name, str) and name] if isinstance(given, list | tuple) else []
-
-
-class Rows:
-    """The records that a batch may touch, as loaded; ``take`` notes what was decided."""
-
-    def __init__(self, records: Iterable[Record] = (), *, with_fixes: Iterable[str] = ()) -> None:
-        self._records: dict[tuple[EntityName, str], Record] = {}
-        self._aliases: dict[str, str] = {}
-        self._worn: dict[tuple[str, str], set[str]] = {}
-        self.with_fixes = set(with_fixes)
-        for record in records:
-            self.put(record)
-
-    def put(self, record: Record) -> None:
-        """Hold ``record`` in the place of what was held under its id."""
-        before = self._records.get((record.entity, record.id))
-        self._records[record.entity, record.id] = record
-        if record.entity == "collar":
-            for alias in before.columns["aliases"] if before is not None else ():
-                if self._aliases.get(alias) == record.id:
-                    del self._aliases[alias]
-            if not record.is_deleted:
-                self._aliases.update(dict.fromkeys(record.columns["aliases"], record.id))
-        elif record.entity == "deployment":
-            for held, is_there in ((before, False), (record, not record.is_deleted)):
-                for column in ("collar_id", "animal_id") if held is not None else ():
-                    assert held is not None
-                    wearings = self._worn.setdefault((column, held.columns[column]), set())
-                    (wearings.add if is_there else wearings.discard)(record.id)
-
-    def take(self, effects: Effects) -> None:
-        """Note what was decided, for the next operation of the batch."""
-        for change in effects.changes:
-            self.put(change.record)
-
-    def get(self, entity: EntityName, identity: str) -> Record | None:
-        """Return a record, living or tombstone; None where there is none."""
-        return self._records.get((entity, identity))
-
-    def living(self, entity: EntityName, identity: str) -> Record:
-        """Return a living record; raises NotFound."""
-        record = self._records.get((entity, identity))
-        if record is None or record.is_deleted:
-            raise NotFound(f"there is no {entity} {identity}")
-        return record
-
-    def canonical(self, name: str) -> str:
-        """Return the id of the collar that ``name`` stands for: an alias comes before an id of its own."""
-        return self._aliases.get(name, name)
-
-    def worn(self, column: Literal["collar_id", "animal_id"], identity: str) -> list[Record]:
-        """Return the living deployments of a collar or an animal, by their beginning."""
-        found = [self._records["deployment", each] for each in self._worn.get((column, identity), ())]
-        return sorted(found, key=lambda record: (record.columns["started_ms"], record.id))
-
-    def values(self) -> list[Record]:
-        """Return every record."""
-        return list(self._records.values())
 
 
 def decide(operation: Operation, rows: Rows) -> Effects:
@@ -225,82 +82,6 @@ def _checked(operation: Operation) -> Operation:
     return replace(operation, columns={**kept_form(columns), **worn})
 
 
-def take(theirs: Record, rows: Rows, pending: Iterable[str], now_ms: int) -> Effects:
-    """Return what a record that the cloud sent down does here; ``pending`` columns have edits that it does not know.
-
-    Where such an edit stands against something that its author did not know either, ``cloud_rev`` stays, so that the
-    edit is sent as what it is, a clash; the cloud sends the record again with its ruling.
-    """
-    mine = rows.get(theirs.entity, theirs.id)
-    if mine is not None and mine.cloud_rev >= theirs.rev:
-        return Effects(outcome="duplicate")
-    kept = set(pending)
-    theirs = replace(theirs, columns=kept_form(theirs.columns))
-    if mine is None:
-        record = replace(theirs, rev=1, cloud_rev=theirs.rev, marks={}, updated_ms=now_ms)
-        columns = dict(theirs.columns)
-    else:
-        others = {name: value for name, value in theirs.columns.items() if mine.columns.get(name) != value}
-        columns = {name: value for name, value in others.items() if name not in kept}
-        unmarked = Mark(1 if theirs.marks else theirs.rev)
-        is_clash = any(theirs.marks.get(name, unmarked).rev > mine.cloud_rev for name in others.keys() - columns.keys())
-        is_clash = is_clash or bool(kept and theirs.is_deleted != mine.is_deleted)
-        rev = mine.rev + 1
-        record = replace(
-            mine,
-            columns={**mine.columns, **columns},
-            rev=rev,
-            cloud_rev=mine.cloud_rev if is_clash else theirs.rev,
-            author=theirs.author,
-            updated_ms=now_ms,
-            deleted_ms=mine.deleted_ms if kept else theirs.deleted_ms,
-            marks={**mine.marks, **dict.fromkeys(columns, Mark(rev, "cloud"))},
-        )
-    changes = [Change(before=mine, record=record, columns=columns)]
-    if record.entity == "collar" and not record.is_deleted:
-        changes += _yielded(record, mine, rows, now_ms)
-    rekeyed, moved = _consequences(changes, rows)
-    return Effects(outcome="applied", changes=tuple(changes), rekeyed=rekeyed, moved=moved)
-
-
-def _yielded(collar: Record, before: Record | None, rows: Rows, now_ms: int) -> list[Change]:
-    """Return what the radio ids that the cloud gave to ``collar`` take from others here.
-
-    The cloud sends the tombstone of a collar that became this one earlier, later or never.
-    """
-    changes: dict[tuple[EntityName, str], Change] = {}
-
-    def give_up(record: Record, columns: Mapping[str, Any], deleted_ms: int | None = None) -> None:
-        earlier = changes.get((record.entity, record.id))
-        now = record if earlier is None else earlier.record
-        rev = record.rev + 1
-        after = replace(
-            now,
-            columns={**now.columns, **columns},
-            rev=rev,
-            updated_ms=now_ms,
-            deleted_ms=deleted_ms or now.deleted_ms,
-            marks={**now.marks, **dict.fromkeys(columns, Mark(rev, "cloud"))},
-        )
-        changes[record.entity, record.id] = Change(before=record, record=after, columns=columns)
-
-    known = () if before is None else before.columns["aliases"]
-    for alias in collar.columns["aliases"]:
-        if alias in known:
-            continue
-        owner = rows.get("collar", rows.canonical(alias))
-        if owner is not None and owner.id not in (alias, collar.id):
-            change = changes.get(("collar", owner.id))
-            held = (owner if change is None else change.record).columns["aliases"]
-            give_up(owner, {"aliases": tuple(each for each in held if each != alias)})
-        heard = rows.get("collar", alias)
-        if heard is not None and not heard.is_deleted:
-            give_up(heard, {"aliases": ()}, now_ms)
-        for wearing in rows.worn("collar_id", alias):
-            give_up(wearing, {"collar_id": collar.id})
-    return list(changes.values())
-
-
 class _Draft:
     """One operation being decided: the rows as loaded, with its own changes on top."""
 
@@ -313,7 +94,7 @@ class _Draft:
 
     def effects(self) -> Effects:
         changes = list(self._changes.values())
-        rekeyed, moved = _consequences(changes, self._rows)
+        rekeyed, moved = consequences(changes, self._rows)
         outcome: Outcome = "applied" if changes else "superseded" if self._lost else "duplicate"
         if changes and self._lost:
             outcome = "merged"
@@ -604,28 +385,3 @@ class _Draft:
                 self._change(wearing, {"collar_id": identity})
                 self._check_interval(self._seen(wearing))
         return aliases_of(each for each in kept if each != identity)
-
-
-def _consequences(changes: Iterable[Change], rows: Rows) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Return which collars became others and whose fixes belong to someone else or are judged by other limits now."""
-    rekeyed: dict[str, str] = {}
-    moved: dict[str, None] = {}
-    for change in changes:
-        before, after = change.before, change.record
-        if after.entity == "deployment":
-            if before is not None and not before.is_deleted:
-                moved[before.columns["collar_id"]] = None
-            if not after.is_deleted:
-                moved[after.columns["collar_id"]] = None
-        elif after.entity == "animal" and before is not None:
-            if after.columns["species"] != before.columns["species"] or after.is_deleted != before.is_deleted:
-                moved |= dict.fromkeys(wearing.columns["collar_id"] for wearing in rows.worn("animal_id", after.id))
-                moved[f"{STANDS_FOR}{after.id}"] = None
-        elif after.entity == "collar" and not after.is_deleted:
-            for alias in after.columns["aliases"]:
-                # a tombstone too: the cloud may have sent it before it said which collar this one had become
-                if rows.canonical(alias) == alias and rows.get("collar", alias) is not None:
-                    rekeyed[alias] = after.id
-    for heard_id in rekeyed:
-        moved.pop(heard_id, None)
-    return tuple(rekeyed.items()), tuple(moved)

@@ -10,7 +10,7 @@ from typing import Any, cast
 from shared.domain import Alert, Animal, Collar, Deployment, Observation, Zone
 from shared.ids import random_id
 from shared.privacy import View
-from shared.sync.decide import Kind, Operation
+from shared.sync.operations import Kind, Operation
 from shared.sync.records import ENTITIES, EntityName, stored_columns, to_ms
 
 

@@ -12,7 +12,7 @@ A row is a dictionary of the columns of ``fixes`` plus ``collar``, the facts of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -55,6 +55,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 Row = dict[str, Any]
+FixOutcome = Literal["new", "enriched", "duplicate"]
 
 
 class Wearing(msgspec.Struct, frozen=True):
@@ -235,10 +236,10 @@ def is_placed(row: Mapping[str, Any]) -> bool:
     return row["lon_e7"] is not None and row["lat_e7"] is not None and not row["flags"] & FixFlag.OUT_OF_RANGE
 
 
-def said_again(outcomes: Sequence[str], order: Sequence[bytes]) -> list[str]:
+def said_again(outcomes: Sequence[FixOutcome], order: Sequence[bytes]) -> list[FixOutcome]:
     """Return the outcome of every copy of a batch: of the copies of a new fix the first is ``new``."""
     seen: set[bytes] = set()
-    answers = []
+    answers: list[FixOutcome] = []
     for outcome, identity in zip(outcomes, order, strict=True):
         answers.append("duplicate" if identity in seen and outcome == "new" else outcome)
         seen.add(identity)

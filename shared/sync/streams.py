@@ -51,7 +51,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shared.errors import Invalid
-from shared.sync.decide import Outcome
+from shared.sync.operations import Outcome
 
 HASH_BYTES: Final = 32
 

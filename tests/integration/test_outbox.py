@@ -19,7 +19,7 @@ from edge.store.store import SpatialiteStore
 from shared.domain import NewFix
 from shared.errors import Conflict, NotFound
 from shared.privacy import OPERATOR, view_for
-from shared.sync.decide import Operation
+from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Head, Receipt, ResumeFrom, Sender, SendNext, StartOver
 from shared.wire.batch import decode_fixes, decode_records

@@ -18,7 +18,7 @@ from edge.store.store import HeardDevice, SpatialiteStore
 from shared.domain import FixFlag
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import random_id
-from shared.sync.decide import Effects, Kind, Operation
+from shared.sync.operations import Effects, Kind, Operation
 from shared.sync.records import COLLAR, ENTITIES, EntityName, Mark, Record, to_ms
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import (

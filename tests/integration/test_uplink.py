@@ -18,7 +18,7 @@ from shared.domain import FixFlag
 from shared.errors import CorruptBatch
 from shared.ids import fix_id, id_text
 from shared.movement.quality import ROLLOVER_MS
-from shared.sync.decide import Operation
+from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Exceptional, Receipt
 from shared.wire.batch import MAX_BATCH_BYTES, decode_records, encode_fixes, encode_records

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.errors import RequestError
-from shared.sync.decide import Change, Effects, Kind, Operation, Rows, Wanted, decide, take, wanted
+from shared.sync.decide import decide
+from shared.sync.operations import Change, Effects, Kind, Operation, Rows, Wanted, wanted
 from shared.sync.records import ENTITIES, EntityName, Record
+from shared.sync.take import take
 
 pytestmark = [pytest.mark.unit, pytest.mark.sync]
 

@@ -23,7 +23,7 @@ from edge.store.records import RecordWriter
 from shared.domain import NewFix
 from shared.ids import random_id
 from shared.movement.quality import ROLLOVER_MS
-from shared.sync.decide import Operation
+from shared.sync.operations import Operation
 from shared.sync.records import EntityName, to_ms
 from tests.fakes import START
 

@@ -24,8 +24,8 @@ from edge.store.store import SpatialiteStore
 from shared.domain import NewFix
 from shared.errors import RequestError
 from shared.store import AnimalQuery, FixQuery
-from shared.sync.decide import Kind, Operation
 from shared.sync.fixes import OPTIONAL
+from shared.sync.operations import Kind, Operation
 from shared.sync.records import EntityName, Record, to_ms
 from tests.clouds import START_MS, VIEW, ask, columns_of, wipe
 from tests.fakes import START, InMemoryStore

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from shared.errors import CorruptBatch, Invalid, LinkError, RequestError, StaleCursor
 from shared.ids import fix_id
-from shared.sync.decide import Operation, Rows, decide
+from shared.sync.decide import decide
 from shared.sync.fixes import fold
+from shared.sync.operations import Operation, Rows
 from shared.sync.streams import (
     GENESIS,
     Apply,

@@ -23,7 +23,7 @@ from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import LinkError, NotAuthenticated, NotFound, SyncError
 from shared.privacy import OPERATOR, view_for
-from shared.sync.decide import Operation
+from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.wire.link import Changes
 from tests.fakes import START, FakeClock

@@ -22,7 +22,7 @@ from shared.domain import NewFix
 from shared.errors import LinkError, RequestError
 from shared.privacy import OPERATOR, view_for
 from shared.store import AnimalQuery
-from shared.sync.decide import Operation, Wanted
+from shared.sync.operations import Operation, Wanted
 from shared.sync.records import Record, to_ms
 from tests.fakes import START, FakeClock
 from tests.unit.edge.sync.fake_cloud import InMemoryCloud

@@ -10,8 +10,10 @@ from msgspec.structs import replace
 
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import derived_id
-from shared.sync.decide import Effects, Kind, Operation, Rows, decide, take, wanted
+from shared.sync.decide import decide
+from shared.sync.operations import Effects, Kind, Operation, Rows, wanted
 from shared.sync.records import EntityName, Mark, Record
+from shared.sync.take import take
 
 pytestmark = [pytest.mark.unit, pytest.mark.sync]
 

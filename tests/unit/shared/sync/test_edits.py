@@ -9,8 +9,8 @@ import pytest
 
 from shared.errors import Invalid
 from shared.privacy import OPERATOR, View, view_for
-from shared.sync.decide import Operation
 from shared.sync.edits import RecordEdits
+from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from tests.fakes import START
 
