@@ -23,7 +23,7 @@ from shared.store import (
     Page,
     ZoneQuery,
 )
-from shared.sync.decide import STANDS_FOR, Operation, Rows, decide
+from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
 from shared.sync.fixes import (
     BY_HAND,
@@ -43,6 +43,7 @@ from shared.sync.fixes import (
     row_of,
     said_again,
 )
+from shared.sync.operations import STANDS_FOR, Operation, Rows
 from shared.sync.records import (
     EntityName,
     Record,
