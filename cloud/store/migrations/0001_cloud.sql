@@ -100,8 +100,7 @@ CREATE INDEX alerts_by_animal ON alerts (animal_id, detected_ms);
 
 -- A fix's id begins with 48 bits of raw device time, so the month's partition follows from the id alone, and the bare id
 -- is the key. Months get their partition when their first fix comes; what no clock could mean goes to the two ends.
--- No foreign keys: the writer resolves collars and animals, which are never removed, and a check a row costs a third of
--- the speed.
+-- No foreign keys: the writer resolves collars and animals, which are never removed, so a check a row would prove nothing.
 CREATE TABLE fixes (
   id uuid NOT NULL,
   collar_pk bigint NOT NULL,
