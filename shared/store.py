@@ -12,7 +12,20 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import (
+    AddedFix,
+    Alert,
+    AlertStatus,
+    AlertType,
+    Animal,
+    Collar,
+    Deployment,
+    Fix,
+    NewFix,
+    Observation,
+    Severity,
+    Zone,
+)
 from shared.privacy import View
 
 T = TypeVar("T")
@@ -90,15 +103,26 @@ class ZoneQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Filters of a list of alerts, newest first."""
+    """Filters of a list of alerts, newest first; ``since`` is inclusive, ``until`` exclusive, of their detection."""
 
     animal_id: str | None = None
     alert_type: str | None = None
     severity: str | None = None
     status: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
     ordering: str = "-detected_at"
     offset: int = 0
     limit: int = 20
+
+
+class AlertCount(msgspec.Struct, frozen=True):
+    """How many alerts are of one type, severity and status; at least one."""
+
+    alert_type: AlertType
+    severity: Severity
+    status: AlertStatus
+    count: int
 
 
 class LiveAnimal(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,6 +259,10 @@ class Store(Protocol):
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""
+        ...
+
+    async def alert_counts(self, view: View, query: AlertQuery) -> list[AlertCount]:
+        """Count the alerts that ``query`` finds, whatever its page and order, by type, severity and status."""
         ...
 
     async def alert(self, view: View, alert_id: str) -> Alert:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from shared.ids import id_text, random_id
 from shared.movement.quality import judge, limits_for
 from shared.privacy import View
 from shared.store import (
+    AlertCount,
     AlertQuery,
     AnimalQuery,
     BoundingBox,
@@ -269,12 +271,23 @@ class InMemoryStore(RecordEdits):
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""
+        return _page(_ordered(self._alerts_wanted(query), query.ordering, "alert"), query.offset, query.limit)
+
+    async def alert_counts(self, view: View, query: AlertQuery) -> list[AlertCount]:
+        """Count alerts by type, severity and status."""
+        counted = Counter((row.alert_type, row.severity, row.status) for row in self._alerts_wanted(query))
+        return [AlertCount(*kind, count) for kind, count in counted.items()]
+
+    def _alerts_wanted(self, query: AlertQuery) -> list[Alert]:
         wanted = {
             "animal_id": query.animal_id, "alert_type": query.alert_type, "severity": query.severity,
             "status": query.status,
         }  # fmt: skip
-        rows = [row for row in map(alert_of, self._living("alert")) if _matches(row, wanted)]
-        return _page(_ordered(rows, query.ordering, "alert"), query.offset, query.limit)
+        return [
+            row
+            for row in map(alert_of, self._living("alert"))
+            if _matches(row, wanted) and _is_within(row.detected_at, query.since, query.until)
+        ]
 
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""

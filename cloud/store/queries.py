@@ -12,6 +12,7 @@ from cloud.store.records import one, record_of, selecting
 from shared.domain import Alert, Animal, Collar, Deployment, Fix, Observation, Zone
 from shared.errors import NotFound
 from shared.store import (
+    AlertCount,
     AlertQuery,
     AnimalQuery,
     BoundingBox,
@@ -158,12 +159,28 @@ async def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
 
 async def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
     """Return a page of alerts."""
+    where = _alerts_wanted(query)
+    return await _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+
+
+async def count_alerts(db: Connection, query: AlertQuery) -> list[AlertCount]:
+    """Return how many alerts there are of each type, severity and status."""
+    where = _alerts_wanted(query)
+    found = await db.execute(
+        f"SELECT r.alert_type, r.severity, r.status, count(*) FROM alerts r{where.sql()} GROUP BY 1, 2, 3".encode(),
+        where.values,
+    )
+    return [AlertCount(*row) for row in await found.fetchall()]
+
+
+def _alerts_wanted(query: AlertQuery) -> _Where:
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
         "r.status": query.status,
     })  # fmt: skip
-    return await _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+    _add_span(where, "r.detected_ms", query)
+    return where
 
 
 async def get(db: Connection, entity: EntityName, identity: str) -> object:
@@ -273,7 +290,7 @@ async def get_fix(db: Connection, fix_id: str) -> Fix:
     return _fix(row)
 
 
-def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery) -> None:
+def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery) -> None:
     if query.since is not None:
         where.add(f"{column} >= %s", to_ms(query.since))
     if query.until is not None:

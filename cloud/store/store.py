@@ -18,6 +18,7 @@ from shared.errors import NotFound
 from shared.ids import id_text
 from shared.privacy import View
 from shared.store import (
+    AlertCount,
     AlertQuery,
     AnimalQuery,
     FixQuery,
@@ -124,6 +125,11 @@ class PostgresStore(RecordEdits):
         """List alerts."""
         async with self.database.snapshot() as connection:
             return await queries.list_alerts(connection, query)
+
+    async def alert_counts(self, view: View, query: AlertQuery) -> list[AlertCount]:
+        """Count alerts by type, severity and status."""
+        async with self.database.snapshot() as connection:
+            return await queries.count_alerts(connection, query)
 
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""

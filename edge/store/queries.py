@@ -10,7 +10,17 @@ from edge.store.records import record_of, selecting
 from shared.domain import Alert, Animal, Collar, Deployment, Fix, Observation, Zone
 from shared.errors import NotFound
 from shared.ids import id_bytes, id_text
-from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
+from shared.store import (
+    AlertCount,
+    AlertQuery,
+    AnimalQuery,
+    BoundingBox,
+    FixQuery,
+    LiveAnimal,
+    ObservationQuery,
+    Page,
+    ZoneQuery,
+)
 from shared.sync.listing import FIX, USABLE, fix_of, like_pattern, order_by
 from shared.sync.records import (
     ALERT,
@@ -159,12 +169,28 @@ def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
 
 def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
     """Return a page of alerts."""
+    where = _alerts_wanted(query)
+    return _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+
+
+def count_alerts(db: Connection, query: AlertQuery) -> list[AlertCount]:
+    """Return how many alerts there are of each type, severity and status."""
+    where = _alerts_wanted(query)
+    found = db.execute(
+        f"SELECT r.alert_type, r.severity, r.status, count(*) FROM alerts r{where.sql()} GROUP BY 1, 2, 3",
+        where.values,
+    )
+    return [AlertCount(*row) for row in found.fetchall()]
+
+
+def _alerts_wanted(query: AlertQuery) -> _Where:
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
         "r.status": query.status,
     })  # fmt: skip
-    return _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+    _add_span(where, "r.detected_ms", query)
+    return where
 
 
 def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
@@ -210,7 +236,7 @@ def get_fix(db: Connection, fix_id: str) -> Fix:
     return _one(db, f"{FIX} WHERE f.id = ?", raw, f"fix {fix_id}", _fix)
 
 
-def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery) -> None:
+def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery) -> None:
     if query.since is not None:
         where.add(f"{column} >= ?", to_ms(query.since))
     if query.until is not None:

@@ -21,7 +21,7 @@ from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewF
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
 from shared.ids import id_bytes, id_text
 from shared.privacy import View
-from shared.store import AlertQuery, AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
+from shared.store import AlertCount, AlertQuery, AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation
 from shared.sync.records import Record, from_ms, to_ms
@@ -344,6 +344,10 @@ class SpatialiteStore(RecordEdits):
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""
         return await self.read(lambda db: queries.list_alerts(db, query))
+
+    async def alert_counts(self, view: View, query: AlertQuery) -> list[AlertCount]:
+        """Count alerts by type, severity and status."""
+        return await self.read(lambda db: queries.count_alerts(db, query))
 
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from shared.errors import Conflict, Invalid, NotFound
 from shared.privacy import View
-from shared.store import AlertQuery, Store
+from shared.store import AlertCount, AlertQuery, Store
 from tests.fakes import START, FakeClock
 
 pytestmark = pytest.mark.api
@@ -118,6 +118,26 @@ async def test_alerts_are_filtered_ordered_and_paged(store: Store, view: View, c
     assert await titles(severity="high", status="active") == ["C"]
     assert await titles(animal_id="a0", limit=1) == ["A"]
     assert await titles(status="%") == []
+    assert await titles(since=START - timedelta(hours=1)) == ["A", "B"]
+    assert await titles(until=START - timedelta(hours=1)) == ["C"]
+    assert await titles(since=START - timedelta(hours=1), until=START) == ["B"]
     assert (await store.alerts(view, AlertQuery(animal_id="a0", limit=1))).count == 2
     with pytest.raises(Invalid, match="ordering"):
         await store.alerts(view, AlertQuery(ordering="title"))
+
+
+async def test_alerts_are_counted_by_type_severity_and_status(store: Store, view: View) -> None:
+    assert await store.alert_counts(view, AlertQuery()) == []
+    for n, (severity, status) in enumerate((("low", "active"), ("low", "active"), ("high", "resolved"))):
+        columns = {"severity": severity, "status": status, "animal_id": f"a{n}"}
+        await store.create_alert(view, {**ALERT, **columns, "detected_at": START - timedelta(hours=n)})
+    low = AlertCount("low_battery", "low", "active", 2)
+    high = AlertCount("low_battery", "high", "resolved", 1)
+
+    async def counted(**query: Any) -> list[AlertCount]:
+        return sorted(await store.alert_counts(view, AlertQuery(**query)), key=lambda row: row.count)
+
+    assert await counted(offset=1, limit=1) == [high, low]
+    assert await counted(status="resolved") == [high]
+    assert await counted(until=START, severity="low") == [replace(low, count=1)]
+    assert await counted(animal_id="a0", since=START) == [replace(low, count=1)]
