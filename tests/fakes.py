@@ -31,6 +31,7 @@ from shared.sync.fixes import (
     BY_HAND,
     OPTIONAL,
     CollarFacts,
+    FixOutcome,
     Row,
     Wearing,
     by_hand_of_both,
@@ -230,10 +231,7 @@ class InMemoryStore(RecordEdits):
         outcomes = {identity: self._put(row) for identity, row in batch.items()}
         self._settle()
         said = said_again([outcomes[identity] for identity in order], order)
-        return [
-            AddedFix(id=id_text(identity), outcome=outcome)  # type: ignore[arg-type]  # one of the three words
-            for identity, outcome in zip(order, said, strict=True)
-        ]
+        return [AddedFix(id=id_text(identity), outcome=outcome) for identity, outcome in zip(order, said, strict=True)]
 
     async def flag_fix(self, view: View, fix_id: str, *, is_excluded: bool) -> Fix:
         """Take a fix out by hand or reinstate it."""
@@ -341,7 +339,7 @@ class InMemoryStore(RecordEdits):
         said = None if fix.animal_id is None else self._rows.get("animal", fix.animal_id)
         return row_of(fix, self._facts(collar_id), None if said is None else self._number(said.id))
 
-    def _put(self, row: Row) -> str:
+    def _put(self, row: Row) -> FixOutcome:
         twin = self._fixes.get(row["id"])
         if twin is None:
             self._fixes[row["id"]] = {**row, "flags": 0}

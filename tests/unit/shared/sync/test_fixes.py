@@ -21,6 +21,7 @@ from shared.sync.fixes import (
     OPTIONAL,
     RICH,
     CollarFacts,
+    FixOutcome,
     Row,
     Wearing,
     by_hand_of_both,
@@ -176,7 +177,7 @@ def test_folding_does_not_depend_on_order_or_grouping(drawn: list[Any], chance: 
 
 
 def test_the_first_copy_of_a_batch_is_the_new_one() -> None:
-    outcomes = ["new", "new", "enriched", "enriched", "new"]
+    outcomes: list[FixOutcome] = ["new", "new", "enriched", "enriched", "new"]
     order = [b"a", b"b", b"c", b"c", b"a"]
     assert said_again(outcomes, order) == ["new", "new", "enriched", "enriched", "duplicate"]
 
