@@ -1,0 +1,519 @@
+"""The behaviour model at the station: quantised tables, a forward filter per fix, a fixed-lag state, Viterbi.
+
+Numpy alone. A state's log density of a step is the sum of two tables, over the logarithm of the step's length and over
+the turning angle, stored as int16 in 1/256 nat and interpolated between bins; so are the logarithms of the transition
+and the stationary probabilities. Interpolated values are rounded to whole 1/256 nats, and Viterbi adds whole numbers.
+
+Three answers, which differ on 3-11 % of fixes; each name says which it is:
+
+- *filtered*: given the steps up to this one; known at once.
+- *smoothed*: given ``LAG`` more steps. **This is the state that is shown.** Until those have come it uses what there
+  is, and ``lag`` says how many.
+- *Viterbi*: the most likely whole sequence over the window.
+
+A state is a state of movement. Its name says what such movement most often is; nothing here has seen the animal.
+
+A ``Tracker`` follows one animal. A gap ends a burst and the next one begins from the stationary distribution. It keeps
+its last fixes, so that one that comes late is put in its place and the window from there on is computed anew: any
+order of arrival within the window ends in the same states. A fix older than the window changes nothing and is counted.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.artifact import PACKAGED, Loaded, load_newest
+from models.hmm import chain
+from models.hmm.features import FloatArray, IntArray, Rows, regular_chain
+from shared.errors import ArtifactError, ModelUnavailable
+from shared.movement.geodesy import step_lengths_m, turning_angles_rad
+
+#: What one unit of a table is worth, in nats.
+UNIT_NAT: Final = 1 / 256
+#: Later steps that the shown state waits for.
+LAG: Final = 2
+#: Steps that a tracker keeps.
+WINDOW: Final = 96
+
+N_STEP_BINS: Final = 1024
+N_ANGLE_BINS: Final = 256
+#: Lengths covered by the step table; beyond, its ends serve. Below 0.1 m a position is noise.
+MIN_STEP_M: Final = 0.1
+MAX_STEP_M: Final = 200_000.0
+
+# What int16 in units of a 256th reaches down to.
+_LEAST_NAT: Final = -128.0
+_LOG_MIN_STEP: Final = math.log(MIN_STEP_M)
+_STEP_BIN: Final = (math.log(MAX_STEP_M) - _LOG_MIN_STEP) / (N_STEP_BINS - 1)
+_ANGLE_BIN: Final = 2 * math.pi / N_ANGLE_BINS
+
+#: Names by number of states, in order of mean step.
+STATE_NAMES: Final[dict[int, tuple[str, ...]]] = {
+    1: ("moving",),
+    2: ("resting", "moving"),
+    3: ("resting", "foraging", "migrating"),
+    4: ("resting", "foraging", "walking", "migrating"),
+}
+
+# By scientific name, by genus, and by the last word of a common name, in lower case.
+_MODEL_OF: Final = {
+    "loxodonta": "elephant",
+    "elephas": "elephant",
+    "elephant": "elephant",
+    "syncerus": "buffalo",
+    "buffalo": "buffalo",
+    "connochaetes": "wildebeest",
+    "wildebeest": "wildebeest",
+    "gnu": "wildebeest",
+}
+GENERIC: Final = "generic"
+
+
+class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A species' model for steps of one interval.
+
+    Tables hold int16 in 1/256 nat: ``step_table`` (K, 1024) over log length, ``angle_table`` (K, 256) over the circle
+    from -pi, ``zero_log`` (K,) for a step of length zero, ``log_transitions`` (K, K), ``log_stationary`` (K,).
+    """
+
+    interval_s: float
+    tolerance: float
+    state_names: tuple[str, ...]
+    step_table: npt.NDArray[np.int16]
+    angle_table: npt.NDArray[np.int16]
+    zero_log: npt.NDArray[np.int16]
+    log_transitions: npt.NDArray[np.int16]
+    log_stationary: npt.NDArray[np.int16]
+
+    @property
+    def n_states(self) -> int:
+        """The number of states."""
+        return len(self.state_names)
+
+    def log_densities(self, step_m: FloatArray, angle_rad: FloatArray) -> IntArray:
+        """Return the log density of each row under each state in 1/256 nat; shape (n, K), zeros where nothing is known.
+
+        Shapes: inputs (n,), NaN where missing.
+        """
+        total = np.zeros((len(step_m), self.n_states), dtype=np.int64)
+        moved = step_m > 0
+        if bool(moved.any()):
+            position = (np.log(np.clip(step_m[moved], MIN_STEP_M, MAX_STEP_M)) - _LOG_MIN_STEP) / _STEP_BIN
+            total[moved] = _interpolated(self.step_table, position, is_circle=False)
+        total[step_m == 0] = self.zero_log
+        turned = np.isfinite(angle_rad)
+        if bool(turned.any()):
+            position = np.mod(angle_rad[turned] + math.pi, 2 * math.pi) / _ANGLE_BIN
+            total[turned] += _interpolated(self.angle_table, position, is_circle=True)
+        return total
+
+    def viterbi(self, rows: Rows) -> IntArray:
+        """Return the most likely states of a trajectory; shape (n,)."""
+        emissions = self.log_densities(rows.step_m, rows.angle_rad)
+        return chain.viterbi(
+            self.log_stationary.astype(np.int64), self.log_transitions.astype(np.int64), emissions, rows.starts
+        )
+
+    def decode(self, rows: Rows, lag: int = LAG) -> Decoded:
+        """Return the states of a trajectory that is known as a whole."""
+        emissions = self.log_densities(rows.step_m, rows.angle_rad)
+        in_nats = _nats(emissions)
+        transitions = _normalised_log(_nats(self.log_transitions))
+        filtered, log_likelihood = chain.forward(
+            _normalised_log(_nats(self.log_stationary)), transitions, in_nats, rows.starts
+        )
+        return Decoded(
+            filtered=np.exp(filtered),
+            smoothed=chain.fixed_lag(filtered, transitions, in_nats, rows.starts, lag),
+            viterbi=self.viterbi(rows),
+            log_likelihood=log_likelihood,
+        )
+
+
+class Decoded(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """States of each row: posteriors (n, K) given the past and given a fixed lag more, and the Viterbi path (n,)."""
+
+    filtered: FloatArray
+    smoothed: FloatArray
+    viterbi: IntArray
+    log_likelihood: float
+
+
+class BehaviourModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A species' model: one variant an interval, shortest first."""
+
+    name: str
+    version: int
+    variants: tuple[Variant, ...]
+    refused: tuple[str, ...] = ()
+
+    def variant_for(self, interval_s: float) -> Variant:
+        """Return the variant for a collar whose fixes are usually ``interval_s`` apart.
+
+        It is the one whose interval the collar keeps within the tolerance, or else the shortest of at least twice the
+        collar's interval, to which its fixes are thinned. Raises ModelUnavailable for a collar slower than all.
+        """
+        close = [v for v in self.variants if abs(interval_s - v.interval_s) <= v.tolerance * v.interval_s]
+        if close:
+            return min(close, key=lambda v: abs(math.log(interval_s / v.interval_s)))
+        for variant in self.variants:
+            if variant.interval_s >= 2 * interval_s:
+                return variant
+        raise ModelUnavailable(
+            f"the {self.name} model knows steps up to {self.variants[-1].interval_s / 3600:g} h, "
+            f"this collar's fixes are {interval_s / 3600:g} h apart"
+        )
+
+
+class StepState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model says of one step, the one that ends at ``ended_at_s``.
+
+    ``state`` is the most probable smoothed state and ``confidence`` its probability; ``lag`` later steps were used, and
+    ``is_settled`` says that no more will be waited for. Posteriors are in the order of ``state_names``.
+    ``log_likelihood``: log density of the step given those before; far below an animal's usual, it is unusual.
+    """
+
+    started_at_s: float
+    ended_at_s: float
+    step_m: float
+    angle_rad: float | None
+    state: str
+    confidence: float
+    smoothed: tuple[float, ...]
+    filtered: tuple[float, ...]
+    lag: int
+    is_settled: bool
+    log_likelihood: float
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fix changed: states to say anew, and ends of steps that are no more (another fix was nearer)."""
+
+    changed: tuple[StepState, ...]
+    removed_ended_at_s: tuple[float, ...]
+
+
+def model_name(species: str | None) -> str:
+    """Return which model serves a species, by its common or scientific name in any case."""
+    words = (species or "").lower().replace("_", " ").replace("-", " ").split()
+    if not words:
+        return GENERIC
+    for word in (words[0], words[-1], words[-1].removesuffix("s")):
+        if word in _MODEL_OF:
+            return _MODEL_OF[word]
+    return GENERIC
+
+
+def load_model(species: str | None, folder: Path = PACKAGED) -> BehaviourModel:
+    """Return the newest good model for a species; ``generic`` where it has none of its own that is good.
+
+    Raises ModelUnavailable where the generic one cannot be used either.
+    """
+    name = model_name(species)
+    if name != GENERIC:
+        try:
+            return _load(folder, name)
+        except ModelUnavailable as error:
+            fallback = _load(folder, GENERIC)
+            return msgspec.structs.replace(fallback, refused=(error.detail, *fallback.refused))
+    return _load(folder, GENERIC)
+
+
+def _load(folder: Path, name: str) -> BehaviourModel:
+    model, loaded = load_newest(folder, "hmm", name, model_of)
+    return msgspec.structs.replace(model, refused=loaded.refused)
+
+
+class _VariantSettings(msgspec.Struct, frozen=True):
+    interval_s: float
+    tolerance: float
+    state_names: tuple[str, ...]
+    parameters: dict[str, Any]
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    variants: tuple[_VariantSettings, ...]
+
+
+def model_of(loaded: Loaded) -> BehaviourModel:
+    """Build the model of a verified artefact; raises ArtifactError where it is not one of ours."""
+    manifest = loaded.manifest
+    title = f"{manifest.model}/{manifest.version}/{manifest.name}"
+    try:
+        settings = msgspec.convert(manifest.settings, _Settings)
+    except msgspec.ValidationError as error:
+        raise ArtifactError(f"{title}: {error}") from error
+    if not settings.variants:
+        raise ArtifactError(f"{title}: it has no variant")
+    if any(spec.scale != UNIT_NAT or spec.number_format != "int16" for spec in manifest.arrays):
+        raise ArtifactError(f"{title}: its tables are not int16 in 1/256 nat")
+    variants: list[Variant] = []
+    for i, found in enumerate(settings.variants):
+        k = len(found.state_names)
+        if not found.interval_s > 0 or not 0 <= found.tolerance < 1 / 3:
+            raise ArtifactError(f"{title}: variant {i} has an impossible interval")
+        tables: dict[str, npt.NDArray[Any]] = {}
+        for table, shape in table_shapes(k).items():
+            values = loaded.arrays.get(f"{i}/{table}")
+            if values is None or values.shape != shape:
+                raise ArtifactError(f"{title}: {table} of variant {i} is not of shape {shape}")
+            tables[table] = values
+        variants.append(
+            Variant(interval_s=found.interval_s, tolerance=found.tolerance, state_names=found.state_names, **tables)
+        )
+    if any(a.interval_s >= b.interval_s for a, b in itertools.pairwise(variants)):
+        raise ArtifactError(f"{title}: its variants are not in order")
+    return BehaviourModel(name=manifest.name, version=manifest.version, variants=tuple(variants))
+
+
+def table_shapes(n_states: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each table of a variant, by name."""
+    return {
+        "step_table": (n_states, N_STEP_BINS),
+        "angle_table": (n_states, N_ANGLE_BINS),
+        "zero_log": (n_states,),
+        "log_transitions": (n_states, n_states),
+        "log_stationary": (n_states,),
+    }
+
+
+def step_nodes_m() -> FloatArray:
+    """Return the lengths at which the step table is given; shape (1024,)."""
+    return np.exp(_LOG_MIN_STEP + _STEP_BIN * np.arange(N_STEP_BINS, dtype=np.float64))
+
+
+def angle_nodes_rad() -> FloatArray:
+    """Return the angles at which the angle table is given; shape (256,)."""
+    return -math.pi + _ANGLE_BIN * np.arange(N_ANGLE_BINS, dtype=np.float64)
+
+
+def median_interval_s(times_s: FloatArray) -> float | None:
+    """Return how far apart the fixes of a collar usually are; None for fewer than two."""
+    gaps_s = np.diff(np.unique(times_s))
+    return float(np.median(gaps_s)) if gaps_s.size else None
+
+
+class _Node:
+    """A fix that is kept, and, unless it begins a burst, the step that ends at it with the chain's state after it."""
+
+    __slots__ = (
+        "angle_rad",
+        "evidence",
+        "filtered",
+        "is_begin",
+        "lat_deg",
+        "likelihood",
+        "lon_deg",
+        "step_m",
+        "time_s",
+        "units",
+    )
+
+    def __init__(self, fix: tuple[float, float, float], *, is_begin: bool) -> None:
+        self.time_s, self.lon_deg, self.lat_deg = fix
+        self.is_begin = is_begin
+        self.step_m = math.nan
+        self.angle_rad = math.nan
+        self.evidence = 0.0
+        self.units: IntArray
+        self.likelihood: FloatArray
+        self.filtered: FloatArray
+
+
+class Tracker:
+    """The states of one animal, fix by fix.
+
+    Give it usable fixes alone. ``n_too_late`` counts fixes older than the window, ``n_repeated`` those at an instant
+    that is already taken; neither changes anything.
+    """
+
+    def __init__(self, variant: Variant, *, lag: int = LAG, window: int = WINDOW) -> None:
+        if lag < 0 or window < 2 * lag + 4:
+            raise ValueError("the window must hold more than twice the lag")
+        self.variant = variant
+        self.lag = lag
+        self.n_too_late = 0
+        self.n_repeated = 0
+        self._window = window
+        self._tolerance_s = variant.tolerance * variant.interval_s
+        self._transitions = np.exp(_normalised_log(_nats(variant.log_transitions)))
+        self._stationary = np.exp(_normalised_log(_nats(variant.log_stationary)))
+        self._fixes: list[tuple[float, float, float]] = []
+        self._nodes: list[_Node] = []
+        # The first nodes of a window that was cut: no longer altered, they carry the chain and the heading into it.
+        self._n_frozen = 0
+
+    def add(self, time_s: float, lon_deg: float, lat_deg: float) -> Update:
+        """Take a fix, in any order; return what differs from what was said before."""
+        if self._n_frozen and time_s < self._fixes[0][0]:
+            self.n_too_late += 1
+            return Update(changed=(), removed_ended_at_s=())
+        at = bisect.bisect_left(self._fixes, (time_s, -math.inf, -math.inf))
+        if at < len(self._fixes) and self._fixes[at][0] == time_s:
+            self.n_repeated += 1
+            return Update(changed=(), removed_ended_at_s=())
+        self._fixes.insert(at, (float(time_s), float(lon_deg), float(lat_deg)))
+        first, removed = self._rebuild(time_s)
+        present = {node.time_s for node in self._nodes[first:] if not node.is_begin}
+        changed: tuple[StepState, ...] = ()
+        if first < len(self._nodes) or removed:
+            changed = tuple(self._states(max(self._n_frozen, first - self.lag), len(self._nodes)))
+        self._trim()
+        return Update(changed=changed, removed_ended_at_s=tuple(sorted(removed - present)))
+
+    def states(self) -> list[StepState]:
+        """Return every step of the window."""
+        return self._states(self._n_frozen, len(self._nodes))
+
+    def shown(self) -> StepState | None:
+        """Return the newest step that has all its later steps; in a burst too young for that, its first step."""
+        at = len(self._nodes) - 1
+        while at >= self._n_frozen and self._nodes[at].is_begin:
+            at -= 1
+        if at < self._n_frozen:
+            return None
+        for _ in range(self.lag):
+            if at == self._n_frozen or self._nodes[at - 1].is_begin:
+                break
+            at -= 1
+        return self._states(at, at + 1)[0]
+
+    def viterbi(self) -> list[str]:
+        """Return the most likely states of the window's steps, given what came before it."""
+        steps = [i for i in range(self._n_frozen, len(self._nodes)) if not self._nodes[i].is_begin]
+        if not steps:
+            return []
+        starts = [row for row, i in enumerate(steps) if row == 0 or self._nodes[i - 1].is_begin]
+        emissions = np.stack([self._nodes[i].units for i in steps])
+        start = self.variant.log_stationary.astype(np.int64)
+        before = self._nodes[steps[0] - 1]
+        if not before.is_begin:
+            # The first row continues a burst: its prior goes into its emissions in place of the stationary one.
+            ahead = np.log(np.maximum(before.filtered @ self._transitions, math.exp(_LEAST_NAT)))
+            emissions[0] += np.rint(ahead / UNIT_NAT).astype(np.int64) - start
+        path = chain.viterbi(
+            start, self.variant.log_transitions.astype(np.int64), emissions, np.array(starts, dtype=np.int64)
+        )
+        return [self.variant.state_names[state] for state in path.tolist()]
+
+    def _rebuild(self, time_s: float) -> tuple[int, set[float]]:
+        """Bring the nodes up to date with a new fix; return the first that is new, and the ends of steps that went.
+
+        The fix can replace the last node before it, which the node before that one chose; no earlier choice saw it,
+        because the tolerance is below a third of the interval.
+        """
+        nodes = self._nodes
+        n_before = bisect.bisect_left(nodes, time_s, key=lambda node: node.time_s)
+        restart = max(0, self._n_frozen - 1, n_before - 2)
+        from_fix = 0
+        if n_before and restart < len(nodes):
+            from_fix = bisect.bisect_left(self._fixes, (nodes[restart].time_s, -math.inf, -math.inf))
+        else:
+            restart = 0
+        tail = self._fixes[from_fix:]
+        kept, begins = regular_chain([fix[0] for fix in tail], self.variant.interval_s, self._tolerance_s)
+        if n_before:
+            begins[0] = nodes[restart].is_begin
+        same = restart
+        for i, is_begin in zip(kept, begins, strict=True):
+            if same == len(nodes) or nodes[same].time_s != tail[i][0] or nodes[same].is_begin != is_begin:
+                break
+            same += 1
+        removed = {node.time_s for node in nodes[same:] if not node.is_begin}
+        del nodes[same:]
+        for i, is_begin in list(zip(kept, begins, strict=True))[same - restart :]:
+            node = _Node(tail[i], is_begin=is_begin)
+            if not is_begin:
+                self._filter(node)
+            nodes.append(node)
+        return same, removed
+
+    def _filter(self, node: _Node) -> None:
+        """Work out the step from the last node to this one, and the chain's state after it."""
+        previous = self._nodes[-1]
+        points = [previous, node] if previous.is_begin else [self._nodes[-2], previous, node]
+        lon = np.array([point.lon_deg for point in points])
+        lat = np.array([point.lat_deg for point in points])
+        node.step_m = float(step_lengths_m(lon[-2:], lat[-2:])[0])
+        if len(points) == 3:
+            node.angle_rad = float(turning_angles_rad(lon, lat)[0])
+        node.units = self.variant.log_densities(np.array([node.step_m]), np.array([node.angle_rad]))[0]
+        peak = int(node.units.max())
+        node.likelihood = np.exp(_nats(node.units - peak))
+        ahead = self._stationary if previous.is_begin else previous.filtered @ self._transitions
+        joint = ahead * node.likelihood
+        total = float(joint.sum())
+        node.filtered = joint / total
+        node.evidence = math.log(total) + peak * UNIT_NAT
+
+    def _states(self, begin: int, end: int) -> list[StepState]:
+        nodes = self._nodes
+        result: list[StepState] = []
+        for t in range(begin, end):
+            node = nodes[t]
+            if node.is_begin:
+                continue
+            last = t
+            while last - t < self.lag and last + 1 < len(nodes) and not nodes[last + 1].is_begin:
+                last += 1
+            later = np.ones(self.variant.n_states)
+            for u in range(last, t, -1):
+                later = self._transitions @ (nodes[u].likelihood * later)
+                later /= later.max()
+            posterior = node.filtered * later
+            posterior = posterior / posterior.sum()
+            best = int(posterior.argmax())
+            result.append(
+                StepState(
+                    started_at_s=nodes[t - 1].time_s,
+                    ended_at_s=node.time_s,
+                    step_m=node.step_m,
+                    angle_rad=None if math.isnan(node.angle_rad) else node.angle_rad,
+                    state=self.variant.state_names[best],
+                    confidence=float(posterior[best]),
+                    smoothed=tuple(posterior.tolist()),
+                    filtered=tuple(node.filtered.tolist()),
+                    lag=last - t,
+                    is_settled=last - t == self.lag or last + 1 < len(nodes),
+                    log_likelihood=node.evidence,
+                )
+            )
+        return result
+
+    def _trim(self) -> None:
+        """Forget what lies before the window, but for two nodes; in strides, most fixes need no new list."""
+        n_over = len(self._nodes) - self._n_frozen - self._window
+        if n_over < self._window // 4:
+            return
+        del self._nodes[: n_over + self._n_frozen - 2]
+        self._n_frozen = 2
+        at = bisect.bisect_left(self._fixes, (self._nodes[1].time_s, -math.inf, -math.inf))
+        del self._fixes[:at]
+
+
+def _interpolated(table: npt.NDArray[np.int16], position: FloatArray, *, is_circle: bool) -> IntArray:
+    n_bins = table.shape[1]
+    below = np.floor(position).astype(np.int64)
+    below = np.mod(below, n_bins) if is_circle else np.clip(below, 0, n_bins - 2)
+    above = np.mod(below + 1, n_bins) if is_circle else below + 1
+    share = position - np.floor(position) if is_circle else position - below
+    low, high = table[:, below].astype(np.float64), table[:, above].astype(np.float64)
+    return np.rint(low + share * (high - low)).astype(np.int64).T
+
+
+def _nats(units: npt.NDArray[np.integer[Any]]) -> FloatArray:
+    return units.astype(np.float64) * UNIT_NAT
+
+
+def _normalised_log(values: FloatArray) -> FloatArray:
+    top = values.max(axis=-1, keepdims=True)
+    shifted: FloatArray = values - top
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
