@@ -11,6 +11,7 @@ from litestar.config.cors import CORSConfig
 from litestar.di import Provide
 
 from shared.api import docs
+from shared.api.alerts import Alerts
 from shared.api.animals import Animals
 from shared.api.body import MAX_BODY_BYTES
 from shared.api.collars import Collars, Deployments
@@ -19,6 +20,7 @@ from shared.api.inject import providers
 from shared.api.observations import Observations
 from shared.api.security import add_headers, same_origin
 from shared.api.tracking import Tracking
+from shared.api.zones import Zones
 from shared.clock import Clock
 from shared.store import Store
 
@@ -48,7 +50,7 @@ def create_home(
     pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
-    v1 = Router(API_PATH, route_handlers=[Animals, Tracking, Observations, Collars, Deployments])
+    v1 = Router(API_PATH, route_handlers=[Animals, Tracking, Observations, Collars, Deployments, Zones, Alerts])
     return Litestar(
         route_handlers=[v1, *docs.pages(assets), *routes],
         dependencies={**providers(store, clock), **(dependencies or {})},

@@ -16,6 +16,11 @@ battery_level        battery_pct or _mv     text, ``75%``; ``3.65 V`` where a co
 signal_strength      rssi_dbm               dBm; ``-85 dBm`` is read too
 temperature          temperature_c          degrees Celsius
 gender               gender                 ``M`` and ``F`` are read too
+latitude, longitude  lat_deg, lon_deg       of alerts
+conflict_zone        zone_id                of alerts
+metadata             is_late                of alerts; an object that is empty unless there is something to say
+geometry             geometry               a GeoJSON object; text inside
+buffer_distance_km   buffer_m               kilometres
 ==================== ====================== ===================================================================
 
 Responses carry, beside the original's fields, ``rev`` on what can be edited, and on a position ``flags``,
@@ -24,6 +29,16 @@ Responses carry, beside the original's fields, ``rev`` on what can be edited, an
 
 from __future__ import annotations
 
+from shared.wire.public.alerts import (
+    AcknowledgeIn,
+    AlertIn,
+    AlertMetadata,
+    AlertOut,
+    AlertStats,
+    NoteIn,
+    ResolveIn,
+    added_note,
+)
 from shared.wire.public.animals import AnimalIn, AnimalOut, AnimalPatch
 from shared.wire.public.collars import CollarIn, CollarOut, CollarPatch, DeploymentIn, DeploymentOut, DeploymentPatch
 from shared.wire.public.fields import ANIMAL_DEVICE, collar_id
@@ -39,13 +54,32 @@ from shared.wire.public.tracking import (
     flag_names,
     speed_kmh,
 )
+from shared.wire.public.zones import (
+    Area,
+    FeatureCollectionIn,
+    FeatureIn,
+    ZoneCollection,
+    ZoneFeature,
+    ZoneIn,
+    ZoneOut,
+    ZonePatch,
+    ZoneUpload,
+    zone_columns,
+    zone_upload,
+)
 
 __all__ = [
     "ANIMAL_DEVICE",
     "KMH_PER_MPS",
+    "AcknowledgeIn",
+    "AlertIn",
+    "AlertMetadata",
+    "AlertOut",
+    "AlertStats",
     "AnimalIn",
     "AnimalOut",
     "AnimalPatch",
+    "Area",
     "BulkOut",
     "BulkResult",
     "BulkTrackingIn",
@@ -55,13 +89,26 @@ __all__ = [
     "DeploymentIn",
     "DeploymentOut",
     "DeploymentPatch",
+    "FeatureCollectionIn",
+    "FeatureIn",
+    "NoteIn",
     "ObservationIn",
     "ObservationOut",
     "ObservationPatch",
+    "ResolveIn",
     "TrackingIn",
     "TrackingOut",
+    "ZoneCollection",
+    "ZoneFeature",
+    "ZoneIn",
+    "ZoneOut",
+    "ZonePatch",
+    "ZoneUpload",
+    "added_note",
     "battery_level",
     "collar_id",
     "flag_names",
     "speed_kmh",
+    "zone_columns",
+    "zone_upload",
 ]
