@@ -1,24 +1,131 @@
-"""``outpost-models``: the program's commands arrive with the rooms that they open."""
+"""``outpost-models``: train, evaluate and verify models. Imports of a model wait until it is asked for."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from importlib.metadata import version
-from typing import Annotated
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
+from models import artifact
+from shared.console import console, print_json, run_program
+from shared.errors import Invalid, ModelUnavailable
+
+#: Every model of the house; not all of them are here yet.
+MODELS: Final = ("hmm", "bbmm", "habitat", "forecast", "corridor")
+
 cli = typer.Typer(name="outpost-models", no_args_is_help=True, pretty_exceptions_enable=False)
+
+Names = Annotated[list[str] | None, typer.Argument(help=f"Models: {', '.join(MODELS)}. Default: those that are here.")]
+Data = Annotated[Path, typer.Option("--data", help="The folder of track files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Folder = Annotated[Path, typer.Option("--artifacts", help="The folder of artefacts.")]
 
 
 @cli.callback(invoke_without_command=True)
 def root(
     is_version_asked: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
-    """Train, evaluate and verify models. This version has the station only; no model is here yet."""
+    """Train, evaluate and verify models."""
     if is_version_asked:
         typer.echo(version("outpost"))
 
 
+@cli.command()
+def evaluate(
+    data: Data,
+    models: Names = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="The folder of reference results. Default: DATA/../reference.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure models on real tracks, beside reference results."""
+    _check_folder(data)
+    found = {}
+    for name in _chosen(models, "evaluate"):
+        module = _module(name, "evaluate")
+        result = module.evaluate(data, reference or data.parent / "reference")
+        found[name] = msgspec.to_builtins(result)
+        if not as_json:
+            text = module.report(result) if hasattr(module, "report") else msgspec.json.encode(result).decode()
+            console.print(f"{name}\n\n{text}\n", highlight=False, markup=False, soft_wrap=True)
+    if as_json:
+        print_json(found)
+
+
+@cli.command()
+def train(data: Data, models: Names = None, folder: Folder = artifact.PACKAGED, as_json: AsJson = False) -> None:
+    """Train models on real tracks and write their artefacts."""
+    _check_folder(data)
+    written = {name: list(_module(name, "train").train(data, folder)) for name in _chosen(models, "train")}
+    if as_json:
+        print_json(written)
+        return
+    for name, titles in written.items():
+        console.print(f"{name}: wrote {', '.join(titles)}", highlight=False, markup=False)
+
+
+@cli.command()
+def verify(models: Names = None, folder: Folder = artifact.PACKAGED, as_json: AsJson = False) -> None:
+    """Check every artefact against its manifest; exits 1 where one is altered or a model has none."""
+    chosen = _known(models) if models else [name for name in MODELS if artifact.versions(folder, name)]
+    if not chosen:
+        raise ModelUnavailable(f"no artefacts in {folder}")
+    verified: list[dict[str, Any]] = []
+    for name in chosen:
+        before = len(verified)
+        for number in artifact.versions(folder, name):
+            for path in sorted((folder / name / str(number)).glob("*.json")):
+                manifest = artifact.load(folder, name, number, path.stem).manifest
+                verified.append({"artifact": f"{name}/{number}/{path.stem}", "sha256": manifest.sha256})
+        if len(verified) == before:
+            raise ModelUnavailable(f"{name} has no artefact in {folder}")
+    if as_json:
+        print_json(verified)
+        return
+    for one in verified:
+        console.print(f"{one['artifact']}: {one['sha256']}", highlight=False, markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """Run the program."""
-    cli()
+    run_program(cli)
+
+
+def _check_folder(data: Path) -> None:
+    if not data.is_dir():
+        raise Invalid(f"{data}: no such folder")
+
+
+def _known(models: list[str]) -> list[str]:
+    for name in models:
+        if name not in MODELS:
+            raise Invalid(f"{name}: no such model; there are {', '.join(MODELS)}")
+    return list(dict.fromkeys(models))
+
+
+def _chosen(models: list[str] | None, part: str) -> list[str]:
+    return _known(models) if models else [name for name in MODELS if _is_here(name, part)]
+
+
+def _is_here(name: str, part: str) -> bool:
+    if importlib.util.find_spec(f"models.{name}") is None:
+        return False
+    return importlib.util.find_spec(f"models.{name}.{part}") is not None
+
+
+def _module(name: str, part: str) -> ModuleType:
+    if not _is_here(name, part):
+        raise ModelUnavailable(f"{name}: this version cannot {part} it")
+    try:
+        return importlib.import_module(f"models.{name}.{part}")
+    except ModuleNotFoundError as error:
+        raise ModelUnavailable(
+            f"{name}: needs {error.name}, which a station has not: install outpost[train]"
+        ) from error

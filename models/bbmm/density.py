@@ -57,7 +57,7 @@ def grid_around(track: Track, cell_m: float, margin_m: float) -> Grid:
     return Grid(x_m=x_m, y_m=y_m, cell_m=cell_m, columns=max(1, columns), rows=max(1, rows))
 
 
-class Bridges(msgspec.Struct, frozen=True, kw_only=True):
+class Bridges(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Pairs of fixes that follow each other, every array of the shape (m,); gaps are left out and counted."""
 
     start_s: FloatArray
@@ -174,7 +174,7 @@ def patches(bridges: Bridges, x_m: float, y_m: float, cell_m: float) -> Iterator
         yield Patch(int(first_row[n]), int(first_column[n]), along.T @ across)
 
 
-class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
+class Occurrence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Occurrence during the record, with what must be said beside it. ``seconds`` is float32, (rows, columns).
 
     ``lasting_s`` is the time that the bridges last; ``mass_on_grid`` is the share of it found on the grid: less than
@@ -281,7 +281,7 @@ def occurrence_of(bridges: Bridges, grid: Grid, *, fixes_dropped: int = 0) -> Oc
         gaps_s=bridges.gaps_s,
         fixes_dropped=fixes_dropped,
         sigma_m_per_root_s=math.sqrt(float(lengths_s @ bridges.variance_m2_per_s) / lasting_s) if lasting_s else 0.0,
-        location_error_m=float(np.median(bridges.error0_m)) if len(bridges) else 0.0,
+        location_error_m=float(bridges.error0_m.mean()) if len(bridges) else 0.0,
     )
 
 

@@ -120,7 +120,7 @@ def location_errors_m(
     return np.asarray(np.maximum(error_m, errors.floor_m))
 
 
-class Track(msgspec.Struct, frozen=True, kw_only=True):
+class Track(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Fixes of one animal in time order, in metres; every array has the shape (n,). ``dropped`` were not usable."""
 
     times_s: FloatArray

@@ -46,8 +46,8 @@ class MotionVariance(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int
 
 
-class _Residuals(msgspec.Struct, frozen=True):
-    """For each left-out fix: what v is multiplied by, what is added to it, and the squared distance, each (m,)."""
+class Residuals(msgspec.Struct, frozen=True, eq=False):
+    """For each left-out fix: its number, what v is multiplied by, what is added, the squared distance; each (m,)."""
 
     fixes: FloatArray
     per_variance_s: FloatArray
@@ -60,30 +60,30 @@ def motion_variance(track: Track, *, max_gap_s: float | None = None, left_out: L
 
     Raises ValueError where there is no fix to leave out.
     """
-    residuals = _residuals(track, max_gap_s)
+    found = residuals(track, max_gap_s)
     if left_out == "second":
-        is_second = _place_in_burst(track, max_gap_s)[residuals.fixes.astype(np.int64)] % 2 == 1
-        residuals = _Residuals(
-            residuals.fixes[is_second],
-            residuals.per_variance_s[is_second],
-            residuals.added_m2[is_second],
-            residuals.squared_m2[is_second],
+        is_second = _place_in_burst(track, max_gap_s)[found.fixes.astype(np.int64)] % 2 == 1
+        found = Residuals(
+            found.fixes[is_second],
+            found.per_variance_s[is_second],
+            found.added_m2[is_second],
+            found.squared_m2[is_second],
         )
-    if residuals.fixes.size == 0:
+    if found.fixes.size == 0:
         raise ValueError("no fix has two neighbours without a gap: there is nothing to estimate a variance from")
     low, high = np.log(_LOWEST), np.log(_HIGHEST)
-    # The likelihood may have more than one hill: look at all of it, then climb, three times on a ladder of 33.
+    # The likelihood may have more than one hill: look at all of it, then climb between the neighbours of the top.
     log_variance, best = low, -np.inf
     for _ in range(8):
         ladder = np.linspace(low, high, 33)
-        sums = np.array([_log_likelihoods(residuals, float(np.exp(rung))).sum() for rung in ladder])
+        sums = np.array([_log_likelihoods(found, float(np.exp(rung))).sum() for rung in ladder])
         top = int(sums.argmax())
         log_variance, best = float(ladder[top]), float(sums[top])
         low, high = float(ladder[max(0, top - 1)]), float(ladder[min(32, top + 1)])
         if high - low < 1e-7:
             break
     return MotionVariance(
-        variance_m2_per_s=float(np.exp(log_variance)), log_likelihood=best, left_out=int(residuals.fixes.size)
+        variance_m2_per_s=float(np.exp(log_variance)), log_likelihood=best, left_out=int(found.fixes.size)
     )
 
 
@@ -118,18 +118,19 @@ def filled(variance: FloatArray, otherwise_m2_per_s: float) -> FloatArray:
     return np.asarray(variance[np.where(is_before, known[before], known[after])])
 
 
-def _residuals(track: Track, max_gap_s: float | None) -> _Residuals:
+def residuals(track: Track, max_gap_s: float | None) -> Residuals:
+    """Leave out each inner fix that has no gap beside it and predict it from its neighbours."""
     gaps_s = np.diff(track.times_s)
     if gaps_s.size < 2:
         none = np.empty(0)
-        return _Residuals(none, none, none, none)
+        return Residuals(none, none, none, none)
     before_s, after_s = gaps_s[:-1], gaps_s[1:]
     share = before_s / (before_s + after_s)
     x_m, y_m, error_m = track.x_m, track.y_m, track.error_m
     off_x = x_m[1:-1] - ((1 - share) * x_m[:-2] + share * x_m[2:])
     off_y = y_m[1:-1] - ((1 - share) * y_m[:-2] + share * y_m[2:])
     keep = slice(None) if max_gap_s is None else (before_s <= max_gap_s) & (after_s <= max_gap_s)
-    return _Residuals(
+    return Residuals(
         np.arange(1, len(track) - 1, dtype=np.float64)[keep],
         (before_s * (1 - share))[keep],
         (((1 - share) * error_m[:-2]) ** 2 + (share * error_m[2:]) ** 2)[keep],
@@ -137,7 +138,7 @@ def _residuals(track: Track, max_gap_s: float | None) -> _Residuals:
     )
 
 
-def _log_likelihoods(residuals: _Residuals, variance_m2_per_s: float) -> FloatArray:
+def _log_likelihoods(residuals: Residuals, variance_m2_per_s: float) -> FloatArray:
     spread_m2 = residuals.per_variance_s * variance_m2_per_s + residuals.added_m2
     return -np.log(2 * np.pi * spread_m2) - residuals.squared_m2 / (2 * spread_m2)
 
@@ -161,7 +162,7 @@ def _gaps_within(track: Track, max_gap_s: float | None, window: int) -> FloatArr
 def _vote(track: Track, first: IntArray, window: int, margin: int, total: FloatArray, votes: FloatArray) -> None:
     """Judge the windows that begin at ``first``, each fix tabulated once; adds to ``total`` and ``votes``."""
     begin, end = int(first[0]), int(first[-1]) + window
-    part = _residuals(track.part(slice(begin, end)), None)
+    part = residuals(track.part(slice(begin, end)), None)
     ladder = np.concatenate(([_LOWEST], np.geomspace(_LADDER_FROM, _HIGHEST, _LADDER_RUNGS)))
     table = np.stack([_log_likelihoods(part, float(rung)) for rung in ladder], axis=1)
     # sums[i] holds fixes i, i - 2, i - 4, ... of the part; one row of zeros lies before each parity.
