@@ -108,8 +108,8 @@ class Zones(Controller):
         dto=ZoneBody,
         responses={
             **documented(413),
-            200: ResponseSpec(BulkOut, description="What became of each Feature of a collection."),
-            201: ResponseSpec(ZoneOut, description="The zone that was entered."),
+            200: ResponseSpec(BulkOut, generate_examples=False, description="What became of each Feature."),
+            201: ResponseSpec(ZoneOut, generate_examples=False, description="The zone that was entered."),
         },
     )
     async def create_zone(
