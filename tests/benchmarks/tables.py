@@ -50,11 +50,11 @@ class Table(msgspec.Struct, frozen=True):
 
 
 def write(tables: Sequence[Table], readme: Path, marks: tuple[str, str] = (BEGIN, END)) -> None:
-    """Replace what stands between two marks of ``readme``; raises ValueError where it has none."""
+    """Replace what stands between two markers of ``readme``; raises ValueError where it has none."""
     text = readme.read_text(encoding="utf-8")
     head, begin, rest = text.partition(marks[0])
     _, end, tail = rest.partition(marks[1])
     if not begin or not end:
-        raise ValueError(f"{readme}: no marks to write between: {marks[0]} and {marks[1]}")
+        raise ValueError(f"{readme}: no markers to write between: {marks[0]} and {marks[1]}")
     body = "\n\n".join(table.in_markdown() for table in tables)
     readme.write_text(f"{head}{begin}\n\n{body}\n\n{end}{tail}", encoding="utf-8")
