@@ -127,7 +127,10 @@ class Alerts(Controller):
         alert_id: FromPath[str],
         data: JSONBody[AcknowledgeIn | None] = None,
     ) -> AlertOut:
-        """Say that someone has seen the alert; who was first stays. Notes are added to its note."""
+        """Say that someone has seen the alert; who was first stays.
+
+        Notes are added to its note; the body may be left out.
+        """
         said = ("notes", data.notes if data else None)
         return await _act(store, view, clock.now(), alert_id, "acknowledge", said)
 
@@ -146,7 +149,7 @@ class Alerts(Controller):
         alert_id: FromPath[str],
         data: JSONBody[ResolveIn | None] = None,
     ) -> AlertOut:
-        """Close the alert: what it told of is over. Notes are added to its note."""
+        """Close the alert: what it told of is over. Notes are added to its note; the body may be left out."""
         said = ("resolution_notes", data.resolution_notes if data else None)
         return await _act(store, view, clock.now(), alert_id, "resolve", said)
 
@@ -165,7 +168,7 @@ class Alerts(Controller):
         alert_id: FromPath[str],
         data: JSONBody[AcknowledgeIn | None] = None,
     ) -> AlertOut:
-        """Close the alert: what it told of never was. Notes are added to its note."""
+        """Close the alert: what it told of never was. Notes are added to its note; the body may be left out."""
         said = ("notes", data.notes if data else None)
         return await _act(store, view, clock.now(), alert_id, "false_alarm", said)
 

@@ -201,7 +201,7 @@ async def _import(store: Store, view: View, upload: ZoneUpload, unsaid: dict[str
 
 
 def _looks(zone: Zone) -> tuple[str, str, str]:
-    return zone.name, zone.zone_type, zone.geometry
+    return zone.name, zone.zone_type, Area.of(zone.geometry).geometry()
 
 
 async def _all_zones(store: Store, view: View, query: ZoneQuery) -> list[Zone]:

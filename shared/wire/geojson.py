@@ -44,7 +44,7 @@ def _check_ring(ring: Any) -> int:
     if not isinstance(ring, list) or len(ring) < 4:
         raise Invalid("geometry: a ring has at least four corners")
     for corner in ring:
-        if not isinstance(corner, list) or len(corner) < 2 or not all(_is_number(value) for value in corner[:2]):
+        if not isinstance(corner, list) or len(corner) < 2 or not all(_is_number(value) for value in corner):
             raise Invalid("geometry: a corner is [longitude, latitude]")
         if abs(corner[0]) > 180 or abs(corner[1]) > 90:
             raise Invalid("geometry: a longitude is within 180 degrees, a latitude within 90")

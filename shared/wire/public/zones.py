@@ -44,7 +44,7 @@ class Area(Struct, frozen=True):
         """Return the text to store; raises Invalid for what is no JSON inside."""
         try:
             return msgspec.json.format(msgspec.json.encode(self), indent=-1).decode()
-        except (UnicodeDecodeError, RecursionError, msgspec.DecodeError) as error:
+        except (UnicodeDecodeError, RecursionError) as error:
             raise Invalid("geometry: is no GeoJSON") from error
 
 
