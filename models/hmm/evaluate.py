@@ -17,13 +17,13 @@ import msgspec
 import numpy as np
 
 from models.hmm import chain
-from models.hmm.datasets import DATASETS, trajectories
+from models.hmm.datasets import DATASETS, Trajectory, trajectories
 from models.hmm.emissions import TINY, FloatArray, Parameters, log_densities
 from models.hmm.export import quantised
 from models.hmm.features import TOLERANCE, IntArray, Rows, rows_of
-from models.hmm.runtime import LAG, load_model, median_interval_s, model_name
+from models.hmm.runtime import LAG, load_model, median_interval_s
 from models.hmm.train import Fit, fit, log_likelihood
-from shared.errors import Invalid
+from shared.errors import Invalid, ModelUnavailable
 
 #: The reference fits without covariates, by the name of their files.
 REFERENCES: Final = ("hmm_elk_moveHMM", "hmm_buf_Wniger_30min", "hmm_salif_2009_1h", "hmm_AG195_2010_20min")
@@ -108,7 +108,10 @@ class SpeciesCase(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """``log_likelihood``: of our fits by data set and number of states, on reference rows or, beside them, own ones."""
+    """``log_likelihood``: of our fits to the reference rows, by data set and number of states.
+
+    ``without_state`` names the individuals whose fixes are too far apart for a packaged model.
+    """
 
     log_likelihood: dict[str, dict[str, float]]
     difference_to_reference: dict[str, dict[str, float]]
@@ -117,6 +120,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[LabelCase, ...]
     simulated: tuple[SimulatedCase, ...]
     species: tuple[SpeciesCase, ...]
+    without_state: tuple[str, ...]
 
 
 class ReferenceRows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -148,9 +152,12 @@ class ReferenceRows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 def evaluate(data: Path, reference: Path | None = None, *, seed: int = 0) -> Evaluation:
     """Measure the model on the track files in ``data`` and the reference rows in ``reference``.
 
-    Without ``reference``, ``data/../reference/models`` is looked at. Raises Invalid where neither has anything.
+    ``reference`` may be the folder of the rows or the one above it, ``models`` in which they lie; without it,
+    ``data/../reference`` is looked at. Raises Invalid where neither has anything.
     """
-    reference = reference if reference is not None else data.parent / "reference" / "models"
+    reference = reference if reference is not None else data.parent / "reference"
+    if not any((reference / f"{name}.csv").is_file() for name in REFERENCES):
+        reference = reference / "models"
     names = [name for name in REFERENCES if (reference / f"{name}.csv").is_file()]
     files = [dataset.file for dataset in DATASETS if (data / dataset.file).is_file()]
     if not names and not files:
@@ -174,6 +181,15 @@ def evaluate(data: Path, reference: Path | None = None, *, seed: int = 0) -> Eva
                 labels.append(_label_case(rows, own))
             if (with_covariate := fits.get(f"m{n_states}_cov")) is not None:
                 covariates.append(_covariate_case(dataset, rows, with_covariate, n_states))
+    species: list[SpeciesCase] = []
+    without_state: list[str] = []
+    for file in files:
+        for trajectory in trajectories(data / file):
+            found_case = _species_case(file, trajectory)
+            if found_case is None:
+                without_state.append(f"{file}: {trajectory.individual}")
+            else:
+                species.append(found_case)
     return Evaluation(
         log_likelihood=log_likelihoods,
         difference_to_reference=differences,
@@ -181,8 +197,79 @@ def evaluate(data: Path, reference: Path | None = None, *, seed: int = 0) -> Eva
         covariates=tuple(covariates),
         labels=tuple(labels),
         simulated=simulated_cases(seed),
-        species=tuple(case for file in files for case in _species_cases(data / file)),
+        species=tuple(species),
+        without_state=tuple(without_state),
     )
+
+
+def report(found: Evaluation) -> str:
+    """Return the evaluation as Markdown tables."""
+    parts = [
+        _table(
+            "Reference rows: moveHMM 1.12 and ours",
+            ("data set", "states", "rows", "reference", "ours", "difference", "at its parameters", "Viterbi agrees",
+             "station's tables", "filter / Viterbi", "shown / Viterbi", "shown / whole", "mean steps km", "s"),
+            [
+                (case.dataset, case.n_states, case.rows, f"{case.reference_log_likelihood:.3f}",
+                 f"{case.log_likelihood:.3f}", f"{case.fit_difference:+.4f}", f"{case.given_difference:+.0e}",
+                 f"{case.viterbi_agreement:.4f}", f"{case.quantised_viterbi_agreement:.4f}",
+                 f"{case.filter_viterbi_agreement:.3f}", f"{case.smoothed_viterbi_agreement:.3f}",
+                 f"{case.smoothed_full_agreement:.3f}", " ".join(f"{mean:.3f}" for mean in case.step_mean_km),
+                 f"{case.fit_s:.1f}")
+                for case in found.reference
+            ],
+        ),
+        _table(
+            "Transitions that depend on the distance to water, at the reference's parameters",
+            ("data set", "states", "reference", "difference", "Viterbi agrees"),
+            [
+                (case.dataset, case.n_states, f"{case.reference_log_likelihood:.3f}", f"{case.given_difference:+.0e}",
+                 f"{case.given_viterbi_agreement:.4f}")
+                for case in found.covariates
+            ],
+        ),
+        _table(
+            "Activity sensor of the Niger buffalo: not the slowest state = active",
+            ("states", "intervals", "share active", "accuracy, Viterbi", "accuracy, shown", "mean activity by state"),
+            [
+                (case.n_states, case.intervals, f"{case.share_active:.4f}", f"{case.accuracy_viterbi:.4f}",
+                 f"{case.accuracy_shown:.4f}", " ".join(f"{mean:.3f}" for mean in case.mean_activity_by_state))
+                for case in found.labels
+            ],
+        ),
+        _table(
+            "Simulated animals: share of steps with the true state",
+            ("animal", "states", "rows", "own fit", "true parameters", "shown at the station", "s to fit"),
+            [
+                (case.name, case.n_states, case.rows, f"{case.accuracy_own_fit:.4f}",
+                 f"{case.accuracy_true_parameters:.4f}", f"{case.accuracy_station_shown:.4f}", f"{case.fit_s:.1f}")
+                for case in found.simulated
+            ],
+        ),
+        _table(
+            "Packaged models on the tracks, by the shown state",
+            ("animal", "model", "interval min", "steps", "bursts", "fixes left out", "shares", "median steps m",
+             "confidence"),
+            [
+                (case.individual, f"{case.model} {case.version}", f"{case.interval_s / 60:g}", case.steps, case.bursts,
+                 case.fixes_left_out, ", ".join(f"{name} {share:.2f}" for name, share in case.share_by_state.items()),
+                 " ".join(f"{step:.0f}" for step in case.median_step_m_by_state.values()),
+                 f"{case.mean_confidence:.2f}")
+                for case in found.species
+            ],
+        ),
+    ]  # fmt: skip
+    if found.without_state:
+        parts.append(f"Fixes too far apart for a state: {'; '.join(found.without_state)}.\n")
+    return "\n".join(part for part in parts if part)
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    if not rows:
+        return ""
+    lines = [f"{title}\n", f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    lines += [f"| {' | '.join(str(value) for value in row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
 
 
 def read_reference(path: Path) -> ReferenceRows:
@@ -403,42 +490,44 @@ def _label_case(rows: ReferenceRows, own: Fit) -> LabelCase:
     )
 
 
-def _species_cases(path: Path) -> list[SpeciesCase]:
-    cases: list[SpeciesCase] = []
-    for trajectory in trajectories(path):
-        interval_s = median_interval_s(trajectory.times_s)
-        if interval_s is None:
-            continue
-        model = load_model(model_name(trajectory.species))
+def _species_case(file: str, trajectory: Trajectory) -> SpeciesCase | None:
+    interval_s = median_interval_s(trajectory.times_s)
+    if interval_s is None:
+        return None
+    model = load_model(trajectory.species)
+    try:
         variant = model.variant_for(interval_s)
-        rows = rows_of(
-            trajectory.times_s, trajectory.lon_deg, trajectory.lat_deg, variant.interval_s,
-            tolerance=variant.tolerance, flags=trajectory.flags,
-        )  # fmt: skip
-        if rows.step_m.size == 0:
-            continue
-        smoothed = variant.decode(rows).smoothed
-        states = smoothed.argmax(axis=1)
-        cases.append(
-            SpeciesCase(
-                dataset=path.name,
-                individual=trajectory.individual,
-                model=model.name,
-                version=model.version,
-                interval_s=variant.interval_s,
-                steps=int(rows.step_m.size),
-                bursts=int(rows.starts.size),
-                fixes_left_out=int(trajectory.times_s.size - rows.n_fixes_used),
-                share_by_state={name: _share(states == k) for k, name in enumerate(variant.state_names)},
-                median_step_m_by_state={
-                    name: float(np.median(rows.step_m[states == k]))
-                    for k, name in enumerate(variant.state_names)
-                    if bool((states == k).any())
-                },
-                mean_confidence=float(smoothed.max(axis=1).mean()),
-            )
-        )
-    return cases
+    except ModelUnavailable:
+        return None
+    rows = rows_of(
+        trajectory.times_s,
+        trajectory.lon_deg,
+        trajectory.lat_deg,
+        variant.interval_s,
+        tolerance=variant.tolerance,
+        flags=trajectory.flags,
+    )
+    if rows.step_m.size == 0:
+        return None
+    smoothed = variant.decode(rows).smoothed
+    states = smoothed.argmax(axis=1)
+    return SpeciesCase(
+        dataset=file,
+        individual=trajectory.individual,
+        model=model.name,
+        version=model.version,
+        interval_s=variant.interval_s,
+        steps=int(rows.step_m.size),
+        bursts=int(rows.starts.size),
+        fixes_left_out=int(trajectory.times_s.size - rows.n_fixes_used),
+        share_by_state={name: _share(states == k) for k, name in enumerate(variant.state_names)},
+        median_step_m_by_state={
+            name: float(np.median(rows.step_m[states == k]))
+            for k, name in enumerate(variant.state_names)
+            if bool((states == k).any())
+        },
+        mean_confidence=float(smoothed.max(axis=1).mean()),
+    )
 
 
 def _numbers(texts: Sequence[str]) -> FloatArray:

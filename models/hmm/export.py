@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +12,17 @@ import numpy.typing as npt
 
 from models.artifact import Input, Manifest, TrainingSet, save
 from models.hmm.emissions import TINY, FloatArray, Parameters, log_densities
-from models.hmm.runtime import MIN_STEP_M, STATE_NAMES, UNIT_NAT, Variant, angle_nodes_rad, step_nodes_m, table_shapes
+from models.hmm.runtime import (
+    FINE_NAT,
+    MIN_STEP_M,
+    STATE_NAMES,
+    UNIT_NAT,
+    Variant,
+    angle_nodes_rad,
+    number_format,
+    step_nodes_m,
+    table_shapes,
+)
 
 LICENCE = "MIT"
 
@@ -37,8 +48,8 @@ def quantised(parameters: Parameters, interval_s: float, tolerance: float, *, me
         step_table=_int16(moving.T),
         angle_table=_int16(turning.T),
         zero_log=_int16(zero_log),
-        log_transitions=_int16(np.log(np.maximum(parameters.transitions, TINY))),
-        log_stationary=_int16(np.log(np.maximum(parameters.stationary(), TINY))),
+        log_transitions=_int32(np.log(np.maximum(parameters.transitions, TINY))),
+        log_stationary=_int32(np.log(np.maximum(parameters.stationary(), TINY))),
     )
 
 
@@ -52,10 +63,10 @@ def export(
     trained_on: tuple[TrainingSet, ...],
 ) -> Manifest:
     """Write a species' variants, shortest interval first, with the float parameters (steps in metres) beside them."""
-    arrays: dict[str, tuple[npt.NDArray[np.int16], float, str]] = {}
+    arrays: dict[str, tuple[npt.NDArray[Any], float, str]] = {}
     for i, (variant, _) in enumerate(variants):
         for table in table_shapes(variant.n_states):
-            arrays[f"{i}/{table}"] = (getattr(variant, table), UNIT_NAT, "nat")
+            arrays[f"{i}/{table}"] = (getattr(variant, table), number_format(table)[1], "nat")
     return save(
         folder,
         model="hmm",
@@ -82,3 +93,7 @@ def export(
 
 def _int16(nats: FloatArray) -> npt.NDArray[np.int16]:
     return np.clip(np.rint(nats / UNIT_NAT), -32768, 32767).astype(np.int16)
+
+
+def _int32(nats: FloatArray) -> npt.NDArray[np.int32]:
+    return np.rint(nats / FINE_NAT).astype(np.int32)

@@ -1,8 +1,9 @@
 """The behaviour model at the station: quantised tables, a forward filter per fix, a fixed-lag state, Viterbi.
 
 Numpy alone. A state's log density of a step is the sum of two tables, over the logarithm of the step's length and over
-the turning angle, stored as int16 in 1/256 nat and interpolated between bins; so are the logarithms of the transition
-and the stationary probabilities. Interpolated values are rounded to whole 1/256 nats, and Viterbi adds whole numbers.
+the turning angle, stored as int16 in 1/256 nat and interpolated between bins. The few logarithms of transition and
+stationary probabilities are int32 in 1/65536 nat: the error of a transition is the same at every step of a run and adds
+up. All is added in whole 1/65536 nats.
 
 Three answers, which differ on 3-11 % of fixes; each name says which it is:
 
@@ -38,6 +39,9 @@ from shared.movement.geodesy import step_lengths_m, turning_angles_rad
 
 #: What one unit of a table is worth, in nats.
 UNIT_NAT: Final = 1 / 256
+#: What sums, and the logarithms of the chain's probabilities, are counted in.
+FINE_NAT: Final = 1 / 65_536
+_FINE_PER_UNIT: Final = 256
 #: Later steps that the shown state waits for.
 LAG: Final = 2
 #: Steps that a tracker keeps.
@@ -49,7 +53,7 @@ N_ANGLE_BINS: Final = 256
 MIN_STEP_M: Final = 0.1
 MAX_STEP_M: Final = 200_000.0
 
-# What int16 in units of a 256th reaches down to.
+# A probability below exp of this is as good as none.
 _LEAST_NAT: Final = -128.0
 _LOG_MIN_STEP: Final = math.log(MIN_STEP_M)
 _STEP_BIN: Final = (math.log(MAX_STEP_M) - _LOG_MIN_STEP) / (N_STEP_BINS - 1)
@@ -81,7 +85,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A species' model for steps of one interval.
 
     Tables hold int16 in 1/256 nat: ``step_table`` (K, 1024) over log length, ``angle_table`` (K, 256) over the circle
-    from -pi, ``zero_log`` (K,) for a step of length zero, ``log_transitions`` (K, K), ``log_stationary`` (K,).
+    from -pi, ``zero_log`` (K,) for a step of length zero. In 1/65536 nat: ``log_transitions`` (K, K) and
+    ``log_stationary`` (K,).
     """
 
     interval_s: float
@@ -90,8 +95,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     step_table: npt.NDArray[np.int16]
     angle_table: npt.NDArray[np.int16]
     zero_log: npt.NDArray[np.int16]
-    log_transitions: npt.NDArray[np.int16]
-    log_stationary: npt.NDArray[np.int16]
+    log_transitions: npt.NDArray[np.int32]
+    log_stationary: npt.NDArray[np.int32]
 
     @property
     def n_states(self) -> int:
@@ -99,16 +104,16 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return len(self.state_names)
 
     def log_densities(self, step_m: FloatArray, angle_rad: FloatArray) -> IntArray:
-        """Return the log density of each row under each state in 1/256 nat; shape (n, K), zeros where nothing is known.
+        """Return the log density of each row under each state in 1/65536 nat; shape (n, K).
 
-        Shapes: inputs (n,), NaN where missing.
+        Shapes: inputs (n,), NaN where missing: that says nothing and adds zero.
         """
         total = np.zeros((len(step_m), self.n_states), dtype=np.int64)
         moved = step_m > 0
         if bool(moved.any()):
             position = (np.log(np.clip(step_m[moved], MIN_STEP_M, MAX_STEP_M)) - _LOG_MIN_STEP) / _STEP_BIN
             total[moved] = _interpolated(self.step_table, position, is_circle=False)
-        total[step_m == 0] = self.zero_log
+        total[step_m == 0] = self.zero_log.astype(np.int64) * _FINE_PER_UNIT
         turned = np.isfinite(angle_rad)
         if bool(turned.any()):
             position = np.mod(angle_rad[turned] + math.pi, 2 * math.pi) / _ANGLE_BIN
@@ -253,8 +258,9 @@ def model_of(loaded: Loaded) -> BehaviourModel:
         raise ArtifactError(f"{title}: {error}") from error
     if not settings.variants:
         raise ArtifactError(f"{title}: it has no variant")
-    if any(spec.scale != UNIT_NAT or spec.number_format != "int16" for spec in manifest.arrays):
-        raise ArtifactError(f"{title}: its tables are not int16 in 1/256 nat")
+    for spec in manifest.arrays:
+        if (spec.number_format, spec.scale) != number_format(spec.name):
+            raise ArtifactError(f"{title}: {spec.name} is {spec.number_format} in {spec.scale:g} {spec.unit}")
     variants: list[Variant] = []
     for i, found in enumerate(settings.variants):
         k = len(found.state_names)
@@ -283,6 +289,12 @@ def table_shapes(n_states: int) -> dict[str, tuple[int, ...]]:
         "log_transitions": (n_states, n_states),
         "log_stationary": (n_states,),
     }
+
+
+def number_format(table: str) -> tuple[str, float]:
+    """Return how a table is stored, and what one of its units is worth in nats."""
+    is_chain = table.endswith(("log_transitions", "log_stationary"))
+    return ("int32", FINE_NAT) if is_chain else ("int16", UNIT_NAT)
 
 
 def step_nodes_m() -> FloatArray:
@@ -398,7 +410,7 @@ class Tracker:
         if not before.is_begin:
             # The first row continues a burst: its prior goes into its emissions in place of the stationary one.
             ahead = np.log(np.maximum(before.filtered @ self._transitions, math.exp(_LEAST_NAT)))
-            emissions[0] += np.rint(ahead / UNIT_NAT).astype(np.int64) - start
+            emissions[0] += np.rint(ahead / FINE_NAT).astype(np.int64) - start
         path = chain.viterbi(
             start, self.variant.log_transitions.astype(np.int64), emissions, np.array(starts, dtype=np.int64)
         )
@@ -452,7 +464,7 @@ class Tracker:
         joint = ahead * node.likelihood
         total = float(joint.sum())
         node.filtered = joint / total
-        node.evidence = math.log(total) + peak * UNIT_NAT
+        node.evidence = math.log(total) + peak * FINE_NAT
 
     def _states(self, begin: int, end: int) -> list[StepState]:
         nodes = self._nodes
@@ -506,11 +518,11 @@ def _interpolated(table: npt.NDArray[np.int16], position: FloatArray, *, is_circ
     above = np.mod(below + 1, n_bins) if is_circle else below + 1
     share = position - np.floor(position) if is_circle else position - below
     low, high = table[:, below].astype(np.float64), table[:, above].astype(np.float64)
-    return np.rint(low + share * (high - low)).astype(np.int64).T
+    return np.rint((low + share * (high - low)) * _FINE_PER_UNIT).astype(np.int64).T
 
 
 def _nats(units: npt.NDArray[np.integer[Any]]) -> FloatArray:
-    return units.astype(np.float64) * UNIT_NAT
+    return units.astype(np.float64) * FINE_NAT
 
 
 def _normalised_log(values: FloatArray) -> FloatArray:

@@ -34,8 +34,9 @@ from shared.errors import Invalid
 #: Bounds that keep a state from collapsing onto a few rows with equal steps or headings.
 MAX_SHAPE: Final = 1000.0
 MAX_CONCENTRATION: Final = 300.0
-#: Intervals between fixes for which a default is trained, in seconds.
-INTERVALS_S: Final = (900.0, 1200.0, 1800.0, 3600.0, 7200.0, 10_800.0, 14_400.0, 21_600.0, 43_200.0)
+#: Intervals between fixes for which a default is trained, in seconds. In six hours and more an animal does a bit of
+#: everything: the slowest state of a buffalo walks 835 m, and "resting" would be its name and not its nature.
+INTERVALS_S: Final = (900.0, 1200.0, 1800.0, 3600.0, 7200.0, 10_800.0, 14_400.0)
 #: Fewer steps in all than this make no variant; an individual counts with so many, in bursts of so many on average.
 MIN_ROWS: Final = 1000
 MIN_ROWS_EACH: Final = 50
