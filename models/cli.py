@@ -53,7 +53,7 @@ def evaluate(
         result = module.evaluate(data, reference or data.parent / "reference")
         found[name] = msgspec.to_builtins(result)
         if not as_json:
-            text = module.report(result) if hasattr(module, "report") else msgspec.json.encode(result).decode()
+            text = module.report(result) if hasattr(module, "report") else _indented(result)
             console.print(f"{name}\n\n{text}\n", highlight=False, markup=False, soft_wrap=True)
     if as_json:
         print_json(found)
@@ -63,7 +63,10 @@ def evaluate(
 def train(data: Data, models: Names = None, folder: Folder = artifact.PACKAGED, as_json: AsJson = False) -> None:
     """Train models on real tracks and write their artefacts."""
     _check_folder(data)
-    written = {name: list(_module(name, "train").train(data, folder)) for name in _chosen(models, "train")}
+    written = {
+        name: [f"{made.model}/{made.version}/{made.name}" for made in _module(name, "train").train(data, folder)]
+        for name in _chosen(models, "train")
+    }
     if as_json:
         print_json(written)
         return
@@ -96,6 +99,10 @@ def verify(models: Names = None, folder: Folder = artifact.PACKAGED, as_json: As
 def main() -> None:
     """Run the program."""
     run_program(cli)
+
+
+def _indented(result: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
 
 
 def _check_folder(data: Path) -> None:

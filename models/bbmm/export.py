@@ -13,9 +13,6 @@ from models.artifact import Input, Manifest, TrainingSet, save
 from models.bbmm.heldout import Case
 from models.bbmm.runtime import Calibration
 
-#: The version that this program writes.
-LATEST: Final = 1
-
 _INPUTS: Final = (
     Input(name="time", unit="s"),
     Input(name="easting", unit="m"),

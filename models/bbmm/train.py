@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from models.bbmm.export import LATEST, export
+from models.artifact import Manifest, versions
+from models.bbmm.export import export
 from models.bbmm.features import FloatArray, LocationErrors, Track
 from models.bbmm.heldout import DAY_S, Case, Hidden, Recorded, coverage, halves, hide, read_cases
 from models.bbmm.runtime import GENERIC, Calibration
@@ -35,7 +36,7 @@ class Made(NamedTuple):
     trained_on: list[tuple[Case, int]]
 
 
-def calibrate(data: Path) -> list[Made]:
+def calibrate(data: Path, version: int) -> list[Made]:
     """Return a calibration for each species at hand and the generic one, which is the mean of theirs.
 
     Raises Invalid where the folder has no known track.
@@ -47,11 +48,13 @@ def calibrate(data: Path) -> list[Made]:
     made = []
     for model in dict.fromkeys(case.model for case, _ in cases):
         of_model = [(case, halves(recorded.track(errors))[0]) for case, recorded in cases if case.model == model]
-        made.append(Made(_calibration(model, errors, of_model), [(case, len(track)) for case, track in of_model]))
+        made.append(
+            Made(_calibration(model, version, errors, of_model), [(case, len(track)) for case, track in of_model])
+        )
     species = [one.calibration for one in made]
     generic = Calibration(
         name=GENERIC,
-        version=LATEST,
+        version=version,
         errors=errors,
         variance_m2_per_s=float(np.median([one.variance_m2_per_s for one in species])),
         max_gap_s=DAY_S,
@@ -62,19 +65,19 @@ def calibrate(data: Path) -> list[Made]:
     return [*made, Made(generic, [case for one in made for case in one.trained_on])]
 
 
-def train(data: Path, folder: Path) -> list[str]:
-    """Calibrate on the tracks in ``data`` and write the artefacts into ``folder``; returns their names."""
+def train(data: Path, folder: Path, *, version: int | None = None) -> list[Manifest]:
+    """Calibrate on the tracks in ``data`` and write artefacts into ``folder``, by default as its next version."""
     cases = read_cases(data)
+    number = version if version is not None else max([0, *versions(folder, "bbmm")]) + 1
     written = []
-    for calibration, trained_on in calibrate(data):
+    for calibration, trained_on in calibrate(data, number):
         metrics: dict[str, float] = {}
         for row in coverage(
             [(case, one) for case, one in cases if calibration.name in (case.model, GENERIC)], calibration
         ):
             if row.individual is None:
                 metrics |= {f"coverage_50_{row.gaps}": row.covered_50, f"coverage_95_{row.gaps}": row.covered_95}
-        export(folder, calibration, trained_on, metrics)
-        written.append(f"bbmm/{calibration.version}/{calibration.name}")
+        written.append(export(folder, calibration, trained_on, metrics))
     return written
 
 
@@ -95,13 +98,13 @@ def per_hdop_m(recorded: list[Recorded]) -> float | None:
     return float(np.median(best)) if best else None
 
 
-def _calibration(model: str, errors: LocationErrors, cases: list[tuple[Case, Track]]) -> Calibration:
+def _calibration(model: str, version: int, errors: LocationErrors, cases: list[tuple[Case, Track]]) -> Calibration:
     variance = float(np.median([motion_variance(track, max_gap_s=DAY_S).variance_m2_per_s for _, track in cases]))
     hidden = [hide(track, every, variance) for case, track in cases for every in case.keep_every]
     inner, outer = radii(hidden)
     return Calibration(
         name=model,
-        version=LATEST,
+        version=version,
         errors=errors,
         variance_m2_per_s=variance,
         max_gap_s=DAY_S,

@@ -31,9 +31,10 @@ from models.bbmm.features import FloatArray, IntArray, Track
 LeftOut = Literal["every", "second"]
 
 _LOWEST: Final = 1e-7
-_HIGHEST: Final = 1e5
-# Where the ladder of the dynamic variance begins, apart from its lowest rung: 0.1 m in ten seconds.
+_HIGHEST: Final = 1e8
+# Between these lies the ladder of the dynamic variance, apart from its lowest rung.
 _LADDER_FROM: Final = 1e-3
+_LADDER_TO: Final = 1e5
 _LADDER_RUNGS: Final = 160
 _WINDOWS_AT_ONCE: Final = 4_096
 
@@ -163,7 +164,7 @@ def _vote(track: Track, first: IntArray, window: int, margin: int, total: FloatA
     """Judge the windows that begin at ``first``, each fix tabulated once; adds to ``total`` and ``votes``."""
     begin, end = int(first[0]), int(first[-1]) + window
     part = residuals(track.part(slice(begin, end)), None)
-    ladder = np.concatenate(([_LOWEST], np.geomspace(_LADDER_FROM, _HIGHEST, _LADDER_RUNGS)))
+    ladder = np.concatenate(([_LOWEST], np.geomspace(_LADDER_FROM, _LADDER_TO, _LADDER_RUNGS)))
     table = np.stack([_log_likelihoods(part, float(rung)) for rung in ladder], axis=1)
     # sums[i] holds fixes i, i - 2, i - 4, ... of the part; one row of zeros lies before each parity.
     sums = np.zeros((table.shape[0] + 3, ladder.size))
