@@ -90,7 +90,7 @@ def per_hdop_m(recorded: list[Recorded]) -> float | None:
     ladder = np.geomspace(0.5, 15.0, 24)
     best = []
     for one in recorded:
-        track = one.track(LocationErrors(unstated_m=1.0, per_hdop_m=1.0, floor_m=0.1))
+        track, _ = halves(one.track(LocationErrors(unstated_m=1.0, per_hdop_m=1.0, floor_m=0.1)))
         if not np.isfinite(one.hdop).mean() > 0.5:
             continue
         likelihoods = [_stretches(_with_errors(track, track.error_m * rung)) for rung in ladder]
