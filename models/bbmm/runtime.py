@@ -24,15 +24,53 @@ from models.artifact import PACKAGED, Loaded, load_newest
 from models.bbmm.density import (
     Bridges,
     Grid,
+    LevelTile,
     Occurrence,
     Patch,
+    Positions,
     bridges_of,
+    grid_around,
+    level_of,
+    level_tiles,
+    occurrence_of,
     patches,
     positions_at,
 )
 from models.bbmm.features import FloatArray, Frame, LocationErrors, Track
-from models.bbmm.variance import dynamic_variance, filled, motion_variance
+from models.bbmm.outline import multipolygon
+from models.bbmm.variance import MotionVariance, dynamic_variance, filled, motion_variance
 from shared.errors import ArtifactError, ModelUnavailable
+
+# A station imports this module and ``features`` alone: what it needs of the others is here by name.
+__all__ = [
+    "GAUSSIAN_50",
+    "GAUSSIAN_95",
+    "GENERIC",
+    "Bridges",
+    "Calibration",
+    "Grid",
+    "LevelTile",
+    "LikelyPath",
+    "MotionVariance",
+    "Occurrence",
+    "Positions",
+    "Utilisation",
+    "bridges_of",
+    "calibration_name",
+    "calibration_of",
+    "dynamic_variance",
+    "gaps_at",
+    "grid_around",
+    "level_of",
+    "level_tiles",
+    "load_calibration",
+    "motion_variance",
+    "multipolygon",
+    "occurrence_of",
+    "path_at",
+    "positions_at",
+    "variances",
+]
 
 GENERIC: Final = "generic"
 #: Radii of a normal distribution in two dimensions that hold 50 and 95 %, in standard deviations along one axis.
