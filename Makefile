@@ -11,6 +11,7 @@ CLOUD ?=
 CODE ?=
 PORT ?= 0
 ANIMALS ?= 12
+DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
@@ -102,9 +103,16 @@ soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency m
 bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.homes
+	$(BIN)/python -m tests.benchmarks.bbmm
 
 coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches
 	$(PYTEST) -m "not nightly" --cov --cov-report=html --cov-report=term
+
+evaluate: dev-env ## measure the models on real tracks; DATA=folder, by default ../shared/data
+	$(BIN)/outpost-models evaluate --data $(DATA)
+
+train: dev-env ## train the models on real tracks and write the next version of their artefacts; DATA=folder
+	$(BIN)/outpost-models train --data $(DATA)
 
 simulate: station-env ## a herd on pseudo-terminals, to point a station of your own at
 	$(BIN)/outpost-sim herd --animals $(ANIMALS) --speed $(SPEED)
