@@ -33,22 +33,23 @@ def figure(name: str, parameters: Parameters) -> str:
     top = float(density.sum(axis=1).max()) * 1.05
     across = _LEFT + (log_step - log_step[0]) / (log_step[-1] - log_step[0]) * (_WIDTH - _LEFT - 20)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-        'font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
         f'<text x="{_LEFT}" y="20" font-size="14">{name}: length of hourly steps by state (areas are shares)</text>',
         _curve(across, density.sum(axis=1) / top, "#bbbbbb", "none"),
     ]
     for k, state in enumerate(STATE_NAMES[parameters.n_states]):
         parts.append(_curve(across, density[:, k] / top, _COLOURS[k], _COLOURS[k]))
-        parts.append(
-            f'<text x="{_LEFT + 10}" y="{_TOP + 18 + 18 * k}" fill="{_COLOURS[k]}">{state}: {share[k]:.0%}, '
-            f"mean {parameters.step_mean[k]:.0f} m, concentration of turns {parameters.angle_concentration[k]:.2f}</text>"
+        legend = (
+            f"{state}: {share[k]:.0%}, mean {parameters.step_mean[k]:.0f} m, "
+            f"concentration of turns {parameters.angle_concentration[k]:.2f}"
         )
+        y = _TOP + 18 + 18 * k
+        parts.append(f'<text x="{_LEFT + 10}" y="{y}" font-size="12" fill="{_COLOURS[k]}">{legend}</text>')
     for metres in (1, 10, 100, 1000, 10_000):
         x = float(np.interp(np.log(metres), log_step, across))
         parts.append(f'<path d="M{x:.1f} {_BOTTOM}v5" stroke="#333333"/>')
-        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 20}" text-anchor="middle">{metres:,} m</text>')
+        parts.append(f'<text x="{x:.1f}" y="{_BOTTOM + 20}" font-size="12" text-anchor="middle">{metres:,} m</text>')
     parts.append(f'<path d="M{_LEFT} {_BOTTOM}H{_WIDTH - 20}" stroke="#333333"/></svg>')
     return "\n".join(parts) + "\n"
 

@@ -143,7 +143,7 @@ class StepAngleHMM(BaseHMM):  # type: ignore[misc]
 
     def _do_mstep(self, stats: dict[str, Any]) -> None:
         super()._do_mstep(stats)
-        self.parameters = _maximised(self.parameters, stats["sums"])
+        self.parameters = maximised(self.parameters, stats["sums"])
         self._weights = weights(self.parameters)
 
 
@@ -245,7 +245,7 @@ def _train_one(
             used.setdefault(dataset.file, set()).add(trajectory.individual)
             n_rows[dataset.file] = n_rows.get(dataset.file, 0) + part.step.size
         key = f"{interval_s:g}s"
-        metrics[f"{key}/rows"] = best.n_rows
+        metrics[f"{key}/rows"] = float(best.n_rows)
         metrics[f"{key}/log_likelihood_per_step"] = best.log_likelihood / best.n_rows
         metrics[f"{key}/quantised_viterbi_agreement"] = _quantised_agreement(variant, best.parameters, parts)
         if len(parts) > 1:
@@ -393,7 +393,7 @@ def _random_start(rows: FloatArray, n_states: int, rng: np.random.Generator, *, 
     )
 
 
-def _maximised(old: Parameters, sums: FloatArray) -> Parameters:
+def maximised(old: Parameters, sums: FloatArray) -> Parameters:
     """Return the emissions that maximise the expected log-likelihood, given the weighted sums (K, 7)."""
     mean, sd, zero, direction, concentration = [], [], [], [], []
     for state, (moved, stood, length, log_length, turned, cosine, sine) in enumerate(sums.tolist()):

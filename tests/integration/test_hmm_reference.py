@@ -33,6 +33,7 @@ def test_log_likelihood_of_given_parameters_is_the_reference(evaluation: Evaluat
     for with_covariate in evaluation.covariates:
         assert abs(with_covariate.given_difference) < 1e-5, with_covariate
         assert with_covariate.given_viterbi_agreement >= 0.995, with_covariate
+        assert with_covariate.fit_difference > -0.05, with_covariate
 
 
 def test_own_fits_reach_the_reference_optimum(evaluation: Evaluation) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.hmm.evaluate import WELL_SEPARATED, log_transitions_by_covariate, simulate, simulated_cases, viterbi
+from models.hmm.covariates import fit_with_covariates, hour_of_day, log_transitions
+from models.hmm.evaluate import WELL_SEPARATED, simulate, simulated_cases, viterbi
 from models.hmm.train import fit, log_likelihood
 
 pytestmark = [pytest.mark.unit, pytest.mark.ml]
@@ -69,7 +70,37 @@ def test_too_few_steps_are_refused() -> None:
 
 def test_without_an_effect_covariates_change_nothing() -> None:
     beta = np.array([[-1.0, 0.5], [0.0, 0.0]])
-    each = log_transitions_by_covariate(beta, np.array([[3.0], [-2.0]]))
+    each = log_transitions(beta, np.array([[3.0], [-2.0]]))
     assert np.allclose(each[0], each[1])
     assert np.allclose(np.exp(each).sum(axis=2), 1)
     assert each[0, 0, 1] - each[0, 0, 0] == pytest.approx(-1.0)
+
+
+def test_an_effect_of_the_hour_is_found_and_one_of_chance_is_small() -> None:
+    rng = np.random.default_rng(6)
+    hours = hour_of_day(np.arange(0.0, 800 * 3600.0, 3600.0), np.zeros(800))
+    beta = np.array([[-2.0, -2.0], [1.5, -1.5], [0.0, 0.0]])
+    chances = np.exp(log_transitions(beta, hours))
+    states = [0]
+    for t in range(1, 800):
+        states.append(int(rng.random() < chances[t, states[-1], 1]))
+    step = rng.gamma(2.0, np.where(np.array(states) == 0, 10.0, 400.0))
+    angle = rng.uniform(-np.pi, np.pi, 800)
+    without = fit(step, angle, [800], 2, n_starts=2, tolerance=0.01)
+    starts = np.array([0])
+    with_hour = fit_with_covariates(step, angle, starts, hours, without.parameters, tolerance=0.1)
+    assert with_hour.log_likelihood > without.log_likelihood + 25
+    assert with_hour.beta == pytest.approx(beta, abs=0.8)
+    noise = fit_with_covariates(step, angle, starts, rng.normal(size=(800, 1)), without.parameters, tolerance=0.1)
+    assert -0.2 < noise.log_likelihood - without.log_likelihood < 6
+
+
+def test_a_missing_covariate_is_refused() -> None:
+    step, angle, _ = simulate(WELL_SEPARATED, 200, np.random.default_rng(4))
+    with pytest.raises(ValueError, match="covariate is missing"):
+        fit_with_covariates(step, angle, np.array([0]), np.full((200, 1), np.nan), WELL_SEPARATED)
+
+
+def test_the_hour_is_that_of_the_sun() -> None:
+    assert hour_of_day(np.array([0.0, 43_200.0]), np.array([0.0, 0.0])) == pytest.approx(np.array([[1, 0], [-1, 0]]))
+    assert hour_of_day(np.array([0.0]), np.array([90.0])) == pytest.approx(np.array([[0, 1]]))
