@@ -5,7 +5,7 @@ the turning angle, stored as int16 in 1/256 nat and interpolated between bins. T
 stationary probabilities are int32 in 1/65536 nat: the error of a transition is the same at every step of a run and adds
 up. All is added in whole 1/65536 nats.
 
-Three answers, which differ on 3-11 % of fixes; each name says which it is:
+Three answers, which differ on up to 15 % of rows; each name says which it is:
 
 - *filtered*: given the steps up to this one; known at once.
 - *smoothed*: given ``LAG`` more steps. **This is the state that is shown.** Until those have come it uses what there

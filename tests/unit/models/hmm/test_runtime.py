@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +247,13 @@ def test_every_packaged_model_loads_and_names_what_it_was_trained_on() -> None:
         manifest = load(PACKAGED, "hmm", model.version, name).manifest
         assert all(used.individuals and used.rows and used.licence for used in manifest.trained_on)
         assert all(v >= 0.999 for key, v in manifest.metrics.items() if key.endswith("quantised_viterbi_agreement"))
+
+
+def test_the_station_needs_no_library_of_training() -> None:
+    code = (
+        "import sys, models.hmm.runtime, models.hmm.features;"
+        "models.hmm.runtime.load_model('elephant');"
+        "sys.exit(' '.join({'hmmlearn', 'scipy', 'sklearn', 'models.hmm.train'} & sys.modules.keys()) or 0)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
