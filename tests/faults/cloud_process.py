@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ class CloudProcess:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "cloud.log"
-        self.cluster = PrivateCluster(folder / "postgres")
+        # pytest's own folders may not be entered by the server's user
+        self._base = Path(tempfile.mkdtemp(prefix="outpost-cloud-"))
+        self._base.chmod(0o755)
+        self.cluster = PrivateCluster(self._base / "postgres")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -63,6 +68,7 @@ class CloudProcess:
         """End all of it."""
         self.kill()
         self.cluster.stop()
+        shutil.rmtree(self._base)
 
     def command(self, *words: str) -> Any:
         """Run another command of the program and return the facts that it prints."""
