@@ -291,7 +291,10 @@ class SpatialiteStore(RecordEdits):
 
         def job(db: Connection) -> object:
             self._records.run([operation])
-            return None if operation.kind == "delete" else queries.get(db, operation.entity, operation.row_id)
+            try:
+                return queries.get(db, operation.entity, operation.row_id)
+            except NotFound:
+                return None
 
         return await self.write(job)
 

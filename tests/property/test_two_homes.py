@@ -178,8 +178,7 @@ async def say(store: Any, step: Step, ids: Sequence[str]) -> object:
     """Say one thing to a store and return its answer, or how it refused."""
     try:
         if isinstance(step, Operation):
-            answer = await store.edit(step)
-            return None if step.origin else answer  # nobody waits for it
+            return await store.edit(step)
         if isinstance(step, list):
             return await store.add_fixes(VIEW, step)
         if not ids:
