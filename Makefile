@@ -16,7 +16,7 @@ DATA ?= ../shared/data
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
   wheel-check deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
-  cloud-services
+  cloud-services test-services
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,10 @@ shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-l
 
 station-env: $(VENV)/.station services shared/api/assets/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
-dev-env: station-env cloud-env $(VENV)/.dev
+test-services:
+	@bash .ci/apt systemd openssl
+
+dev-env: station-env cloud-env test-services $(VENV)/.dev
 
 # --- the commands of the README ---------------------------------------------------------------------------------------
 run: station-env ## a station with a simulated herd; TRACKS=file.csv SPEED=n ONCE=1 replays a file; CLOUD=url CODE=code enrols it

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from hmmlearn.base import BaseHMM  # type: ignore[import-untyped]
-from scipy.special import digamma, i0e, i1e, polygamma  # type: ignore[import-untyped]
+from hmmlearn.base import BaseHMM  # type: ignore[import-untyped] # it ships no types
+from scipy.special import digamma, i0e, i1e, polygamma  # type: ignore[import-untyped] # it ships no types
 
 from models.artifact import Manifest, TrainingSet, versions
 from models.hmm import chain
@@ -88,7 +88,7 @@ class _Patience:
         return gain * ratio / (1 - ratio) < self._tolerance
 
 
-class StepAngleHMM(BaseHMM):  # type: ignore[misc]
+class StepAngleHMM(BaseHMM):  # type: ignore[misc] # its base has no types
     """hmmlearn's chain over gamma steps and von Mises angles; rows are the statistics of ``emissions.statistics``."""
 
     def __init__(self, parameters: Parameters, *, tolerance: float = 1e-4, max_iterations: int = 3000) -> None:

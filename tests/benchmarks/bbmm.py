@@ -89,14 +89,14 @@ def figures() -> list[Table]:
         track = walk(fixes)
         bridges = bridges_of(track, _VARIANCE)
         spent = (
-            median_s(lambda bridges=bridges: occurrence_of(bridges, on), 3),  # type: ignore[misc]
-            median_s(lambda track=track: motion_variance(track), 3),  # type: ignore[misc]
-            median_s(lambda track=track: dynamic_variance(track), 3),  # type: ignore[misc]
+            median_s(lambda bridges=bridges: occurrence_of(bridges, on), 3),  # type: ignore[misc] # bound for this turn
+            median_s(lambda track=track: motion_variance(track), 3),  # type: ignore[misc] # bound for this turn
+            median_s(lambda track=track: dynamic_variance(track), 3),  # type: ignore[misc] # bound for this turn
         )
         rows.append((f"{fixes} fixes, 120 x 84 cells", *(f"{one:.3f}" for one in spent)))
     for finer in (2, 4, 8):
         fine = grid(_WIDE[0] * finer, _WIDE[1] * finer, _CELL_M / finer)
-        spent_s = median_s(lambda fine=fine: occurrence_of(month, fine), 3)  # type: ignore[misc]
+        spent_s = median_s(lambda fine=fine: occurrence_of(month, fine), 3)  # type: ignore[misc] # bound for this turn
         rows.append((f"720 fixes, {fine.columns} x {fine.rows} cells of {fine.cell_m:g} m", f"{spent_s:.3f}", "-", "-"))
     return [beside, Table("Growth", ("case", "occurrence s", "variance s", "dynamic variance s"), rows)]
 
