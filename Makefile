@@ -14,7 +14,7 @@ ANIMALS ?= 12
 DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-cloud test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
+.PHONY: help run run-cloud evaluate train test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
   wheel-check deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
   cloud-services test-services
 
