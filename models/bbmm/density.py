@@ -201,13 +201,14 @@ class Occurrence(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
         Shape (rows, columns). The smallest region that holds the share p are the cells with ``shares_before < p``.
         """
-        used = self.seconds.ravel().astype(np.float64)
-        order = np.argsort(-used, kind="stable")
-        summed = np.cumsum(used[order])
+        used = self.seconds.ravel()
         shares = np.full(used.size, np.inf)
-        if summed.size and summed[-1] > 0:
-            shares[order] = (summed - used[order]) / summed[-1]
-        shares[used <= 0] = np.inf
+        where = np.flatnonzero(used > 0)  # most cells of a wanderer's map were never used: they need no sorting
+        seconds = used[where].astype(np.float64)
+        order = np.argsort(-seconds, kind="stable")
+        summed = np.cumsum(seconds[order])
+        if summed.size:
+            shares[where[order]] = (summed - seconds[order]) / summed[-1]
         return shares.reshape(self.seconds.shape)
 
     def region(self, share: float) -> BoolArray:

@@ -13,6 +13,7 @@ comes late replaces one bridge by two and nothing is computed anew. What it hold
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,7 +37,7 @@ from models.bbmm.density import (
     patches,
     positions_at,
 )
-from models.bbmm.features import FloatArray, Frame, LocationErrors, Track
+from models.bbmm.features import FloatArray, Frame, LocationErrors, Track, location_errors_m
 from models.bbmm.outline import multipolygon
 from models.bbmm.variance import MotionVariance, dynamic_variance, filled, motion_variance
 from shared.errors import ArtifactError, ModelUnavailable
@@ -59,6 +60,7 @@ __all__ = [
     "calibration_name",
     "calibration_of",
     "dynamic_variance",
+    "errors_of",
     "gaps_at",
     "grid_around",
     "level_of",
@@ -106,6 +108,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Return both radii for bridges that last ``gap_s``, in standard deviations."""
         which = np.minimum(np.searchsorted(self.up_to_gap_s, gap_s), self.up_to_gap_s.size - 1)
         return self.radius_50[which], self.radius_95[which]
+
+
+def errors_of(calibration: Calibration, h_acc_m: FloatArray, hdop: FloatArray) -> FloatArray:
+    """Return the standard deviation of each position along one axis; inputs (n,), NaN is *not stated*."""
+    return location_errors_m(h_acc_m.size, calibration.errors, h_acc_m=h_acc_m, hdop=hdop)
 
 
 def calibration_name(species: str | None) -> str:
@@ -210,13 +217,10 @@ def gaps_at(bridges: Bridges, at_s: FloatArray) -> FloatArray:
     return np.where((at_s >= start) & (at_s <= end), end - start, np.nan)
 
 
-class _State(msgspec.Struct, frozen=True, kw_only=True):
-    """How a utilisation is stored: tiles as float32 seconds in C order, little-endian."""
-
+class _Head(msgspec.Struct, frozen=True, kw_only=True):
     frame: Frame
     cell_m: float
     tile_cells: int
-    tiles: list[tuple[int, int, bytes]]
     bridges: int
     lasting_s: float
     variance_m2: float
@@ -227,7 +231,10 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Utilisation:
-    """Seconds per cell of one animal, in tiles; ``fixes_dropped`` is kept for the reader by who feeds it."""
+    """Seconds per cell of one animal, in tiles; ``fixes_dropped`` is kept for the reader by who feeds it.
+
+    Stored as a head and its tiles, float32 seconds in C order, little-endian: few bridges change few tiles.
+    """
 
     def __init__(self, frame: Frame, cell_m: float, tile_cells: int = 32) -> None:
         if not (cell_m > 0 and tile_cells > 0):
@@ -243,6 +250,7 @@ class Utilisation:
         self._error_m = 0.0
         self._gaps = 0
         self._gaps_s = 0.0
+        self._changed: set[tuple[int, int]] = set()
 
     @property
     def tiles(self) -> int:
@@ -293,15 +301,13 @@ class Utilisation:
             location_error_m=self._error_m / self._bridges if self._bridges else 0.0,
         )
 
-    def encode(self) -> bytes:
-        """Return everything as bytes, for the store."""
-        tiles = [(row, column, tile.astype("<f4").tobytes()) for (row, column), tile in sorted(self._tiles.items())]
+    def head(self) -> bytes:
+        """Return everything but the tiles as bytes, for the store."""
         return msgspec.msgpack.encode(
-            _State(
+            _Head(
                 frame=self.frame,
                 cell_m=self.cell_m,
                 tile_cells=self.tile_cells,
-                tiles=tiles,
                 bridges=self._bridges,
                 lasting_s=self._lasting_s,
                 variance_m2=self._variance_m2,
@@ -312,15 +318,21 @@ class Utilisation:
             )
         )
 
+    def take_changed(self) -> dict[tuple[int, int], bytes]:
+        """Return the tiles that changed since this was last asked, by row and column."""
+        changed = {place: self._tiles[place].astype("<f4").tobytes() for place in sorted(self._changed)}
+        self._changed.clear()
+        return changed
+
     @classmethod
-    def decode(cls, data: bytes) -> Utilisation:
-        """Return what ``encode`` gave; raises ArtifactError for bytes that are nothing of the kind."""
+    def restored(cls, head: bytes, tiles: Mapping[tuple[int, int], bytes]) -> Utilisation:
+        """Return what ``head`` and all the tiles gave; raises ArtifactError for bytes that are nothing of the kind."""
         try:
-            state = msgspec.msgpack.decode(data, type=_State)
+            state = msgspec.msgpack.decode(head, type=_Head)
             made = cls(state.frame, state.cell_m, state.tile_cells)
             shape = (state.tile_cells, state.tile_cells)
-            for row, column, cells in state.tiles:
-                made._tiles[row, column] = np.frombuffer(cells, dtype="<f4").reshape(shape).astype(np.float32)
+            for place, cells in tiles.items():
+                made._tiles[place] = np.frombuffer(cells, dtype="<f4").reshape(shape).astype(np.float32)
         except (msgspec.DecodeError, ValueError) as error:
             raise ArtifactError(f"a stored utilisation cannot be read: {error}") from error
         made.fixes_dropped = state.fixes_dropped
@@ -354,5 +366,6 @@ class Utilisation:
                 tile = self._tiles.get((tile_row, tile_column))
                 if tile is None:
                     tile = self._tiles[tile_row, tile_column] = np.zeros((size, size), dtype=np.float32)
+                self._changed.add((tile_row, tile_column))
                 y, x = tile_row * size, tile_column * size
                 tile[top - y : bottom - y, left - x : right - x] += sign * part

@@ -20,11 +20,19 @@ def forward(
     log_start: FloatArray, log_transitions: FloatArray, log_emissions: FloatArray, starts: IntArray
 ) -> tuple[FloatArray, float]:
     """Return log p(state at t | rows of the burst up to t), shape (n, K), and the log-likelihood of all rows."""
+    filtered, evidence = forward_rows(log_start, log_transitions, log_emissions, starts)
+    return filtered, float(evidence.sum())
+
+
+def forward_rows(
+    log_start: FloatArray, log_transitions: FloatArray, log_emissions: FloatArray, starts: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the same with the log density of each row given those before it in its burst; (n, K) and (n,)."""
     n_rows, n_states = log_emissions.shape
     filtered = np.empty((n_rows, n_states))
+    evidences = np.empty(n_rows)
     is_start = _marks(starts, n_rows)
     varies = log_transitions.ndim == 3
-    total = 0.0
     state = log_start
     for t in range(n_rows):
         if is_start[t]:
@@ -34,11 +42,11 @@ def forward(
             top = joint.max(axis=0)
             state = top + np.log(np.exp(joint - top).sum(axis=0)) + log_emissions[t]
         peak = state.max()
-        evidence = float(peak + np.log(np.exp(state - peak).sum()))
-        total += evidence
+        evidence = peak + np.log(np.exp(state - peak).sum())
+        evidences[t] = evidence
         state = state - evidence
         filtered[t] = state
-    return filtered, total
+    return filtered, evidences
 
 
 def backward(log_transitions: FloatArray, log_emissions: FloatArray, starts: IntArray) -> FloatArray:

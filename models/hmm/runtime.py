@@ -142,6 +142,39 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             log_likelihood=log_likelihood,
         )
 
+    def steps(self, rows: Rows, times_s: FloatArray, lag: int = LAG) -> list[StepState]:
+        """Return what a ``Tracker`` says of a trajectory after its last fix; ``times_s`` are those of its fixes."""
+        n_rows = len(rows.step_m)
+        if not n_rows:
+            return []
+        in_nats = _nats(self.log_densities(rows.step_m, rows.angle_rad))
+        transitions = _normalised_log(_nats(self.log_transitions))
+        start = _normalised_log(_nats(self.log_stationary))
+        filtered, evidence = chain.forward_rows(start, transitions, in_nats, rows.starts)
+        smoothed = chain.fixed_lag(filtered, transitions, in_nats, rows.starts, lag)
+        best = smoothed.argmax(axis=1)
+        ends = np.append(rows.starts[1:], n_rows)
+        ahead = np.repeat(ends, rows.lengths) - np.arange(n_rows) - 1
+        # the last burst has ended too where a fix lies beyond what could have continued it
+        latest_s = times_s[rows.fix[-1]] + self.interval_s * (1 + self.tolerance)
+        is_open = (np.arange(n_rows) >= rows.starts[-1]) & (np.nanmax(times_s) <= latest_s)
+        return [
+            StepState(
+                started_at_s=float(times_s[rows.previous_fix[t]]),
+                ended_at_s=float(times_s[rows.fix[t]]),
+                step_m=float(rows.step_m[t]),
+                angle_rad=None if math.isnan(rows.angle_rad[t]) else float(rows.angle_rad[t]),
+                state=self.state_names[best[t]],
+                confidence=float(smoothed[t, best[t]]),
+                smoothed=tuple(smoothed[t].tolist()),
+                filtered=tuple(np.exp(filtered[t]).tolist()),
+                lag=min(lag, int(ahead[t])),
+                is_settled=bool(ahead[t] >= lag or not is_open[t]),
+                log_likelihood=float(evidence[t]),
+            )
+            for t in range(n_rows)
+        ]
+
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """States of each row: posteriors (n, K) given the past and given a fixed lag more, and the Viterbi path (n,)."""

@@ -60,11 +60,18 @@ CREATE TABLE steps (
 CREATE TABLE computed (
   animal_pk INTEGER PRIMARY KEY,
   model TEXT, version INTEGER, interval_s REAL,   -- of behaviour: its name, version and regular step
-  through_ms INTEGER, missing TEXT NOT NULL, variance_m2_per_s REAL
+  through_ms INTEGER, missing TEXT NOT NULL,      -- a JSON object: stage, reason
+  variance_m2_per_s REAL, variance_ms INTEGER     -- of its path, and when that was last estimated
 );
 
--- Occurrence of an animal: what bridges through through_ms say, the newest of them by number, to take back one by one.
+-- Occurrence of an animal: what bridges through through_ms say, in square tiles of seconds per cell. recent holds the
+-- newest bridges with their numbers, to take them back one by one; stale_ms is the first instant changed since.
 CREATE TABLE utilisations (
   animal_pk INTEGER PRIMARY KEY,
-  through_ms INTEGER NOT NULL, stale_ms INTEGER, body BLOB NOT NULL
+  since_ms INTEGER NOT NULL, through_ms INTEGER NOT NULL, stale_ms INTEGER,
+  species TEXT NOT NULL, head BLOB NOT NULL, recent BLOB NOT NULL
 );
+CREATE TABLE utilisation_tiles (
+  animal_pk INTEGER NOT NULL, row INTEGER NOT NULL, "column" INTEGER NOT NULL, cells BLOB NOT NULL,
+  PRIMARY KEY (animal_pk, row, "column")
+) WITHOUT ROWID;

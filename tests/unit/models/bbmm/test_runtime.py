@@ -174,16 +174,37 @@ def test_a_late_fix_replaces_one_bridge_by_two() -> None:
 def test_a_stored_utilisation_goes_on_where_it_was() -> None:
     whole, _ = grown()
     whole.fixes_dropped = 4
-    again = Utilisation.decode(whole.encode())
-    assert again.encode() == whole.encode()
+    tiles = whole.take_changed()
+    again = Utilisation.restored(whole.head(), tiles)
+    assert again.head() == whole.head()
     assert (again.occurrence().seconds == whole.occurrence().seconds).all()
     assert again.occurrence().fixes_dropped == 4
+    assert again.take_changed() == {}
+
+
+def test_only_the_tiles_that_a_bridge_touches_are_stored_again() -> None:
+    walk = brownian(80, 5.0)
+    bridges = bridges_of(walk, 5.0)
+    grown = Utilisation(FRAME, 50.0, tile_cells=4)
+    grown.add(bridges.part(slice(0, 78)))
+    stored = grown.take_changed()
+    grown.add(bridges.part(slice(78, 79)))
+    changed = grown.take_changed()
+    assert 0 < len(changed) < len(stored) / 2
+    again = Utilisation.restored(grown.head(), {**stored, **changed})
+    assert (again.occurrence().seconds == grown.occurrence().seconds).all()
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x81\xa5frame\x01"])
 def test_bytes_that_are_no_utilisation_are_refused(data: bytes) -> None:
     with pytest.raises(ArtifactError):
-        Utilisation.decode(data)
+        Utilisation.restored(data, {})
+
+
+def test_a_tile_of_another_size_is_refused() -> None:
+    whole, _ = grown()
+    with pytest.raises(ArtifactError):
+        Utilisation.restored(whole.head(), {(0, 0): bytes(7)})
 
 
 def test_an_empty_utilisation_has_an_empty_map() -> None:

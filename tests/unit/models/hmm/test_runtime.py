@@ -112,6 +112,31 @@ def test_the_tracker_says_what_the_whole_trajectory_says() -> None:
     assert tracker.viterbi() == path[-len(tracker.viterbi()) :]
 
 
+@pytest.mark.parametrize("last_h", [None, 400.0])
+def test_the_steps_of_a_trajectory_are_those_of_the_tracker(last_h: float | None) -> None:
+    rng = np.random.default_rng(3)
+    fixes = [fix for i, fix in enumerate(_fixes(rng.gamma(1.5, 200.0, 90).tolist())) if i % 23]
+    if last_h is not None:
+        fixes.append((last_h * HOUR, 30.0, 0.0))
+    tracker = Tracker(VARIANT)
+    for fix in fixes:
+        tracker.add(*fix)
+    times, lon, lat = np.array(fixes).T
+    found = VARIANT.steps(rows_of(times, lon, lat, HOUR), times)
+    assert len(found) == len(tracker.states()) > 80
+    for ours, theirs in zip(found, tracker.states(), strict=True):
+        assert (ours.started_at_s, ours.ended_at_s, ours.state) == (
+            theirs.started_at_s,
+            theirs.ended_at_s,
+            theirs.state,
+        )
+        assert (ours.lag, ours.is_settled) == (theirs.lag, theirs.is_settled)
+        assert ours.smoothed == pytest.approx(theirs.smoothed)
+        assert ours.filtered == pytest.approx(theirs.filtered)
+        assert ours.log_likelihood == pytest.approx(theirs.log_likelihood)
+    assert VARIANT.steps(rows_of(times[:1], lon[:1], lat[:1], HOUR), times[:1]) == []
+
+
 def test_a_gap_restarts_from_the_stationary_distribution() -> None:
     tracker = Tracker(VARIANT)
     fixes = _fixes([5.0] * 6)

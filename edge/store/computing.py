@@ -1,0 +1,277 @@
+"""What the models owe to each animal, the fixes they need for it, and what they said: SQL and values.
+
+``to_compute`` is written by triggers in the transaction that changes fixes, whoever writes; a row goes when what it
+asked for is written and nothing came in between (``turn``). Killed anywhere, the same is computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge.store.driver import Connection, insert_rows
+from shared.sync.listing import USABLE
+
+FloatArray = npt.NDArray[np.float64]
+
+_COLUMNS: Final = (
+    "f.pk, f.id, f.recorded_ms, f.received_ms, f.sure_received_ms, f.lon_e7, f.lat_e7, f.h_acc_m, f.hdop, f.speed_mps,"
+    " f.battery_mv, f.battery_pct, f.rssi_dbm"
+)
+_STEP: Final = "ended_ms, started_ms, step_m, angle_rad, state, confidence, lag, is_settled, log_likelihood"
+
+
+#: Fixes that are read back for each step of a burn-in, at most: a fast collar's are thinned.
+FIXES_A_STEP: Final = 16
+
+
+class Due(msgspec.Struct, frozen=True):
+    """An animal whose models are behind: from when on, and the turn at which that was read."""
+
+    animal_pk: int
+    since_ms: int
+    turn: int
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """The animal that fixes are of; ``fix_interval_s`` is what somebody entered for its collar."""
+
+    pk: int
+    id: str
+    name: str
+    species: str
+    status: str
+    collar_id: str | None
+    fix_interval_s: int | None
+
+
+class Computed(msgspec.Struct, frozen=True, kw_only=True):
+    """By which models an animal was last computed, through when, and what was missing then."""
+
+    model: str | None = None
+    version: int | None = None
+    interval_s: float | None = None
+    through_ms: int | None = None
+    missing: dict[str, str] = {}
+    variance_m2_per_s: float | None = None
+    variance_ms: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What the behaviour model said of a step, as it is kept."""
+
+    ended_ms: int
+    started_ms: int
+    step_m: float
+    angle_rad: float | None
+    state: str
+    confidence: float
+    lag: int
+    is_settled: bool
+    log_likelihood: float
+
+
+class Fixes(msgspec.Struct, frozen=True, eq=False):
+    """Usable, placed fixes of an animal by time, one at each instant; ``rows`` as they were read."""
+
+    rows: list[tuple[Any, ...]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, index: int, scale: float = 1.0) -> FloatArray:
+        """Return a column as float64, (n,); NaN where it is empty."""
+        return np.array([math.nan if row[index] is None else row[index] for row in self.rows], dtype=np.float64) * scale
+
+    @property
+    def recorded_ms(self) -> list[int]:
+        """The instants."""
+        return [row[2] for row in self.rows]
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What one animal's turn needs. ``is_whole``: the fixes reach to the newest one."""
+
+    due: Due
+    subject: Subject
+    computed: Computed
+    fixes: Fixes
+    is_whole: bool
+
+
+def due(db: Connection, limit: int) -> list[Due]:
+    """Return animals that are behind, those with the newest fixes first: what is old has waited already."""
+    found = db.execute("SELECT animal_pk, since_ms, turn FROM to_compute ORDER BY since_ms DESC LIMIT ?", (limit,))
+    return [Due(*row) for row in found.fetchall()]
+
+
+def subject(db: Connection, animal_pk: int) -> Subject | None:
+    """Return a living animal with the collar that it wears."""
+    row = db.execute(
+        "SELECT a.pk, a.id, a.name, a.species, a.status, c.id, c.fix_interval_s FROM animals a"
+        " LEFT JOIN deployments d ON d.animal_pk = a.pk AND d.ended_ms IS NULL AND d.deleted_ms IS NULL"
+        " LEFT JOIN collars c ON c.pk = d.collar_pk WHERE a.pk = ? AND a.deleted_ms IS NULL LIMIT 1",
+        (animal_pk,),
+    ).fetchone()
+    if row is None:
+        return None
+    pk, identity, name, species, status, collar_id, interval_s = row
+    return Subject(
+        pk=pk, id=identity, name=name, species=species, status=status, collar_id=collar_id, fix_interval_s=interval_s
+    )
+
+
+def computed(db: Connection, animal_pk: int) -> Computed:
+    """Return how far an animal has been computed; empty before the first time."""
+    row = db.execute(
+        "SELECT model, version, interval_s, through_ms, missing, variance_m2_per_s, variance_ms FROM computed"
+        " WHERE animal_pk = ?",
+        (animal_pk,),
+    ).fetchone()
+    if row is None:
+        return Computed()
+    model, version, interval_s, through_ms, missing, variance, variance_ms = row
+    return Computed(
+        model=model, version=version, interval_s=interval_s, through_ms=through_ms,
+        missing=msgspec.json.decode(missing, type=dict[str, str]), variance_m2_per_s=variance, variance_ms=variance_ms,
+    )  # fmt: skip
+
+
+def window(db: Connection, due: Due, *, burn_in: int, limit: int) -> Window | None:
+    """Return the fixes that an animal's turn needs; None for an animal that is gone.
+
+    They begin with a fix that a step was kept for, ``burn_in`` steps before the change; ``limit`` bounds them.
+    """
+    found = subject(db, due.animal_pk)
+    if found is None:
+        return None
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms >= ? AND f.lon_e7 IS NOT NULL"
+        f" AND {USABLE} ORDER BY f.recorded_ms, f.id LIMIT ?",
+        (due.animal_pk, _first_ms(db, due, burn_in), limit + 1),
+    ).fetchall()
+    return Window(
+        due=due,
+        subject=found,
+        computed=computed(db, due.animal_pk),
+        fixes=Fixes(_one_an_instant(rows[:limit])),
+        is_whole=len(rows) <= limit,
+    )
+
+
+def _first_ms(db: Connection, due: Due, burn_in: int) -> int:
+    """Return where a window begins: a step's beginning, for a chain from any other fix could choose other fixes.
+
+    Where steps are rare (gaps, no model for these intervals) the number of fixes is the bound.
+    """
+    by_steps = db.execute(
+        "SELECT started_ms FROM steps WHERE animal_pk = ? AND ended_ms < ? ORDER BY ended_ms DESC LIMIT 1 OFFSET ?",
+        (due.animal_pk, due.since_ms, burn_in - 1),
+    ).fetchone()
+    by_fixes = db.execute(
+        f"SELECT f.recorded_ms FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms < ? AND f.lon_e7 IS NOT NULL"
+        f" AND {USABLE} ORDER BY f.recorded_ms DESC LIMIT 1 OFFSET ?",
+        (due.animal_pk, due.since_ms, FIXES_A_STEP * burn_in - 1),
+    ).fetchone()
+    first_ms = -(2**62) if by_steps is None else int(by_steps[0])
+    return first_ms if by_fixes is None else max(first_ms, _kept_before(db, due.animal_pk, by_fixes[0]))
+
+
+def _kept_before(db: Connection, animal_pk: int, ms: int) -> int:
+    """Return the newest fix at or before ``ms`` that a step over ``ms`` begins with; ``ms`` itself where none does."""
+    (found,) = db.execute(
+        "SELECT max(started_ms) FROM steps WHERE animal_pk = ? AND ended_ms > ? AND started_ms <= ?",
+        (animal_pk, ms, ms),
+    ).fetchone()
+    return ms if found is None else int(found)
+
+
+def _one_an_instant(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    kept: list[tuple[Any, ...]] = []
+    for row in rows:
+        if not kept or row[2] != kept[-1][2]:
+            kept.append(row)
+    return kept
+
+
+def write_steps(db: Connection, animal_pk: int, since_ms: int, through_ms: int | None, steps: Sequence[Step]) -> None:
+    """Put ``steps`` in the place of those that end from ``since_ms`` on, up to and including ``through_ms``."""
+    until_ms = 2**62 if through_ms is None else through_ms
+    kept = {
+        row[0]: row
+        for row in db.execute(
+            f"SELECT {_STEP} FROM steps WHERE animal_pk = ? AND ended_ms BETWEEN ? AND ?",
+            (animal_pk, since_ms, until_ms),
+        ).fetchall()
+    }
+    rows = {step.ended_ms: msgspec.structs.astuple(step) for step in steps}
+    gone = kept.keys() - rows.keys()
+    db.executemany("DELETE FROM steps WHERE animal_pk = ? AND ended_ms = ?", [(animal_pk, ms) for ms in gone])
+    news = [(animal_pk, *row) for ms, row in rows.items() if kept.get(ms) != row]
+    insert_rows(db, f"INSERT OR REPLACE INTO steps (animal_pk, {_STEP})", "", news)
+
+
+def write_computed(db: Connection, animal_pk: int, found: Computed) -> None:
+    """Note by which models an animal was computed."""
+    db.execute(
+        "INSERT OR REPLACE INTO computed (animal_pk, model, version, interval_s, through_ms, missing,"
+        " variance_m2_per_s, variance_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            animal_pk, found.model, found.version, found.interval_s, found.through_ms,
+            msgspec.json.encode(found.missing).decode(), found.variance_m2_per_s, found.variance_ms,
+        ),
+    )  # fmt: skip
+
+
+def settle(db: Connection, due: Due, again_ms: int | None) -> None:
+    """Take an animal's turn off the list, or put it at ``again_ms`` where more is to come; not if it changed since."""
+    if again_ms is None:
+        db.execute("DELETE FROM to_compute WHERE animal_pk = ? AND turn = ?", (due.animal_pk, due.turn))
+    else:
+        db.execute(
+            "UPDATE to_compute SET since_ms = ? WHERE animal_pk = ? AND turn = ?",
+            (again_ms, due.animal_pk, due.turn),
+        )
+
+
+def forget(db: Connection, due: Due) -> None:
+    """Drop what was said of an animal that is gone, and its turn."""
+    for table in ("steps", "computed", "utilisations", "utilisation_tiles"):
+        db.execute(f"DELETE FROM {table} WHERE animal_pk = ?", (due.animal_pk,))
+    settle(db, due, None)
+
+
+def steps_between(db: Connection, animal_pk: int, since_ms: int, until_ms: int, limit: int) -> list[Step]:
+    """Return the newest ``limit`` steps that ended in a span, by time."""
+    rows = db.execute(
+        f"SELECT {_STEP} FROM steps WHERE animal_pk = ? AND ended_ms >= ? AND ended_ms < ?"
+        " ORDER BY ended_ms DESC LIMIT ?",
+        (animal_pk, since_ms, until_ms, limit),
+    ).fetchall()
+    return [_step(row) for row in reversed(rows)]
+
+
+def shown_steps(db: Connection, animal_pks: Sequence[int]) -> dict[int, Step]:
+    """Return for each animal the newest step that is settled, else the newest there is."""
+    found: dict[int, Step] = {}
+    for animal_pk in animal_pks:
+        rows = [
+            _step(row)
+            for row in db.execute(
+                f"SELECT {_STEP} FROM steps WHERE animal_pk = ? ORDER BY ended_ms DESC LIMIT 4", (animal_pk,)
+            ).fetchall()
+        ]
+        if rows:
+            found[animal_pk] = next((step for step in rows if step.is_settled), rows[-1])
+    return found
+
+
+def _step(row: Sequence[Any]) -> Step:
+    values = list(row)
+    values[7] = bool(values[7])
+    return Step(*values)

@@ -1,0 +1,1 @@
+"""All models of the house over the fixes of one animal, in their order."""

@@ -1,0 +1,213 @@
+"""All models of the house over the fixes of one animal, in their order; one that fails is named and stops no other.
+
+::
+
+    fixes -> behaviour (hmm) -> path (bbmm) -> what each says, and what is missing with the reason
+
+Pure: models are loaded once (``Models``), fixes are passed in, nothing is kept between calls. A home that has the
+states of earlier steps gives the fixes from a kept one on (``BURN_IN`` steps before what it wants to know); what the
+steps before those would add has decayed by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+
+from models.artifact import PACKAGED
+from models.bbmm import runtime as bbmm
+from models.bbmm.features import frame_for, track_of
+from models.hmm import runtime as hmm
+from models.hmm.features import FloatArray, rows_of
+from shared.errors import ArtifactError, ModelUnavailable
+
+Stage: TypeAlias = Literal["behaviour", "path"]
+STAGES: Final[tuple[Stage, ...]] = ("behaviour", "path")
+
+#: Steps before the ones wanted that a window begins with: a state's memory of them is gone after fewer.
+BURN_IN: Final = 24
+#: The newest fixes that the variance of the path is estimated from.
+RECENT: Final = 64
+
+T = TypeVar("T")
+
+
+class Fixes(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Usable fixes of one animal by time, one at each instant; arrays (n,), NaN where nothing was stated."""
+
+    times_s: FloatArray
+    lon_deg: FloatArray
+    lat_deg: FloatArray
+    h_acc_m: FloatArray
+    hdop: FloatArray
+
+    def __len__(self) -> int:
+        return int(self.times_s.size)
+
+    def newest(self, count: int) -> Fixes:
+        """Return the last ``count`` of them."""
+        return Fixes(
+            times_s=self.times_s[-count:],
+            lon_deg=self.lon_deg[-count:],
+            lat_deg=self.lat_deg[-count:],
+            h_acc_m=self.h_acc_m[-count:],
+            hdop=self.hdop[-count:],
+        )
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
+    """What the behaviour model says: its name, version and regular step, and every step of the fixes given."""
+
+    model: str
+    version: int
+    interval_s: float
+    tolerance_s: float
+    steps: list[hmm.StepState]
+
+
+class Width(msgspec.Struct, frozen=True, kw_only=True):
+    """How wide the path between the last two fixes is in its middle, and the variance that says so.
+
+    ``radius_50_m`` and ``radius_95_m`` are measured radii; all three are None where the gap is too long for a bridge.
+    """
+
+    variance_m2_per_s: float
+    gap_s: float
+    sd_m: float | None
+    radius_50_m: float | None
+    radius_95_m: float | None
+    model: str
+    version: int
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What every stage says of one animal. ``missing``: why a stage says nothing."""
+
+    behaviour: Behaviour | None
+    path: Width | None
+    missing: dict[Stage, str]
+
+
+class Models:
+    """The models of a home, each loaded when it is first asked for and kept; a refusal is kept too."""
+
+    def __init__(self, folder: Path = PACKAGED) -> None:
+        self._folder = folder
+        self._behaviour: dict[str, hmm.BehaviourModel | str] = {}
+        self._calibration: dict[str, bbmm.Calibration | str] = {}
+
+    def load(self) -> dict[str, str]:
+        """Load what serves every species; return why something newer or all of it was refused, by model."""
+        refused: dict[str, str] = {}
+        for title, ask in (("hmm", self.behaviour), ("bbmm", self.calibration)):
+            try:
+                newer = ask(None).refused
+            except ModelUnavailable as error:
+                newer = (error.detail,)
+            if newer:
+                refused[title] = "; ".join(newer)
+        return refused
+
+    def behaviour(self, species: str | None) -> hmm.BehaviourModel:
+        """Return the behaviour model of a species; raises ModelUnavailable."""
+        return _kept(self._behaviour, hmm.model_name(species), lambda: hmm.load_model(species, self._folder))
+
+    def calibration(self, species: str | None) -> bbmm.Calibration:
+        """Return the calibration of a species' bridges; raises ModelUnavailable."""
+        return _kept(
+            self._calibration, bbmm.calibration_name(species), lambda: bbmm.load_calibration(species, self._folder)
+        )
+
+
+def _kept(kept: dict[str, T | str], name: str, load: Callable[[], T]) -> T:
+    if name not in kept:
+        try:
+            kept[name] = load()
+        except (ModelUnavailable, ArtifactError) as error:
+            kept[name] = error.detail
+    found = kept[name]
+    if isinstance(found, str):
+        raise ModelUnavailable(found)
+    return found
+
+
+def said(models: Models, species: str | None, fixes: Fixes, *, variance_m2_per_s: float | None = None) -> Said:
+    """Return what every stage says; ``variance_m2_per_s`` spares its estimate where it is known from before."""
+    missing: dict[Stage, str] = {}
+
+    def stage(name: Stage, ask: Callable[[], T]) -> T | None:
+        try:
+            return ask()
+        except ModelUnavailable as error:
+            missing[name] = error.detail
+        except (ArithmeticError, ValueError, LookupError) as error:  # a fault of one model is no reason to lose another
+            missing[name] = f"failed: {type(error).__name__}: {error}"
+        return None
+
+    return Said(
+        behaviour=stage("behaviour", lambda: behaviour(models, species, fixes)),
+        path=stage("path", lambda: newest_width(models, species, fixes, variance_m2_per_s)),
+        missing=missing,
+    )
+
+
+def behaviour(models: Models, species: str | None, fixes: Fixes) -> Behaviour:
+    """Return the state of every step; raises ModelUnavailable where there is no model for these intervals."""
+    model = models.behaviour(species)
+    interval_s = hmm.median_interval_s(fixes.times_s)
+    if interval_s is None:
+        raise ModelUnavailable("there is no step yet: fewer than two fixes")
+    variant = model.variant_for(interval_s)
+    rows = rows_of(fixes.times_s, fixes.lon_deg, fixes.lat_deg, variant.interval_s, tolerance=variant.tolerance)
+    return Behaviour(
+        model=model.name,
+        version=model.version,
+        interval_s=variant.interval_s,
+        tolerance_s=variant.tolerance * variant.interval_s,
+        steps=variant.steps(rows, fixes.times_s),
+    )
+
+
+def newest_width(models: Models, species: str | None, fixes: Fixes, variance_m2_per_s: float | None = None) -> Width:
+    """Return how wide the path is in the middle of the last bridge; raises ModelUnavailable for a lone fix."""
+    calibration = models.calibration(species)
+    if len(fixes) < 2:
+        raise ModelUnavailable("there is no path yet: fewer than two fixes")
+    if variance_m2_per_s is None:
+        variance_m2_per_s = recent_variance(calibration, fixes)
+    gap_s = float(fixes.times_s[-1] - fixes.times_s[-2])
+    width = Width(
+        variance_m2_per_s=variance_m2_per_s,
+        gap_s=gap_s,
+        sd_m=None,
+        radius_50_m=None,
+        radius_95_m=None,
+        model=calibration.name,
+        version=calibration.version,
+    )
+    if gap_s > calibration.max_gap_s:
+        return width
+    error0_m, error1_m = bbmm.errors_of(calibration, fixes.h_acc_m[-2:], fixes.hdop[-2:]).tolist()
+    sd_m = float(np.sqrt(gap_s * variance_m2_per_s / 4 + (error0_m**2 + error1_m**2) / 4))
+    inner, outer = calibration.multiples(np.array([gap_s]))
+    return msgspec.structs.replace(
+        width, sd_m=sd_m, radius_50_m=float(inner[0]) * sd_m, radius_95_m=float(outer[0]) * sd_m
+    )
+
+
+def recent_variance(calibration: bbmm.Calibration, fixes: Fixes) -> float:
+    """Return the motion variance of the newest fixes, that of the species where they are too few."""
+    newest = fixes.newest(RECENT)
+    frame = frame_for(newest.lon_deg, newest.lat_deg)
+    track = track_of(
+        newest.times_s, newest.lon_deg, newest.lat_deg, frame, calibration.errors, h_acc_m=newest.h_acc_m,
+        hdop=newest.hdop,
+    )  # fmt: skip
+    try:
+        return bbmm.motion_variance(track, max_gap_s=calibration.max_gap_s).variance_m2_per_s
+    except ValueError:
+        return calibration.variance_m2_per_s

@@ -1,0 +1,145 @@
+"""What models say of animals, as both homes serve it: values and one protocol, no model and no database.
+
+A state is a state of movement; its name says what such movement most often is. The one shown is smoothed: it waits for
+the next steps, ``is_settled`` says that it has them. Occurrence says where an animal was while it was followed; it is
+not a home range, and every answer carries what it was made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from shared.privacy import View
+from shared.store import LiveAnimal
+
+
+class StepSaid(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one step, from the fix at ``started_at`` to that at ``ended_at``.
+
+    ``log_likelihood``: the log density of the step given those before it.
+    """
+
+    started_at: datetime
+    ended_at: datetime
+    step_m: float
+    state: str
+    confidence: float
+    is_settled: bool
+    log_likelihood: float
+
+
+class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
+    """The steps of a span, by time, and the model that says so; ``missing``: why none does."""
+
+    steps: list[StepSaid]
+    model: str | None = None
+    interval_s: float | None = None
+    missing: str | None = None
+
+
+class Predicted(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an animal is expected at an instant; the radii hold it with 50 and 90 %."""
+
+    at: datetime
+    lon_deg: float
+    lat_deg: float
+    radius_50_m: float
+    radius_90_m: float
+    model: str
+
+
+class AlertsNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The active alerts of an animal."""
+
+    active_count: int = 0
+    has_critical: bool = False
+    latest_title: str | None = None
+
+
+class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
+    """An active animal, where it is and what the models say of it.
+
+    ``step`` is the shown one. ``distance_24h_m`` is along its usable fixes of the last day before the newest.
+    ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``models`` gives name and version
+    of what spoke, by stage; ``missing`` why a stage does not.
+    """
+
+    live: LiveAnimal
+    step: StepSaid | None
+    distance_24h_m: float | None
+    path_sd_m: float | None
+    alerts: AlertsNow
+    predicted: tuple[Predicted, ...] = ()
+    models: Mapping[str, str] = {}
+    missing: Mapping[str, str] = {}
+
+
+class PathPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an animal probably was at an instant between fixes; radii that were measured to hold it."""
+
+    at: datetime
+    lon_deg: float
+    lat_deg: float
+    sd_m: float
+    radius_50_m: float
+    radius_95_m: float
+
+
+class LikelyPath(msgspec.Struct, frozen=True, kw_only=True):
+    """Points along the bridges of a span, by time; none in a gap."""
+
+    points: list[PathPoint]
+    model: str | None = None
+    missing: str | None = None
+
+
+class Occurrence(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an animal was during the record ``since`` to ``until``; not a home range.
+
+    ``region_50`` and ``region_95`` are GeoJSON MultiPolygons of the smallest areas that hold the share of the time.
+    ``mass_on_grid`` is the share of the time that the cells hold; far from 1 the cells are too wide for the error.
+    """
+
+    since: datetime
+    until: datetime
+    region_50: dict[str, Any]
+    region_95: dict[str, Any]
+    area_50_km2: float
+    area_95_km2: float
+    cell_m: float
+    sigma_m_per_root_s: float
+    location_error_m: float
+    mass_on_grid: float
+    bridges: int
+    gaps: int
+    gap_hours: float
+    fixes_dropped: int
+    model: str
+
+
+class Insight(Protocol):
+    """What a home's models say. Every method raises NotFound for an animal that is not there for ``view``."""
+
+    async def live(self, view: View) -> list[AnimalInsight]:
+        """Return every active animal that has a usable position, by name."""
+        ...
+
+    async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> Behaviour:
+        """Return the steps that ended in a span."""
+        ...
+
+    async def path(self, view: View, animal_id: str, since: datetime, until: datetime, points: int) -> LikelyPath:
+        """Return the likely path, ``points`` instants evenly over the fixes of the span."""
+        ...
+
+    async def occurrence(self, view: View, animal_id: str) -> Occurrence:
+        """Return occurrence; raises ModelUnavailable where there are too few fixes or no model."""
+        ...
+
+    async def occurrence_tile(self, view: View, animal_id: str, z: int, x: int, y: int) -> bytes:
+        """Return occurrence as a PNG of 256 x 256 in Web Mercator; raises as ``occurrence`` does."""
+        ...
