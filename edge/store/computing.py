@@ -7,7 +7,7 @@ asked for is written and nothing came in between (``turn``). Killed anywhere, th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -237,6 +237,34 @@ def settle(db: Connection, due: Due, again_ms: int | None) -> None:
             "UPDATE to_compute SET since_ms = ? WHERE animal_pk = ? AND turn = ?",
             (again_ms, due.animal_pk, due.turn),
         )
+
+
+def spoil_utilisation(db: Connection, animal_pk: int, since_ms: int) -> None:
+    """Note from when on an animal's occurrence is no longer what its fixes say."""
+    db.execute(
+        "UPDATE utilisations SET stale_ms = min(coalesce(stale_ms, ?1), ?1) WHERE animal_pk = ?2 AND through_ms >= ?1",
+        (since_ms, animal_pk),
+    )
+
+
+def owe_to_others(db: Connection, model_of: Callable[[str], tuple[str, int] | None]) -> int:
+    """Put animals on the list that another model serves now than the one they were computed by; return how many."""
+    others = [
+        animal_pk
+        for animal_pk, species, model, version in db.execute(
+            "SELECT a.pk, a.species, c.model, c.version FROM computed c JOIN animals a ON a.pk = c.animal_pk"
+            " WHERE a.deleted_ms IS NULL AND c.through_ms IS NOT NULL"
+        ).fetchall()
+        if (serving := model_of(species)) is not None and serving != (model, version)
+    ]
+    for animal_pk in others:
+        db.execute(
+            "INSERT INTO to_compute SELECT animal_pk, min(recorded_ms), 1 FROM fixes WHERE animal_pk = ?"
+            " HAVING count(*) > 0"
+            " ON CONFLICT (animal_pk) DO UPDATE SET since_ms = min(since_ms, excluded.since_ms), turn = turn + 1",
+            (animal_pk,),
+        )
+    return len(others)
 
 
 def forget(db: Connection, due: Due) -> None:

@@ -1,0 +1,109 @@
+"""From the fixes of one animal's turn to what is written of it: pure, but for the models that are passed in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from edge.store.computing import Computed, Fixes, Step, Window
+from models.hmm.runtime import LAG, StepState
+from models.live import runtime as live
+
+#: After so many newer fixes the variance of the path is estimated anew.
+VARIANCE_AFTER: Final = 12
+#: Fixes that one turn computes at most; a year that arrives at once takes several.
+TURN: Final = 4_096
+
+_LON, _LAT, _H_ACC, _HDOP = 5, 6, 7, 8
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a turn found: ``steps`` stand in the place of those that end from ``since_ms`` through ``through_ms``.
+
+    ``through_ms`` is None where the turn reached the newest fix; else the next turn begins at ``again_ms``.
+    """
+
+    window: Window
+    said: live.Said
+    steps: list[Step]
+    since_ms: int
+    through_ms: int | None
+    again_ms: int | None
+    computed: Computed
+
+    @property
+    def shown(self) -> Step | None:
+        """The newest step that is settled; where none is, the newest."""
+        settled = [step for step in self.steps if step.is_settled] or self.steps
+        return settled[-1] if settled else None
+
+
+def columns_of(fixes: Fixes) -> live.Fixes:
+    """Return fixes as the models take them."""
+    return live.Fixes(
+        times_s=fixes.column(2, 1e-3),
+        lon_deg=fixes.column(_LON, 1e-7),
+        lat_deg=fixes.column(_LAT, 1e-7),
+        h_acc_m=fixes.column(_H_ACC),
+        hdop=fixes.column(_HDOP),
+    )
+
+
+def outcome_of(window: Window, models: live.Models) -> Outcome:
+    """Return what the models say of a window's fixes and what of it is written."""
+    before = window.computed
+    recorded_ms = window.fixes.recorded_ms
+    newer = sum(ms > (before.variance_ms or 0) for ms in recorded_ms[-VARIANCE_AFTER:])
+    is_known = (
+        before.variance_ms is not None and newer < VARIANCE_AFTER and before.variance_ms >= (recorded_ms or [0])[0]
+    )
+    said = live.said(
+        models,
+        window.subject.species,
+        columns_of(window.fixes),
+        variance_m2_per_s=before.variance_m2_per_s if is_known else None,
+    )
+    behaviour, path = said.behaviour, said.path
+    steps = [] if behaviour is None else [step_of(step) for step in behaviour.steps]
+    since_ms = window.due.since_ms
+    if behaviour is not None:  # a nearer fix can take the place of one that the chain had chosen before the change
+        since_ms -= round(2_000 * behaviour.tolerance_s)
+    first = next((n for n, step in enumerate(steps) if step.ended_ms >= since_ms), len(steps))
+    first = max(0, first - LAG)  # their states waited for what comes after
+    steps = steps[first:]
+    if steps:
+        since_ms = min(since_ms, steps[0].ended_ms)
+    last_ms = recorded_ms[-1] if recorded_ms else None
+    return Outcome(
+        window=window,
+        said=said,
+        steps=steps,
+        since_ms=since_ms,
+        through_ms=None if window.is_whole else last_ms,
+        again_ms=None if window.is_whole else last_ms,
+        computed=Computed(
+            model=None if behaviour is None else behaviour.model,
+            version=None if behaviour is None else behaviour.version,
+            interval_s=None if behaviour is None else behaviour.interval_s,
+            through_ms=last_ms,
+            missing={str(stage): reason for stage, reason in said.missing.items()},
+            variance_m2_per_s=None if path is None else path.variance_m2_per_s,
+            variance_ms=before.variance_ms if is_known else (None if path is None else last_ms),
+        ),
+    )
+
+
+def step_of(step: StepState) -> Step:
+    """Return a step as it is kept."""
+    return Step(
+        ended_ms=round(step.ended_at_s * 1000),
+        started_ms=round(step.started_at_s * 1000),
+        step_m=step.step_m,
+        angle_rad=step.angle_rad,
+        state=step.state,
+        confidence=step.confidence,
+        lag=step.lag,
+        is_settled=step.is_settled,
+        log_likelihood=step.log_likelihood,
+    )

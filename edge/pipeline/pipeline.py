@@ -1,0 +1,202 @@
+"""The consumer: animals that are behind, a few at a time, from their fixes to states, widths and events.
+
+::
+
+    decoder, API, imports --> fixes --(trigger, same transaction)--> to_compute
+                                                                        |
+    event "state" <-- after the commit -- one transaction: steps, <-- compute, in a thread of its own
+                                          alerts, turn off the list
+
+A fix that comes late, one that is flagged, a deployment that is entered in the past: each puts its animal on the list
+from its own instant on, and what depends on it is computed anew from there. A process that is killed finds the list as
+it was. Ingestion comes first: while frames wait to be decoded, turns are taken at intervals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import structlog
+
+from edge.pipeline.occurrence import OccurrenceKeeper
+from edge.pipeline.outcome import TURN, Outcome, outcome_of
+from edge.store import computing
+from edge.store.driver import Connection
+from edge.store.store import SpatialiteStore
+from models.live import runtime as live
+from shared.errors import ModelUnavailable, StoreError
+from shared.ids import id_text
+from shared.sync.records import from_ms
+
+log = structlog.get_logger()
+
+#: Animals computed in one turn: few enough that an alarm does not wait for their neighbours.
+ANIMALS: Final = 32
+#: The list is looked at this often without being told: another process (an import) may have written.
+LOOK_S: Final = 2.0
+RETRY_S: Final = 1.0
+#: How long a turn waits at most while ingestion is behind.
+GIVE_WAY_S: Final = 2.0
+
+Publish = Callable[[str, Any], None]
+
+
+class Judge(Protocol):
+    """What looks at outcomes for reasons to alarm, inside the transaction that writes them."""
+
+    def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
+        """Write alerts and return events to publish once all of it is committed."""
+        ...
+
+
+class Pipeline:
+    """Runs the models over what changed. ``publish`` hears of events in the loop's thread, after the commit."""
+
+    def __init__(
+        self,
+        store: SpatialiteStore,
+        models: live.Models,
+        publish: Publish,
+        *,
+        judge: Judge | None = None,
+        is_behind: Callable[[], bool] = lambda: False,
+        turn_fixes: int = TURN,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._publish = publish
+        self._judge = judge
+        self._is_behind = is_behind
+        self._turn_fixes = turn_fixes
+        self._news = asyncio.Event()
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "pipeline")
+        self.occurrence = OccurrenceKeeper(store, models)
+        #: why models were refused at start, by model
+        self.refused: dict[str, str] = {}
+        #: turns taken, for the status page
+        self.turns = 0
+
+    def wake(self) -> None:
+        """Say that fixes have come; from the event loop's thread."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Compute what is owed, for ever. A store that cannot write (a full disk) is tried again."""
+        await self.start()
+        has_failed = False
+        while True:
+            self._news.clear()
+            try:
+                is_busy = await self.turn() or await self.occurrence.advance_next()
+            except StoreError as error:
+                if not has_failed:
+                    log.error("pipeline.refused", reason=error.detail)
+                has_failed = True
+                await asyncio.sleep(RETRY_S)
+                continue
+            if has_failed:
+                log.info("pipeline.recovered")
+                has_failed = False
+            if not is_busy:
+                await self._wait()
+            else:
+                await self._give_way()
+
+    async def start(self) -> None:
+        """Load the models; animals that were computed by others than serve them now are owed anew."""
+        self.refused = await asyncio.get_running_loop().run_in_executor(self._thread, self._models.load)
+        for model, reason in self.refused.items():
+            log.warning("model.refused", model=model, reason=reason)
+        try:
+            await self._store.write(lambda db: computing.owe_to_others(db, self._version_of))
+        except StoreError as error:
+            log.error("pipeline.refused", reason=error.detail)
+
+    async def turn(self) -> bool:
+        """Compute some of the animals that are behind; say whether there was one."""
+        windows = await self._store.read(self._windows)
+        if not windows:
+            return False
+        loop = asyncio.get_running_loop()
+        present = [window for _, window in windows if window is not None]
+        outcomes = await loop.run_in_executor(
+            self._thread, lambda: [outcome_of(window, self._models) for window in present]
+        )
+        gone = [due for due, window in windows if window is None]
+        events = await self._store.write(lambda db: self._write(db, outcomes, gone))
+        self.turns += 1
+        for name, data in events:
+            self._publish(name, data)
+        return True
+
+    async def drain(self) -> None:
+        """Compute all that is owed now."""
+        while await self.turn():
+            pass
+
+    def close(self) -> None:
+        """Stop the thread, after ``run`` was cancelled."""
+        self._thread.shutdown()
+        self.occurrence.close()
+
+    def _windows(self, db: Connection) -> list[tuple[computing.Due, computing.Window | None]]:
+        return [
+            (due, computing.window(db, due, burn_in=live.BURN_IN, limit=self._turn_fixes))
+            for due in computing.due(db, ANIMALS)
+        ]
+
+    def _write(
+        self, db: Connection, outcomes: Sequence[Outcome], gone: Sequence[computing.Due]
+    ) -> list[tuple[str, Any]]:
+        for due in gone:
+            computing.forget(db, due)
+        events: list[tuple[str, Any]] = []
+        for outcome in outcomes:
+            animal_pk = outcome.window.subject.pk
+            computing.write_steps(db, animal_pk, outcome.since_ms, outcome.through_ms, outcome.steps)
+            computing.write_computed(db, animal_pk, outcome.computed)
+            computing.spoil_utilisation(db, animal_pk, outcome.window.due.since_ms)
+            computing.settle(db, outcome.window.due, outcome.again_ms)
+            if outcome.window.fixes.rows:
+                events.append(("state", _event(outcome)))
+        if self._judge is not None:
+            events += self._judge.judge(db, outcomes)
+        return events
+
+    def _version_of(self, species: str) -> tuple[str, int] | None:
+        try:
+            model = self._models.behaviour(species)
+        except ModelUnavailable:
+            return None
+        return model.name, model.version
+
+    async def _wait(self) -> None:
+        try:
+            await asyncio.wait_for(self._news.wait(), LOOK_S)
+        except TimeoutError:
+            pass
+
+    async def _give_way(self) -> None:
+        waited_s = 0.0
+        while self._is_behind() and waited_s < GIVE_WAY_S:
+            await asyncio.sleep(0.05)
+            waited_s += 0.05
+
+
+def _event(outcome: Outcome) -> dict[str, Any]:
+    newest, shown, path = outcome.window.fixes.rows[-1], outcome.shown, outcome.said.path
+    return {
+        "animal": outcome.window.subject.id,
+        "fix": id_text(newest[1]),
+        "recorded_at": from_ms(newest[2]),
+        "received_at": from_ms(newest[3]),
+        "state": None if shown is None else shown.state,
+        "state_ended_at": None if shown is None else from_ms(shown.ended_ms),
+        "confidence": None if shown is None else round(shown.confidence, 3),
+        "is_settled": None if shown is None else shown.is_settled,
+        "path_sd_m": None if path is None or path.sd_m is None else round(path.sd_m, 1),
+        "missing": outcome.said.missing,
+    }
