@@ -19,6 +19,7 @@ Gender = Literal["male", "female", "unknown"]
 ObservationType = Literal["sighting", "behavior", "health", "environment"]
 ZoneType = Literal["agriculture", "settlement", "road", "infrastructure", "protected_area", "buffer_zone"]
 RiskLevel = Literal["low", "medium", "high"]
+CorridorStatus = Literal["active", "inactive", "planned", "under_review"]
 AlertType = Literal[
     "high_risk_zone", "poaching_risk", "corridor_exit", "rapid_movement", "low_battery", "weak_signal",
     "stationary_too_long", "unusual_behavior", "zone_warning", "silent_collar", "proximity", "collar_fault",
@@ -221,6 +222,31 @@ class Zone(msgspec.Struct, frozen=True, kw_only=True):
     buffer_m: float = 0.0
     description: str = ""
     is_active: bool = True
+
+
+class Corridor(msgspec.Struct, frozen=True, kw_only=True):
+    """A route to keep open; ``geometry`` is GeoJSON text in WGS 84: lines with a width, or areas.
+
+    ``width_m`` is a line's, from edge to edge; an area has 0. One without geometry is a plan between two points.
+    """
+
+    id: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    description: str = ""
+    species: str | None = None
+    status: CorridorStatus = "planned"
+    start_lon_deg: float | None = None
+    start_lat_deg: float | None = None
+    end_lon_deg: float | None = None
+    end_lat_deg: float | None = None
+    geometry: str | None = None
+    width_m: float = 2_000.0
+    optimization_score: float | None = None
+    optimization_data: str | None = None  # JSON text
+    created_by: str | None = None
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from shared.domain import (
     AlertType,
     Animal,
     Collar,
+    Corridor,
     Deployment,
     Fix,
     NewFix,
@@ -97,6 +98,17 @@ class ZoneQuery(msgspec.Struct, frozen=True, kw_only=True):
     zone_type: str | None = None
     risk_level: str | None = None
     is_active: bool | None = None
+    ordering: str = "-created_at"
+    offset: int = 0
+    limit: int = 20
+
+
+class CorridorQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of corridors; ``search`` looks in name and description."""
+
+    species: str | None = None
+    status: str | None = None
+    search: str | None = None
     ordering: str = "-created_at"
     offset: int = 0
     limit: int = 20
@@ -254,6 +266,26 @@ class Store(Protocol):
         ...
 
     async def delete_zone(self, view: View, zone_id: str) -> None:
+        """Leave a tombstone."""
+        ...
+
+    async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
+        """List corridors."""
+        ...
+
+    async def corridor(self, view: View, corridor_id: str) -> Corridor:
+        """Return one corridor; raises NotFound."""
+        ...
+
+    async def create_corridor(self, view: View, columns: dict[str, Any]) -> Corridor:
+        """Store a corridor; Invalid unless ``geometry`` is GeoJSON lines or areas, or start and end are given."""
+        ...
+
+    async def update_corridor(self, view: View, corridor_id: str, columns: dict[str, Any]) -> Corridor:
+        """Change the given columns; Invalid where neither geometry nor both ends would be left."""
+        ...
+
+    async def delete_corridor(self, view: View, corridor_id: str) -> None:
         """Leave a tombstone."""
         ...
 

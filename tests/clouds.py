@@ -28,8 +28,8 @@ START_MS = to_ms(START)
 #: Of those that hang on others first.
 _TABLES = (
     "station_collars", "receipts", "streams", "enrolment_codes", "stations", "applied_operations", "quarantine",
-    "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "alerts",
-    "animals",
+    "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
+    "alerts",     "animals",
 )  # fmt: skip
 _WIPE = "; ".join([*(f"DELETE FROM {table}" for table in _TABLES), "UPDATE counters SET value = 0"])
 

@@ -9,7 +9,19 @@ from typing import Any, TypeVar
 
 from edge.api.health import ClockHealth, DiskHealth, HealthDetail, LedgerHealth, Status, StoreHealth
 from shared.clock import ClockState
-from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone, is_usable
+from shared.domain import (
+    AddedFix,
+    Alert,
+    Animal,
+    Collar,
+    Corridor,
+    Deployment,
+    Fix,
+    NewFix,
+    Observation,
+    Zone,
+    is_usable,
+)
 from shared.errors import Invalid, NotFound
 from shared.ids import id_text, random_id
 from shared.movement.quality import judge, limits_for
@@ -19,6 +31,7 @@ from shared.store import (
     AlertQuery,
     AnimalQuery,
     BoundingBox,
+    CorridorQuery,
     FixQuery,
     LiveAnimal,
     ObservationQuery,
@@ -53,6 +66,7 @@ from shared.sync.records import (
     alert_of,
     animal_of,
     collar_of,
+    corridor_of,
     degrees,
     deployment_of,
     from_ms,
@@ -69,6 +83,7 @@ _ORDERS: Mapping[str, Mapping[str, str]] = {
     "fix": {"timestamp": "recorded_at", "received_at": "received_at", "created_at": "age"},
     "observation": {"timestamp": "recorded_at", "created_at": "created_at"},
     "zone": {name: name for name in ("name", "created_at")},
+    "corridor": {name: name for name in ("name", "created_at")},
     "alert": {name: name for name in ("detected_at", "created_at")},
 }
 
@@ -239,7 +254,7 @@ class InMemoryStore(RecordEdits):
         row["flags"] = flags_by_hand(row["flags"], is_excluded=is_excluded)
         return self._fix(row)
 
-    # --- observations, zones, alerts
+    # --- observations, zones, corridors, alerts
 
     async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
         """List observations."""
@@ -266,6 +281,20 @@ class InMemoryStore(RecordEdits):
     async def zone(self, view: View, zone_id: str) -> Zone:
         """Return one zone; raises NotFound."""
         return zone_of(self._rows.living("zone", zone_id))
+
+    async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
+        """List corridors."""
+        wanted = {"species": query.species, "status": query.status}
+        rows = [
+            row
+            for row in map(corridor_of, self._living("corridor"))
+            if _matches(row, wanted) and _found(query.search, row.name, row.description)
+        ]
+        return _page(_ordered(rows, query.ordering, "corridor"), query.offset, query.limit)
+
+    async def corridor(self, view: View, corridor_id: str) -> Corridor:
+        """Return one corridor; raises NotFound."""
+        return corridor_of(self._rows.living("corridor", corridor_id))
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""
@@ -313,6 +342,8 @@ class InMemoryStore(RecordEdits):
                 return observation_of(record)
             case "zone":
                 return zone_of(record)
+            case "corridor":
+                return corridor_of(record)
             case "alert":
                 return alert_of(record)
 

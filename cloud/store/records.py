@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from cloud.store.database import Connection
 from shared.sync.operations import Change, Rows, Wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record
+from shared.wire.geojson import wkb_of
 
 #: Any number of ours; advisory locks are the database's own.
 _LOCK: Final = 0x6F75_7470_6F73_7401
@@ -127,7 +128,7 @@ async def _fetch(
 
 
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
-_ORDER: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "observation", "zone", "alert")
+_ORDER: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "observation", "zone", "corridor", "alert")
 
 
 async def write(connection: Connection, changes: Iterable[Change]) -> None:
@@ -153,10 +154,11 @@ async def write(connection: Connection, changes: Iterable[Change]) -> None:
 
 def _values(record: Record) -> list[Any]:
     columns = [record.columns[name] for name in ENTITIES[record.entity].columns if name != "aliases"]
+    shape = [wkb_of(record.columns["geometry"])] if "geometry" in record.columns else []
     marks = Jsonb({name: [mark.rev, mark.origin] for name, mark in record.marks.items()})
     return [
-        record.id, *columns, record.rev, record.cloud_rev, marks, record.author, record.created_ms, record.updated_ms,
-        record.deleted_ms,
+        record.id, *columns, *shape, record.rev, record.cloud_rev, marks, record.author, record.created_ms,
+        record.updated_ms, record.deleted_ms,
     ]  # fmt: skip
 
 
@@ -173,6 +175,9 @@ def _upsert(entity: Entity) -> sql.Composed:
         else:
             targets.append(name)
             values.append(sql.Placeholder())
+    if "geometry" in entity.columns:
+        targets.append("geom")
+        values.append(sql.SQL("ST_GeomFromWKB(%s, 4326)"))
     targets = ["id", *targets, *_KEPT]
     columns = [sql.Identifier(name) for name in targets]
     return sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}").format(

@@ -13,7 +13,7 @@ from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
-from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.privacy import View
@@ -21,6 +21,7 @@ from shared.store import (
     AlertCount,
     AlertQuery,
     AnimalQuery,
+    CorridorQuery,
     FixQuery,
     LiveAnimal,
     ObservationQuery,
@@ -120,6 +121,16 @@ class PostgresStore(RecordEdits):
         """Return one zone; raises NotFound."""
         async with self.database.snapshot() as connection:
             return cast("Zone", await queries.get(connection, "zone", zone_id))
+
+    async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
+        """List corridors."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_corridors(connection, query)
+
+    async def corridor(self, view: View, corridor_id: str) -> Corridor:
+        """Return one corridor; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Corridor", await queries.get(connection, "corridor", corridor_id))
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""

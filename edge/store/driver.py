@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from shared.errors import DatabaseCorrupt, StoreError, StoreFull, WrongKey
+from shared.wire.geojson import wkb_of
 
 try:
     from sqlcipher3 import dbapi2 as sqlite
@@ -89,6 +90,7 @@ def connect(
                 connection.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * 4096}")
             if is_spatial:
                 load_spatialite(connection)
+                connection.create_function("wkb_of_geojson", 1, wkb_of, deterministic=True)
         except BaseException:
             connection.close()
             raise

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from edge.store.driver import Connection
 from edge.store.records import record_of, selecting
-from shared.domain import Alert, Animal, Collar, Deployment, Fix, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Zone
 from shared.errors import NotFound
 from shared.ids import id_bytes, id_text
 from shared.store import (
@@ -15,6 +15,7 @@ from shared.store import (
     AlertQuery,
     AnimalQuery,
     BoundingBox,
+    CorridorQuery,
     FixQuery,
     LiveAnimal,
     ObservationQuery,
@@ -26,6 +27,7 @@ from shared.sync.records import (
     ALERT,
     ANIMAL,
     COLLAR,
+    CORRIDOR,
     DEPLOYMENT,
     OBSERVATION,
     ZONE,
@@ -33,6 +35,7 @@ from shared.sync.records import (
     alert_of,
     animal_of,
     collar_of,
+    corridor_of,
     deployment_of,
     observation_of,
     to_ms,
@@ -55,6 +58,7 @@ _ANIMAL_ORDER: Final = {
 _FIX_ORDER: Final = {"timestamp": "f.recorded_ms", "received_at": "f.received_ms", "created_at": "f.pk"}
 _OBSERVATION_ORDER: Final = {"timestamp": "r.recorded_ms", "created_at": "r.created_ms"}
 _ZONE_ORDER: Final = {"created_at": "r.created_ms", "name": "r.name"}
+_CORRIDOR_ORDER: Final = _ZONE_ORDER
 _ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_ms"}
 
 
@@ -165,6 +169,16 @@ def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
         "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
     })  # fmt: skip
     return _page(db, selecting(ZONE), where, order_by(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
+
+
+def list_corridors(db: Connection, query: CorridorQuery) -> Page[Corridor]:
+    """Return a page of corridors."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({"r.species": query.species, "r.status": query.status})
+    if query.search:
+        where.add(r"(r.name LIKE ? ESCAPE '\' OR r.description LIKE ? ESCAPE '\')", *[like_pattern(query.search)] * 2)
+    order = order_by(query.ordering, _CORRIDOR_ORDER, "r.pk")
+    return _page(db, selecting(CORRIDOR), where, order, query, _corridor)
 
 
 def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
@@ -299,6 +313,10 @@ def _zone(row: Sequence[Any]) -> Zone:
     return zone_of(record_of(ZONE, row))
 
 
+def _corridor(row: Sequence[Any]) -> Corridor:
+    return corridor_of(record_of(CORRIDOR, row))
+
+
 def _alert(row: Sequence[Any]) -> Alert:
     return alert_of(record_of(ALERT, row))
 
@@ -309,6 +327,7 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
     "deployment": (selecting(DEPLOYMENT), _deployment),
     "observation": (selecting(OBSERVATION), _observation),
     "zone": (selecting(ZONE), _zone),
+    "corridor": (selecting(CORRIDOR), _corridor),
     "alert": (selecting(ALERT), _alert),
 }
 

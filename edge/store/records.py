@@ -20,6 +20,7 @@ from shared.sync.decide import decide
 from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record, kept_form
 from shared.sync.take import take
+from shared.wire.geojson import wkb_of
 
 _KEPT: Final = ("rev", "cloud_rev", "marks", "author", "created_ms", "updated_ms", "deleted_ms")
 #: Columns that lie elsewhere than in the table of their record, and how they are read.
@@ -31,7 +32,7 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 #: Several values bound as one, a list in JSON: one statement whatever their number.
 _THESE: Final = "(SELECT value FROM json_each(?))"
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
-_ORDER: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "observation", "zone", "alert")
+_ORDER: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "observation", "zone", "corridor", "alert")
 #: Kinds that say whose fixes are whose.
 _WORN: Final = frozenset({"animal", "collar", "deployment"})
 _MARKS: Final = msgspec.json.Decoder(dict[str, Mark])
@@ -266,9 +267,10 @@ def _wanted_by(records: Iterable[Record]) -> Wanted:
 
 def _values(record: Record) -> list[Any]:
     columns = [record.columns[name] for name in ENTITIES[record.entity].columns if name != "aliases"]
+    shape = [wkb_of(record.columns["geometry"])] if "geometry" in record.columns else []
     return [
-        record.id, *columns, record.rev, record.cloud_rev, msgspec.json.encode(record.marks).decode(), record.author,
-        record.created_ms, record.updated_ms, record.deleted_ms,
+        record.id, *columns, *shape, record.rev, record.cloud_rev, msgspec.json.encode(record.marks).decode(),
+        record.author, record.created_ms, record.updated_ms, record.deleted_ms,
     ]  # fmt: skip
 
 
@@ -281,6 +283,10 @@ def _upsert(entity: Entity) -> str:
         elif name != "aliases":
             targets.append(name)
             values.append("?")
+    if "geometry" in entity.columns:
+        # in this statement: SpatiaLite's own insert trigger runs after one of ours and would empty the index's entry
+        targets.append("geom")
+        values.append("GeomFromWKB(?, 4326)")
     targets += _KEPT
     values += ["?"] * len(_KEPT)
     sets = ", ".join(f"{name} = excluded.{name}" for name in targets[1:])

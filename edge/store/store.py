@@ -13,15 +13,27 @@ from typing import Final, TypeVar, cast
 import msgspec
 
 from edge.store import outbox, queries
+from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
-from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
 from shared.ids import id_bytes, id_text
+from shared.movement.areas import Nearby, Place
 from shared.privacy import View
-from shared.store import AlertCount, AlertQuery, AnimalQuery, FixQuery, LiveAnimal, ObservationQuery, Page, ZoneQuery
+from shared.store import (
+    AlertCount,
+    AlertQuery,
+    AnimalQuery,
+    CorridorQuery,
+    FixQuery,
+    LiveAnimal,
+    ObservationQuery,
+    Page,
+    ZoneQuery,
+)
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation
 from shared.sync.records import Record, from_ms, to_ms
@@ -280,6 +292,10 @@ class SpatialiteStore(RecordEdits):
         """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
         await self.read(lambda db: quick_check(db, self._path))
 
+    async def areas_near(self, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
+        """Return of each place the zones and corridors near it, the nearest first, all in one read."""
+        return await self.read(lambda db: areas_near_each(db, places, reach_m=reach_m))
+
     # --- shared.store.Store: records
 
     def now(self) -> datetime:
@@ -343,6 +359,14 @@ class SpatialiteStore(RecordEdits):
     async def zone(self, view: View, zone_id: str) -> Zone:
         """Return one zone; raises NotFound."""
         return cast("Zone", await self.read(lambda db: queries.get(db, "zone", zone_id)))
+
+    async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
+        """List corridors."""
+        return await self.read(lambda db: queries.list_corridors(db, query))
+
+    async def corridor(self, view: View, corridor_id: str) -> Corridor:
+        """Return one corridor; raises NotFound."""
+        return cast("Corridor", await self.read(lambda db: queries.get(db, "corridor", corridor_id)))
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""

@@ -78,6 +78,7 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
             Tag("collars", description="The hardware and its radio ids."),
             Tag("deployments", description="Which animal wore which collar, from when to when."),
             Tag("zones", description="Areas with a risk, drawn or imported."),
+            Tag("corridors", description="Routes to keep open, drawn or imported."),
             Tag("alerts", description="What someone should look at, and who does."),
             Tag("events", description="What happens now, as a stream."),
             Tag("health", description="How this home is."),

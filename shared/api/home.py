@@ -15,6 +15,7 @@ from shared.api.alerts import Alerts
 from shared.api.animals import Animals
 from shared.api.body import MAX_BODY_BYTES
 from shared.api.collars import Collars, Deployments
+from shared.api.corridors import Corridors
 from shared.api.errors import answer
 from shared.api.inject import providers
 from shared.api.observations import Observations
@@ -50,7 +51,9 @@ def create_home(
     pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
-    v1 = Router(API_PATH, route_handlers=[Animals, Tracking, Observations, Collars, Deployments, Zones, Alerts])
+    v1 = Router(
+        API_PATH, route_handlers=[Animals, Tracking, Observations, Collars, Deployments, Zones, Corridors, Alerts]
+    )
     return Litestar(
         route_handlers=[v1, *docs.pages(assets), *routes],
         dependencies={**providers(store, clock), **(dependencies or {})},

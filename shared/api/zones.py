@@ -2,72 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Hashable, Mapping
+from typing import Annotated, Any
 
 from litestar import Controller, Response, delete, get, patch, post, put
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Reference, Schema
 from litestar.params import FromPath, JSONBody, QueryParameter
-from litestar.typing import FieldDefinition
 from msgspec.structs import replace
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
+from shared.api.features import GEOJSON, READ_ROWS, Exactly, FeatureBody, Unsaid, every, import_features
 from shared.api.inject import StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.domain import Zone
-from shared.errors import RequestError
 from shared.privacy import View
 from shared.store import Store, ZoneQuery
 from shared.wire.public import (
     Area,
     BulkOut,
-    BulkResult,
     FeatureCollectionIn,
     FeatureIn,
+    Upload,
     ZoneCollection,
     ZoneFeature,
     ZoneIn,
     ZoneOut,
     ZonePatch,
-    ZoneUpload,
     zone_columns,
-    zone_upload,
 )
 from shared.wire.reading import text
 
-if TYPE_CHECKING:
-    from litestar._openapi.schema_generation import SchemaCreator
-
-GEOJSON = "application/geo+json"
-#: So many zones are read from the store at a time where all of them are wanted.
-READ_ZONES = 500
-
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 Active = Annotated[bool | None, QueryParameter(description="true: only active zones; false: only the others.")]
-Unsaid = Annotated[
-    str | None, QueryParameter(max_length=200, description="What holds for GeoJSON that does not say it itself.")
-]
 
 
-class ZoneBody(JsonBody):
+class ZoneBody(FeatureBody):
     """Decodes a zone, a Feature, a GeoJSON area or the envelope of a FeatureCollection."""
 
-    def decode_bytes(self, value: bytes) -> ZoneUpload:
-        """Return the items, undecoded; raises Invalid or TooLarge."""
-        return zone_upload(value)
-
-    @classmethod
-    def create_openapi_schema(
-        cls,
-        field_definition: FieldDefinition,  # noqa: ARG003  # Litestar passes these by name
-        handler_id: str,  # noqa: ARG003 - the framework passes it
-        schema_creator: SchemaCreator,
-    ) -> Reference | Schema:
-        """Return the schemas that clients may send."""
-        return schema_creator.for_field_definition(
-            FieldDefinition.from_annotation(ZoneIn | FeatureIn | FeatureCollectionIn | Area)
-        )
+    shapes = ZoneIn | FeatureIn | FeatureCollectionIn | Area
 
 
 class Zones(Controller):
@@ -116,7 +88,7 @@ class Zones(Controller):
         self,
         store: StoreGiven,
         view: ViewGiven,
-        data: JSONBody[ZoneUpload],
+        data: JSONBody[Upload],
         name: Unsaid = None,
         zone_type: Unsaid = None,
         risk_level: Unsaid = None,
@@ -173,43 +145,26 @@ class Zones(Controller):
         await store.delete_zone(view, zone_id)
 
 
-async def _import(store: Store, view: View, upload: ZoneUpload, unsaid: dict[str, Any]) -> BulkOut:
-    known = {_looks(zone): zone.id for zone in await _all_zones(store, view, ZoneQuery())}
-    results = []
-    for index, item in enumerate(upload.items):
-        result = BulkResult(index=index)
-        results.append(result)
-        try:
-            columns = zone_columns(item, unsaid)
-            looks = (columns["name"], columns["zone_type"], columns["geometry"])
-            result.id, result.outcome = known.get(looks), "duplicate"
-            if result.id is None:
-                made = await store.create_zone(view, columns)
-                known[looks] = result.id = made.id
-                result.outcome = "new"
-        except RequestError as error:
-            result.outcome, result.errors = None, [error.detail]
-    created = sum(result.outcome == "new" for result in results)
-    failed = sum(result.outcome is None for result in results)
-    return BulkOut(
-        received=len(results),
-        created=created,
-        duplicates=len(results) - created - failed,
-        failed=failed,
-        results=results,
+async def _import(store: Store, view: View, upload: Upload, unsaid: dict[str, Any]) -> BulkOut:
+    known: dict[Hashable, str] = {
+        (zone.name, zone.zone_type, Area.of(zone.geometry).geometry()): zone.id
+        for zone in await _all_zones(store, view, ZoneQuery())
+    }
+
+    def looks(columns: Mapping[str, Any]) -> tuple[str, str, str]:
+        return columns["name"], columns["zone_type"], columns["geometry"]
+
+    return await import_features(
+        upload,
+        lambda item: zone_columns(item, unsaid),
+        known,
+        looks,
+        lambda columns: store.create_zone(view, columns),
     )
-
-
-def _looks(zone: Zone) -> tuple[str, str, str]:
-    return zone.name, zone.zone_type, Area.of(zone.geometry).geometry()
 
 
 async def _all_zones(store: Store, view: View, query: ZoneQuery) -> list[Zone]:
     """Return every zone that ``query`` finds; one that is entered meanwhile comes last."""
-    zones: list[Zone] = []
-    while True:
-        part = replace(query, ordering="created_at", offset=len(zones), limit=READ_ZONES)
-        page = await store.zones(view, part)
-        zones += page.results
-        if len(page.results) < READ_ZONES:
-            return zones
+    return await every(
+        lambda offset: store.zones(view, replace(query, ordering="created_at", offset=offset, limit=READ_ROWS))
+    )

@@ -222,13 +222,15 @@ class _Draft:
         if entity_name == "observation":
             full["recorded_ms"] = operation.made_ms if full["recorded_ms"] is None else full["recorded_ms"]
             full["observer"] = operation.author if full["observer"] is None else full["observer"]
-        elif entity_name == "animal":
+        elif entity_name in ("animal", "corridor"):
             full["created_by"] = operation.author if full["created_by"] is None else full["created_by"]
         elif entity_name == "alert":
             full["detected_ms"] = operation.made_ms if full["detected_ms"] is None else full["detected_ms"]
         for name in sorted(entity.required):
             if full[name] is None or full[name] == "":
                 raise Invalid(f"{name}: is required")
+        if entity_name == "corridor":
+            _check_place(full)
         if full.get("animal_id") and entity_name == "observation" and not operation.origin:
             self._rows.living("animal", full["animal_id"])
         before = self._rows.get(entity_name, identity)
@@ -262,6 +264,8 @@ class _Draft:
         for name in list(given):
             if self._is_clash(record, name):
                 self._lost[name] = given.pop(name)
+        if operation.entity == "corridor" and not operation.origin:  # of two homes each may have left half of a place
+            _check_place({**record.columns, **given})
         if given:
             self._change(record, given)
 
@@ -385,3 +389,11 @@ class _Draft:
                 self._change(wearing, {"collar_id": identity})
                 self._check_interval(self._seen(wearing))
         return aliases_of(each for each in kept if each != identity)
+
+
+def _check_place(columns: Mapping[str, Any]) -> None:
+    """Raise Invalid for a corridor that is nowhere: it has a geometry, or as a plan both of its ends."""
+    if columns["geometry"] is None and any(
+        columns[f"{end}_{axis}_e7"] is None for end in ("start", "end") for axis in ("lon", "lat")
+    ):
+        raise Invalid("geometry: is required where start and end are not both given")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
 
-from shared.domain import Alert, Animal, Collar, Deployment, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
 from shared.ids import random_id
 from shared.privacy import View
 from shared.sync.operations import Kind, Operation
@@ -81,6 +81,18 @@ class RecordEdits(abc.ABC):
     async def delete_zone(self, view: View, zone_id: str) -> None:
         """Leave a tombstone."""
         await self._edit(view, "zone", "delete", zone_id, {})
+
+    async def create_corridor(self, view: View, columns: dict[str, Any]) -> Corridor:
+        """Store a corridor."""
+        return cast("Corridor", await self._edit(view, "corridor", "insert", None, columns))
+
+    async def update_corridor(self, view: View, corridor_id: str, columns: dict[str, Any]) -> Corridor:
+        """Change the given columns."""
+        return cast("Corridor", await self._edit(view, "corridor", "update", corridor_id, columns))
+
+    async def delete_corridor(self, view: View, corridor_id: str) -> None:
+        """Leave a tombstone."""
+        await self._edit(view, "corridor", "delete", corridor_id, {})
 
     async def create_alert(self, view: View, columns: dict[str, Any]) -> Alert:
         """Store an alert."""

@@ -14,11 +14,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from shared.domain import Alert, Animal, Collar, Deployment, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
 from shared.errors import Invalid
-from shared.wire.geojson import check_area
+from shared.wire.geojson import check_area, check_route, is_area
 
-EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "alert"]
+EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "corridor", "alert"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
@@ -92,6 +92,16 @@ ZONE: Final = Entity(
     },
     required=frozenset({"name", "zone_type", "risk_level", "geometry"}),
 )  # fmt: skip
+CORRIDOR: Final = Entity(
+    name="corridor",
+    table="corridors",
+    columns={
+        "name": None, "description": "", "species": None, "status": "planned", "start_lon_e7": None,
+        "start_lat_e7": None, "end_lon_e7": None, "end_lat_e7": None, "geometry": None, "width_m": 2_000.0,
+        "optimization_score": None, "optimization_data": None, "created_by": None,
+    },
+    required=frozenset({"name", "status"}),
+)  # fmt: skip
 ALERT: Final = Entity(
     name="alert",
     table="alerts",
@@ -105,7 +115,7 @@ ALERT: Final = Entity(
 )  # fmt: skip
 
 ENTITIES: Final[Mapping[str, Entity]] = {
-    entity.name: entity for entity in (ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, ALERT)
+    entity.name: entity for entity in (ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, CORRIDOR, ALERT)
 }
 
 #: The words that a column takes, where it takes no others.
@@ -118,6 +128,7 @@ WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
         ("observation", "observation_type", "sighting behavior health environment"),
         ("zone", "zone_type", "agriculture settlement road infrastructure protected_area buffer_zone"),
         ("zone", "risk_level", "low medium high"),
+        ("corridor", "status", "active inactive planned under_review"),
         (
             "alert",
             "alert_type",
@@ -132,15 +143,22 @@ WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
 }
 
 #: What is no text, by its column: whole numbers and how far from zero they go, other numbers, yes or no.
-_BOUNDS: Final[Mapping[str, int]] = {"lon_e7": 1_800_000_000, "lat_e7": 900_000_000, "fix_interval_s": 2**31 - 1}
-_NUMBERS: Final = frozenset({"age", "weight", "buffer_m"})
+_BOUNDS: Final[Mapping[str, int]] = {
+    "fix_interval_s": 2**31 - 1,
+    **dict.fromkeys(("lon_e7", "start_lon_e7", "end_lon_e7"), 1_800_000_000),
+    **dict.fromkeys(("lat_e7", "start_lat_e7", "end_lat_e7"), 900_000_000),
+}
+_NUMBERS: Final = frozenset({"age", "weight", "buffer_m", "width_m", "optimization_score"})
 _MAX_NUMBER: Final = 1e15
+_MAX_JSON_CHARACTERS: Final = 500_000
 _FLAGS: Final = frozenset({"is_active", "is_late"})
 
 #: How the Store's callers name an instant or a degree, and the column that holds it.
 _STORED_NAMES: Final[Mapping[str, str]] = {
     "started_at": "started_ms", "ended_at": "ended_ms", "recorded_at": "recorded_ms", "detected_at": "detected_ms",
     "acknowledged_at": "acknowledged_ms", "resolved_at": "resolved_ms", "lon_deg": "lon_e7", "lat_deg": "lat_e7",
+    "start_lon_deg": "start_lon_e7", "start_lat_deg": "start_lat_e7", "end_lon_deg": "end_lon_e7",
+    "end_lat_deg": "end_lat_e7",
 }  # fmt: skip
 
 
@@ -222,7 +240,9 @@ def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
         if words is not None and value not in words:
             raise Invalid(f"{column}: must be one of {', '.join(sorted(words))}")
     if columns.get("geometry") is not None:
-        check_area(columns["geometry"])
+        (check_route if entity.name == "corridor" else check_area)(columns["geometry"])
+    if columns.get("optimization_data") is not None:
+        _check_json("optimization_data", columns["optimization_data"])
 
 
 def check_text(column: str, value: object) -> None:
@@ -245,6 +265,8 @@ def _check_kind(column: str, value: object) -> None:
     elif column in _NUMBERS:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MAX_NUMBER:
             raise Invalid(f"{column}: must be a number")
+        if column == "width_m" and value < 0:
+            raise Invalid("width_m: must not be less than 0")
     elif column in _FLAGS:
         if value not in (0, 1):
             raise Invalid(f"{column}: must be true or false")
@@ -255,6 +277,15 @@ def _check_kind(column: str, value: object) -> None:
             check_text(column, alias)
     elif value != "":
         check_text(column, value)
+
+
+def _check_json(column: str, text: str) -> None:
+    if len(text) > _MAX_JSON_CHARACTERS:
+        raise Invalid(f"{column}: has {len(text)} characters; {_MAX_JSON_CHARACTERS} are taken")
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise Invalid(f"{column}: is no JSON: {error}") from error
 
 
 def _check_whole(column: str, value: object, low: int, high: int) -> None:
@@ -304,6 +335,19 @@ def zone_of(record: Record) -> Zone:
     """Return a record of a zone."""
     columns = dict(record.columns)
     return Zone(is_active=bool(columns.pop("is_active")), **_common(record), **columns)
+
+
+def corridor_of(record: Record) -> Corridor:
+    """Return a record of a corridor; of an area no width is shown, whatever it had as a line."""
+    columns = dict(record.columns)
+    places: dict[str, Any] = {
+        f"{end}_{axis}_deg": degrees(columns.pop(f"{end}_{axis}_e7"))
+        for end in ("start", "end")
+        for axis in ("lon", "lat")
+    }
+    if columns["geometry"] is not None and is_area(columns["geometry"]):
+        columns["width_m"] = 0.0
+    return Corridor(**places, **_common(record), **columns)
 
 
 def alert_of(record: Record) -> Alert:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.wire.public.zones import MAX_FEATURES
+from shared.wire.public.features import MAX_FEATURES
 from tests.fakes import FakeClock
 
 pytestmark = pytest.mark.api

@@ -39,7 +39,18 @@ NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
 LION = "00000000-0000-4000-8000-00000000000b"
 HOUR_MS = 3_600_000
 #: Of those that hang on others first.
-_TABLES = ("fixes", "deployments", "collar_aliases", "collars", "observations", "zones", "alerts", "animals", "outbox")
+_TABLES = (
+    "fixes",
+    "deployments",
+    "collar_aliases",
+    "collars",
+    "observations",
+    "zones",
+    "corridors",
+    "alerts",
+    "animals",
+    "outbox",
+)
 
 Step = list[NewFix] | Operation | tuple[int, bool]
 

@@ -1,7 +1,8 @@
 -- Zones as geometries beside their GeoJSON, so that what lies near a fix is a question to an index.
 SELECT AddGeometryColumn('zones', 'geom', 4326, 'MULTIPOLYGON', 'XY');
 SELECT CreateSpatialIndex('zones', 'geom');
-UPDATE zones SET geom = CastToMultiPolygon(SetSRID(GeomFromGeoJSON(geometry), 4326));
+UPDATE zones SET geom = GeomFromWKB(wkb_of_geojson(geometry), 4326);   -- a function of ours, see driver.py
+CREATE INDEX zones_by_buffer ON zones (buffer_m) WHERE is_active AND deleted_ms IS NULL;
 
 -- Routes to keep open: a line with a width, or an area.
 CREATE TABLE corridors (
@@ -17,6 +18,7 @@ CREATE TABLE corridors (
 );
 SELECT AddGeometryColumn('corridors', 'geom', 4326, 'GEOMETRY', 'XY');
 SELECT CreateSpatialIndex('corridors', 'geom');
+CREATE INDEX corridors_by_width ON corridors (width_m) WHERE deleted_ms IS NULL;
 
 -- Animals whose models are behind their fixes, and from when on. Written in the transaction of the change, by whoever
 -- makes it; turn tells whether something came in between.

@@ -20,6 +20,8 @@ latitude, longitude  lat_deg, lon_deg       of alerts
 conflict_zone        zone_id                of alerts
 metadata             is_late                of alerts; an object that is empty unless there is something to say
 geometry             geometry               a GeoJSON object; text inside
+path                 geometry               of corridors: [lat, lon] along one line; {lat, lon} is read too
+start_point          start_lon_deg, _lat_   of corridors: {lat, lon}; end_point likewise
 buffer_distance_km   buffer_m               kilometres
 ==================== ====================== ===================================================================
 
@@ -41,6 +43,19 @@ from shared.wire.public.alerts import (
 )
 from shared.wire.public.animals import AnimalIn, AnimalOut, AnimalPatch
 from shared.wire.public.collars import CollarIn, CollarOut, CollarPatch, DeploymentIn, DeploymentOut, DeploymentPatch
+from shared.wire.public.corridors import (
+    CorridorCollection,
+    CorridorCollectionIn,
+    CorridorFeature,
+    CorridorFeatureIn,
+    CorridorIn,
+    CorridorOut,
+    CorridorPatch,
+    Point,
+    Route,
+    corridor_columns,
+)
+from shared.wire.public.features import Upload, upload_of
 from shared.wire.public.fields import ANIMAL_DEVICE, collar_id
 from shared.wire.public.observations import ObservationIn, ObservationOut, ObservationPatch
 from shared.wire.public.tracking import (
@@ -63,9 +78,7 @@ from shared.wire.public.zones import (
     ZoneIn,
     ZoneOut,
     ZonePatch,
-    ZoneUpload,
     zone_columns,
-    zone_upload,
 )
 
 __all__ = [
@@ -86,6 +99,13 @@ __all__ = [
     "CollarIn",
     "CollarOut",
     "CollarPatch",
+    "CorridorCollection",
+    "CorridorCollectionIn",
+    "CorridorFeature",
+    "CorridorFeatureIn",
+    "CorridorIn",
+    "CorridorOut",
+    "CorridorPatch",
     "DeploymentIn",
     "DeploymentOut",
     "DeploymentPatch",
@@ -95,20 +115,23 @@ __all__ = [
     "ObservationIn",
     "ObservationOut",
     "ObservationPatch",
+    "Point",
     "ResolveIn",
+    "Route",
     "TrackingIn",
     "TrackingOut",
+    "Upload",
     "ZoneCollection",
     "ZoneFeature",
     "ZoneIn",
     "ZoneOut",
     "ZonePatch",
-    "ZoneUpload",
     "added_note",
     "battery_level",
     "collar_id",
+    "corridor_columns",
     "flag_names",
     "speed_kmh",
+    "upload_of",
     "zone_columns",
-    "zone_upload",
 ]

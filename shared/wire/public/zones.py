@@ -6,46 +6,23 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from shared.domain import RiskLevel, Zone, ZoneType
-from shared.errors import Invalid, TooLarge
+from shared.errors import Invalid
+from shared.wire.geojson import AREAS
+from shared.wire.public.features import MAX_FEATURES, NOTHING, Geometry, geojson_kind
 from shared.wire.public.fields import Name, Notes, given
 from shared.wire.reading import optional_text, read_json, text
 
-#: The largest number of zones in one upload.
-MAX_FEATURES = 1_000
-
 _M_PER_KM = 1000.0
-_NOTHING = Raw(b"null")
 _NEEDED = ("name", "zone_type", "geometry")
-_AREAS = frozenset({"Polygon", "MultiPolygon"})
-_GEOJSON = _AREAS | {
-    "Feature", "FeatureCollection", "GeometryCollection", "LineString", "MultiLineString", "MultiPoint", "Point",
-}  # fmt: skip
 
 
-class Area(Struct, frozen=True):
+class Area(Geometry, frozen=True):
     """A GeoJSON Polygon or MultiPolygon; other members of what a client sends are not kept."""
 
     type: Annotated[str, Meta(description="Polygon or MultiPolygon.")]
-    #: passed on as it came: an area may have tens of thousands of corners, and the store checks each
-    coordinates: Annotated[Raw, Meta(description="Rings of [longitude, latitude] in degrees, WGS 84.")] = field(
-        default_factory=lambda: _NOTHING
-    )
-
-    @classmethod
-    def of(cls, geometry: str) -> Area:
-        """Return a stored geometry as it goes into an answer."""
-        return msgspec.json.decode(geometry, type=cls)
-
-    def geometry(self) -> str:
-        """Return the text to store; raises Invalid for what is no JSON inside."""
-        try:
-            return msgspec.json.format(msgspec.json.encode(self), indent=-1).decode()
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise Invalid("geometry: is no GeoJSON") from error
 
 
 class ZoneOut(Struct, frozen=True, kw_only=True):
@@ -167,37 +144,9 @@ class FeatureCollectionIn(Struct, kw_only=True):
     features: Annotated[list[FeatureIn], Meta(max_length=MAX_FEATURES)]
 
 
-class ZoneUpload(Struct, frozen=True):
-    """The items of a body, undecoded, so that a broken one harms only itself."""
-
-    is_collection: bool
-    items: list[Raw]
-
-
-class _Kind(Struct):
-    type: Any = None
-
-
 class _Feature(Struct):
     geometry: Area
-    properties: Raw = field(default_factory=lambda: _NOTHING)  # read on their own, so that a refusal names the field
-
-
-class _Features(Struct):
-    features: list[Raw]
-
-
-def zone_upload(body: bytes) -> ZoneUpload:
-    """Return what a body holds: one zone in any of its forms, or the Features of a collection.
-
-    Raises Invalid, and TooLarge for more zones than are taken at once.
-    """
-    if read_json(body, _Kind).type != "FeatureCollection":
-        return ZoneUpload(is_collection=False, items=[Raw(body)])
-    features = read_json(body, _Features).features
-    if len(features) > MAX_FEATURES:
-        raise TooLarge(f"features: must have at most {MAX_FEATURES} items; send the rest in another request")
-    return ZoneUpload(is_collection=True, items=features)
+    properties: Raw = field(default_factory=lambda: NOTHING)  # read on their own, so that a refusal names the field
 
 
 def zone_columns(item: Raw, unsaid: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,14 +154,14 @@ def zone_columns(item: Raw, unsaid: Mapping[str, Any]) -> dict[str, Any]:
 
     ``unsaid`` are the columns of what GeoJSON does not say of itself. Raises Invalid.
     """
-    kind = read_json(item, _Kind).type
-    if not isinstance(kind, str) or kind not in _GEOJSON:
+    kind = geojson_kind(item)
+    if kind is None:
         return read_json(item, ZoneIn).columns()
     if kind == "Feature":
         feature = read_json(item, _Feature)
-        columns = read_json(feature.properties, ZoneWords).columns() if feature.properties != _NOTHING else {}
+        columns = read_json(feature.properties, ZoneWords).columns() if feature.properties != NOTHING else {}
         columns["geometry"] = feature.geometry.geometry()
-    elif kind in _AREAS:
+    elif kind in AREAS:
         columns = {"geometry": read_json(item, Area).geometry()}
     else:
         raise Invalid("geometry: must be a GeoJSON Polygon or MultiPolygon")

@@ -23,11 +23,11 @@ from shared.wire.public import (
     ZoneOut,
     ZonePatch,
     added_note,
+    upload_of,
     zone_columns,
-    zone_upload,
 )
 from shared.wire.public.alerts import MAX_NOTE
-from shared.wire.public.zones import MAX_FEATURES
+from shared.wire.public.features import MAX_FEATURES
 from shared.wire.reading import read_json
 from tests.fakes import START
 
@@ -82,20 +82,20 @@ def test_what_a_zone_says_of_itself_outranks_what_it_leaves_unsaid() -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b'{"type": 7}', b'{"type": "farm"}', AREA.encode(), b'{"type":"Feature"}'])
 def test_all_but_a_collection_is_one_zone(body: bytes) -> None:
-    upload = zone_upload(body)
+    upload = upload_of(body)
     assert (upload.is_collection, [bytes(item) for item in upload.items]) == (False, [body])
 
 
 def test_a_collection_is_taken_apart_unread() -> None:
-    upload = zone_upload(b'{"features": [7, {"type": "Feature"}, null], "type": "FeatureCollection"}')
+    upload = upload_of(b'{"features": [7, {"type": "Feature"}, null], "type": "FeatureCollection"}')
     assert (upload.is_collection, [bytes(item) for item in upload.items]) == (
         True,
         [b"7", b'{"type": "Feature"}', b"null"],
     )
     full = b'{"type": "FeatureCollection", "features": [' + b"7," * MAX_FEATURES
-    assert len(zone_upload(full[:-1] + b"]}").items) == MAX_FEATURES
+    assert len(upload_of(full[:-1] + b"]}").items) == MAX_FEATURES
     with pytest.raises(TooLarge, match="features: must have at most 1000 items"):
-        zone_upload(full + b"7]}")
+        upload_of(full + b"7]}")
 
 
 @given(metres=st.integers(0, 1_000_000))
