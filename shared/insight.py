@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from shared.movement.areas import Nearby
 from shared.privacy import View
 from shared.store import LiveAnimal
 
@@ -65,13 +66,14 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
 
     ``step`` is the shown one. ``distance_24h_m`` is along its usable fixes of the last day before the newest.
     ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``models`` gives name and version
-    of what spoke, by stage; ``missing`` why a stage does not.
+    of what spoke, by stage; ``missing`` why a stage does not. ``nearby``: zones and corridors, the nearest first.
     """
 
     live: LiveAnimal
     step: StepSaid | None
     distance_24h_m: float | None
     path_sd_m: float | None
+    nearby: tuple[Nearby, ...]
     alerts: AlertsNow
     predicted: tuple[Predicted, ...] = ()
     models: Mapping[str, str] = {}

@@ -27,6 +27,7 @@ from shared.domain import (
     Severity,
     Zone,
 )
+from shared.movement.areas import Nearby, Place
 from shared.privacy import View
 
 T = TypeVar("T")
@@ -287,6 +288,13 @@ class Store(Protocol):
 
     async def delete_corridor(self, view: View, corridor_id: str) -> None:
         """Leave a tombstone."""
+        ...
+
+    async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
+        """Return of each place the active zones and the corridors near it, the nearest first.
+
+        Near is within ``reach_m`` of the edge, or within a zone's own buffer.
+        """
         ...
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:

@@ -24,6 +24,7 @@ from shared.domain import (
 )
 from shared.errors import Invalid, NotFound
 from shared.ids import id_text, random_id
+from shared.movement.areas import Nearby, Place, nearby_corridor, nearby_zone
 from shared.movement.quality import judge, limits_for
 from shared.privacy import View
 from shared.store import (
@@ -74,6 +75,7 @@ from shared.sync.records import (
     to_ms,
     zone_of,
 )
+from tests.geometry import distance_m, is_area
 
 T = TypeVar("T")
 
@@ -295,6 +297,26 @@ class InMemoryStore(RecordEdits):
     async def corridor(self, view: View, corridor_id: str) -> Corridor:
         """Return one corridor; raises NotFound."""
         return corridor_of(self._rows.living("corridor", corridor_id))
+
+    async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
+        """Return of each place what lies near it, by measuring everything."""
+        return [self._near(place, reach_m) for place in places]
+
+    def _near(self, at: Place, reach_m: float) -> list[Nearby]:
+        near = [
+            nearby_zone((z.id, distance_m(z.geometry, at), z.name, z.zone_type, z.risk_level, z.buffer_m))
+            for z in map(zone_of, self._living("zone"))
+            if z.is_active
+        ]
+        near += [
+            nearby_corridor(
+                (c.id, distance_m(c.geometry, at), c.name, c.species, c.status, 0 if is_area(c.geometry) else c.width_m)
+            )
+            for c in map(corridor_of, self._living("corridor"))
+            if c.geometry is not None
+        ]
+        near = [each for each in near if each.distance_m <= max(reach_m, each.buffer_m)]
+        return sorted(near, key=lambda each: (each.distance_m, each.kind, each.id))
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""

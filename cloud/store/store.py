@@ -9,6 +9,7 @@ from typing import Any, cast
 from psycopg.types.json import Jsonb
 
 from cloud.store import queries
+from cloud.store.areas import areas_near_each
 from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
@@ -16,6 +17,7 @@ from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, not
 from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
 from shared.errors import NotFound
 from shared.ids import id_text
+from shared.movement.areas import Nearby, Place
 from shared.privacy import View
 from shared.store import (
     AlertCount,
@@ -121,6 +123,11 @@ class PostgresStore(RecordEdits):
         """Return one zone; raises NotFound."""
         async with self.database.snapshot() as connection:
             return cast("Zone", await queries.get(connection, "zone", zone_id))
+
+    async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
+        """Return of each place the zones and corridors near it, the nearest first."""
+        async with self.database.snapshot() as connection:
+            return await areas_near_each(connection, places, reach_m)
 
     async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
         """List corridors."""

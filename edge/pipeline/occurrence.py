@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.bbmm.features import FloatArray, Track, frame_for, track_of
 from models.bbmm.runtime import Bridges, Calibration, Utilisation, bridges_of, variances
+from models.live.maps import cell_m_for, corners
 from models.live.runtime import Models
 from shared.errors import ArtifactError, ModelUnavailable
 
@@ -39,10 +39,6 @@ CONTEXT: Final = 62
 REDRAWN: Final = 31
 #: Bridges that can be taken back one by one.
 RECENT: Final = 512
-#: Cells are this wide; an animal that roams wider has wider ones, at most so many in a row.
-CELL_M: Final = 40.0
-CELLS: Final = 2_500
-
 _COLUMNS: Final = ("start_s", "end_s", "x0_m", "y0_m", "x1_m", "y1_m", "error0_m", "error1_m", "variance_m2_per_s")
 
 
@@ -179,24 +175,16 @@ def _goes_on(kept: kept_in.Kept, species: str, extent: tuple[int, int, int, int]
         used = Utilisation.restored(kept.head, {})
     except ArtifactError:
         return False
-    lon, lat = corners(extent)
+    lon, lat = _box(extent)
     if not used.frame.holds(lon, lat) or cell_m_for(used.frame.to_metres(lon, lat)) > used.cell_m:
         return False
     recent = bridges_from(kept.recent)
     return kept.stale_ms is None or (len(recent) > 0 and kept.stale_ms > round(float(recent.start_s[0]) * 1000))
 
 
-def corners(extent: tuple[int, int, int, int]) -> tuple[FloatArray, FloatArray]:
-    """Return longitudes and latitudes of the corners of a box in 1e-7 degree, (4,) each."""
+def _box(extent: tuple[int, int, int, int]) -> tuple[FloatArray, FloatArray]:
     west, south, east, north = (value * 1e-7 for value in extent)
-    return np.array([west, east, west, east]), np.array([south, south, north, north])
-
-
-def cell_m_for(corners_m: tuple[FloatArray, FloatArray]) -> float:
-    """Return how wide cells are for an animal that roams this far: 40 m, doubled until the map has few enough."""
-    roams_m = max(float(np.ptp(axis)) for axis in corners_m)
-    doublings = max(0, math.ceil(math.log2(max(roams_m, 1.0) / (CELL_M * CELLS))))
-    return CELL_M * float(2**doublings)
+    return corners(west, south, east, north)
 
 
 def draw(read: Slice, models: Models, keep: int) -> Drawn | None:
@@ -209,7 +197,7 @@ def draw(read: Slice, models: Models, keep: int) -> Drawn | None:
     kept, recent = read.kept, None
     if kept is None:
         assert read.extent is not None
-        box = corners(read.extent)
+        box = _box(read.extent)
         frame = frame_for(*box)
         used = Utilisation(frame, cell_m_for(frame.to_metres(*box)))
     else:

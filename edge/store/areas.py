@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from edge.store.driver import Connection
-from shared.movement.areas import Nearby, Place, lon_scale, windows
+from shared.movement.areas import Nearby, Place, lon_scale, nearby_corridor, nearby_zone, windows
 
 #: Distances from the place (:lon, :lat) to a geometry: in degrees, and in metres along the shortest line between them,
 #: found where a degree of longitude is as long as one of latitude (:scale).
@@ -50,15 +50,15 @@ def areas_near_each(db: Connection, places: Sequence[Place], *, reach_m: float) 
     buffer_m, half_width_m = db.execute(_WIDEST).fetchone()
     found = []
     for place in places:
-        near = _measured(db, _ZONES, place, max(reach_m, buffer_m or 0.0), _zone)
-        near += _measured(db, _CORRIDORS, place, reach_m + (half_width_m or 0.0), _corridor)
+        near = _measured(db, _ZONES, place, max(reach_m, buffer_m or 0.0), nearby_zone)
+        near += _measured(db, _CORRIDORS, place, reach_m + (half_width_m or 0.0), nearby_corridor)
         near = [each for each in near if each.distance_m <= max(reach_m, each.buffer_m)]
         found.append(sorted(near, key=lambda each: (each.distance_m, each.kind, each.id)))
     return found
 
 
 def _measured(
-    db: Connection, statement: str, place: Place, reach_m: float, make: Callable[[Sequence[Any], float], Nearby]
+    db: Connection, statement: str, place: Place, reach_m: float, make: Callable[[Sequence[Any]], Nearby]
 ) -> list[Nearby]:
     nearest: dict[str, tuple[float, Sequence[Any]]] = {}
     for window in windows(place, reach_m):
@@ -71,19 +71,4 @@ def _measured(
             distance_m = float(apart_m or 0.0) if apart_deg else 0.0  # no line joins what touches
             if identity not in nearest or distance_m < nearest[identity][0]:
                 nearest[identity] = distance_m, row
-    return [make(row, distance_m) for distance_m, row in nearest.values()]
-
-
-def _zone(row: Sequence[Any], distance_m: float) -> Nearby:
-    return Nearby(
-        kind="zone", id=row[0], name=row[3], distance_m=distance_m, is_inside=distance_m == 0, zone_type=row[4],
-        risk_level=row[5], buffer_m=row[6],
-    )  # fmt: skip
-
-
-def _corridor(row: Sequence[Any], distance_m: float) -> Nearby:
-    to_edge_m = max(0.0, distance_m - row[6] / 2)
-    return Nearby(
-        kind="corridor", id=row[0], name=row[3], distance_m=to_edge_m, is_inside=to_edge_m == 0, species=row[4],
-        status=row[5],
-    )  # fmt: skip
+    return [make((row[0], distance_m, *row[3:])) for distance_m, row in nearest.values()]

@@ -292,10 +292,6 @@ class SpatialiteStore(RecordEdits):
         """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
         await self.read(lambda db: quick_check(db, self._path))
 
-    async def areas_near(self, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
-        """Return of each place the zones and corridors near it, the nearest first, all in one read."""
-        return await self.read(lambda db: areas_near_each(db, places, reach_m=reach_m))
-
     # --- shared.store.Store: records
 
     def now(self) -> datetime:
@@ -379,6 +375,10 @@ class SpatialiteStore(RecordEdits):
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""
         return cast("Alert", await self.read(lambda db: queries.get(db, "alert", alert_id)))
+
+    async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
+        """Return of each place the zones and corridors near it, the nearest first, all in one read."""
+        return await self.read(lambda db: areas_near_each(db, places, reach_m=reach_m))
 
     # --- shared.store.Store: fixes
 

@@ -9,8 +9,8 @@ large by 1 % at 30 degrees and by 25 % at 60.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Final, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -76,6 +76,25 @@ def windows(place: Place, reach_m: float) -> Iterator[Window]:
         west, east = max(-180.0, lon_deg - half_lon), min(180.0, lon_deg + half_lon)
         if west <= east:
             yield Window(west=west, south=max(-90.0, south), east=east, north=min(90.0, north), lon_deg=lon_deg)
+
+
+def nearby_zone(row: Sequence[Any]) -> Nearby:
+    """Return a zone from (id, metres to its edge, name, type, risk, buffer), as both homes select it."""
+    identity, distance_m, name, zone_type, risk_level, buffer_m = row
+    return Nearby(
+        kind="zone", id=identity, name=name, distance_m=distance_m, is_inside=distance_m == 0, zone_type=zone_type,
+        risk_level=risk_level, buffer_m=buffer_m,
+    )  # fmt: skip
+
+
+def nearby_corridor(row: Sequence[Any]) -> Nearby:
+    """Return a corridor from (id, metres to what is drawn, name, species, status, width of a line)."""
+    identity, distance_m, name, species, status, width_m = row
+    to_edge_m = max(0.0, distance_m - width_m / 2)
+    return Nearby(
+        kind="corridor", id=identity, name=name, distance_m=to_edge_m, is_inside=to_edge_m == 0, species=species,
+        status=status,
+    )  # fmt: skip
 
 
 def lon_scale(lat_deg: float) -> float:

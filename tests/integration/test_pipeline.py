@@ -402,15 +402,6 @@ async def test_a_lone_fix_has_no_occurrence(store: SpatialiteStore, models: Mode
     keeper.close()
 
 
-def test_an_animal_that_roams_far_has_wider_cells() -> None:
-    def metres(east: float, north: float) -> Any:
-        return np.array([0.0, east]), np.array([0.0, north])
-
-    assert keeping.cell_m_for(metres(90_000, 1_000)) == 40
-    assert keeping.cell_m_for(metres(1_000, 101_000)) == 80
-    assert keeping.cell_m_for(metres(0, 0)) == 40
-
-
 async def test_the_steps_of_a_span_come_by_time(store: SpatialiteStore, models: Models) -> None:
     await deploy(store, await elephant(store))
     fixes = walk(40)

@@ -1,0 +1,306 @@
+"""``shared.insight.Insight`` computed when it is asked for, from the fixes of any Store.
+
+The cloud answers so. A station has most of it written down already (``edge.pipeline``) and takes from here what it has
+not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.bbmm.features import Frame, frame_for, track_of
+from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_at, variances
+from models.hmm.runtime import StepState
+from models.live import maps
+from models.live import runtime as live
+from shared import insight
+from shared.domain import Fix
+from shared.errors import Invalid, ModelUnavailable, NotFound
+from shared.movement.areas import REACH_M, Nearby, Place
+from shared.movement.geodesy import step_lengths_m
+from shared.privacy import View
+from shared.store import AlertQuery, FixQuery, LiveAnimal, Store
+from shared.sync.records import from_ms
+
+#: Fixes of each animal that its newest state is worked out from.
+NEWEST: Final = 96
+#: Fixes that one answer takes into account at most; what is older is left out and ``since`` says so.
+MOST: Final = 50_000
+_PAGE: Final = 5_000
+_DAY: Final = timedelta(days=1)
+#: Maps that are kept for the next tile, and how long.
+_MAPS: Final = 4
+MAP_S: Final = 60.0
+
+T = TypeVar("T")
+
+
+class DrawnMap(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Occurrence of one animal, drawn: what tiles are cut from."""
+
+    answer: insight.Occurrence
+    levels: npt.NDArray[np.uint8]
+    grid: Grid
+    frame: Frame
+
+
+class OnDemand:
+    """Implements ``Insight`` over a Store. ``monotonic`` ages what is kept between tiles."""
+
+    def __init__(self, store: Store, models: live.Models, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._models = models
+        self._monotonic = monotonic
+        self._maps: dict[str, tuple[float, DrawnMap]] = {}
+
+    async def live(self, view: View) -> list[insight.AnimalInsight]:
+        """Return every active animal that has a usable position."""
+        animals = await self._store.live_animals(view)
+        newest = [await self._newest(view, each) for each in animals]
+        said = await asyncio.to_thread(
+            lambda: [
+                live.said(self._models, each.animal.species, columns_of(fixes))
+                for each, fixes in zip(animals, newest, strict=True)
+            ]
+        )
+        nearby = await self._nearby(view, animals)
+        alerts = await alerts_now(self._store, view)
+        return [
+            insight.AnimalInsight(
+                live=each,
+                step=_shown(one.behaviour),
+                distance_24h_m=distance_of_the_last_day_m(fixes),
+                path_sd_m=None if one.path is None else one.path.sd_m,
+                nearby=tuple(near),
+                alerts=alerts.get(each.animal.id, insight.AlertsNow()),
+                models=_spoke(one),
+                missing=dict(one.missing.items()),
+            )
+            for each, fixes, one, near in zip(animals, newest, said, nearby, strict=True)
+        ]
+
+    async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
+        """Return the steps that ended in a span."""
+        animal = await self._store.animal(view, animal_id)
+        before = await self._fixes(view, animal_id, None, since, limit=NEWEST)
+        fixes = before + await self._fixes(view, animal_id, since, until)
+        try:
+            said = await asyncio.to_thread(live.behaviour, self._models, animal.species, columns_of(fixes))
+        except ModelUnavailable as error:
+            return insight.Behaviour(steps=[], missing=error.detail)
+        steps = [said_of(step) for step in said.steps if since.timestamp() <= step.ended_at_s]
+        return insight.Behaviour(steps=steps, model=f"{said.model} {said.version}", interval_s=said.interval_s)
+
+    async def path(
+        self, view: View, animal_id: str, since: datetime, until: datetime, points: int
+    ) -> insight.LikelyPath:
+        """Return the likely path."""
+        animal = await self._store.animal(view, animal_id)
+        fixes = await self._fixes(view, animal_id, since, until)
+        try:
+            return await asyncio.to_thread(likely_path, self._models, animal.species, fixes, points)
+        except ModelUnavailable as error:
+            return insight.LikelyPath(points=[], missing=error.detail)
+
+    async def occurrence(self, view: View, animal_id: str) -> insight.Occurrence:
+        """Return occurrence; raises ModelUnavailable where there are too few fixes or no model."""
+        return (await self._map(view, animal_id)).answer
+
+    async def occurrence_tile(self, view: View, animal_id: str, z: int, x: int, y: int) -> bytes:
+        """Return occurrence as a PNG tile."""
+        drawn = await self._map(view, animal_id)
+        try:
+            return await asyncio.to_thread(maps.tile_png, drawn.levels, drawn.grid, drawn.frame, z, x, y)
+        except ValueError as error:
+            raise NotFound(str(error)) from error
+
+    async def draw(self, view: View, animal_id: str) -> DrawnMap:
+        """Draw an animal's map from its fixes."""
+        animal = await self._store.animal(view, animal_id)
+        fixes = await self._fixes(view, animal_id, None, None)
+        return await asyncio.to_thread(_drawn, self._models, animal.species, fixes)
+
+    async def _map(self, view: View, animal_id: str) -> DrawnMap:
+        now_s = self._monotonic()
+        self._maps = {key: kept for key, kept in self._maps.items() if now_s - kept[0] < MAP_S}
+        kept = self._maps.get(animal_id)
+        if kept is not None:
+            await self._store.animal(view, animal_id)  # whoever may not see the animal may not see its map
+            return kept[1]
+        drawn = await self.draw(view, animal_id)
+        while len(self._maps) >= _MAPS:
+            del self._maps[min(self._maps, key=lambda key: self._maps[key][0])]
+        self._maps[animal_id] = now_s, drawn
+        return drawn
+
+    async def _nearby(self, view: View, animals: Sequence[LiveAnimal]) -> list[list[Nearby]]:
+        places = [Place(each.fix.lon_deg or 0.0, each.fix.lat_deg or 0.0) for each in animals]
+        return await self._store.areas_near(view, places, REACH_M)
+
+    async def _newest(self, view: View, animal: LiveAnimal) -> list[Fix]:
+        """Return the fixes of the last day before the newest, and at least so many that its state can be told."""
+        fixes = await self._fixes(view, animal.animal.id, animal.fix.recorded_at - _DAY, None)
+        if len(fixes) < NEWEST:
+            fixes = await self._fixes(view, animal.animal.id, None, None, limit=NEWEST)
+        return fixes
+
+    async def _fixes(
+        self, view: View, animal_id: str, since: datetime | None, until: datetime | None, *, limit: int = MOST
+    ) -> list[Fix]:
+        """Return the newest ``limit`` usable fixes of a span, by time, one at each instant."""
+        found: list[Fix] = []
+        while len(found) < limit:
+            query = FixQuery(
+                animal_id=animal_id, since=since, until=until, is_usable=True, ordering="-timestamp",
+                limit=min(_PAGE, limit - len(found)),
+            )  # fmt: skip
+            page = (await self._store.fixes(view, query)).results
+            if found:  # several fixes may share the instant at which the page before ended
+                page = [fix for fix in page if fix.recorded_at < found[-1].recorded_at]
+            found += page
+            if len(page) < query.limit // 2:
+                break
+            until = found[-1].recorded_at + timedelta(milliseconds=1)
+        placed = {fix.recorded_at: fix for fix in found if fix.lon_deg is not None}
+        return [placed[instant] for instant in sorted(placed)]
+
+
+def columns_of(fixes: Sequence[Fix]) -> live.Fixes:
+    """Return fixes as the models take them; they are placed, by time, one at each instant."""
+
+    def column(name: str) -> npt.NDArray[np.float64]:
+        values = [getattr(fix, name) for fix in fixes]
+        return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+    return live.Fixes(
+        times_s=np.array([fix.recorded_at.timestamp() for fix in fixes], dtype=np.float64),
+        lon_deg=column("lon_deg"),
+        lat_deg=column("lat_deg"),
+        h_acc_m=column("h_acc_m"),
+        hdop=column("hdop"),
+    )
+
+
+async def alerts_now(store: Store, view: View) -> Mapping[str, insight.AlertsNow]:
+    """Return the active alerts of each animal that has some."""
+    found: dict[str, insight.AlertsNow] = {}
+    for alert in (await store.alerts(view, AlertQuery(status="active", limit=_PAGE))).results:
+        if alert.animal_id is None:
+            continue
+        known = found.get(alert.animal_id, insight.AlertsNow(latest_title=alert.title))  # the newest comes first
+        found[alert.animal_id] = msgspec.structs.replace(
+            known,
+            active_count=known.active_count + 1,
+            has_critical=known.has_critical or alert.severity == "critical",
+        )
+    return found
+
+
+def distance_of_the_last_day_m(fixes: Sequence[Fix]) -> float | None:
+    """Return the length of the track over the day before its newest fix; None for a lone fix."""
+    if not fixes:
+        return None
+    day = [fix for fix in fixes if fix.recorded_at > fixes[-1].recorded_at - _DAY]
+    if len(day) < 2:
+        return None
+    columns = columns_of(day)
+    return float(step_lengths_m(columns.lon_deg, columns.lat_deg).sum())
+
+
+def said_of(step: StepState) -> insight.StepSaid:
+    """Return a step as both homes serve it."""
+    return insight.StepSaid(
+        started_at=from_ms(round(step.started_at_s * 1000)),
+        ended_at=from_ms(round(step.ended_at_s * 1000)),
+        step_m=step.step_m,
+        state=step.state,
+        confidence=step.confidence,
+        is_settled=step.is_settled,
+        log_likelihood=step.log_likelihood,
+    )
+
+
+def likely_path(models: live.Models, species: str | None, fixes: Sequence[Fix], points: int) -> insight.LikelyPath:
+    """Return ``points`` instants evenly over the fixes, those in gaps left out; raises ModelUnavailable."""
+    if points < 2:
+        raise Invalid("points: a path has at least 2")
+    calibration = models.calibration(species)
+    if len(fixes) < 2:
+        raise ModelUnavailable("there is no path yet: fewer than two fixes")
+    columns = columns_of(fixes)
+    frame = frame_for(columns.lon_deg, columns.lat_deg)
+    track = track_of(
+        columns.times_s, columns.lon_deg, columns.lat_deg, frame, calibration.errors, h_acc_m=columns.h_acc_m,
+        hdop=columns.hdop,
+    )  # fmt: skip
+    found = path_at(track, np.linspace(columns.times_s[0], columns.times_s[-1], points), calibration)
+    is_there = np.isfinite(found.x_m)
+    lon, lat = frame.to_degrees(found.x_m[is_there], found.y_m[is_there])
+    rows = zip(
+        found.times_s[is_there].tolist(), lon.tolist(), lat.tolist(), found.sd_m[is_there].tolist(),
+        found.radius_50_m[is_there].tolist(), found.radius_95_m[is_there].tolist(), strict=True,
+    )  # fmt: skip
+    return insight.LikelyPath(
+        points=[
+            insight.PathPoint(
+                at=from_ms(round(at_s * 1000)), lon_deg=round(x, 7), lat_deg=round(y, 7), sd_m=sd_m,
+                radius_50_m=inner_m, radius_95_m=outer_m,
+            )
+            for at_s, x, y, sd_m, inner_m, outer_m in rows
+        ],
+        model=f"{calibration.name} {calibration.version}",
+    )  # fmt: skip
+
+
+def drawn_map(found: Occurrence, frame: Frame, *, since: datetime, until: datetime, model: str) -> DrawnMap:
+    """Return occurrence with its answer and its levels."""
+    answer = maps.answer_of(found, frame, since=since, until=until, model=model)
+    return DrawnMap(answer=answer, levels=found.levels(), grid=found.grid, frame=frame)
+
+
+def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> DrawnMap:
+    calibration = models.calibration(species)
+    if len(fixes) < 2:
+        raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
+    columns = columns_of(fixes)
+    box = maps.corners(
+        float(columns.lon_deg.min()), float(columns.lat_deg.min()), float(columns.lon_deg.max()),
+        float(columns.lat_deg.max()),
+    )  # fmt: skip
+    frame = frame_for(*box)
+    used = Utilisation(frame, maps.cell_m_for(frame.to_metres(*box)))
+    track = track_of(
+        columns.times_s, columns.lon_deg, columns.lat_deg, frame, calibration.errors, h_acc_m=columns.h_acc_m,
+        hdop=columns.hdop,
+    )  # fmt: skip
+    variance = variances(track, calibration.variance_m2_per_s, calibration.max_gap_s)
+    used.add(bridges_of(track, variance, calibration.max_gap_s))
+    return drawn_map(
+        used.occurrence(), frame, since=fixes[0].recorded_at, until=fixes[-1].recorded_at,
+        model=f"{calibration.name} {calibration.version}",
+    )  # fmt: skip
+
+
+def _shown(behaviour: live.Behaviour | None) -> insight.StepSaid | None:
+    """Return the newest step that is settled; where none is, the newest."""
+    if behaviour is None or not behaviour.steps:
+        return None
+    settled = [step for step in behaviour.steps if step.is_settled] or behaviour.steps
+    return said_of(settled[-1])
+
+
+def _spoke(said: live.Said) -> dict[str, str]:
+    spoke: dict[str, str] = {}
+    if said.behaviour is not None:
+        spoke["behaviour"] = f"{said.behaviour.model} {said.behaviour.version}"
+    if said.path is not None:
+        spoke["path"] = f"{said.path.model} {said.path.version}"
+    return spoke
