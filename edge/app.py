@@ -25,12 +25,15 @@ from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
 from edge.ops.system_clock import follow_kernel, system_clock
+from edge.pipeline.insight import KeptInsight
+from edge.pipeline.pipeline import Pipeline
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from firmware_bridge.transports.spec import link_from
+from models.live.runtime import Models
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
@@ -72,27 +75,37 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(_sole_owner(config.station.data_dir))
         hub = EventHub()
-        store = SpatialiteStore(config.database, key, now=clock.now, stored=lambda fixes: _announce(hub, fixes))
+        models = Models()
+
+        def stored(fixes: Sequence[StoredFix]) -> None:
+            _announce(hub, fixes)
+            pipeline.wake()
+
+        store = SpatialiteStore(config.database, key, now=clock.now, stored=stored)
         stack.push_async_callback(store.close)
         ledger = LedgerWriter(Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True))
         stack.push_async_callback(ledger.close)
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
-        decoder = Decoder(LedgerReader(config.ledger_dir, key), store, lambda fixes: _announce(hub, fixes))
+        decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
+        pipeline = Pipeline(store, models, hub.publish, is_behind=lambda: decoder.is_behind)
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         uplink = _uplink(config, store, clock) if config.cloud.is_enabled else None
         health = StationHealth(
             clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None, uplink=uplink
         )
-        app = create_app(store, health=health, events=hub, clock=clock)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock.monotonic)
+        app = create_app(store, health=health, events=hub, clock=clock, insight=insight)
         listening = _listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
         url = f"http://{host}:{listening.getsockname()[1]}"
 
         tasks = Tasks()
         stack.push_async_callback(decoder.close)
+        stack.callback(pipeline.close)
         stack.push_async_callback(tasks.cancel)
         tasks.start("decode", decoder.run())
+        tasks.start("pipeline", pipeline.run())
         for link in links:
             if link.name in config.clock.gnss_links:
                 if isinstance(clock, StationClock):

@@ -25,6 +25,7 @@ AlertType = Literal[
     "stationary_too_long", "unusual_behavior", "zone_warning", "silent_collar", "proximity", "collar_fault",
 ]  # fmt: skip
 Severity = Literal["low", "medium", "high", "critical"]
+EventName = Literal["fix", "state", "alert", "link", "clock"]
 AlertStatus = Literal["active", "acknowledged", "resolved", "false_alarm"]
 
 

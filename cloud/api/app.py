@@ -13,6 +13,8 @@ from cloud.api.health import Health
 from cloud.api.stations import StationLink
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
+from models.live.insight import OnDemand
+from models.live.runtime import Models
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
@@ -32,6 +34,7 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
+        insight=OnDemand(store, Models(), clock.monotonic),
         clock=clock,
         routes=[Health, StationLink],
         dependencies={

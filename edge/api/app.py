@@ -12,9 +12,12 @@ from litestar.di import Provide
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
+from models.live.insight import OnDemand
+from models.live.runtime import Models
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
+from shared.insight import Insight
 from shared.store import Store
 
 
@@ -24,16 +27,21 @@ def create_app(
     health: HealthSource,
     events: EventHub,
     clock: Clock,
+    insight: Insight | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     keep_alive_s: float = KEEP_ALIVE_S,
     assets: Path = docs.ASSETS,
 ) -> Litestar:
-    """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop."""
+    """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
+
+    Without ``insight`` models are asked when somebody asks.
+    """
     return create_home(
         title="Outpost station",
         version=version("outpost"),
         store=store,
+        insight=insight or OnDemand(store, Models(), clock.monotonic),
         clock=clock,
         routes=[Health, events_stream, index],
         dependencies={

@@ -9,8 +9,8 @@ an event ``lost``; it then fetches what it shows once more. Ids only grow within
 upper bits: a browser that reconnects says ``Last-Event-ID`` and gets what it missed from the ring, or ``lost`` where
 the ring no longer has all of it or the id is of another run.
 
-Events: ``fix`` (a position as in ``/api/v1/tracking/``), ``alert``, ``link``, ``clock``, and ``lost`` with
-``{"missed": n}``, n null where nobody knows how many.
+Events: ``fix`` (a position as in ``/api/v1/tracking/``), ``state`` (what the models say after it), ``alert``, ``link``,
+``clock``, and ``lost`` with ``{"missed": n}``, n null where nobody knows how many.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get
@@ -30,9 +30,8 @@ from litestar.response import Stream
 
 from shared.api.errors import documented
 from shared.api.inject import ViewGiven
+from shared.domain import EventName
 from shared.errors import RateLimited
-
-EventName = Literal["fix", "alert", "link", "clock"]
 
 #: Events kept for those who reconnect.
 RING_EVENTS = 1024
@@ -214,7 +213,7 @@ async def events_stream(
         str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
     ] = None,
 ) -> Response[Any]:
-    """Stream events: fix, alert, link, clock, and lost when the client must fetch what it shows once more."""
+    """Stream events: fix, state, alert, link, clock, and lost when the client must fetch what it shows once more."""
     events.admit()
     return Stream(
         stream(events, last_event_id or last_id, keep_alive_s),

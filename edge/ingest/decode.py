@@ -44,11 +44,12 @@ class Decoded(msgspec.Struct):
     heard: list[HeardDevice] = []
     undecoded: list[Undecoded] = []
     decoded_seqs: list[int] = []
+    is_full: bool = False
 
 
 def decode_rows(rows: Sequence[Row]) -> Decoded:
     """Decode frames of the ledger; a frame that cannot be read becomes an ``Undecoded`` and costs no neighbour."""
-    decoded = Decoded(rows[-1].seq)
+    decoded = Decoded(rows[-1].seq, is_full=len(rows) >= BATCH)
     for row in rows:
         try:
             uplinks = decode_frame(Frame(row.framing, row.payload, row.topic))  # type: ignore[arg-type] # as stored
@@ -135,6 +136,8 @@ class Decoder:
         self._news = asyncio.Event()
         self._reported: set[Path] = set()
         self.position = 0
+        #: whether more frames wait than are decoded at once
+        self.is_behind = False
 
     def wake(self) -> None:
         """Say that the ledger has grown; from the event loop's thread."""
@@ -149,6 +152,7 @@ class Decoder:
             batch = await (following or self._next(self.position))
             following = None
             self._report_damage()
+            self.is_behind = batch is not None and batch.is_full
             if batch is None:
                 await self._news.wait()
                 continue

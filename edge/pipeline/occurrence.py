@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ from models.bbmm.runtime import Bridges, Calibration, Utilisation, bridges_of, v
 from models.live.maps import cell_m_for, corners
 from models.live.runtime import Models
 from shared.errors import ArtifactError, ModelUnavailable
+
+T = TypeVar("T")
 
 #: Fixes that wait before an animal's occurrence is taken up without being asked for.
 WAITING: Final = 24
@@ -123,6 +125,10 @@ class OccurrenceKeeper:
         if kept is None:
             raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
         return kept, Utilisation.restored(kept.head, tiles)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do ``work`` in the thread of maps."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:
         """Stop the thread."""

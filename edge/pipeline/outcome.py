@@ -88,6 +88,8 @@ def outcome_of(window: Window, models: live.Models) -> Outcome:
             interval_s=None if behaviour is None else behaviour.interval_s,
             through_ms=last_ms,
             missing={str(stage): reason for stage, reason in said.missing.items()},
+            path_model=None if path is None else f"{path.model} {path.version}",
+            path_sd_m=None if path is None else path.sd_m,
             variance_m2_per_s=None if path is None else path.variance_m2_per_s,
             variance_ms=before.variance_ms if is_known else (None if path is None else last_ms),
         ),

@@ -27,6 +27,7 @@ from edge.store import computing
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live import runtime as live
+from shared.domain import EventName
 from shared.errors import ModelUnavailable, StoreError
 from shared.ids import id_text
 from shared.sync.records import from_ms
@@ -41,13 +42,15 @@ RETRY_S: Final = 1.0
 #: How long a turn waits at most while ingestion is behind.
 GIVE_WAY_S: Final = 2.0
 
-Publish = Callable[[str, Any], None]
+#: What happened: the name of an event and what goes with it.
+Publish = Callable[[EventName, Any], None]
+Event = tuple[EventName, Any]
 
 
 class Judge(Protocol):
     """What looks at outcomes for reasons to alarm, inside the transaction that writes them."""
 
-    def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[tuple[str, Any]]:
+    def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[Event]:
         """Write alerts and return events to publish once all of it is committed."""
         ...
 
@@ -148,12 +151,10 @@ class Pipeline:
             for due in computing.due(db, ANIMALS)
         ]
 
-    def _write(
-        self, db: Connection, outcomes: Sequence[Outcome], gone: Sequence[computing.Due]
-    ) -> list[tuple[str, Any]]:
+    def _write(self, db: Connection, outcomes: Sequence[Outcome], gone: Sequence[computing.Due]) -> list[Event]:
         for due in gone:
             computing.forget(db, due)
-        events: list[tuple[str, Any]] = []
+        events: list[Event] = []
         for outcome in outcomes:
             animal_pk = outcome.window.subject.pk
             computing.write_steps(db, animal_pk, outcome.since_ms, outcome.through_ms, outcome.steps)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.store.driver import Connection, insert_rows
+from shared.errors import NotFound
 from shared.sync.listing import USABLE
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,6 +59,8 @@ class Computed(msgspec.Struct, frozen=True, kw_only=True):
     interval_s: float | None = None
     through_ms: int | None = None
     missing: dict[str, str] = {}
+    path_model: str | None = None
+    path_sd_m: float | None = None
     variance_m2_per_s: float | None = None
     variance_ms: int | None = None
 
@@ -129,17 +132,24 @@ def subject(db: Connection, animal_pk: int) -> Subject | None:
 def computed(db: Connection, animal_pk: int) -> Computed:
     """Return how far an animal has been computed; empty before the first time."""
     row = db.execute(
-        "SELECT model, version, interval_s, through_ms, missing, variance_m2_per_s, variance_ms FROM computed"
-        " WHERE animal_pk = ?",
+        "SELECT model, version, interval_s, through_ms, missing, path_model, path_sd_m, variance_m2_per_s, variance_ms"
+        " FROM computed WHERE animal_pk = ?",
         (animal_pk,),
     ).fetchone()
     if row is None:
         return Computed()
-    model, version, interval_s, through_ms, missing, variance, variance_ms = row
+    model, version, interval_s, through_ms, missing, path_model, path_sd_m, variance, variance_ms = row
     return Computed(
-        model=model, version=version, interval_s=interval_s, through_ms=through_ms,
-        missing=msgspec.json.decode(missing, type=dict[str, str]), variance_m2_per_s=variance, variance_ms=variance_ms,
-    )  # fmt: skip
+        model=model,
+        version=version,
+        interval_s=interval_s,
+        through_ms=through_ms,
+        missing=msgspec.json.decode(missing, type=dict[str, str]),
+        path_model=path_model,
+        path_sd_m=path_sd_m,
+        variance_m2_per_s=variance,
+        variance_ms=variance_ms,
+    )
 
 
 def window(db: Connection, due: Due, *, burn_in: int, limit: int) -> Window | None:
@@ -219,11 +229,12 @@ def write_steps(db: Connection, animal_pk: int, since_ms: int, through_ms: int |
 def write_computed(db: Connection, animal_pk: int, found: Computed) -> None:
     """Note by which models an animal was computed."""
     db.execute(
-        "INSERT OR REPLACE INTO computed (animal_pk, model, version, interval_s, through_ms, missing,"
-        " variance_m2_per_s, variance_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO computed (animal_pk, model, version, interval_s, through_ms, missing, path_model,"
+        " path_sd_m, variance_m2_per_s, variance_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             animal_pk, found.model, found.version, found.interval_s, found.through_ms,
-            msgspec.json.encode(found.missing).decode(), found.variance_m2_per_s, found.variance_ms,
+            msgspec.json.encode(found.missing).decode(), found.path_model, found.path_sd_m, found.variance_m2_per_s,
+            found.variance_ms,
         ),
     )  # fmt: skip
 
@@ -284,19 +295,31 @@ def steps_between(db: Connection, animal_pk: int, since_ms: int, until_ms: int, 
     return [_step(row) for row in reversed(rows)]
 
 
-def shown_steps(db: Connection, animal_pks: Sequence[int]) -> dict[int, Step]:
-    """Return for each animal the newest step that is settled, else the newest there is."""
-    found: dict[int, Step] = {}
-    for animal_pk in animal_pks:
-        rows = [
-            _step(row)
-            for row in db.execute(
-                f"SELECT {_STEP} FROM steps WHERE animal_pk = ? ORDER BY ended_ms DESC LIMIT 4", (animal_pk,)
-            ).fetchall()
-        ]
-        if rows:
-            found[animal_pk] = next((step for step in rows if step.is_settled), rows[-1])
-    return found
+def shown_step(db: Connection, animal_pk: int) -> Step | None:
+    """Return the newest step that is settled; where none is, the newest there is."""
+    rows = db.execute(
+        f"SELECT {_STEP} FROM steps WHERE animal_pk = ? ORDER BY ended_ms DESC LIMIT 4", (animal_pk,)
+    ).fetchall()
+    steps = [_step(row) for row in rows]
+    return next((step for step in steps if step.is_settled), steps[0] if steps else None)
+
+
+def track_between(db: Connection, animal_pk: int, first_ms: int, last_ms: int) -> list[tuple[int, int]]:
+    """Return longitude and latitude in 1e-7 degree of the usable fixes of a span, both ends included, by time."""
+    found = db.execute(
+        f"SELECT f.lon_e7, f.lat_e7 FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms BETWEEN ? AND ?"
+        f" AND f.lon_e7 IS NOT NULL AND {USABLE} ORDER BY f.recorded_ms, f.id",
+        (animal_pk, first_ms, last_ms),
+    )
+    return [(lon, lat) for lon, lat in found.fetchall()]
+
+
+def pk_of(db: Connection, animal_id: str) -> int:
+    """Return the row of a living animal; raises NotFound."""
+    row = db.execute("SELECT pk FROM animals WHERE id = ? AND deleted_ms IS NULL", (animal_id,)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no animal {animal_id}")
+    return int(row[0])
 
 
 def _step(row: Sequence[Any]) -> Step:

@@ -12,7 +12,6 @@ from shared.api.errors import documented
 from shared.api.inject import StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.store import AnimalQuery
-from shared.wire.live import LiveStatusOut
 from shared.wire.public import AnimalIn, AnimalOut, AnimalPatch
 
 Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
@@ -20,7 +19,7 @@ Search = Annotated[str | None, QueryParameter(description="Text to find in name,
 
 
 class Animals(Controller):
-    """Animals and where they are now."""
+    """Animals."""
 
     path = "/animals"
     tags = ("animals",)
@@ -63,11 +62,6 @@ class Animals(Controller):
         """Enter an animal; a collar that is named with it is worn from now on."""
         columns = {**data.columns(), "created_by": view.principal.user_id}
         return AnimalOut.of(await store.create_animal(view, columns))
-
-    @get("/live_status", summary="Where the active animals are", responses=documented())
-    async def live_status(self, store: StoreGiven, view: ViewGiven) -> list[LiveStatusOut]:
-        """Return every active animal that has a usable position, with its movement between its last two fixes."""
-        return [LiveStatusOut.of(live) for live in await store.live_animals(view)]
 
     @get("/{animal_id:str}", summary="Read an animal", responses=documented(404))
     async def animal(self, store: StoreGiven, view: ViewGiven, animal_id: FromPath[str]) -> AnimalOut:

@@ -14,15 +14,18 @@ from shared.api import docs
 from shared.api.alerts import Alerts
 from shared.api.animals import Animals
 from shared.api.body import MAX_BODY_BYTES
+from shared.api.brief import Brief
 from shared.api.collars import Collars, Deployments
 from shared.api.corridors import Corridors
 from shared.api.errors import answer
 from shared.api.inject import providers
+from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
 from shared.api.security import add_headers, same_origin
 from shared.api.tracking import Tracking
 from shared.api.zones import Zones
 from shared.clock import Clock
+from shared.insight import Insight
 from shared.store import Store
 
 API_PATH = "/api/v1"
@@ -38,6 +41,7 @@ def create_home(
     title: str,
     version: str,
     store: Store,
+    insight: Insight,
     clock: Clock,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
@@ -51,12 +55,22 @@ def create_home(
     pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
+    brief = Brief(clock.monotonic)
     v1 = Router(
-        API_PATH, route_handlers=[Animals, Tracking, Observations, Collars, Deployments, Zones, Corridors, Alerts]
-    )
+        API_PATH,
+        route_handlers=[
+            Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars, Deployments, Zones, Corridors,
+            Alerts,
+        ],
+    )  # fmt: skip
     return Litestar(
         route_handlers=[v1, *docs.pages(assets), *routes],
-        dependencies={**providers(store, clock), **(dependencies or {})},
+        dependencies={
+            **providers(store, clock),
+            "insight": Provide(lambda: insight, sync_to_thread=False),
+            "brief": Provide(lambda: brief, sync_to_thread=False),
+            **(dependencies or {}),
+        },
         exception_handlers={Exception: answer},
         guards=[same_origin(origins)],
         before_send=[add_headers],

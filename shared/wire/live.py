@@ -1,6 +1,6 @@
-"""The live view of the original platform: each active animal, where it is and how it moves.
+"""The live views of the original platform: each active animal, where it is, how it moves and what models say of it.
 
-What no model of this version fills is null, in the places where clients look for it.
+What no model says is null, in the places where clients look for it, and ``missing`` tells why.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import numpy as np
 from msgspec import Struct
 
 from shared.domain import Fix
+from shared.insight import AnimalInsight, Predicted
+from shared.movement.areas import Nearby
 from shared.movement.geodesy import headings_deg, step_lengths_m
-from shared.store import LiveAnimal
+from shared.movement.season import Season, season
 from shared.wire.public import battery_level, speed_kmh
 
 #: Two fixes further apart say nothing about how the animal moves now.
@@ -31,36 +33,46 @@ class CurrentPosition(Struct, frozen=True, kw_only=True):
 
 
 class PredictedPosition(Struct, frozen=True, kw_only=True):
-    """Where a model expects the animal; null where none says so."""
+    """Where a model expects the animal, and the radii that hold it with 50 and 90 %; null where none says so."""
 
     lat: float | None = None
     lon: float | None = None
     prediction_time: datetime | None = None
+    radius_50_m: float | None = None
+    radius_90_m: float | None = None
 
 
 class Movement(Struct, frozen=True, kw_only=True):
-    """How it moves, from its last two usable fixes; ``behavior_state`` is a model's word."""
+    """How it moves, from its last two usable fixes.
+
+    ``behavior_state`` is a model's word for the newest step of which it is sure, which ended at ``behavior_until``.
+    ``path_width_m`` is the standard deviation of the path between the last two fixes, in its middle.
+    """
 
     speed_kmh: float | None
     directional_angle: float | None
+    distance_24h_km: float | None
     activity_type: str | None
     behavior_state: str | None
     behavior_source: str | None
+    behavior_confidence: float | None
+    behavior_until: datetime | None
+    path_width_m: float | None
     battery_level: str | None
     signal_strength: float | None
 
 
 class CorridorStatus(Struct, frozen=True, kw_only=True):
-    """Where it stands to the corridors; null while none are known."""
+    """Where it stands to the active corridors of its species; where it will stand is null while no model says so."""
 
-    inside_corridor: bool | None = None
+    inside_corridor: bool
     corridor_name: str | None = None
     predicted_in_corridor: bool | None = None
     predicted_corridor_name: str | None = None
 
 
 class CurrentRisk(Struct, frozen=True, kw_only=True):
-    """The risk where it is."""
+    """The risk where it is, by the zones around it; null where no zone is near."""
 
     risk_level: str | None = None
     reason: str | None = None
@@ -76,22 +88,22 @@ class PredictedRisk(Struct, frozen=True, kw_only=True):
 
 
 class ConflictRisk(Struct, frozen=True, kw_only=True):
-    """Both risks; null while no zones are known."""
+    """Both risks."""
 
-    current: CurrentRisk = CurrentRisk()
+    current: CurrentRisk
     predicted: PredictedRisk = PredictedRisk()
 
 
 class AlertSummary(Struct, frozen=True, kw_only=True):
-    """What rangers were told of it; null while nothing raises alerts."""
+    """Its active alerts."""
 
-    active_count: int | None = None
-    has_critical: bool | None = None
-    latest_alert: str | None = None
+    active_count: int
+    has_critical: bool
+    latest_alert: str | None
 
 
 class LiveStatusOut(Struct, frozen=True, kw_only=True):
-    """One active animal with a position."""
+    """One active animal with a position. ``models``: what spoke, by stage; ``missing``: why a stage did not."""
 
     animal_id: str
     name: str
@@ -104,12 +116,15 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
     conflict_risk: ConflictRisk
     alerts: AlertSummary
     last_update: datetime
+    models: dict[str, str]
+    missing: dict[str, str]
 
     @classmethod
-    def of(cls, live: LiveAnimal) -> LiveStatusOut:
-        """Return the public form of an animal and its last fixes."""
-        fix = live.fix
+    def of(cls, said: AnimalInsight) -> LiveStatusOut:
+        """Return the public form of an animal and what models say of it."""
+        live, fix, step = said.live, said.live.fix, said.step
         mps, heading_deg = movement(live.previous, fix)
+        corridor = corridor_inside(said)
         return cls(
             animal_id=live.animal.id,
             name=live.animal.name,
@@ -118,21 +133,160 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
             current_position=CurrentPosition(
                 lat=fix.lat_deg, lon=fix.lon_deg, altitude=fix.alt_m, timestamp=fix.recorded_at
             ),
-            predicted_position=PredictedPosition(),
+            predicted_position=_predicted(said.predicted),
             movement=Movement(
                 speed_kmh=speed_kmh(mps),
                 directional_angle=None if heading_deg is None else round(heading_deg, 1),
+                distance_24h_km=None if said.distance_24h_m is None else round(said.distance_24h_m / 1000, 3),
                 activity_type=fix.activity_type,
-                behavior_state=None,
-                behavior_source=None,
+                behavior_state=None if step is None else step.state,
+                behavior_source=said.models.get("behaviour"),
+                behavior_confidence=None if step is None else round(step.confidence, 3),
+                behavior_until=None if step is None else step.ended_at,
+                path_width_m=None if said.path_sd_m is None else round(said.path_sd_m, 1),
                 battery_level=battery_level(fix.battery_pct, fix.battery_mv),
                 signal_strength=fix.rssi_dbm,
             ),
-            corridor_status=CorridorStatus(),
-            conflict_risk=ConflictRisk(),
-            alerts=AlertSummary(),
+            corridor_status=CorridorStatus(
+                inside_corridor=corridor is not None, corridor_name=None if corridor is None else corridor.name
+            ),
+            conflict_risk=ConflictRisk(current=current_risk(said.nearby)),
+            alerts=AlertSummary(
+                active_count=said.alerts.active_count,
+                has_critical=said.alerts.has_critical,
+                latest_alert=said.alerts.latest_title,
+            ),
             last_update=fix.recorded_at,
+            models=dict(said.models),
+            missing=dict(said.missing),
         )
+
+
+class TrackedOut(Struct, frozen=True, kw_only=True):
+    """One animal of ``live_tracking``; coordinates are [latitude, longitude].
+
+    ``reward`` and ``recommendation`` are the corridor policy's; ``missing`` tells why a stage says nothing.
+    """
+
+    species: str
+    individual_id: str
+    name: str
+    current_coords: list[float] | None
+    predicted_coords: list[float] | None
+    timestamp: datetime
+    state: str | None
+    confidence: float | None
+    speed_kmh: float | None
+    heading: float | None
+    distance_24h_km: float | None
+    in_corridor: bool
+    corridor_name: str | None
+    risk_zone: str | None
+    risk_level: str | None
+    active_alerts: int
+    reward: float | None
+    recommendation: str | None
+    models: dict[str, str]
+    missing: dict[str, str]
+
+    @classmethod
+    def of(cls, said: AnimalInsight) -> TrackedOut:
+        """Return the public form of an animal and what models say of it."""
+        status = LiveStatusOut.of(said)
+        here, there = status.current_position, status.predicted_position
+        return cls(
+            species=status.species,
+            individual_id=status.animal_id,
+            name=status.name,
+            current_coords=None if here.lat is None or here.lon is None else [here.lat, here.lon],
+            predicted_coords=None if there.lat is None or there.lon is None else [there.lat, there.lon],
+            timestamp=status.last_update,
+            state=status.movement.behavior_state,
+            confidence=status.movement.behavior_confidence,
+            speed_kmh=status.movement.speed_kmh,
+            heading=status.movement.directional_angle,
+            distance_24h_km=status.movement.distance_24h_km,
+            in_corridor=status.corridor_status.inside_corridor,
+            corridor_name=status.corridor_status.corridor_name,
+            risk_zone=status.conflict_risk.current.conflict_zone,
+            risk_level=status.conflict_risk.current.risk_level,
+            active_alerts=status.alerts.active_count,
+            reward=None,
+            recommendation=None,
+            models=status.models,
+            missing=status.missing,
+        )
+
+
+class LiveTrackingOut(Struct, frozen=True, kw_only=True):
+    """Every active animal. ``season`` is that of most of them; null outside Africa."""
+
+    timestamp: datetime
+    season: Season | None
+    species_data: list[TrackedOut]
+
+    @classmethod
+    def of(cls, said: list[AnimalInsight], now: datetime) -> LiveTrackingOut:
+        """Return the public form of all animals."""
+        return cls(timestamp=now, season=_season(said, now), species_data=[TrackedOut.of(each) for each in said])
+
+
+def _season(said: list[AnimalInsight], now: datetime) -> Season | None:
+    places = [(each.live.fix.lon_deg, each.live.fix.lat_deg) for each in said]
+    seasons = [season(lon, lat, now) for lon, lat in places if lon is not None and lat is not None]
+    return max(seasons, key=seasons.count) if seasons else None
+
+
+def _predicted(predicted: tuple[Predicted, ...]) -> PredictedPosition:
+    """Return the nearest prediction."""
+    if not predicted:
+        return PredictedPosition()
+    first = min(predicted, key=lambda each: each.at)
+    return PredictedPosition(
+        lat=first.lat_deg, lon=first.lon_deg, prediction_time=first.at, radius_50_m=round(first.radius_50_m, 1),
+        radius_90_m=round(first.radius_90_m, 1),
+    )  # fmt: skip
+
+
+def corridor_inside(said: AnimalInsight) -> Nearby | None:
+    """Return the active corridor for its species that the animal is in."""
+    species = said.live.animal.species.strip().lower()
+    inside = (near for near in said.nearby if near.kind == "corridor" and near.is_inside and near.status == "active")
+    return next((near for near in inside if near.species is None or near.species.strip().lower() == species), None)
+
+
+def current_risk(nearby: tuple[Nearby, ...]) -> CurrentRisk:
+    """Return the risk by the zones around a place: the highest of those it is in, else in whose buffer, else none.
+
+    A protected area is no conflict. In a zone's buffer the risk is one level below the zone's.
+    """
+    zones = [near for near in nearby if near.kind == "zone" and near.zone_type != "protected_area"]
+    if not zones:
+        return CurrentRisk()
+    worst = max(zones, key=lambda near: (_risk(near), -near.distance_m))
+    level, reason = _LEVELS[_risk(worst)], f"{worst.distance_m / 1000:.1f} km from {worst.name}"
+    if worst.is_inside:
+        reason = f"inside {worst.name}"
+    elif worst.distance_m <= worst.buffer_m:
+        reason = f"within the buffer of {worst.name}"
+    else:
+        worst = min(zones, key=lambda near: near.distance_m)
+    return CurrentRisk(
+        risk_level=level,
+        reason=reason,
+        distance_to_conflict_km=round(worst.distance_m / 1000, 3),
+        conflict_zone=worst.name,
+    )
+
+
+_LEVELS = ("low", "medium", "high")
+
+
+def _risk(near: Nearby) -> int:
+    level = _LEVELS.index(near.risk_level or "low")
+    if near.is_inside:
+        return level
+    return max(0, level - 1) if near.distance_m <= near.buffer_m else 0
 
 
 def movement(previous: Fix | None, fix: Fix) -> tuple[float | None, float | None]:

@@ -22,7 +22,10 @@ from cloud.store.database import Database
 from cloud.store.store import PostgresStore
 from edge.api.app import create_app
 from edge.api.events import EventHub
+from edge.pipeline.insight import KeptInsight
+from edge.pipeline.pipeline import Pipeline
 from edge.store.store import SpatialiteStore
+from models.live.runtime import Models
 from shared.privacy import OPERATOR, View, view_for
 from shared.store import Store
 from tests.clouds import wipe
@@ -104,12 +107,44 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock
         yield store
 
 
+@pytest.fixture(scope="session")
+def models() -> Models:
+    """Give the packaged models, loaded once."""
+    return Models()
+
+
 @pytest.fixture
-def app(store: Store, clock: FakeClock) -> Litestar:
+def pipeline(store: Store, models: Models) -> Iterator[Pipeline | None]:
+    """Give the station's pipeline over its store; other stores have none, their models are asked on demand."""
+    if not isinstance(store, SpatialiteStore):
+        yield None
+        return
+    pipeline = Pipeline(store, models, lambda _name, _data: None)
+    yield pipeline
+    pipeline.close()
+
+
+@pytest.fixture
+def settle(pipeline: Pipeline | None, clock: FakeClock) -> Callable[[], Awaitable[None]]:
+    """Give a function that lets the models come to all fixes, and kept answers grow old."""
+
+    async def settle() -> None:
+        if pipeline is not None:
+            await pipeline.drain()
+        clock.tick(6)
+
+    return settle
+
+
+@pytest.fixture
+def app(store: Store, clock: FakeClock, pipeline: Pipeline | None, models: Models) -> Litestar:
     """Give the application of the home that the store is of."""
     if isinstance(store, PostgresStore):
         return create_cloud(store, clock=clock)
-    return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock)
+    insight = None
+    if pipeline is not None and isinstance(store, SpatialiteStore):
+        insight = KeptInsight(store, models, pipeline.occurrence, clock.monotonic)
+    return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, insight=insight)
 
 
 @pytest.fixture

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
-
-from tests.fakes import START, FakeClock
 
 pytestmark = [pytest.mark.api, pytest.mark.animals]
 
@@ -155,47 +152,3 @@ async def test_filters_narrow_and_empty_filters_do_not(client: httpx.AsyncClient
     assert await names("gender=female&status=active") == ["A"]
     assert await names("health_status=sick") == ["B"]
     assert await names("species=&search=") == ["A", "B"]
-
-
-async def test_live_status_has_the_originals_shape(
-    client: httpx.AsyncClient, make_animal: Make, clock: FakeClock
-) -> None:
-    made = await make_animal(collar_id="COL001")
-    await make_animal(name="No position")
-    clock.tick(7200)
-    for minutes, lat in ((0, -2.0), (60, -2.01)):
-        at = START + timedelta(minutes=minutes)
-        body = {"collar_id": "COL001", "timestamp": at.isoformat(), "lat": lat, "lon": 34.0, "battery_level": "75%"}
-        assert (await client.post("/api/v1/tracking/", json=body)).status_code == 201
-    answer = await client.get("/api/v1/animals/live_status/")
-    assert answer.headers["cache-control"] == "no-store"
-    (live,) = answer.json()
-    assert live == {
-        "animal_id": made["id"],
-        "name": "Alpha",
-        "species": "Elephant",
-        "collar_id": "COL001",
-        "current_position": {"lat": -2.01, "lon": 34.0, "altitude": None, "timestamp": "2026-06-01T13:00:00Z"},
-        "predicted_position": {"lat": None, "lon": None, "prediction_time": None},
-        "movement": {
-            "speed_kmh": 1.11,
-            "directional_angle": 180.0,
-            "activity_type": None,
-            "behavior_state": None,
-            "behavior_source": None,
-            "battery_level": "75%",
-            "signal_strength": None,
-        },
-        "corridor_status": {
-            "inside_corridor": None,
-            "corridor_name": None,
-            "predicted_in_corridor": None,
-            "predicted_corridor_name": None,
-        },
-        "conflict_risk": {
-            "current": {"risk_level": None, "reason": None, "distance_to_conflict_km": None, "conflict_zone": None},
-            "predicted": {"risk_level": None, "reason": None},
-        },
-        "alerts": {"active_count": None, "has_critical": None, "latest_alert": None},
-        "last_update": "2026-06-01T13:00:00Z",
-    }

@@ -63,7 +63,8 @@ CREATE TABLE computed (
   animal_pk INTEGER PRIMARY KEY,
   model TEXT, version INTEGER, interval_s REAL,   -- of behaviour: its name, version and regular step
   through_ms INTEGER, missing TEXT NOT NULL,      -- a JSON object: stage, reason
-  variance_m2_per_s REAL, variance_ms INTEGER     -- of its path, and when that was last estimated
+  path_model TEXT, path_sd_m REAL,                -- of its path: name and version, width between the last two fixes
+  variance_m2_per_s REAL, variance_ms INTEGER     -- and variance, with the fix at which that was estimated
 );
 
 -- Occurrence of an animal: what bridges through through_ms say, in square tiles of seconds per cell. recent holds the

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from shared.domain import Animal, Fix, FixFlag
+from shared.domain import Fix, FixFlag
 from shared.errors import Invalid
-from shared.store import LiveAnimal
-from shared.wire.live import LiveStatusOut, movement
+from shared.wire.live import movement
 from shared.wire.public import (
     AnimalPatch,
     CollarPatch,
@@ -140,10 +139,3 @@ def test_without_a_telling_step_the_receivers_word_stands(gap: timedelta) -> Non
 def test_an_animal_that_stands_has_no_direction() -> None:
     mps, heading_deg = movement(replace(FIX, recorded_at=START - timedelta(hours=1)), FIX)
     assert (mps, heading_deg) == (0.0, None)
-
-
-def test_the_live_view_is_null_where_no_model_speaks() -> None:
-    animal = Animal(id="a1", name="Alpha", species="Elephant", created_at=START, updated_at=START)
-    live = LiveStatusOut.of(LiveAnimal(animal=animal, fix=FIX, previous=None))
-    assert (live.movement.speed_kmh, live.movement.behavior_state) == (3.6, None)
-    assert (live.alerts.active_count, live.conflict_risk.current.risk_level) == (None, None)
