@@ -92,7 +92,15 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         uplink = _uplink(config, store, clock) if config.cloud.is_enabled else None
         health = StationHealth(
-            clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None, uplink=uplink
+            clock,
+            store,
+            ledger,
+            decoder,
+            pipeline,
+            links,
+            config.station.data_dir,
+            is_encrypted=key is not None,
+            uplink=uplink,
         )
         insight = KeptInsight(store, models, pipeline.occurrence, clock.monotonic)
         app = create_app(store, health=health, events=hub, clock=clock, insight=insight)

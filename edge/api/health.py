@@ -103,6 +103,13 @@ class CloudHealth(Struct, frozen=True, kw_only=True):
     last_error: str | None
 
 
+class PipelineHealth(Struct, frozen=True, kw_only=True):
+    """The models: how many animals they still owe something to, and why any of them was refused."""
+
+    owed: int
+    refused: dict[str, str]
+
+
 class HealthDetail(Struct, frozen=True, kw_only=True):
     """All that the status page shows; ``reasons`` say why the status is not ok."""
 
@@ -115,6 +122,7 @@ class HealthDetail(Struct, frozen=True, kw_only=True):
     ledger: LedgerHealth
     store: StoreHealth
     links: list[LinkStatus]
+    pipeline: PipelineHealth | None = None
     cloud: CloudHealth | None = None
 
 

@@ -13,6 +13,7 @@ from edge.api.health import (
     DiskHealth,
     HealthDetail,
     LedgerHealth,
+    PipelineHealth,
     Status,
     StoreHealth,
     WaitingHealth,
@@ -20,7 +21,8 @@ from edge.api.health import (
 )
 from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
-from edge.store import outbox
+from edge.pipeline.pipeline import Pipeline
+from edge.store import computing, outbox
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from firmware_bridge.frames import Link
@@ -41,6 +43,7 @@ class StationHealth:
         store: SpatialiteStore,
         ledger: LedgerWriter,
         decoder: Decoder,
+        pipeline: Pipeline,
         links: Sequence[Link],
         data_dir: Path,
         *,
@@ -51,6 +54,7 @@ class StationHealth:
         self._store = store
         self._ledger = ledger
         self._decoder = decoder
+        self._pipeline = pipeline
         self._links = links
         self._data_dir = data_dir
         self._is_encrypted = is_encrypted
@@ -95,6 +99,9 @@ class StationHealth:
                 check=self.check,
             ),
             links=[link.status for link in self._links],
+            pipeline=PipelineHealth(
+                owed=await self._store.read(computing.count_due), refused=dict(self._pipeline.refused)
+            ),
             cloud=await self._cloud(),
         )
 
@@ -140,6 +147,7 @@ class StationHealth:
         degraded += [
             f"link {link.name} is down: {link.status.last_error}" for link in self._links if not link.status.is_up
         ]
+        degraded += [f"model {model} was refused: {reason}" for model, reason in self._pipeline.refused.items()]
         if failing:
             return "failing", failing + degraded
         return ("degraded", degraded) if degraded else ("ok", [])

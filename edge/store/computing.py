@@ -113,6 +113,12 @@ def due(db: Connection, limit: int) -> list[Due]:
     return [Due(*row) for row in found.fetchall()]
 
 
+def count_due(db: Connection) -> int:
+    """Return how many animals are behind."""
+    (count,) = db.execute("SELECT count(*) FROM to_compute").fetchone()
+    return int(count)
+
+
 def subject(db: Connection, animal_pk: int) -> Subject | None:
     """Return a living animal with the collar that it wears."""
     row = db.execute(

@@ -1,8 +1,9 @@
 """Grows a station that is stopped to a size, by the shipped code alone: ledger, decoder, store; in batches of 5,000.
 
 The result is what a station has that heard these frames: every fix stands in the ledger, is judged, indexed, in the
-outbox and on an animal, and ``outpost-station redecode`` would find nothing new. Only the batches are larger, so the
-outbox has fewer and longer runs than that of a station to which the fixes came one by one.
+outbox and on an animal, the models have said what they say of it, and ``outpost-station redecode`` would find nothing
+new. Only the batches are larger, so the outbox has fewer and longer runs than that of a station to which the fixes came
+one by one.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Final
 
 from edge.config import Config
 from edge.ingest.decode import CONSUMER, Decoded, decode_rows
+from edge.pipeline.pipeline import Pipeline
 from edge.store.driver import Connection
 from edge.store.ledger import Entry, Ledger, LedgerReader
 from edge.store.store import SpatialiteStore
+from models.live.runtime import Models
 from shared.clock import ClockState
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
@@ -35,11 +38,12 @@ def grow(config: Config, first: int, last: int, progress: Callable[[int], None] 
 
 def herd_up(config: Config) -> None:
     """Make the database, with an animal on each of the collars."""
-    asyncio.run(_herd_up(config))
+    asyncio.run(herd_up_in(config))
 
 
-async def _herd_up(config: Config) -> None:
-    store = SpatialiteStore(config.database, config.key(), now=_now)
+async def herd_up_in(config: Config) -> None:
+    """Do the same in a loop that runs."""
+    store = SpatialiteStore(config.database, config.key(), now=now)
     view = view_for(OPERATOR)
     try:
         for collar in range(COLLARS):
@@ -55,7 +59,8 @@ async def _herd_up(config: Config) -> None:
 
 async def _grow(config: Config, first: int, last: int, progress: Callable[[int], None]) -> None:
     key = config.key()
-    store = SpatialiteStore(config.database, key, now=_now)
+    store = SpatialiteStore(config.database, key, now=now)
+    pipeline = Pipeline(store, Models(), lambda _name, _data: None)
     config.ledger_dir.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(config.ledger_dir, key, boot="benchmark", is_key_proven=True)
     reader = LedgerReader(config.ledger_dir, key)
@@ -74,8 +79,10 @@ async def _grow(config: Config, first: int, last: int, progress: Callable[[int],
             is_new = [fix.outcome == "new" for fix in stored]
             if batch.undecoded or not all(is_new):
                 raise RuntimeError(f"of {len(is_new)} fixes from number {start} on, {is_new.count(False)} are not new")
+            await pipeline.drain()
             progress(len(stored))
     finally:
+        pipeline.close()
         reader.close()
         ledger.close()
         await store.close()
@@ -97,5 +104,6 @@ def _use_large_cache(db: Connection) -> None:
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Return the time of this machine."""
     return datetime.now(UTC)
