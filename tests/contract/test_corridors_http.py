@@ -19,7 +19,7 @@ CORNERS = [[37.0, -2.0], [37.5, -2.25], [38.0, -2.5]]
 LINE: dict[str, Any] = {"type": "LineString", "coordinates": CORNERS}
 LINES: dict[str, Any] = {"type": "MultiLineString", "coordinates": [CORNERS, [[38.5, -2.5], [39.0, -3.0]]]}
 AREA: dict[str, Any] = {"type": "Polygon", "coordinates": [[[37.0, -2.0], [38.0, -2.0], [38.0, -3.0], [37.0, -2.0]]]}
-POINTS = [{"lat": -2.0, "lon": 37.0}, {"lat": -2.25, "lon": 37.5}, {"lat": -2.5, "lon": 38.0}]
+POINTS: list[dict[str, Any]] = [{"lat": -2.0, "lon": 37.0}, {"lat": -2.25, "lon": 37.5}, {"lat": -2.5, "lon": 38.0}]
 PAIRS = [[-2.0, 37.0], [-2.25, 37.5], [-2.5, 38.0]]
 ENDS: dict[str, Any] = {"start_point": POINTS[0], "end_point": POINTS[-1]}
 ROUTE: dict[str, Any] = {"name": "Kitenden", "species": "elephant", "geometry": LINE}
@@ -72,8 +72,8 @@ async def test_a_corridor_lives_and_dies(client: httpx.AsyncClient, clock: FakeC
     assert (await client.get(path)).json() == made
     clock.tick(60)
     changed = (await client.patch(path, json={"geometry": LINES, "status": "active"})).json()
-    later = {"updated_at": "2026-06-01T12:01:00Z", "rev": 2}
-    nowhere = {"start_point": None, "end_point": None, "path": None}
+    later: dict[str, Any] = {"updated_at": "2026-06-01T12:01:00Z", "rev": 2}
+    nowhere: dict[str, Any] = {"start_point": None, "end_point": None, "path": None}
     assert changed == {**made, **later, **nowhere, "geometry": LINES, "status": "active"}
     body = {
         **ROUTE, **ENDS, "name": " Kimana ", "species": None, "status": "under_review", "width_m": 350.5,
@@ -83,7 +83,9 @@ async def test_a_corridor_lives_and_dies(client: httpx.AsyncClient, clock: FakeC
     assert written == {**changed, **body, "name": "Kimana", "path": PAIRS, "rev": 3}
     assert (await client.put(path, json=body)).json() == written
     assert (await client.put(path, json=written)).json() == written
-    reset = dict.fromkeys(("status", "width_m", "description", "optimization_score", "optimization_data"))
+    reset: dict[str, Any] = dict.fromkeys(
+        ("status", "width_m", "description", "optimization_score", "optimization_data")
+    )
     again = (await client.patch(path, json=reset)).json()
     assert again == {**made, "name": "Kimana", "species": None, "rev": 4, "updated_at": "2026-06-01T12:01:00Z"}
     assert (await client.delete(path)).status_code == 204
@@ -104,10 +106,12 @@ async def test_a_path_of_the_original_is_a_line(client: httpx.AsyncClient, path:
 
 
 async def test_a_plan_is_two_points_until_it_is_drawn(client: httpx.AsyncClient) -> None:
-    for nothing in ({}, {"path": None}, {"path": []}, {"geometry": None}, {"geometry": None, "path": []}):
-        answer = await client.post(PATH, json={"name": "Plan", **ENDS, **nothing})
+    plan = await make(client, geometry=None, **ENDS)
+    for nothing in ("", '"path": null', '"path": []', '"geometry": null', '"geometry": null, "path": []'):
+        body = {"name": "Plan", **ENDS, **json.loads(f"{{{nothing}}}")}
+        answer = await client.post(PATH, json=body)
         assert answer.status_code == 201, answer.text
-    plan = answer.json()
+        assert answer.json() == {**answer.json(), **ENDS, "path": None, "geometry": None}
     assert plan == {**plan, **ENDS, "path": None, "geometry": None, "width_m": 2000.0}
     path = f"{PATH}{plan['id']}/"
     drawn = (await client.patch(path, json={"path": POINTS, "start_point": None, "end_point": None})).json()
