@@ -21,6 +21,7 @@ LINES: dict[str, Any] = {"type": "MultiLineString", "coordinates": [CORNERS, [[3
 AREA: dict[str, Any] = {"type": "Polygon", "coordinates": [[[37.0, -2.0], [38.0, -2.0], [38.0, -3.0], [37.0, -2.0]]]}
 POINTS: list[dict[str, Any]] = [{"lat": -2.0, "lon": 37.0}, {"lat": -2.25, "lon": 37.5}, {"lat": -2.5, "lon": 38.0}]
 PAIRS = [[-2.0, 37.0], [-2.25, 37.5], [-2.5, 38.0]]
+MIXED: list[Any] = [POINTS[0], PAIRS[1], {"lat": -2.5, "lon": 38.0, "name": "well"}]
 ENDS: dict[str, Any] = {"start_point": POINTS[0], "end_point": POINTS[-1]}
 ROUTE: dict[str, Any] = {"name": "Kitenden", "species": "elephant", "geometry": LINE}
 KINDS = "LineString, MultiLineString, Polygon or MultiPolygon"
@@ -93,7 +94,7 @@ async def test_a_corridor_lives_and_dies(client: httpx.AsyncClient, clock: FakeC
     assert await listed(client) == []
 
 
-@pytest.mark.parametrize("path", [POINTS, PAIRS, [POINTS[0], PAIRS[1], {**POINTS[2], "name": "well"}]])
+@pytest.mark.parametrize("path", [POINTS, PAIRS, MIXED])
 async def test_a_path_of_the_original_is_a_line(client: httpx.AsyncClient, path: list[Any]) -> None:
     body = {"name": "Old", "species": "Elephant", "status": "active", **ENDS, "path": path}
     answer = await client.post(PATH, json=body)
