@@ -2,8 +2,8 @@
 
 Edges of areas are straight in longitude and latitude, as GeoJSON has them. A place is looked at in degrees of longitude
 that are as long as its degrees of latitude (``lon_scale``): there the nearest point of an edge is the nearest on the
-ground, to a thousandth at 10 km and 60 degrees of latitude. In plain degrees it is another one, and its distance too
-large by 1 % at 30 degrees and by 25 % at 60.
+ground: of lines up to 10 km away at up to 70 degrees of latitude no distance was wrong by more than 3 millionths. In
+plain degrees it is another point, and its distance too large by 1 % at 30 degrees and by 25 % at 60.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def windows(place: Place, reach_m: float) -> Iterator[Window]:
         half_lon = _SLACK * math.degrees(math.asin(min(1.0, math.sin(angle) / math.cos(math.radians(place.lat_deg)))))
     for lon_deg in (place.lon_deg, place.lon_deg - 360, place.lon_deg + 360):
         west, east = max(-180.0, lon_deg - half_lon), min(180.0, lon_deg + half_lon)
-        if west <= east:
+        if west < east or lon_deg == place.lon_deg:
             yield Window(west=west, south=max(-90.0, south), east=east, north=min(90.0, north), lon_deg=lon_deg)
 
 

@@ -118,7 +118,10 @@ async def test_every_refusal_has_one_shape(
 
 @pytest.mark.parametrize("sent", [b"%ff", b"%00", b"%2e%2e", b"a" * 5000, b"%", "\u00e9".encode()])
 async def test_odd_ids_are_refused_and_never_crash(refused: httpx.AsyncClient, sent: bytes) -> None:
-    for area in ("animals", "tracking", "collars", "deployments", "tracking/observations", "conflict-zones", "alerts"):
+    for area in (
+        "animals", "tracking", "collars", "deployments", "tracking/observations", "conflict-zones", "corridors",
+        "alerts",
+    ):  # fmt: skip
         answer = await refused.get(httpx.URL(f"http://station/api/v1/{area}/{sent.decode()}"))
         assert answer.status_code in {200, 404}, (area, sent)
 

@@ -58,8 +58,9 @@ async def ask(store: SpatialiteStore, sql: str, *values: Any) -> list[tuple[Any,
 
 async def assert_sound(store: SpatialiteStore) -> None:
     """Check what must hold whatever happened: the spatial index, the counters, the geometries, the pages."""
-    sound = await store.write(lambda db: db.execute("SELECT CheckSpatialIndex('fixes', 'geom')").fetchone())
-    assert tuple(sound) == (1,)
+    checks = ", ".join(f"CheckSpatialIndex('{table}', 'geom')" for table in ("fixes", "zones", "corridors"))
+    sound = await store.write(lambda db: db.execute(f"SELECT {checks}").fetchone())
+    assert tuple(sound) == (1, 1, 1)
     counted, rows = (await ask(store, "SELECT (SELECT value FROM counters), (SELECT count(*) FROM fixes)"))[0]
     assert counted == rows
     assert (await store.facts()).fixes == rows

@@ -371,14 +371,16 @@ async def test_records_of_the_cloud_are_taken_without_a_word_back(store: Spatial
         sent("animal", "a", 2, name="A", species="lion"),
         sent("observation", "o", 1, animal_id="not here yet", recorded_ms=to_ms(START)),
         sent("zone", "z", 1, name="Z", zone_type="settlement", geometry=AREA, is_active=False),
+        sent("corridor", "c", 5, name="C", geometry=AREA, status="active", width_m=500.0),
         sent("alert", "l", 4, alert_type="low_battery", title="T", detected_ms=to_ms(START), zone_id="nor this"),
     ]
-    assert await take(store, *records) == 6
+    assert await take(store, *records) == 7
     assert await take(store, *records) == 0
     assert await outbox(store) == []
     assert (await store.animal(VIEW, "a")).collar_id == "K1"
     assert (await store.collar(VIEW, "K1")).aliases == ("a", "b")
     assert (await store.zone(VIEW, "z")).is_active is False
+    assert (await store.corridor(VIEW, "c")).status == "active"
     assert (await store.observation(VIEW, "o")).animal_id == "not here yet"
     assert (await store.alert(VIEW, "l")).zone_id == "nor this"
     await add(store, fix_of("b"))

@@ -30,6 +30,7 @@ from edge.sync.client import CloudClient, checked, enrol
 from edge.sync.session import Synced, new_epoch, sync_once
 from shared.domain import NewFix
 from shared.errors import ConfigError, CorruptBatch, Forbidden, Invalid, LinkError, NotAuthenticated, StaleCursor
+from shared.movement.areas import Place
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
 from shared.sync.streams import GENESIS, Batch
@@ -193,6 +194,33 @@ async def test_records_meet_in_the_cloud(home: Home, posts: list[Post]) -> None:
         kept = await store.animal(VIEW, animal.id)
         assert (kept.notes, kept.weight) == ("limps", 2_900.0)
     assert home.count("lost_edits") == 1
+
+
+async def test_what_is_drawn_at_one_station_is_near_at_the_other(home: Home, posts: list[Post]) -> None:
+    one, other = posts
+    line = '{"type":"LineString","coordinates":[[37.0,-2.0],[37.1,-2.0]]}'
+    square = '{"type":"Polygon","coordinates":[[[37.0,-2.1],[37.1,-2.1],[37.1,-2.2],[37.0,-2.2],[37.0,-2.1]]]}'
+    route = await one.store.create_corridor(
+        VIEW, {"name": "Kitenden", "geometry": line, "species": "elephant", "optimization_data": '{"steps":50}'}
+    )
+    zone = await one.store.create_zone(VIEW, {"name": "Farms", "zone_type": "agriculture", "geometry": square})
+    assert (await one.sync()).outcomes == {"applied": 2}
+    assert (await other.sync()).changes == 2
+    await other.store.update_corridor(VIEW, route.id, {"status": "active", "width_m": 500.0})
+    await one.store.update_corridor(VIEW, route.id, {"geometry": square, "status": "under_review"})
+    assert (await one.sync()).outcomes == {"applied": 1}
+    done = await other.sync()
+    assert (done.outcomes, done.lost_edits) == ({"merged": 1}, 1)
+    await one.sync()
+    kept = await home.store.corridor(VIEW, route.id)
+    assert (kept.geometry, kept.status, kept.species, kept.width_m) == (square, "under_review", "elephant", 0.0)
+    for post in posts:
+        there = await post.store.corridor(VIEW, route.id)
+        assert (there.geometry, there.status, there.optimization_data) == (square, "under_review", '{"steps":50}')
+        (near,) = await post.store.areas_near([Place(37.05, -2.15)], 1_000.0)
+        assert [(each.id, each.is_inside) for each in near] == [(route.id, True), (zone.id, True)]
+        await post.store.update_corridor(VIEW, route.id, {"geometry": line})
+        assert (await post.store.corridor(VIEW, route.id)).width_m == 500.0
 
 
 async def test_an_edit_that_loses_altogether_is_kept_for_a_person_and_the_ruling_comes_down(

@@ -537,6 +537,8 @@ BAD: list[tuple[str, Operation]] = [
     ("a number beyond all", operation("animal", "a9", {"name": "N", "species": "s", "age": 2**63})),
     ("an instant beyond all", operation("animal", "a9", {"name": "N", "species": "s"}, made_ms=2**62)),
     ("no such animal", operation("deployment", "d", {"collar_id": "K1", "animal_id": "x", "started_ms": 0})),
+    ("a corridor that is nowhere", operation("corridor", "c", {"name": "C", "start_lon_e7": 0, "start_lat_e7": 0})),
+    ("a width beyond all", operation("corridor", "c", {"name": "C", "geometry": SQUARE, "width_m": 1e300})),
     ("a geometry that is none", operation("zone", "z", {"name": "Z", "zone_type": "road", "geometry": "["})),
 ]  # fmt: skip
 
@@ -674,6 +676,7 @@ async def fill(cloud: Cloud, station: Station) -> None:
     await station.bring_fixes(fix_row(0, "K7"), fix_row(0, "animal:a0", source="manual"))
     await store.create_deployment(VIEW, {"id": "d1", "collar_id": "K1", "animal_id": "a1", "started_at": START})
     await store.create_zone(VIEW, {"id": "z1", "name": "Z", "zone_type": "road", "geometry": SQUARE})
+    await store.create_corridor(VIEW, {"id": "c1", "name": "C", "geometry": SQUARE})
     await store.create_observation(VIEW, {"id": "o1", "animal_id": "a1"})
     await store.update_animal(VIEW, "a1", {"name": "Other", "collar_id": "K2"})
     await store.delete_animal(VIEW, "a2")
@@ -688,7 +691,7 @@ def last_of_each(records: list[Record]) -> dict[tuple[str, str], Record]:
 async def test_pages_of_any_size_give_the_same_records_tombstones_among_them(cloud: Cloud, station: Station) -> None:
     await fill(cloud, station)
     whole = last_of_each(await station.all_changes(limit=1_000))
-    assert len(whole) == 5 + 4 + 2 + 1
+    assert len(whole) == 5 + 4 + 2 + 1 + 1
     assert {identity for (_, identity), record in whole.items() if record.is_deleted} == {"a2", "K7", "d1"}
     assert whole["collar", "K3"].columns["aliases"] in (["K7"], ("K7",))
     for limit in range(1, 12):

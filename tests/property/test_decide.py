@@ -64,6 +64,13 @@ deployment_columns = st.builds(
 zone_edits = some(name=st.sampled_from(["Y", "Z"]), is_active=st.booleans())
 AREA = '{"type":"Polygon","coordinates":[[[37,-2],[38,-2],[38,-3],[37,-2]]]}'
 zone_columns = all_of({"name": "Z", "zone_type": "road", "geometry": AREA}, zone_edits)
+LINE = '{"type":"LineString","coordinates":[[37,-2],[38,-3]]}'
+ENDS = {"start_lon_e7": 370_000_000, "start_lat_e7": 0, "end_lon_e7": 380_000_000, "end_lat_e7": 0}
+corridor_edits = some(
+    status=st.sampled_from(["planned", "active"]), geometry=st.sampled_from([None, LINE, AREA]),
+    width_m=st.sampled_from([0.0, 500.0]), start_lon_e7=st.sampled_from([None, 1]),
+)  # fmt: skip
+corridor_columns = all_of({"name": "C", **ENDS}, corridor_edits)
 
 
 def edits(
@@ -90,6 +97,9 @@ operations = st.one_of(
     edits("zone", ["z"], "insert", zone_columns),
     edits("zone", ["z"], "update", zone_edits),
     edits("zone", ["z"], "delete", nothing),
+    edits("corridor", ["c"], "insert", corridor_columns),
+    edits("corridor", ["c"], "update", corridor_edits),
+    edits("corridor", ["c"], "delete", nothing),
 )
 START = [
     Operation(id=f"start-{each}", entity="animal", row_id=each, kind="insert", made_ms=T0,
@@ -384,6 +394,8 @@ plain = st.one_of(
     edits("collar", ["K1", "K2"], "insert", some(notes=st.sampled_from([None, "x", "y"]))),
     edits("zone", ["z"], "update", zone_edits),
     edits("zone", ["z"], "delete", nothing),
+    edits("corridor", ["c"], "update", corridor_edits),
+    edits("corridor", ["c"], "delete", nothing),
 )
 steps = st.lists(
     st.tuples(
@@ -399,7 +411,10 @@ def test_homes_that_have_told_each_other_everything_agree(plan: list[tuple[str, 
     cloud, feed = Rows(), list[Key]()
     stations = {name: Station(name) for name in ("s", "t")}
     zone = Operation(id="z", entity="zone", row_id="z", kind="insert", made_ms=T0, columns=dict(zone_example()))
-    for operation in [*START, zone]:
+    corridor = Operation(
+        id="c", entity="corridor", row_id="c", kind="insert", made_ms=T0, columns={"name": "C", **ENDS}
+    )
+    for operation in [*START, zone, corridor]:
         effects = attempt(operation, cloud)
         assert effects is not None
         feed += [(change.record.entity, change.record.id) for change in effects.changes]

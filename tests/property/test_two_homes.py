@@ -23,7 +23,7 @@ from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.domain import NewFix
 from shared.errors import RequestError
-from shared.store import AnimalQuery, FixQuery
+from shared.store import AnimalQuery, CorridorQuery, FixQuery, ZoneQuery
 from shared.sync.fixes import OPTIONAL
 from shared.sync.operations import Kind, Operation
 from shared.sync.records import EntityName, Record, to_ms
@@ -127,11 +127,28 @@ def fixes(draw: st.DrawFn) -> NewFix:
     return fix
 
 
+AREA = '{"type":"Polygon","coordinates":[[[37.0,-2.0],[38.0,-2.0],[38.0,-3.0],[37.0,-2.0]]]}'
+#: Its ring crosses itself, its corners have heights and are of no one height where they meet.
+ODD = '{"type":"Polygon","coordinates":[[[37,-2,1],[38.0,-3.0],[38.0,-2.0],[37.0,-3.0],[37.0,-2.0,2]]]}'
+LINE = '{"type":"LineString","coordinates":[[37.0,-2.0],[38.0,-3.0]]}'
+ENDS = {"start_lon_e7": 370_000_000, "start_lat_e7": 0, "end_lon_e7": 380_000_000, "end_lat_e7": 0}
+drawn_columns: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "zone": {"geometry": st.sampled_from([AREA, ODD]), "is_active": st.booleans(), "buffer_m": st.just(0.5)},
+    "corridor": {
+        "geometry": st.sampled_from([None, LINE, AREA, ODD]), "width_m": st.sampled_from([0.0, 0.1]),
+        "end_lat_e7": st.none() | st.just(7), "species": st.none() | species, "optimization_data": st.just("[1.5]"),
+    },
+}  # fmt: skip
+
+
 @st.composite
 def operations(draw: st.DrawFn) -> Operation:
     """An edit of one of few records, so that they meet; who made it may know less than is stored."""
     kinds: list[Kind] = ["insert", "update", "update", "delete"]
-    entities: list[EntityName] = ["animal", "collar", "deployment", "deployment", "observation"]
+    entities: list[EntityName] = [
+        "animal", "animal", "collar", "collar", "deployment", "deployment", "deployment", "deployment", "observation",
+        "observation", "zone", "corridor",
+    ]  # fmt: skip
     kind, entity = draw(st.sampled_from(kinds)), draw(st.sampled_from(entities))
     columns: dict[str, Any] = {}
     if entity == "animal":
@@ -151,6 +168,10 @@ def operations(draw: st.DrawFn) -> Operation:
             {"collar_id": collars, "animal_id": animals} if kind == "insert" else {},
             optional={"started_ms": instants_ms, "ended_ms": instants_ms | st.none()},
         ))  # fmt: skip
+    elif entity in ("zone", "corridor"):
+        row_id = "z1" if entity == "zone" else "c1"
+        begun = {"name": "Z", "zone_type": "road", "geometry": AREA} if entity == "zone" else {"name": "C", **ENDS}
+        columns = {**begun, **draw(st.fixed_dictionaries({}, optional=drawn_columns[entity]))}
     else:
         row_id = "o1"
         columns = draw(st.fixed_dictionaries({}, optional={
@@ -210,6 +231,8 @@ async def all_of(store: Any) -> dict[str, Any]:
         "animals": await store.animals(VIEW, AnimalQuery(limit=100)),
         "collars": await store.collars(VIEW, search=None, offset=0, limit=100),
         "deployments": await store.deployments(VIEW, animal_id=None, collar_id=None, offset=0, limit=100),
+        "zones": await store.zones(VIEW, ZoneQuery(limit=100)),
+        "corridors": await store.corridors(VIEW, CorridorQuery(limit=100)),
         "fixes": found,
     }
     assert all(len(page.results) == page.count for page in lists.values())

@@ -14,6 +14,7 @@ from shared.sync.records import (
     ALERT,
     ANIMAL,
     COLLAR,
+    CORRIDOR,
     DEPLOYMENT,
     ENTITIES,
     OBSERVATION,
@@ -28,6 +29,7 @@ from shared.sync.records import (
     check_instant,
     check_text,
     collar_of,
+    corridor_of,
     degrees,
     deployment_of,
     from_ms,
@@ -146,6 +148,12 @@ def test_records_are_shown_as_the_domain_has_them() -> None:
     assert alert_of(Record(entity="alert", columns=alert, **COMMON)) == domain.Alert(
         alert_type="proximity", title="t", detected_at=AT, resolved_at=AT, **SHOWN
     )
+    corridor = {**CORRIDOR.columns, "name": "C", "start_lon_e7": 375_000_000, "end_lat_e7": -25_000_000}
+    places: dict[str, Any] = {"start_lon_deg": 37.5, "end_lat_deg": -2.5}
+    assert corridor_of(Record(entity="corridor", columns=corridor, **COMMON)) == domain.Corridor(
+        name="C", width_m=2_000.0, **places, **SHOWN
+    )
+    assert corridor_of(Record(entity="corridor", columns={**corridor, "geometry": AREA}, **COMMON)).width_m == 0
     assert degrees(None) is None
 
 
