@@ -17,6 +17,8 @@ import structlog
 import uvicorn
 from litestar import Litestar
 
+from edge.alerts.engine import Engine
+from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
@@ -79,12 +81,13 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, lambda fixes: _announce(hub, fixes))
+        alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         uplink = _uplink(config, store, clock) if config.cloud.is_enabled else None
         health = StationHealth(
             clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None, uplink=uplink
         )
-        app = create_app(store, health=health, events=hub, clock=clock)
+        app = create_app(store, health=health, events=hub, clock=clock, alarms=alarms)
         listening = _listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
         url = f"http://{host}:{listening.getsockname()[1]}"
@@ -102,6 +105,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             stack.push_async_callback(link.close)
         if isinstance(clock, StationClock):
             tasks.start("clock", follow_kernel(clock))
+        tasks.start("alerts", alarms.run())
         tasks.start("check", _check_later(store, health))
         if uplink is not None:
             tasks.start("sync", uplink.run())

@@ -24,6 +24,8 @@ _UNWATCHED: Final[frozenset[AnimalStatus]] = frozenset({"inactive", "deceased"})
 _BY_TIME: Final = frozenset({collars.SILENCE, collars.NO_POSITION})
 #: Two finds of one event may differ by what clears it, and by a step at either end.
 _SAME_EVENT_MS: Final = 2 * HOUR_MS
+#: A collar that is slower than what is fresh has its own interval, up to so many times that.
+_SLOW: Final = 3
 _REPEATS_KEPT_MS: Final = 60 * DAY_MS
 
 
@@ -48,7 +50,8 @@ class Engine:
     def _judge_fix(self, watch: Watch, subject: Subject, seen: Seen, mutes: Sequence[Mute]) -> list[Act]:
         age_ms = seen.received_ms - seen.recorded_ms
         usual_s = collars.interval_s(watch, subject) or 0.0
-        is_fresh = seen.is_clock_sure and age_ms <= max(self.book.fresh_hours * HOUR_MS, 2000 * usual_s)
+        fresh_ms = self.book.fresh_hours * HOUR_MS
+        is_fresh = seen.is_clock_sure and age_ms <= max(fresh_ms, min(1000 * usual_s, _SLOW * fresh_ms))
         before = watch.newest
         watch.since_ms = seen.recorded_ms if watch.since_ms is None else watch.since_ms
         watch.newest = Newest(

@@ -35,6 +35,7 @@ log = structlog.get_logger()
 
 TICK_S: Final = 60.0
 _DEAF_KEPT_MS: Final = 60 * 86_400_000
+_OPEN: Final = frozenset({"active", "acknowledged"})
 #: Animals that one transaction of a tick judges: fixes that arrive meanwhile do not wait for all.
 _TICK_ANIMALS: Final = 50
 
@@ -180,20 +181,25 @@ class Keeper:
 
     def _act(self, db: Connection, acts: Sequence[Act]) -> list[Told]:
         """Write what the engine decided, and return what became of each alert."""
+        if not acts:
+            return []
         made_ms = to_ms(self._clock.now())
-        taken = watches.existing_alerts(db, {act.alert_id for act in acts}) if acts else set()
+        ids = {act.alert_id for act in acts}
+        taken = watches.existing_alerts(db, ids)
+        open_ones = {each for each, status in watches.alert_statuses(db, ids).items() if status in _OPEN}
         told: list[Told] = []
         writer = RecordWriter(db, FixWriter(db))
         for act in acts:
-            is_new = act.kind == "raise"
-            if is_new and act.alert_id in taken:
-                continue  # told before: a database that was restored, or another station that heard the same
+            # told before: by a database that was restored, or by another station that heard the same; or closed since
+            if act.alert_id in taken if act.kind == "raise" else act.alert_id not in open_ones:
+                continue
             operation = Operation(
-                id=random_id(), entity="alert", row_id=act.alert_id, kind="insert" if is_new else "update",
-                made_ms=made_ms, columns=dict(act.columns),
+                id=random_id(), entity="alert", row_id=act.alert_id,
+                kind="insert" if act.kind == "raise" else "update", made_ms=made_ms, columns=dict(act.columns),
             )  # fmt: skip
             for effects in writer.run([operation]):
                 told += [_told(change.record, rings=act.rings) for change in effects.changes]
+            (open_ones.add if act.columns.get("status", "active") in _OPEN else open_ones.discard)(act.alert_id)
         return told
 
 

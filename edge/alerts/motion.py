@@ -81,8 +81,7 @@ def stationary_too_long(judging: Judging, seen: Seen, before: Newest | None) -> 
         hour = solar_hour((before.recorded_ms + seen.recorded_ms) // 2, seen.lon_deg)
         begins, ends = numbers.sleep_from, numbers.sleep_to
         is_sleep = begins <= hour < ends if begins <= ends else hour >= begins or hour < ends
-        is_sure = seen.is_state_settled and (seen.state_confidence or 0.0) >= _SURE
-        is_busy = is_sure and seen.state not in (None, "resting")
+        is_busy = seen.state not in (None, "resting") and (seen.state_confidence or 0.0) >= _SURE
         counted_s *= (numbers.sleep_weight if is_sleep else 1.0) * (numbers.busy_weight if is_busy else 1.0)
     stay = _stayed(judging, "stationary_too_long", seen, numbers, counted_s)
     if stay is None or stay.counted_s < numbers.hours * 3600 or judging.event("poaching_risk") is not None:

@@ -285,9 +285,10 @@ def category_of(species: str | None) -> Category:
 class RuleBook(msgspec.Struct, frozen=True, kw_only=True):
     """The rules of a station: the table with its configuration on top, and when each may ring."""
 
-    by_category: Mapping[Category, AnimalRules] = TABLE
+    by_category: Mapping[Category, AnimalRules] = msgspec.field(default_factory=lambda: TABLE)
     schedules: Mapping[RuleName, Schedule] = {}
-    #: a fix that was recorded longer before it was received than this, or two usual intervals, is late
+    #: a fix that was recorded longer before it was received than this is late; of a
+    #: collar that is slower, than its interval, up to three times this
     fresh_hours: float = 2.0
     #: what is found in data older than this is not worth an alert
     late_days: float = 7.0

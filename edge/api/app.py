@@ -9,6 +9,8 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
+from edge.alerts.keeper import Keeper
+from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
@@ -24,21 +26,26 @@ def create_app(
     health: HealthSource,
     events: EventHub,
     clock: Clock,
+    alarms: Keeper | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     keep_alive_s: float = KEEP_ALIVE_S,
     assets: Path = docs.ASSETS,
 ) -> Litestar:
-    """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop."""
+    """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
+
+    Without ``alarms`` their rules cannot be asked for.
+    """
     return create_home(
         title="Outpost station",
         version=version("outpost"),
         store=store,
         clock=clock,
-        routes=[Health, events_stream, index],
+        routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),
+            "alarms": Provide(lambda: alarms, sync_to_thread=False),
             "keep_alive_s": Provide(lambda: keep_alive_s, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,
