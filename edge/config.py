@@ -97,7 +97,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.ledger.dir) if self.ledger.dir else self.station.data_dir / "ledger"
 
     def rule_book(self) -> RuleBook:
-        """Return the alarms' rules as configured; raises ConfigError."""
+        """Return the alarms' rules as configured, reading their file; raises ConfigError."""
         of_file = read_rules(Path(self.alerts.file)) if self.alerts.file else {}
         return rule_book(of_file, self.alerts.rules)
 
@@ -162,6 +162,6 @@ def _check(config: Config) -> None:
         raise ConfigError(f"cloud.interval_s: must be {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g}")
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
-    config.rule_book()
+    rule_book(config.alerts.rules)
     configuration.check_port("api.port", config.api.port)
     configuration.check_loopback("api.host", config.api.host)

@@ -69,6 +69,9 @@ class Engine:
             is_fresh=is_fresh,
             is_recorded=not seen.is_clock_sure or age_ms <= self.book.late_days * DAY_MS,
         )  # fmt: skip
+        for event in list(watch.events.values()):
+            if not judging.rules.of(event.rule).is_on:  # switched off while it went on
+                judging.ends(event)
         collars.heard(judging, seen)
         places.zone_entry(judging, seen)
         places.corridor_exit(judging, seen)

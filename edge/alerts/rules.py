@@ -142,8 +142,8 @@ class UnusualBehavior(Numbers, frozen=True, kw_only=True):
     window_steps: Count = 12
     learn_steps: Count = 500
     #: spreads below its own mean at which it rings, and at which it is over
-    spreads: Factor = 6.0
-    clear_spreads: Factor = 2.0
+    spreads: Factor = 3.5
+    clear_spreads: Factor = 1.5
 
 
 class Proximity(Numbers, frozen=True, kw_only=True):
@@ -254,7 +254,6 @@ TABLE: Final[Mapping[Category, AnimalRules]] = {
     "ungulate": AnimalRules(
         stationary_too_long=StationaryTooLong(hours=12.0, radius_m=30.0),
         rapid_movement=RapidMovement(speed_mps=1.8),
-        unusual_behavior=UnusualBehavior(spreads=8.0),
     ),
     "other": AnimalRules(stationary_too_long=StationaryTooLong(hours=24.0)),
 }

@@ -229,10 +229,14 @@ async def test_the_keeper_ticks_at_once_when_it_runs(
 ) -> None:
     await keeper.judge_animal(alpha, [by_farm(0, -100, is_clock_sure=False)])
     assert [told.rings for told in heard] == [False]
-    running = asyncio.create_task(keeper.run())
-    async with asyncio.timeout(10):
-        while len(heard) < 2:
-            await asyncio.sleep(0.01)
+    rang = asyncio.Event()
+
+    def hear(told: Told) -> None:
+        heard.append(told)
+        rang.set()
+
+    running = asyncio.create_task(Keeper(store, Engine(RuleBook()), clock, hear).run())
+    await asyncio.wait_for(rang.wait(), 10)
     running.cancel()
     assert heard[1].rings is True
 

@@ -203,6 +203,14 @@ def test_titles_and_messages_hold_no_coordinates() -> None:
     assert station.acts[0].columns["lat_e7"] == -20_000_000
 
 
+def test_a_rule_that_is_switched_off_clears_what_it_told() -> None:
+    on, off = Station(), Station(ALPHA, {"zone_entry": {"is_on": False}})
+    on.hears(by_farm(0, -100))
+    off.watch = on.watch
+    assert told(off.hears(by_farm(10, -100))) == [("clear", None)]
+    assert off.hears(by_farm(20, -100)) == []
+
+
 # --- found later
 
 

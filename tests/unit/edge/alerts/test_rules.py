@@ -117,7 +117,9 @@ def test_a_bad_rule_stops_the_station_at_its_start(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="margin"):
         load(config, {})
     config.write_text(f'[alerts]\nfile = "{tmp_path / "none.toml"}"\n')
-    with pytest.raises(ConfigError, match="none.toml"):
-        load(config, {})
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        load(config, {}).rule_book()
+    with pytest.raises(ConfigError, match="JSON"):
+        load(None, {"OUTPOST_ALERTS_RULES": "margin_m = 5"})
     with pytest.raises(ConfigError, match=r"none\.toml"):
         read_rules(tmp_path / "none.toml")
