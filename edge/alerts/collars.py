@@ -19,6 +19,8 @@ _KEPT_INTERVALS: Final = 32
 _KEPT_DAYS: Final = 30
 #: Receptions closer than this are one visit of the collar to the link.
 _ONE_VISIT_MS: Final = 60_000
+#: A collar fell silent in flight when its last fix came so many intervals after the last fast step, at most.
+_SINCE_FLIGHT: Final = 1.5
 #: What a battery of a collar can have: from one cell that is empty to a pack of six.
 _POSSIBLE_MV: Final = (1_000, 30_000)
 #: A course is believed when the whole of it is more than the readings' noise: percent, millivolts.
@@ -111,10 +113,12 @@ def _silent_in_flight(judging: Judging, silent_ms: int, newest: Newest) -> bool:
     flight = watch.flight
     if not numbers.is_on or flight is None or usual_s is None or not newest.is_fresh:
         return False
-    limit_s = silence_s(watch, subject, numbers.silent_intervals, 1.5, numbers.silent_hours * 3600)
+    limit_s = silence_s(
+        watch, subject, numbers.silent_intervals, numbers.silent_gap_factor, numbers.silent_hours * 3600
+    )
     if limit_s is None or silent_ms < limit_s * 1000:
         return False
-    if newest.recorded_ms - flight.ended_ms > 1500 * usual_s:
+    if newest.recorded_ms - flight.ended_ms > 1000 * _SINCE_FLIGHT * usual_s:
         return False
     name = subject.name
     judging.holds(

@@ -89,7 +89,8 @@ class Engine:
         """Judge a stretch of the past in which fixes were found later; nothing rings.
 
         ``stretch`` holds the fixes that came late and those around them. An event in it that was known, or touches one
-        that was, is left as it was told; another is written down, resolved and marked late.
+        that was, is left as it was told, unless it was worse than was known; another is written down, resolved and
+        marked late.
         """
         horizon_ms = self.book.late_days * DAY_MS
         fixes = [fix for fix in stretch if fix.received_ms - fix.recorded_ms <= horizon_ms or not fix.is_clock_sure]
@@ -102,7 +103,8 @@ class Engine:
             if any(_is_same(past, each) for each in known):
                 continue
             columns = {**act.columns, "is_late": True, "status": "resolved", "resolved_ms": past.ended_ms}
-            acts.append(Act(kind="raise", alert_id=act.alert_id, rule=act.rule, columns=columns, rings=False))
+            alert_id = alert_id_of(subject.animal_id, past.rule, past.subject, past.began_ms, past.level)
+            acts.append(Act(kind="raise", alert_id=alert_id, rule=act.rule, columns=columns, rings=False))
             known.append(past)
             watch.past.append(past)
         watch.past.sort(key=lambda past: (past.ended_ms, past.rule, past.subject, past.began_ms))
@@ -182,12 +184,14 @@ def heed(watch: Watch, statuses: Mapping[str, AlertStatus]) -> Watch:
 def _going_on(watch: Watch) -> list[Past]:
     """Return what goes on as if it ended with the newest fix."""
     until_ms = 0 if watch.newest is None else watch.newest.recorded_ms
-    return [Past(each.rule, each.subject, each.began_ms, until_ms) for each in watch.events.values()]
+    return [Past(each.rule, each.subject, each.began_ms, until_ms, each.level) for each in watch.events.values()]
 
 
 def _is_same(found: Past, known: Past) -> bool:
+    """Say whether what was found is known: the same thing at about the same time, and no worse."""
     return (
         (found.rule, found.subject) == (known.rule, known.subject)
+        and found.level <= known.level
         and found.began_ms <= known.ended_ms + _SAME_EVENT_MS
         and known.began_ms <= found.ended_ms + _SAME_EVENT_MS
     )

@@ -92,7 +92,7 @@ class Judging:
         elif level > event.level:
             if event.alert_id is None:  # what rises was not told yet, or was closed by a person: it begins here
                 if event.closed_level:
-                    self.watch.past.append(Past(rule, subject, event.began_ms, self.at_ms))
+                    self.watch.past.append(Past(rule, subject, event.began_ms, self.at_ms, event.level))
                 event.began_ms = began_ms
             event.level, event.telling = level, telling
         event.clear_since_ms = None
@@ -123,7 +123,7 @@ class Judging:
         """End an event: what was told of it is resolved, unless a person did that."""
         del self.watch.events[_key(event.rule, event.subject)]
         ended_ms = max(event.began_ms, self.at_ms if event.clear_since_ms is None else event.clear_since_ms)
-        self.watch.past.append(Past(event.rule, event.subject, event.began_ms, ended_ms))
+        self.watch.past.append(Past(event.rule, event.subject, event.began_ms, ended_ms, event.level))
         del self.watch.past[:-MAX_PAST]
         if event.alert_id is not None and event.told_level > event.closed_level:
             columns = {"status": "resolved", "resolved_ms": self.at_ms}

@@ -114,9 +114,10 @@ class PoachingRisk(Numbers, frozen=True, kw_only=True):
     still_hours: Hours = 4.0
     max_gap_hours: Hours = 4.0
     clear_radii: Factor = 3.0
-    #: or silence follows it: so many usual intervals, at least so long
+    #: or silence follows it: so many usual intervals, or times the longest gaps, at least so long
     silent_intervals: Factor = 4.0
     silent_hours: Hours = 2.0
+    silent_gap_factor: Factor = 1.5
     repeat_days: Days = 1.0
 
 

@@ -50,12 +50,13 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Past(msgspec.Struct, frozen=True, array_like=True):
-    """An event that is over."""
+    """An event that is over, and the highest level that it had."""
 
     rule: RuleName
     subject: str
     began_ms: int
     ended_ms: int
+    level: int = 1
 
 
 class Newest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

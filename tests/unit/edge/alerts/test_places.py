@@ -232,6 +232,17 @@ def test_more_fixes_of_a_visit_that_was_told_are_nothing_new() -> None:
     assert station.finds_late(late(by_farm(15, -50), 5), late(by_farm(25, -50), 5)) == []
 
 
+def test_an_entry_that_is_found_in_what_was_told_as_a_warning_is_written_down() -> None:
+    station = Station()
+    station.hears(by_farm(0, 500), by_farm(40, 500), by_farm(80, 1700), by_farm(120, 1700))
+    assert told(station.acts) == [("raise", "zone_warning"), ("clear", None)]
+    stretch = [by_farm(0, 500), late(by_farm(20, -100), 5), by_farm(40, 500), by_farm(80, 1700), by_farm(120, 1700)]
+    (found,) = station.finds_late(*stretch)
+    assert (found.columns["alert_type"], found.columns["is_late"], found.rings) == ("high_risk_zone", True, False)
+    assert found.alert_id != station.acts[0].alert_id
+    assert station.finds_late(*stretch) == []
+
+
 def test_a_visit_that_goes_on_is_nothing_new_either() -> None:
     station = Station()
     visit(station)
