@@ -8,7 +8,6 @@ Exits 1 where a promise is not kept.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,10 +51,11 @@ def tracks(folder: Path) -> Iterator[Track]:
         if not (folder / dataset.file).is_file():
             continue
         for trajectory in trajectories(folder / dataset.file):
-            yield _track(trajectory, rng)
+            yield track_of(trajectory, rng)
 
 
-def _track(trajectory: Trajectory, rng: np.random.Generator) -> Track:
+def track_of(trajectory: Trajectory, rng: np.random.Generator) -> Track:
+    """Return a trajectory as the engine sees it."""
     order = usable_fixes(trajectory.times_s, trajectory.lon_deg, trajectory.lat_deg, trajectory.flags)
     times, lon, lat = trajectory.times_s[order], trajectory.lon_deg[order], trajectory.lat_deg[order]
     x_m, y_m = _metres(lon, lat, float(lon[0]), float(lat[0]))
@@ -135,8 +135,8 @@ def rates(book: RuleBook, real: Sequence[Track]) -> tuple[Table, bool]:
     """Return how often each rule rings on ordinary life, per animal and month of 30 days.
 
     In brackets how often it would if it could ring again about the same thing at once (``repeat_days`` 0), where that
-    is more. Villages are drawn where the animal was, so it visits them: beside their alarms stands how often a fix near
-    one follows a fix that is not.
+    is more. Villages are drawn where the animal was, so it visits them: beside their alarms stands how often a fix is
+    in their surroundings, or inside, after one that was not, which is how often an engine without memory would ring.
     """
     eager = Engine(rule_book({rule: {"repeat_days": 0.0} for rule in RULES}))
     rows, is_kept = [], True
@@ -161,9 +161,13 @@ def _rate(rang: int, would: int, months: float) -> str:
 
 
 def _approaches(track: Track) -> int:
-    """Return how often a fix within a village or its surroundings follows one that is not, village by village."""
-    near = [{n.id for n in fix.nearby if n.kind == "zone" and n.distance_m <= n.buffer_m} for fix in track.seen]
-    return len(near[0]) + sum(len(now - before) for before, now in itertools.pairwise(near))
+    """Return how often a fix is nearer to a village than the one before: around it, or inside."""
+    count, before = 0, dict[str, int]()
+    for fix in track.seen:
+        now = {n.id: 2 if n.is_inside else 1 for n in fix.nearby if n.kind == "zone" and n.distance_m <= n.buffer_m}
+        count += sum(level > before.get(village, 0) for village, level in now.items())
+        before = now
+    return count
 
 
 #: Rules that tracks alone can set off: the others need batteries, signals and company.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 import pytest
 
 from edge.alerts.engine import Engine
@@ -16,10 +17,13 @@ from edge.alerts.rules import RULES, RuleBook
 from edge.alerts.seen import Seen, Subject
 from edge.api.app import create_app
 from edge.api.events import EventHub
+from edge.app import running
+from edge.config import AlertsSection, ApiSection, Config, StationSection, StoreSection
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.clock import ClockState
 from shared.domain import Alert
+from shared.errors import ConfigError
 from shared.store import AlertQuery
 from shared.sync.records import from_ms
 from tests.alarms import NOON_MS, by_farm, fix, late
@@ -239,6 +243,46 @@ async def test_the_keeper_ticks_at_once_when_it_runs(
     await asyncio.wait_for(rang.wait(), 10)
     running.cancel()
     assert heard[1].rings is True
+
+
+# --- the whole station
+
+
+def config_of(folder: Path, alarms: AlertsSection) -> Config:
+    (folder / "station.key").write_text("0f" * 32)
+    return Config(
+        station=StationSection(data_dir=folder / "data"),
+        store=StoreSection(key_file=folder / "station.key"),
+        api=ApiSection(port=0),
+        alerts=alarms,
+    )
+
+
+async def test_a_running_station_shows_the_rules_as_configured(tmp_path: Path) -> None:
+    alarms = AlertsSection(rules={"zone_entry": {"elephant": {"margin_m": 75.0}}})
+    async with running(config_of(tmp_path, alarms)) as url, httpx.AsyncClient(base_url=url) as client:
+        (rule, *_) = (await client.get("/api/v1/alerts/rules/")).json()
+    assert (rule["numbers"]["elephant"]["margin_m"], rule["numbers"]["rhino"]["margin_m"]) == (75.0, 50.0)
+
+
+async def test_a_station_does_not_start_with_rules_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"alerts\.toml"):
+        async with running(config_of(tmp_path, AlertsSection(file=str(tmp_path / "alerts.toml")))):
+            pass
+
+
+async def test_an_event_on_the_stream_holds_no_position(
+    store: SpatialiteStore, clock: FakeClock, alpha: Subject
+) -> None:
+    hub = EventHub()
+    listener = hub.listen()
+    keeper = Keeper(store, Engine(RuleBook()), clock, lambda told: hub.publish("alert", told))
+    await keeper.judge_animal(alpha, [by_farm(0, -100)])
+    (line,) = await listener.take(1.0) or []
+    assert b"event: alert" in line
+    said = msgspec.json.decode(line.split(b"data: ")[1])
+    assert said.keys() == {"id", "animal", "alert_type", "severity", "title", "status", "is_late", "rings"}
+    assert (said["animal"], said["alert_type"], said["status"]) == (alpha.animal_id, "high_risk_zone", "active")
 
 
 # --- the routes
