@@ -17,6 +17,8 @@ import structlog
 import uvicorn
 from litestar import Litestar
 
+from edge.alerts.engine import Engine
+from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
@@ -25,6 +27,7 @@ from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
 from edge.ops.system_clock import follow_kernel, system_clock
+from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.insight import KeptInsight
 from edge.pipeline.pipeline import Pipeline
 from edge.store.fixes import StoredFix
@@ -88,7 +91,8 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
-        pipeline = Pipeline(store, models, hub.publish, is_behind=lambda: decoder.is_behind)
+        alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
+        pipeline = Pipeline(store, models, hub.publish, judge=AlarmJudge(alarms), is_behind=lambda: decoder.is_behind)
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         uplink = _uplink(config, store, clock) if config.cloud.is_enabled else None
         health = StationHealth(
@@ -103,7 +107,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             uplink=uplink,
         )
         insight = KeptInsight(store, models, pipeline.occurrence, clock.monotonic)
-        app = create_app(store, health=health, events=hub, clock=clock, insight=insight)
+        app = create_app(store, health=health, events=hub, clock=clock, insight=insight, alarms=alarms)
         listening = _listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
         url = f"http://{host}:{listening.getsockname()[1]}"
@@ -123,6 +127,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             stack.push_async_callback(link.close)
         if isinstance(clock, StationClock):
             tasks.start("clock", follow_kernel(clock))
+        tasks.start("alerts", alarms.run())
         tasks.start("check", _check_later(store, health))
         if uplink is not None:
             tasks.start("sync", uplink.run())

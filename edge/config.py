@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
+from edge.alerts.rules import RuleBook, read_rules, rule_book
 from firmware_bridge.transports.spec import LinkSpec
 from shared import configuration
 from shared.errors import ConfigError
@@ -66,6 +67,13 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is_enabled: bool = True
 
 
+class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the alarms' rules have otherwise: ``file`` is a TOML file of it, ``rules`` the same in place, over it."""
+
+    file: str = ""
+    rules: dict[str, Any] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of a station."""
 
@@ -75,6 +83,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSection = ApiSection()
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
+    alerts: AlertsSection = AlertsSection()
     links: tuple[LinkSpec, ...] = ()
 
     @property
@@ -86,6 +95,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def ledger_dir(self) -> Path:
         """The folder of the ledger."""
         return Path(self.ledger.dir) if self.ledger.dir else self.station.data_dir / "ledger"
+
+    def rule_book(self) -> RuleBook:
+        """Return the alarms' rules as configured, reading their file; raises ConfigError."""
+        of_file = read_rules(Path(self.alerts.file)) if self.alerts.file else {}
+        return rule_book(of_file, self.alerts.rules)
 
     def named_links(self) -> tuple[LinkSpec, ...]:
         """Return the links, each broker session under a name that no other station has."""
@@ -148,5 +162,6 @@ def _check(config: Config) -> None:
         raise ConfigError(f"cloud.interval_s: must be {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g}")
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
+    rule_book(config.alerts.rules)
     configuration.check_port("api.port", config.api.port)
     configuration.check_loopback("api.host", config.api.host)

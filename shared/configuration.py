@@ -106,8 +106,13 @@ def _overlay(
             table[field.encode_name] = _value(field.type, environment[variable])
 
 
-def _value(kind: Any, text: str) -> str | list[str]:
-    """Return what a variable says; a list is separated by commas."""
+def _value(kind: Any, text: str) -> Any:
+    """Return what a variable says; a list is separated by commas, a table is JSON."""
+    if get_origin(kind) is dict:
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"expected a table as JSON, got {text!r}") from error
     if get_origin(kind) is tuple and get_args(kind)[0] is str:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

@@ -9,6 +9,8 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
+from edge.alerts.keeper import Keeper
+from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
@@ -28,6 +30,7 @@ def create_app(
     events: EventHub,
     clock: Clock,
     insight: Insight | None = None,
+    alarms: Keeper | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     keep_alive_s: float = KEEP_ALIVE_S,
@@ -36,6 +39,7 @@ def create_app(
     """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
 
     Without ``insight`` models are asked when somebody asks.
+    Without ``alarms`` their rules cannot be asked for.
     """
     return create_home(
         title="Outpost station",
@@ -43,10 +47,11 @@ def create_app(
         store=store,
         insight=insight or OnDemand(store, Models(), clock.monotonic),
         clock=clock,
-        routes=[Health, events_stream, index],
+        routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),
+            "alarms": Provide(lambda: alarms, sync_to_thread=False),
             "keep_alive_s": Provide(lambda: keep_alive_s, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,

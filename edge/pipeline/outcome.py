@@ -15,8 +15,6 @@ VARIANCE_AFTER: Final = 12
 #: Fixes that one turn computes at most; a year that arrives at once takes several.
 TURN: Final = 4_096
 
-_LON, _LAT, _H_ACC, _HDOP = 5, 6, 7, 8
-
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a turn found: ``steps`` stand in the place of those that end from ``since_ms`` through ``through_ms``.
@@ -42,11 +40,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 def columns_of(fixes: Fixes) -> live.Fixes:
     """Return fixes as the models take them."""
     return live.Fixes(
-        times_s=fixes.column(2, 1e-3),
-        lon_deg=fixes.column(_LON, 1e-7),
-        lat_deg=fixes.column(_LAT, 1e-7),
-        h_acc_m=fixes.column(_H_ACC),
-        hdop=fixes.column(_HDOP),
+        times_s=fixes.column("recorded_ms", 1e-3),
+        lon_deg=fixes.column("lon_e7", 1e-7),
+        lat_deg=fixes.column("lat_e7", 1e-7),
+        h_acc_m=fixes.column("h_acc_m"),
+        hdop=fixes.column("hdop"),
     )
 
 

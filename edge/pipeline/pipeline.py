@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -44,15 +44,29 @@ GIVE_WAY_S: Final = 2.0
 
 #: What happened: the name of an event and what goes with it.
 Publish = Callable[[EventName, Any], None]
-Event = tuple[EventName, Any]
+T = TypeVar("T")
 
 
-class Judge(Protocol):
+class Judge(Protocol[T]):
     """What looks at outcomes for reasons to alarm, inside the transaction that writes them."""
 
-    def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[Event]:
-        """Write alerts and return events to publish once all of it is committed."""
+    def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[T]:
+        """Write alerts and return what ``announce`` is given once all of it is committed."""
         ...
+
+    def announce(self, told: Sequence[T]) -> None:
+        """Tell of what was committed."""
+        ...
+
+
+class _Silent:
+    """Judges nothing."""
+
+    def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[Any]:
+        return []
+
+    def announce(self, told: Sequence[Any]) -> None:
+        pass
 
 
 class Pipeline:
@@ -64,14 +78,14 @@ class Pipeline:
         models: live.Models,
         publish: Publish,
         *,
-        judge: Judge | None = None,
+        judge: Judge[Any] | None = None,
         is_behind: Callable[[], bool] = lambda: False,
         turn_fixes: int = TURN,
     ) -> None:
         self._store = store
         self._models = models
         self._publish = publish
-        self._judge = judge
+        self._judge: Judge[Any] = judge or _Silent()
         self._is_behind = is_behind
         self._turn_fixes = turn_fixes
         self._news = asyncio.Event()
@@ -129,10 +143,12 @@ class Pipeline:
             self._thread, lambda: [outcome_of(window, self._models) for window in present]
         )
         gone = [due for due, window in windows if window is None]
-        events = await self._store.write(lambda db: self._write(db, outcomes, gone))
+        told = await self._store.write(lambda db: self._write(db, outcomes, gone))
         self.turns += 1
-        for name, data in events:
-            self._publish(name, data)
+        for outcome in outcomes:
+            if outcome.window.fixes.fixes:
+                self._publish("state", _event(outcome))
+        self._judge.announce(told)
         return True
 
     async def drain(self) -> None:
@@ -151,21 +167,17 @@ class Pipeline:
             for due in computing.due(db, ANIMALS)
         ]
 
-    def _write(self, db: Connection, outcomes: Sequence[Outcome], gone: Sequence[computing.Due]) -> list[Event]:
+    def _write(self, db: Connection, outcomes: Sequence[Outcome], gone: Sequence[computing.Due]) -> list[Any]:
+        """Write what a turn found, and return what the judge told."""
         for due in gone:
             computing.forget(db, due)
-        events: list[Event] = []
         for outcome in outcomes:
             animal_pk = outcome.window.subject.pk
             computing.write_steps(db, animal_pk, outcome.since_ms, outcome.through_ms, outcome.steps)
             computing.write_computed(db, animal_pk, outcome.computed)
             computing.spoil_utilisation(db, animal_pk, outcome.window.due.since_ms)
             computing.settle(db, outcome.window.due, outcome.again_ms)
-            if outcome.window.fixes.rows:
-                events.append(("state", _event(outcome)))
-        if self._judge is not None:
-            events += self._judge.judge(db, outcomes)
-        return events
+        return self._judge.judge(db, outcomes)
 
     def _version_of(self, species: str) -> tuple[str, int] | None:
         try:
@@ -188,12 +200,12 @@ class Pipeline:
 
 
 def _event(outcome: Outcome) -> dict[str, Any]:
-    newest, shown, path = outcome.window.fixes.rows[-1], outcome.shown, outcome.said.path
+    newest, shown, path = outcome.window.fixes.fixes[-1], outcome.shown, outcome.said.path
     return {
         "animal": outcome.window.subject.id,
-        "fix": id_text(newest[1]),
-        "recorded_at": from_ms(newest[2]),
-        "received_at": from_ms(newest[3]),
+        "fix": id_text(newest.id),
+        "recorded_at": from_ms(newest.recorded_ms),
+        "received_at": from_ms(newest.received_ms),
         "state": None if shown is None else shown.state,
         "state_ended_at": None if shown is None else from_ms(shown.ended_ms),
         "confidence": None if shown is None else round(shown.confidence, 3),

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from edge.store.driver import Connection, insert_rows
 from shared.errors import NotFound
+from shared.movement.areas import Nearby
+from shared.movement.geodesy import step_lengths_m
 from shared.sync.listing import USABLE
 
 FloatArray = npt.NDArray[np.float64]
@@ -29,6 +31,10 @@ _STEP: Final = "ended_ms, started_ms, step_m, angle_rad, state, confidence, lag,
 
 #: Fixes that are read back for each step of a burn-in, at most: a fast collar's are thinned.
 FIXES_A_STEP: Final = 16
+
+
+#: Another animal was near if it was so within so long.
+_AROUND_MS: Final = 3_600_000
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -79,22 +85,49 @@ class Step(msgspec.Struct, frozen=True):
     log_likelihood: float
 
 
-class Fixes(msgspec.Struct, frozen=True, eq=False):
-    """Usable, placed fixes of an animal by time, one at each instant; ``rows`` as they were read."""
+class Fix(msgspec.Struct, frozen=True):
+    """A usable, placed fix as it is stored; positions in 1e-7 degree."""
 
-    rows: list[tuple[Any, ...]]
+    pk: int
+    id: bytes
+    recorded_ms: int
+    received_ms: int
+    sure_received_ms: int | None
+    lon_e7: int
+    lat_e7: int
+    h_acc_m: float | None
+    hdop: float | None
+    speed_mps: float | None
+    battery_mv: int | None
+    battery_pct: float | None
+    rssi_dbm: float | None
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """Something the collar sent at an instant, usable or not."""
+
+    recorded_ms: int
+    flags: int
+    is_usable: bool
+
+
+class Fixes(msgspec.Struct, frozen=True, eq=False):
+    """Usable, placed fixes of an animal by time, one at each instant."""
+
+    fixes: list[Fix]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.fixes)
 
-    def column(self, index: int, scale: float = 1.0) -> FloatArray:
+    def column(self, name: str, scale: float = 1.0) -> FloatArray:
         """Return a column as float64, (n,); NaN where it is empty."""
-        return np.array([math.nan if row[index] is None else row[index] for row in self.rows], dtype=np.float64) * scale
+        values = [getattr(fix, name) for fix in self.fixes]
+        return np.array([math.nan if value is None else value for value in values], dtype=np.float64) * scale
 
     @property
     def recorded_ms(self) -> list[int]:
         """The instants."""
-        return [row[2] for row in self.rows]
+        return [fix.recorded_ms for fix in self.fixes]
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -175,7 +208,7 @@ def window(db: Connection, due: Due, *, burn_in: int, limit: int) -> Window | No
         due=due,
         subject=found,
         computed=computed(db, due.animal_pk),
-        fixes=Fixes(_one_an_instant(rows[:limit])),
+        fixes=Fixes(_one_an_instant([Fix(*row) for row in rows[:limit]])),
         is_whole=len(rows) <= limit,
     )
 
@@ -207,11 +240,11 @@ def _kept_before(db: Connection, animal_pk: int, ms: int) -> int:
     return ms if found is None else int(found)
 
 
-def _one_an_instant(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    kept: list[tuple[Any, ...]] = []
-    for row in rows:
-        if not kept or row[2] != kept[-1][2]:
-            kept.append(row)
+def _one_an_instant(fixes: Sequence[Fix]) -> list[Fix]:
+    kept: list[Fix] = []
+    for fix in fixes:
+        if not kept or fix.recorded_ms != kept[-1].recorded_ms:
+            kept.append(fix)
     return kept
 
 
@@ -318,6 +351,45 @@ def track_between(db: Connection, animal_pk: int, first_ms: int, last_ms: int) -
         (animal_pk, first_ms, last_ms),
     )
     return [(lon, lat) for lon, lat in found.fetchall()]
+
+
+def attempts_between(db: Connection, animal_pk: int, after_ms: int, last_ms: int) -> list[Attempt]:
+    """Return what an animal's collar sent after an instant, through another, that no model may use."""
+    found = db.execute(
+        f"SELECT f.recorded_ms, f.flags, 0 FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms > ?"
+        f" AND f.recorded_ms <= ? AND NOT {USABLE} ORDER BY f.recorded_ms",
+        (animal_pk, after_ms, last_ms),
+    )
+    return [Attempt(recorded_ms, flags, bool(usable)) for recorded_ms, flags, usable in found.fetchall()]
+
+
+def battery_of(db: Connection, animal_pk: int) -> tuple[int | None, float | None] | None:
+    """Return millivolts and percent that the collar on an animal last said of itself; None where it wears none."""
+    row = db.execute(
+        "SELECT c.battery_mv, c.battery_pct FROM deployments d JOIN collars c ON c.pk = d.collar_pk"
+        " WHERE d.animal_pk = ? AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1",
+        (animal_pk,),
+    ).fetchone()
+    return None if row is None else (row[0], row[1])
+
+
+def company_of(db: Connection, animal_pk: int, fix: Fix, reach_m: float) -> list[Nearby]:
+    """Return other animals whose newest usable fix of the hour around ``fix`` lies within ``reach_m`` of it."""
+    newest: dict[str, tuple[str, str, int, int]] = {}
+    for identity, name, species, lon_e7, lat_e7 in db.execute(
+        f"SELECT a.id, a.name, a.species, f.lon_e7, f.lat_e7 FROM fixes f JOIN animals a ON a.pk = f.animal_pk"
+        f" WHERE f.recorded_ms BETWEEN ? AND ? AND f.animal_pk <> ? AND f.lon_e7 IS NOT NULL AND {USABLE}"
+        " AND a.deleted_ms IS NULL AND a.status = 'active' ORDER BY f.recorded_ms, f.id",
+        (fix.recorded_ms - _AROUND_MS, fix.recorded_ms + _AROUND_MS, animal_pk),
+    ).fetchall():
+        newest[identity] = name, species, lon_e7, lat_e7
+    near = []
+    for identity, (name, species, lon_e7, lat_e7) in newest.items():
+        lon, lat = np.array([fix.lon_e7, lon_e7]) * 1e-7, np.array([fix.lat_e7, lat_e7]) * 1e-7
+        distance_m = float(step_lengths_m(lon, lat)[0])
+        if distance_m <= reach_m:
+            near.append(Nearby(kind="animal", id=identity, name=name, distance_m=distance_m, species=species))
+    return near
 
 
 def pk_of(db: Connection, animal_id: str) -> int:

@@ -34,16 +34,17 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Nearby(msgspec.Struct, frozen=True, kw_only=True):
-    """A zone or corridor near a place; ``distance_m`` is to its edge, 0 inside.
+    """Something near a place: a zone, a corridor, another animal, a ranger; ``distance_m`` is to its edge, 0 inside.
 
-    A zone has type, risk and a buffer around it that still counts; a corridor has a status and perhaps a species.
+    A zone has type, risk and a buffer around it that still counts; a corridor has a status and perhaps a species that
+    it is for, an animal the species that it is.
     """
 
-    kind: Literal["zone", "corridor"]
+    kind: Literal["zone", "corridor", "animal", "ranger"]
     id: str
     name: str
     distance_m: float
-    is_inside: bool
+    is_inside: bool = False
     zone_type: ZoneType | None = None
     risk_level: RiskLevel | None = None
     buffer_m: float = 0.0

@@ -14,6 +14,7 @@ from shared.domain import Fix
 from shared.insight import AnimalInsight, Predicted
 from shared.movement.areas import Nearby
 from shared.movement.geodesy import headings_deg, step_lengths_m
+from shared.movement.kinds import is_meant
 from shared.movement.season import Season, season
 from shared.wire.public import battery_level, speed_kmh
 
@@ -250,9 +251,9 @@ def _predicted(predicted: tuple[Predicted, ...]) -> PredictedPosition:
 
 def corridor_inside(said: AnimalInsight) -> Nearby | None:
     """Return the active corridor for its species that the animal is in."""
-    species = said.live.animal.species.strip().lower()
+    species = said.live.animal.species
     inside = (near for near in said.nearby if near.kind == "corridor" and near.is_inside and near.status == "active")
-    return next((near for near in inside if near.species is None or near.species.strip().lower() == species), None)
+    return next((near for near in inside if is_meant(near.species, species)), None)
 
 
 def current_risk(nearby: tuple[Nearby, ...]) -> CurrentRisk:

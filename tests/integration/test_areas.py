@@ -118,18 +118,18 @@ async def test_a_change_of_a_geometry_moves_it_in_the_index(store: SpatialiteSto
     zone = await store.create_zone(VIEW, {"name": "Z", "zone_type": "road", "geometry": polygon(RING)})
     route = await store.create_corridor(VIEW, {"name": "C", "geometry": line([37, -2], [38, -3])})
     here, there = Place(37.8, -2.5), Place(10.8, 40.5)
-    assert [len(near) for near in await store.areas_near([here, there], 50_000.0)] == [2, 0]
+    assert [len(near) for near in await store.areas_near(VIEW, [here, there], 50_000.0)] == [2, 0]
     await store.update_zone(VIEW, zone.id, {"name": "Y", "is_active": True})
     await store.update_corridor(VIEW, route.id, {"status": "active"})
-    assert [len(near) for near in await store.areas_near([here, there], 50_000.0)] == [2, 0]
+    assert [len(near) for near in await store.areas_near(VIEW, [here, there], 50_000.0)] == [2, 0]
     await store.update_zone(VIEW, zone.id, {"geometry": polygon([[10, 40], [11, 40], [11, 41], [10, 40]])})
     await store.update_corridor(VIEW, route.id, {"geometry": line([10, 40], [11, 41])})
     await assert_sound(store)
-    assert [len(near) for near in await store.areas_near([here, there], 50_000.0)] == [0, 2]
+    assert [len(near) for near in await store.areas_near(VIEW, [here, there], 50_000.0)] == [0, 2]
     await store.delete_zone(VIEW, zone.id)
     ends = {"start_lon_deg": 10.0, "start_lat_deg": 40.0, "end_lon_deg": 11.0, "end_lat_deg": 41.0}
     await store.update_corridor(VIEW, route.id, {"geometry": None, **ends})
-    assert [len(near) for near in await store.areas_near([here, there], 50_000.0)] == [0, 0]
+    assert [len(near) for near in await store.areas_near(VIEW, [here, there], 50_000.0)] == [0, 0]
 
 
 async def test_what_the_cloud_sent_is_near_too_and_a_broken_geometry_stops_nobody(store: SpatialiteStore) -> None:
@@ -146,7 +146,7 @@ async def test_what_the_cloud_sent_is_near_too_and_a_broken_geometry_stops_nobod
     ]
     taken = await store.write(lambda db: RecordWriter(db, FixWriter(db)).take(records, {}, to_ms(START)))
     assert taken == 3
-    (near,) = await store.areas_near([Place(37.75, -2.5)], 50_000.0)
+    (near,) = await store.areas_near(VIEW, [Place(37.75, -2.5)], 50_000.0)
     assert [each.id for each in near] == ["z", "c"]
     assert (await store.zone(VIEW, "broken")).geometry == '{"type":"Polygon","coordinates":[[[37]]]}'
 
@@ -174,7 +174,7 @@ async def test_zones_of_schema_2_get_their_geometries(path: Path, clock: FakeClo
         assert await kept(store, "zones") == [*expected, (None, None)]
         zone = await store.zone(VIEW, "z0")
         assert (zone.geometry, zone.rev, zone.buffer_m) == (SHAPES[0][0], 4, 250.0)
-        (near,) = await store.areas_near([Place(37.9, -2.1)], REACH_M)
+        (near,) = await store.areas_near(VIEW, [Place(37.9, -2.1)], REACH_M)
         assert [(each.id, each.is_inside) for each in near] == [("z0", True), ("z2", True), ("z4", True)]
         made = await store.create_corridor(VIEW, {"name": "C", "geometry": LINES[0][0]})
         assert await store.corridor(VIEW, made.id) == made
@@ -215,7 +215,7 @@ async def test_what_is_near_says_what_a_rule_must_know(store: SpatialiteStore) -
     route = await store.create_corridor(
         VIEW, {"name": "Kitenden", "species": "elephant", "status": "active", "geometry": line([36, -2.5], [38, -2.5])}
     )
-    inside, outside = await store.areas_near([Place(37.5, -2.4995), Place(36.995, -2.4)], REACH_M)
+    inside, outside = await store.areas_near(VIEW, [Place(37.5, -2.4995), Place(36.995, -2.4)], REACH_M)
     assert inside == [
         Nearby(
             kind="corridor", id=route.id, name="Kitenden", distance_m=0.0, is_inside=True, species="elephant",
@@ -228,7 +228,7 @@ async def test_what_is_near_says_what_a_rule_must_know(store: SpatialiteStore) -
     ]  # fmt: skip
     assert [(each.name, each.is_inside) for each in outside] == [("Farms", False)]
     assert outside[0].distance_m == pytest.approx(556.2, abs=0.5)
-    assert await store.areas_near([], REACH_M) == []
+    assert await store.areas_near(VIEW, [], REACH_M) == []
 
 
 async def test_a_hole_is_outside_and_an_area_that_crosses_itself_is_measured(store: SpatialiteStore) -> None:
@@ -236,7 +236,9 @@ async def test_a_hole_is_outside_and_an_area_that_crosses_itself_is_measured(sto
     outer: Ring = [[37, -2], [38, -2], [38, -3], [37, -3], [37, -2]]
     await store.create_zone(VIEW, {"id": "holed", "name": "H", "zone_type": "road", "geometry": polygon(outer, hole)})
     await store.create_zone(VIEW, {"id": "bow", "name": "B", "zone_type": "road", "geometry": polygon(BOW)})
-    in_hole, in_bow, beside = await store.areas_near([Place(37.5, -2.45), Place(37.1, -2.2), Place(37.5, -2.1)], 1e5)
+    in_hole, in_bow, beside = await store.areas_near(
+        VIEW, [Place(37.5, -2.45), Place(37.1, -2.2), Place(37.5, -2.1)], 1e5
+    )
     assert [(each.id, each.is_inside) for each in in_hole] == [("bow", False), ("holed", False)]
     assert in_hole[1].distance_m == pytest.approx(5_529, abs=5)
     assert {each.id for each in in_bow if each.is_inside} == {"holed", "bow"}
@@ -255,13 +257,13 @@ async def test_only_active_zones_and_what_is_within_reach_or_reaches_out_are_nea
     for name, width_m in (("narrow", 100.0), ("broad", 90_000.0)):
         route = {"id": name, "name": name, "geometry": line([37, -2], [37.01, -2]), "width_m": width_m}
         await store.create_corridor(VIEW, route)
-    assert {each.id for each in (await store.areas_near([Place(37.02, -2)], 5_000.0))[0]} == {
+    assert {each.id for each in (await store.areas_near(VIEW, [Place(37.02, -2)], 5_000.0))[0]} == {
         "plain", "wide", "narrow", "broad",
     }  # fmt: skip
     # half a degree is 55 km: out of reach of all but what reaches out itself, or what is wide enough
-    assert {each.id for each in (await store.areas_near([Place(37.51, -2)], 20_000.0))[0]} == {"wide", "broad"}
-    assert {each.id for each in (await store.areas_near([Place(37.51, -2)], 5_000.0))[0]} == {"wide"}
-    assert (await store.areas_near([Place(38.5, -2)], 5_000.0)) == [[]]
+    assert {each.id for each in (await store.areas_near(VIEW, [Place(37.51, -2)], 20_000.0))[0]} == {"wide", "broad"}
+    assert {each.id for each in (await store.areas_near(VIEW, [Place(37.51, -2)], 5_000.0))[0]} == {"wide"}
+    assert (await store.areas_near(VIEW, [Place(38.5, -2)], 5_000.0)) == [[]]
 
 
 async def test_a_question_is_answered_by_the_indices(store: SpatialiteStore) -> None:

@@ -217,7 +217,7 @@ async def test_what_is_drawn_at_one_station_is_near_at_the_other(home: Home, pos
     for post in posts:
         there = await post.store.corridor(VIEW, route.id)
         assert (there.geometry, there.status, there.optimization_data) == (square, "under_review", '{"steps":50}')
-        (near,) = await post.store.areas_near([Place(37.05, -2.15)], 1_000.0)
+        (near,) = await post.store.areas_near(VIEW, [Place(37.05, -2.15)], 1_000.0)
         assert [(each.id, each.is_inside) for each in near] == [(route.id, True), (zone.id, True)]
         await post.store.update_corridor(VIEW, route.id, {"geometry": line})
         assert (await post.store.corridor(VIEW, route.id)).width_m == 500.0

@@ -31,6 +31,14 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("cloud", "interval_s", "2.5", "2.5", 2.5),
     ("cloud", "batch_fixes", "500", "500", 500),
     ("cloud", "is_enabled", "false", "false", False),
+    ("alerts", "file", '"/etc/outpost/alerts.toml"', "/etc/outpost/alerts.toml", "/etc/outpost/alerts.toml"),
+    (
+        "alerts",
+        "rules",
+        "{zone_entry = {margin_m = 80.0}}",
+        '{"zone_entry": {"margin_m": 80.0}}',
+        {"zone_entry": {"margin_m": 80.0}},
+    ),
 ]
 LINKS = "".join(f'\n[[links]]\nkind = "serial"\nname = "{name}"\npath = "/dev/tty{name}"\n' for name in "ab")
 

@@ -1,0 +1,160 @@
+"""Rules about places: zones, corridors, and who is near."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge.alerts.judging import HOUR_MS, Judging, telling_at
+from edge.alerts.seen import Seen
+from edge.alerts.watch import Event, Inside
+from shared.domain import Severity
+from shared.movement.areas import Nearby
+from shared.movement.kinds import is_meant
+
+_INSIDE: Final[dict[str | None, Severity]] = {"high": "critical", "medium": "high", "low": "medium"}
+_AROUND: Final[dict[str | None, Severity]] = {"high": "high", "medium": "medium", "low": "low"}
+_ZONE: Final = "zone_entry"
+_WARNED, _ENTERED = 1, 2
+
+
+def zone_entry(judging: Judging, seen: Seen) -> None:
+    """Judge where an animal stands to each zone.
+
+    Around a zone and inside it are two levels of one event. Having left the inside for long enough resolves its alert;
+    the event falls back to the surroundings in silence, and only a new entry rings from there.
+    """
+    numbers = judging.rules.zone_entry
+    if not numbers.is_on:
+        return
+    near = {n.id: n for n in seen.nearby if n.kind == "zone" and n.zone_type in numbers.zone_types}
+    going_on = [event.subject for event in judging.watch.events.values() if event.rule == _ZONE]
+    for zone_id in sorted({*near, *going_on}):
+        event = judging.event(_ZONE, zone_id)
+        was = 0 if event is None else event.level
+        zone = near.get(zone_id)
+        level = 0 if zone is None else _level(judging, seen, zone, was)
+        if zone is not None and level and level >= was:
+            _zone_holds(judging, seen, zone, level)
+        elif judging.clears(_ZONE, zone_id, after_s=numbers.clear_hours * 3600) and level == _WARNED:
+            assert event is not None
+            judging.watch.events[f"{_ZONE}|{zone_id}"] = Event(
+                rule=_ZONE, subject=zone_id, began_ms=seen.recorded_ms, level=level, telling=event.telling,
+                closed_level=level,
+            )  # fmt: skip
+
+
+def _level(judging: Judging, seen: Seen, zone: Nearby, was: int) -> int:
+    numbers = judging.rules.zone_entry
+    margin_m = max(numbers.margin_m, 2 * (seen.h_acc_m or 0.0)) if was else 0.0
+    if zone.zone_type not in numbers.warning_types and (
+        zone.is_inside or (was == _ENTERED and zone.distance_m <= margin_m)
+    ):
+        return _ENTERED
+    return _WARNED if zone.is_inside or zone.distance_m <= zone.buffer_m + margin_m else 0
+
+
+def _zone_holds(judging: Judging, seen: Seen, zone: Nearby, level: int) -> None:
+    name = judging.subject.name
+    kind = (zone.zone_type or "zone").replace("_", " ")
+    is_entry = level == _ENTERED
+    where = "is inside" if is_entry else "is in" if zone.is_inside else "is close to"
+    judging.holds(
+        _ZONE,
+        telling_at(
+            seen,
+            alert_type="high_risk_zone" if is_entry else "zone_warning",
+            severity=(_INSIDE if is_entry else _AROUND).get(zone.risk_level, "medium"),
+            title=f"{name} {where} {zone.name}",
+            message=f"{name} {where} {zone.name} ({kind}, risk {zone.risk_level or 'unknown'}).",
+            zone_id=zone.id,
+        ),
+        subject=zone.id,
+        began_ms=seen.recorded_ms,
+        level=level,
+    )
+
+
+def corridor_exit(judging: Judging, seen: Seen) -> None:
+    """Judge whether an animal that kept to a corridor has left it."""
+    numbers = judging.rules.corridor_exit
+    if not numbers.is_on:
+        return
+    known = judging.watch.corridors
+    near = {n.id: n for n in seen.nearby if n.kind == "corridor" and _is_for(n, judging.subject.species)}
+    for corridor_id in sorted({*near, *known}):
+        corridor = near.get(corridor_id)
+        memory = known.get(corridor_id)
+        if corridor is None:  # far away, or no longer a corridor: neither is an exit now
+            if (event := judging.event("corridor_exit", corridor_id)) is not None:
+                judging.ends(event)
+            known.pop(corridor_id, None)
+        elif corridor.is_inside:
+            if memory is None:
+                memory = known[corridor_id] = Inside(
+                    name=corridor.name, since_ms=seen.recorded_ms, last_ms=seen.recorded_ms, n=0
+                )
+            memory.n, memory.last_ms, memory.out_n, memory.out_ms = memory.n + 1, seen.recorded_ms, 0, None
+            judging.clears("corridor_exit", corridor_id, after_s=numbers.clear_hours * 3600)
+        elif memory is not None and corridor.distance_m > numbers.margin_m:
+            _outside(judging, seen, corridor_id, memory)
+
+
+def _outside(judging: Judging, seen: Seen, corridor_id: str, memory: Inside) -> None:
+    numbers = judging.rules.corridor_exit
+    memory.out_n += 1
+    memory.out_ms = seen.recorded_ms if memory.out_ms is None else memory.out_ms
+    kept_hours = (memory.last_ms - memory.since_ms) / HOUR_MS
+    event = judging.event("corridor_exit", corridor_id)
+    if seen.recorded_ms - memory.out_ms >= numbers.away_hours * HOUR_MS:
+        if event is not None:
+            judging.ends(event)
+        del judging.watch.corridors[corridor_id]
+    elif kept_hours < numbers.inside_hours or memory.n < numbers.inside_fixes:
+        del judging.watch.corridors[corridor_id]
+    elif event is not None or memory.out_n >= numbers.exit_fixes:
+        name = judging.subject.name
+        judging.holds(
+            "corridor_exit",
+            telling_at(
+                seen,
+                alert_type="corridor_exit",
+                severity="medium",
+                title=f"{name} has left {memory.name}",
+                message=f"{name} was in the corridor {memory.name} for {kept_hours:.0f} h and has left it.",
+            ),
+            subject=corridor_id,
+            began_ms=memory.out_ms,
+        )
+
+
+def _is_for(corridor: Nearby, species: str) -> bool:
+    return corridor.status in (None, "active") and is_meant(corridor.species, species)
+
+
+def proximity(judging: Judging, seen: Seen) -> None:
+    """Judge who is near; of a pair of animals the one with the lesser id speaks."""
+    numbers = judging.rules.proximity
+    if not numbers.is_on:
+        return
+    near = {f"{n.kind}:{n.id}": n for n in seen.nearby if n.kind in ("animal", "ranger") and judging.minds(n)}
+    going_on = [event.subject for event in judging.watch.events.values() if event.rule == "proximity"]
+    for subject in sorted({*near, *going_on}):
+        other = near.get(subject)
+        is_known = judging.event("proximity", subject) is not None
+        reach_m = numbers.distance_m * (numbers.clear_factor if is_known else 1.0)
+        if other is None or other.distance_m > reach_m:
+            judging.clears("proximity", subject, after_s=numbers.clear_hours * 3600)
+            continue
+        name = judging.subject.name
+        judging.holds(
+            "proximity",
+            telling_at(
+                seen,
+                alert_type="proximity",
+                severity="high" if other.kind == "ranger" else "medium",
+                title=f"{name} is near {other.name}",
+                message=f"{name} is within {numbers.distance_m:.0f} m of {other.name}.",
+            ),
+            subject=subject,
+            began_ms=seen.recorded_ms,
+        )
