@@ -72,15 +72,28 @@ class Keeper:
 
     def judge_within(self, db: Connection, subject: Subject, seen: Sequence[Seen]) -> list[Told]:
         """Judge new fixes inside the caller's transaction; give the result to ``announce`` once it is committed."""
-        watch = self._watch(db, subject.animal_id)
+        body, watch = _watch(db, subject.animal_id)
         after, acts = self._engine.judge(watch, subject, seen, _mutes(db))
-        return self._keep(db, watch, after, acts)
+        return self._keep(db, body, after, acts)
 
     def judge_late_within(self, db: Connection, subject: Subject, stretch: Sequence[Seen]) -> list[Told]:
         """Judge a stretch in which fixes were found later, inside the caller's transaction."""
-        watch = self._watch(db, subject.animal_id)
+        body, watch = _watch(db, subject.animal_id)
         after, acts = self._engine.judge_late(watch, subject, stretch)
-        return self._keep(db, watch, after, acts)
+        return self._keep(db, body, after, acts)
+
+    def tick_within(self, db: Connection, animal: watches.WatchedAnimal) -> list[Told]:
+        """Judge what time alone brings for one animal, inside the caller's transaction.
+
+        On an unsure clock a fix has no age: what it shows rings here.
+        """
+        moment = Moment(now_ms=to_ms(self._clock.now()), is_clock_sure=False)
+        return self._tick_within(db, [animal], moment)
+
+    @property
+    def is_clock_sure(self) -> bool:
+        """Say whether fixes have an age."""
+        return self._clock.state.is_sure
 
     def announce(self, told: Iterable[Told]) -> None:
         """Publish what a committed transaction told."""
@@ -123,9 +136,9 @@ class Keeper:
         told: list[Told] = []
         mutes = _mutes(db)
         for animal in animals:
-            watch = self._watch(db, animal.animal_id)
+            body, watch = _watch(db, animal.animal_id)
             after, acts = self._engine.tick(watch, subject_of(animal), moment, mutes)
-            told += self._keep(db, watch, after, acts)
+            told += self._keep(db, body, after, acts)
         return told
 
     async def run(self) -> None:
@@ -166,17 +179,12 @@ class Keeper:
 
     # --- inside
 
-    def _watch(self, db: Connection, animal_id: str) -> Watch:
-        body = watches.watch_body(db, animal_id)
-        watch = Watch(animal_id=animal_id) if body is None else unpacked(body)
-        open_alerts = watch.open_alerts()
-        return heed(watch, watches.alert_statuses(db, open_alerts)) if open_alerts else watch
-
-    def _keep(self, db: Connection, before: Watch, after: Watch, acts: Sequence[Act]) -> list[Told]:
+    def _keep(self, db: Connection, body: bytes | None, after: Watch, acts: Sequence[Act]) -> list[Told]:
+        """Write what the engine decided, and the watch where it is not the one that was kept."""
         told = self._act(db, acts)
-        body = packed(after)
-        if body != packed(before) or watches.watch_body(db, after.animal_id) != body:
-            watches.put_watch(db, after.animal_id, after.judged_ms, body)
+        fresh = packed(after)
+        if fresh != body:
+            watches.put_watch(db, after.animal_id, after.judged_ms, fresh)
         return told
 
     def _act(self, db: Connection, acts: Sequence[Act]) -> list[Told]:
@@ -201,6 +209,19 @@ class Keeper:
                 told += [_told(change.record, rings=act.rings) for change in effects.changes]
             (open_ones.add if act.columns.get("status", "active") in _OPEN else open_ones.discard)(act.alert_id)
         return told
+
+
+def _watch(db: Connection, animal_id: str) -> tuple[bytes | None, Watch]:
+    """Return what is kept of an animal, and the same with what people did to its alerts since."""
+    body = watches.watch_body(db, animal_id)
+    watch = Watch(animal_id=animal_id)
+    if body is not None:
+        try:
+            watch = unpacked(body)
+        except msgspec.MsgspecError as error:  # of a later version, say: better to learn anew than to judge nothing
+            log.error("alerts.watch_unreadable", animal=animal_id, reason=str(error))
+    open_alerts = watch.open_alerts()
+    return body, heed(watch, watches.alert_statuses(db, open_alerts)) if open_alerts else watch
 
 
 def subject_of(animal: watches.WatchedAnimal) -> Subject:

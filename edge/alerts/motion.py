@@ -140,12 +140,14 @@ def rapid_movement(judging: Judging, seen: Seen, before: Newest | None) -> None:
     if speed is not None and speed >= threshold:
         _run(judging, seen, before, speed)
     else:
+        for interval, fast in [] if watch.run is None else watch.run.steps:
+            _learn_speed(watch, interval, fast)
         watch.run = None
         watch.n_slow = watch.n_slow + 1 if speed is None or speed < numbers.clear_share * threshold else 0
         if watch.n_slow >= numbers.clear_fixes:
             judging.clears("rapid_movement")
-    if speed is not None:
-        _learn_speed(watch, seen, before, speed)
+        if speed is not None:
+            _learn_speed(watch, _class_of(seen, before), speed)
 
 
 def _run(judging: Judging, seen: Seen, before: Newest, speed_mps: float) -> None:
@@ -155,6 +157,7 @@ def _run(judging: Judging, seen: Seen, before: Newest, speed_mps: float) -> None
         watch.run = Run(began_ms=before.recorded_ms, ended_ms=seen.recorded_ms, metres=metres)
     else:
         watch.run.ended_ms, watch.run.metres = seen.recorded_ms, watch.run.metres + metres
+    watch.run.steps.append((_class_of(seen, before), speed_mps))  # a run must not become usual while it lasts
     watch.n_slow = 0
     minutes = (watch.run.ended_ms - watch.run.began_ms) / 60_000
     if minutes < judging.rules.rapid_movement.minutes and judging.event("rapid_movement") is None:
@@ -193,8 +196,8 @@ def own_speed_mps(watch: Watch, seen: Seen, before: Newest, share: float, learn_
     return _SLOWEST_MPS * math.exp(_BIN * _N_BINS)
 
 
-def _learn_speed(watch: Watch, seen: Seen, before: Newest, speed_mps: float) -> None:
-    counts = watch.speeds.setdefault(_class_of(seen, before), [0] * _N_BINS)
+def _learn_speed(watch: Watch, interval: str, speed_mps: float) -> None:
+    counts = watch.speeds.setdefault(interval, [0] * _N_BINS)
     index = int(math.log(max(speed_mps, _SLOWEST_MPS) / _SLOWEST_MPS) / _BIN)
     counts[min(_N_BINS - 1, index)] += 1
 

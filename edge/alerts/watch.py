@@ -89,11 +89,12 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Fast steps one after the other."""
+    """Fast steps one after the other; ``steps`` are the class and speed of each, to be learned when it is over."""
 
     began_ms: int
     ended_ms: int
     metres: float
+    steps: list[tuple[str, float]] = []
 
 
 class Usual(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -60,6 +60,8 @@ class AlarmJudge:
         fresh = [fix for fix in fixes if judged_ms is None or fix.recorded_ms > judged_ms]
         if fresh:
             told += self._keeper.judge_within(db, subject, self._seen(db, outcome, fresh))
+            if not self._keeper.is_clock_sure:
+                told += self._keeper.tick_within(db, found[0])  # what has no age must not wait a minute to ring
         return told
 
     def _seen(self, db: Connection, outcome: Outcome, fixes: Sequence[Fix]) -> list[Seen]:

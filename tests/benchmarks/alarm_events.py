@@ -15,7 +15,7 @@ from edge.alerts.engine import Engine
 from edge.alerts.rules import RuleName
 from edge.alerts.seen import Seen, Subject
 from shared.movement.kinds import category_of
-from tests.benchmarks.alarm_replay import DAY_MS, HOUR_MS, METRES_A_DEGREE, Track, replay
+from tests.benchmarks.alarm_replay import DAY_MS, HOUR_MS, METRES_A_DEGREE, Rung, Track, replay
 from tests.benchmarks.tables import Table
 
 #: Fixes of the animal's own past before the event: what the rules learn from.
@@ -142,12 +142,18 @@ class Found(msgspec.Struct, kw_only=True):
         )  # fmt: skip
 
 
-def injected(engine: Engine, real: Sequence[Track], times: int) -> tuple[Table, bool]:
-    """Return how soon deaths, silences, drives and failing batteries are told, and whether as promised."""
+def injected(
+    engine: Engine, real: Sequence[Track], times: int, say: Callable[[str], object] = lambda _: None
+) -> tuple[Table, bool]:
+    """Return how soon deaths, silences, drives and failing batteries are told, and whether as promised.
+
+    ``say`` hears of each kind of event before it is put in.
+    """
     rng = np.random.default_rng(23)
     rows: list[tuple[str, ...]] = []
     is_kept = True
     for case in CASES:
+        say(f"  {case.what}")
         found: dict[str, Found] = {}
         for track in real:
             kind = category_of(track.subject.species)
@@ -171,9 +177,14 @@ def _put_in(engine: Engine, track: Track, case: Case, rng: np.random.Generator, 
     until_ms = event_ms + _TICKED_MS if case.is_last else None
     entry.tried += 1
     done = replay(engine, track.subject, [*before, *after], tick_until_ms=until_ms, stop_at=case.rules)
-    told_ms = [each.at_ms for each in done if each.act.kind == "raise" and each.act.rule in case.rules]
+    told_ms = _told_ms(done, case.rules)
     if later_ms := [at_ms for at_ms in told_ms if at_ms > event_ms]:
         entry.delays_h.append((min(later_ms) - event_ms) / HOUR_MS)
+
+
+def _told_ms(done: Sequence[Rung], rules: frozenset[RuleName]) -> list[int]:
+    """Return when alerts of these rules were raised."""
+    return [each.act.columns["detected_ms"] for each in done if each.act.kind == "raise" and each.act.rule in rules]
 
 
 def _batteries(engine: Engine, rng: np.random.Generator, count: int) -> Found:
@@ -191,7 +202,6 @@ def _batteries(engine: Engine, rng: np.random.Generator, count: int) -> Found:
             seen.append(Seen(recorded_ms=at_ms, received_ms=at_ms, lon_deg=lon, lat_deg=-2.0, battery_pct=pct))
         entry.tried += 1
         done = replay(engine, subject, seen)
-        told_ms = [each.at_ms for each in done if each.act.rule == "low_battery" and each.act.kind == "raise"]
-        if told_ms:
+        if told_ms := _told_ms(done, frozenset({"low_battery"})):
             entry.delays_h.append((begin_ms + 4 * n * HOUR_MS - told_ms[0]) / HOUR_MS)
     return entry

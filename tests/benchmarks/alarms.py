@@ -274,7 +274,7 @@ def main(
     parts: tuple[tuple[str, Callable[[], tuple[Table, bool]]], ...] = (
         ("borders", lambda: borders(engine, crossings)),
         ("ordinary life", lambda: rates(engine.book, real)),
-        ("events put in", lambda: injected(engine, real, injections)),
+        ("events put in", lambda: injected(engine, real, injections, notes.print)),
     )
     for what, run in parts:
         notes.print(what)

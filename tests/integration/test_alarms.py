@@ -131,6 +131,28 @@ async def test_a_watch_that_was_lost_tells_no_event_twice(
     assert [told.status for told in heard[count:]] == ["resolved"]
 
 
+async def test_a_watch_that_cannot_be_read_is_begun_anew(
+    store: SpatialiteStore, keeper: Keeper, alpha: Subject, heard: list[Told]
+) -> None:
+    await keeper.judge_animal(alpha, VISIT[:2])
+    await store.write(lambda db: db.execute("UPDATE watches SET body = x'c1'"))
+    await keeper.judge_animal(alpha, VISIT[2:])
+    assert [told.alert_type for told in heard] == ["zone_warning", "high_risk_zone", "high_risk_zone"]
+
+
+async def test_a_tick_closes_nothing_and_doubles_nothing_after_a_person_did(
+    store: SpatialiteStore, keeper: Keeper, alpha: Subject, client: httpx.AsyncClient, heard: list[Told]
+) -> None:
+    await keeper.judge_animal(alpha, VISIT[:3])
+    (alert,) = await alerts(store)
+    await client.post(f"/api/v1/alerts/{alert.id}/resolve")
+    count = len(heard)
+    await keeper.tick()
+    await keeper.tick()
+    assert heard[count:] == []
+    assert len(await alerts(store)) == 1
+
+
 @pytest.mark.parametrize("act", ["resolve", "false_alarm"])
 async def test_what_a_person_closed_stays_closed(
     store: SpatialiteStore, keeper: Keeper, alpha: Subject, client: httpx.AsyncClient, act: str

@@ -105,6 +105,13 @@ def test_a_run_rings_when_it_lasts_and_clears_when_it_is_over() -> None:
     assert told(of_rule(station.acts, "rapid_movement")) == [("raise", "rapid_movement"), ("clear", None)]
 
 
+def test_a_run_does_not_become_usual_while_it_lasts() -> None:
+    station = Station()
+    station.hears(*(fix(15 * n, 270 * n) for n in range(1200)))
+    station.hears(*(fix(18_000 + 15 * n, 324_000 + 900 * 2.2 * n) for n in range(12)))
+    assert told(of_rule(station.acts, "rapid_movement")) == [("raise", "rapid_movement")]
+
+
 def test_one_fast_step_is_no_run() -> None:
     station = Station()
     station.hears(*walk(3), fix(180, 8000), *walk(3, begin=210, east_m=8200))
