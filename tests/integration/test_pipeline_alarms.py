@@ -219,7 +219,7 @@ async def test_a_running_station_says_state_and_alarm_on_its_stream(tmp_path: Pa
             lines = stream.aiter_lines()
             while await anext(lines) != ": listening":
                 pass
-            for n, lon in enumerate((37.52, 37.57)):
+            for n, lon in enumerate((37.547, 37.555)):
                 item = {"collar_id": "K1", "timestamp": (at + timedelta(minutes=10 * n)).isoformat(), "lat": -2.5}
                 assert (await client.post("/api/v1/tracking/", json={**item, "lon": lon})).status_code == 201
             name = ""
