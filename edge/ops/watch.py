@@ -1,4 +1,4 @@
-"""The live table: every animal, its last fix, age, battery, link and rate, from the station's own event stream."""
+"""The live table: every animal, its last fix, state, battery, link and rate, and alerts, from the event stream."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from rich.text import Text
 
 RATE_WINDOW_S: Final = 60.0
 REFRESH_S: Final = 1.0
+#: Alerts that are shown under the table.
+ALERTS: Final = 6
 #: Batteries are asked for at every so many refreshments: most collars tell them once a day.
 BATTERY_TURNS: Final = 5
 
@@ -34,6 +36,7 @@ class _Line(msgspec.Struct):
     recorded_at: datetime | None = None
     battery: str = ""
     link: str = ""
+    state: str = ""
 
 
 class Board:
@@ -44,6 +47,7 @@ class Board:
         self._animals: dict[str, str] = {}
         self._arrivals: dict[str, deque[float]] = {}
         self._all: deque[float] = deque()
+        self._alerts: dict[str, str] = {}
         self._monotonic = monotonic
         self._lock = threading.Lock()
 
@@ -78,10 +82,29 @@ class Board:
             if fix["lon"] is not None and (line.recorded_at is None or recorded_at >= line.recorded_at):
                 line.recorded_at, line.lon_deg, line.lat_deg = recorded_at, fix["lon"], fix["lat"]
 
+    def say(self, said: dict[str, Any]) -> None:
+        """Take what the models say after a fix: the newest state of which they are sure."""
+        with self._lock:
+            line = self._lines.get(said["animal"])
+            if line is not None and said["state"] is not None:
+                line.state = said["state"]
+
+    def alarm(self, alert: dict[str, Any]) -> None:
+        """Take an alert, or that it is over."""
+        with self._lock:
+            self._alerts.pop(alert["id"], None)
+            if alert["status"] == "active" and not alert["is_late"]:
+                self._alerts[alert["id"]] = f"{alert['severity']}: {alert['title']}"
+
+    def alerts(self) -> list[str]:
+        """Return the newest active alerts that came while this table was shown, the newest first."""
+        with self._lock:
+            return list(reversed(self._alerts.values()))[:ALERTS]
+
     def table(self, now: datetime) -> Table:
         """Return the table as it stands; ``now`` is the station's clock."""
         table = Table(box=None, padding=(0, 1), header_style="bold")
-        for column in ("animal", "species", "collar", "last fix (UTC)", "age", "position", "battery", "link"):
+        for column in ("animal", "species", "collar", "last fix (UTC)", "age", "position", "state", "battery", "link"):
             table.add_column(column, no_wrap=True)
         table.add_column("fixes/min", justify="right")
         with self._lock:
@@ -94,6 +117,7 @@ class Board:
                     f"{line.recorded_at:%Y-%m-%d %H:%M:%S}" if line.recorded_at else "-",
                     _age(now, line.recorded_at),
                     f"{line.lat_deg:9.5f} {line.lon_deg:10.5f}" if line.lat_deg is not None else "-",
+                    line.state or "-",
                     line.battery or "-",
                     line.link or "-",
                     f"{rate}",
@@ -143,7 +167,8 @@ def _refresh_batteries(url: str, board: Board) -> None:
 def _screen(url: str, board: Board) -> Group:
     detail = _detail(url)
     now = datetime.fromisoformat(detail["clock"]["now"]) if detail else datetime.now(UTC)
-    return Group(Text(_totals(detail), style="dim"), board.table(now))
+    alerts = [Text(alert, style="bold red") for alert in board.alerts()]
+    return Group(Text(_totals(detail), style="dim"), board.table(now), *alerts)
 
 
 def _totals(detail: dict[str, Any] | None) -> str:
@@ -166,6 +191,7 @@ def _detail(url: str) -> dict[str, Any] | None:
 
 
 def _listen(url: str, board: Board, is_over: threading.Event) -> None:
+    takers = {"fix": board.hear, "state": board.say, "alert": board.alarm}
     while not is_over.is_set():
         try:
             with httpx.Client(timeout=httpx.Timeout(10, read=60)) as client:
@@ -175,8 +201,8 @@ def _listen(url: str, board: Board, is_over: threading.Event) -> None:
                     for event, data in _events(stream.iter_lines()):
                         if is_over.is_set():
                             return
-                        if event == "fix":
-                            board.hear(data)
+                        if event in takers:
+                            takers[event](data)
         except (httpx.HTTPError, ValueError, KeyError):
             is_over.wait(1.0)  # the station restarts; its table goes on when it is back
 

@@ -35,7 +35,8 @@ def test_a_fix_appears_under_the_animal_that_wears_the_collar() -> None:
     board.hear(fix())
     line = next(line for line in shown(board).splitlines() if "Nasieku" in line)
     assert line.split() == [
-        "Nasieku", "elephant", "K1", "2026-05-01", "11:55:00", "5", "min", "-2.50000", "37.50000", "-", "base", "1",
+        "Nasieku", "elephant", "K1", "2026-05-01", "11:55:00", "5", "min", "-2.50000", "37.50000", "-", "-", "base",
+        "1",
     ]  # fmt: skip
 
 
@@ -67,3 +68,23 @@ def test_the_rate_counts_the_last_minute_only() -> None:
     board.hear(fix())
     board.hear(fix())
     assert "1 fixes in the last minute" in shown(board)
+
+
+def test_the_state_is_the_newest_that_the_models_are_sure_of() -> None:
+    board = Board(lambda: 0.0)
+    board.know([{"id": "a", "name": "Nasieku", "species": "elephant", "collar_id": "K1"}])
+    board.say({"animal": "a", "state": "foraging"})
+    board.say({"animal": "a", "state": None})
+    board.say({"animal": "b", "state": "resting"})
+    assert "foraging" in shown(board)
+    assert "resting" not in shown(board)
+
+
+def test_an_alert_is_shown_until_it_is_over() -> None:
+    board = Board(lambda: 0.0)
+    told = {"id": "1", "severity": "critical", "title": "Nasieku is in Village", "status": "active", "is_late": False}
+    board.alarm(told)
+    board.alarm({**told, "id": "2", "title": "Of yesterday", "is_late": True})
+    assert board.alerts() == ["critical: Nasieku is in Village"]
+    board.alarm({**told, "status": "resolved"})
+    assert board.alerts() == []
