@@ -342,7 +342,8 @@ def test_records_come_back() -> None:
 def test_a_corridor_and_its_edit_come_back() -> None:
     columns = {
         **ENTITIES["corridor"].columns, "name": "Kitenden", "start_lon_e7": -1_800_000_000, "optimization_score": 0.875,
-        "geometry": '{"type":"LineString","coordinates":[[37.0,-2.0],[38.0,-3.0]]}', "optimization_data": '{"steps":50}',
+        "geometry": '{"type":"LineString","coordinates":[[37.0,-2.0],[38.0,-3.0]]}',
+        "optimization_data": '{"steps":50}',
     }  # fmt: skip
     record = Record(
         entity="corridor", id="c", columns=columns, created_ms=1, updated_ms=2, marks={"name": Mark(1, "s")}
