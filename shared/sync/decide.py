@@ -45,6 +45,8 @@ from shared.sync.records import (
 )
 
 _FAR_MS: Final = 2**62
+_ENDS: Final = ("start_lon_e7", "start_lat_e7", "end_lon_e7", "end_lat_e7")
+_PLACE: Final = frozenset({"geometry", *_ENDS})
 
 
 def decide(operation: Operation, rows: Rows) -> Effects:
@@ -264,8 +266,8 @@ class _Draft:
         for name in list(given):
             if self._is_clash(record, name):
                 self._lost[name] = given.pop(name)
-        if operation.entity == "corridor" and not operation.origin:  # of two homes each may have left half of a place
-            _check_place({**record.columns, **given})
+        if operation.entity == "corridor" and not operation.origin and given.keys() & _PLACE:
+            _check_place({**record.columns, **given})  # two homes together may have left none
         if given:
             self._change(record, given)
 
@@ -393,7 +395,5 @@ class _Draft:
 
 def _check_place(columns: Mapping[str, Any]) -> None:
     """Raise Invalid for a corridor that is nowhere: it has a geometry, or as a plan both of its ends."""
-    if columns["geometry"] is None and any(
-        columns[f"{end}_{axis}_e7"] is None for end in ("start", "end") for axis in ("lon", "lat")
-    ):
+    if columns["geometry"] is None and any(columns[name] is None for name in _ENDS):
         raise Invalid("geometry: is required where start and end are not both given")

@@ -22,6 +22,8 @@ AREA = '{"type":"Polygon","coordinates":[[[37,-2],[38,-2],[38,-3],[37,-2]]]}'
 ANIMAL = {"name": "Tembo", "species": "elephant"}
 ALERT = {"alert_type": "low_battery", "title": "Battery"}
 ZONE = {"name": "Fields", "zone_type": "agriculture", "geometry": AREA}
+CORRIDOR = {"name": "Kitenden", "geometry": AREA}
+ENDS = {"start_lon_e7": 370_000_000, "start_lat_e7": 0, "end_lon_e7": 380_000_000, "end_lat_e7": 0}
 
 
 class Desk:
@@ -100,6 +102,7 @@ def ids(effects: Effects) -> list[tuple[str, str]]:
         ("animal", ANIMAL, {"status": "missing"}),
         ("observation", {"observation_type": "health"}, {"description": "limps"}),
         ("zone", ZONE, {"is_active": False}),
+        ("corridor", CORRIDOR, {"status": "active", "width_m": 500.0}),
         ("alert", ALERT, {"status": "acknowledged", "acknowledged_by": "asha"}),
     ],
 )
@@ -161,6 +164,13 @@ def test_what_follows_from_the_operation_is_filled_in(desk: Desk) -> None:
         ("zone", {**ZONE, "geometry": "{}"}, "geometry: must be a GeoJSON"),
         ("zone", {**ZONE, "is_active": "yes"}, "is_active: must be true or false"),
         ("zone", {**ZONE, "buffer_m": None}, "buffer_m: must not be empty"),
+        ("corridor", {"name": "C"}, "geometry: is required where start and end are not both given"),
+        ("corridor", {"name": "C", **ENDS, "end_lat_e7": None}, "geometry: is required where start and end"),
+        ("corridor", {**CORRIDOR, "geometry": "{}"}, "geometry: must be a GeoJSON LineString"),
+        ("corridor", {**CORRIDOR, "width_m": -1}, "width_m: must not be less than 0"),
+        ("corridor", {**CORRIDOR, "width_m": None}, "width_m: must not be empty"),
+        ("corridor", {**CORRIDOR, "start_lat_e7": 10**9}, "start_lat_e7: must be a whole number"),
+        ("corridor", {**CORRIDOR, "optimization_data": "{"}, "optimization_data: is no JSON"),
         ("alert", {**ALERT, "alert_type": "noise"}, "alert_type: must be one of"),
     ],
 )
@@ -184,7 +194,7 @@ def test_an_operation_without_a_name_or_of_no_year_is_refused(desk: Desk) -> Non
     desk.refused(Invalid, "made_ms", "animal", "a", "insert", ANIMAL, made_ms=2**60)
 
 
-@pytest.mark.parametrize("entity", ["animal", "deployment", "observation", "zone", "alert", "collar"])
+@pytest.mark.parametrize("entity", ["animal", "deployment", "observation", "zone", "corridor", "alert", "collar"])
 def test_what_is_not_there_is_not_found(desk: Desk, entity: EntityName) -> None:
     if entity != "collar":
         desk.refused(NotFound, f"there is no {entity} x", entity, "x", "update", {})
@@ -207,6 +217,26 @@ def test_an_observation_at_the_api_names_an_animal_that_lives(desk: Desk) -> Non
     desk.do("observation", "p", "insert", {"animal_id": "nobody"}, origin="s")
     desk.do("observation", "o", "update", {"animal_id": "nobody"}, origin="s")
     assert desk.get("observation", "o").columns["animal_id"] == "nobody"
+
+
+def test_a_corridor_says_who_made_it(desk: Desk) -> None:
+    desk.do("corridor", "c", "insert", CORRIDOR)
+    desk.do("corridor", "d", "insert", {**CORRIDOR, "created_by": "bea"})
+    assert [desk.get("corridor", each).columns["created_by"] for each in ("c", "d")] == ["asha", "bea"]
+
+
+def test_a_person_leaves_no_corridor_nowhere_and_two_homes_may(desk: Desk) -> None:
+    desk.do("corridor", "c", "insert", {**CORRIDOR, **ENDS})
+    desk.do("corridor", "c", "update", {"start_lon_e7": None})
+    desk.refused(Invalid, "geometry: is required", "corridor", "c", "update", {"geometry": None})
+    # another, who knew both ends, takes the geometry away: each was right, and the record goes on
+    told = desk.do("corridor", "c", "update", {"geometry": None}, origin="station-1", base_rev=1)
+    assert told.outcome == "applied"
+    assert desk.get("corridor", "c").columns["geometry"] is None
+    desk.do("corridor", "c", "update", {"name": "Kimana"})
+    desk.refused(Invalid, "geometry: is required", "corridor", "c", "update", {"end_lon_e7": 1})
+    desk.do("corridor", "c", "update", {"geometry": AREA})
+    assert desk.get("corridor", "c").columns["geometry"] == AREA
 
 
 def test_an_alert_need_not_know_its_animal_or_zone(desk: Desk) -> None:

@@ -13,6 +13,8 @@ import pytest
 import zstandard
 
 from shared.errors import Invalid
+from shared.sync.operations import Operation
+from shared.sync.records import ENTITIES, Mark, Record
 from shared.wire.batch import (
     FIX_COLUMNS,
     MAX_BATCH_BYTES,
@@ -335,6 +337,20 @@ def test_records_come_back() -> None:
     data = encode_records(many)
     assert decode_records(data, Note) == many
     assert len(data) < 5000
+
+
+def test_a_corridor_and_its_edit_come_back() -> None:
+    columns = {
+        **ENTITIES["corridor"].columns, "name": "Kitenden", "start_lon_e7": -1_800_000_000, "optimization_score": 0.875,
+        "geometry": '{"type":"LineString","coordinates":[[37.0,-2.0],[38.0,-3.0]]}',
+        "optimization_data": '{"steps":50}',
+    }  # fmt: skip
+    record = Record(
+        entity="corridor", id="c", columns=columns, created_ms=1, updated_ms=2, marks={"name": Mark(1, "s")}
+    )
+    edit = Operation(id="o", entity="corridor", row_id="c", kind="update", made_ms=1, columns={"width_m": 0.5})
+    assert decode_records(encode_records([record]), Record) == [record]
+    assert decode_records(encode_records([edit]), Operation) == [edit]
 
 
 def test_records_of_another_shape_are_refused() -> None:
