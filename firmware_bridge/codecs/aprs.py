@@ -210,7 +210,7 @@ def _plain_place(text: str) -> _Place | None:
         course_deg,
         speed_kn,
         # Half of what the blanks leave open, along the longer side.
-        h_acc_m=_M_PER_MINUTE * 10 ** (blanks - 2) / 2 if blanks else None,
+        h_acc_m=_M_PER_MINUTE * 10**blanks / 200 if blanks else None,
     )
 
 

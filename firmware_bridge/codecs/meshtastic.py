@@ -19,7 +19,7 @@ What it does to a reader:
   cut off becomes the fix's accuracy;
 - speed and course have changed their units between firmware versions. They stay in the details as they came;
 - JSON of firmware before 2.2 has negative node numbers. A packet of another kind (text, telemetry) has no fix, and
-  none of its content is kept;
+  none of its content is passed on;
 - an encrypted packet may be a position. It is refused with a reason, so that somebody sees why a ranger is not on the
   map.
 """
@@ -141,11 +141,13 @@ class MeshtasticMqttCodec:
 
 _MQTT = MeshtasticMqttCodec()
 
-#: Where gateways publish positions, for subscriptions.
-TOPICS = tuple(f"msh/{region}/2/{form}/+/+" for region in _REGIONS for form in ("json", "e"))
+#: Where gateways publish JSON, for subscriptions. Protobuf is encrypted unless somebody switched that off, and what is
+#: encrypted would fill the list of frames that nobody can read: who wants it subscribes to it by hand.
+JSON_TOPICS = tuple(f"msh/{region}/2/json/+/+" for region in _REGIONS)
+PROTOBUF_TOPICS = tuple(f"msh/{region}/2/e/+/+" for region in _REGIONS)
 ROUTES = (
     Route(MeshtasticSerialCodec(), "meshtastic"),
-    *(Route(_MQTT, "mqtt", topic) for topic in TOPICS),
+    *(Route(_MQTT, "mqtt", topic) for topic in (*JSON_TOPICS, *PROTOBUF_TOPICS)),
 )
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from firmware_bridge.codecs.meshtastic import TOPICS as MESHTASTIC_TOPICS
+from firmware_bridge.codecs.meshtastic import JSON_TOPICS as MESHTASTIC_TOPICS
 from firmware_bridge.frames import Link
 from firmware_bridge.framing.registry import DECODERS
 from firmware_bridge.transports.capture import CaptureLink, CaptureWriter, RecordedLink
