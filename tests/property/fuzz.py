@@ -18,7 +18,6 @@ from pathlib import Path
 import atheris
 
 from firmware_bridge import codecs, framing
-from firmware_bridge.framing.registry import DECODERS
 from tests.property import garbage
 
 
@@ -49,8 +48,9 @@ def main() -> None:
     atheris.Fuzz()
 
 
-def _seeds(name: str) -> list[bytes]:
-    if name in DECODERS:
+def _seeds(target: str) -> list[bytes]:
+    kind, _, name = target.partition("-")
+    if kind == "framing":
         return [garbage.payload_of(vector) for vector in garbage.VECTORS]
     return [
         bytes((garbage.PORTS.index(port) if port in garbage.PORTS else 0,)) + payload
