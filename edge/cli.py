@@ -165,7 +165,9 @@ def watch(config: ConfigOption = None) -> None:
 
 @cli.command()
 def decode(
-    format_name: Annotated[str, typer.Option("--format", help="opencollar, chirpstack_v4, nmea0183, ubx_nav_pvt, ...")],
+    format_name: Annotated[
+        str, typer.Option("--format", help="opencollar, chirpstack_v4, cayenne_lpp, aprs, ...; a wrong name lists all.")
+    ],
     port: Annotated[int | None, typer.Option(help="LoRaWAN fPort, where the format has one.")] = None,
     hex_bytes: Annotated[str | None, typer.Option("--hex", help="The frame as hex digits.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="The frame as a line of text.")] = None,

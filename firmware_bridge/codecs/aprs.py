@@ -39,7 +39,7 @@ _M_PER_MINUTE = 1852
 _KMH_PER_KNOT = 1.852
 
 _LINE = re.compile(
-    r"([A-Z0-9]{1,6}(?:-[0-9A-Z]{1,2})?)>([A-Z0-9]{1,6}(?:-[0-9A-Z]{1,2})?)((?:,[A-Z0-9*-]+)*):(.+)", re.DOTALL
+    r"([A-Z0-9]{1,6}(?:-[0-9A-Z]{1,2})?)>([A-Z0-9]{1,6}(?:-[0-9A-Z]{1,2})?)((?:,[A-Za-z0-9*-]+)*):(.+)", re.DOTALL
 )
 _TIME = re.compile(r"(\d{2})(\d{2})(\d{2})([zh/])", re.ASCII)
 _PLAIN = re.compile(r"([\d .]{7})([NS])(.)([\d .]{8})([EW])(.)", re.ASCII | re.DOTALL)

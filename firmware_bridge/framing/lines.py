@@ -107,7 +107,9 @@ class AprsDecoder(LineDecoder):
 
     beginning = b""
     # The information may hold any byte but CR and LF.
-    _packet = re.compile(rb"[A-Z0-9]{1,6}(?:-[0-9A-Z]{1,2})?>[A-Z0-9]{1,6}[A-Z0-9,*-]*:[^\x00]+", re.DOTALL)
+    _packet = re.compile(
+        rb"[A-Z0-9]{1,6}(?:-[0-9A-Z]{1,2})?>[A-Z0-9]{1,6}(?:-[0-9A-Z]{1,2})?(?:,[A-Za-z0-9*-]+)*:[^\x00]+", re.DOTALL
+    )
 
     def _frame_of(self, segment: bytes) -> Frame | None:
         if self._packet.fullmatch(segment):
