@@ -43,7 +43,7 @@ _LINE = re.compile(
 )
 _TIME = re.compile(r"(\d{2})(\d{2})(\d{2})([zh/])", re.ASCII)
 _PLAIN = re.compile(r"([\d .]{7})([NS])(.)([\d .]{8})([EW])(.)", re.ASCII | re.DOTALL)
-_PACKED = re.compile(r"([/\\A-Za-j])([!-{]{4})([!-{]{4})(.)([ -{])([!-{])([!-{])", re.DOTALL)
+_PACKED = re.compile(r"([/\\A-Za-j])([!-{]{4})([!-{]{4})(.)([ -{])(.)(.)", re.DOTALL)
 _COURSE_SPEED = re.compile(r"(\d{3})/(\d{3})", re.ASCII)
 _ALTITUDE = re.compile(r"/A=(-?\d{5,6})", re.ASCII)
 _UNREAD_POSITIONS = {
@@ -238,8 +238,10 @@ def _packed_place(text: str) -> _Place | None:
         raise FrameError(f"the packed position {lat:.1f}, {lon:.1f} is not on the globe")
     place = _Place(lat, lon, text[match.end() :])
     if match[5] == " ":
-        return place
+        return place  # the two behind it mean nothing then
     first, second, made = (ord(match[index]) - 33 for index in (5, 6, 7))
+    if not (0 <= second <= 90 and 0 <= made <= 90):
+        return None
     place = place._replace(is_current=bool(made & _IS_CURRENT))
     if made & _FROM == _FROM_GGA:
         return place._replace(alt_m=1.002 ** (first * 91 + second) * _M_PER_FOOT)

@@ -26,6 +26,7 @@ What it does to a reader:
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -215,13 +216,23 @@ def _uplink(packet: _Packet, position: _Position | None, format_name: str, kind:
         format=format_name,
         device=f"mesh:{node}",
         fixes=fixes,
-        # A node whose clock nobody has set counts from 1970.
-        network_time=None if rx_s is None or is_clock_unset(rx_s) else utc(rx_s),
+        network_time=_network_time(rx_s, fixes),
         rssi_dbm=None if packet.rssi_dbm is None else float(packet.rssi_dbm),
         snr_db=_finite(packet.snr_db),
         gateway=packet.gateway,
         details=details,
     )
+
+
+def _network_time(rx_s: int | None, fixes: tuple[DecodedFix, ...]) -> datetime | None:
+    """Return the clock of the node that heard the packet, where it may be told.
+
+    A node whose clock nobody has set counts from 1970. And wrong clocks spread through a mesh: no position without a
+    time of its own may get one from a peer.
+    """
+    if rx_s is None or is_clock_unset(rx_s) or any(fix.recorded_at is None for fix in fixes):
+        return None
+    return utc(rx_s)
 
 
 def _fixes(position: _Position) -> tuple[DecodedFix, ...]:

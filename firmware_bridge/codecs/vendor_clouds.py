@@ -28,7 +28,7 @@ from shared.errors import FrameError
 _Number = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 _Volts = Annotated[float, msgspec.Meta(ge=0, le=100)]
 _Celsius = Annotated[float, msgspec.Meta(ge=-273.15, le=1000)]
-_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,48}\Z")]
 
 
 class _Vectronic(msgspec.Struct, rename="camel"):

@@ -18,6 +18,8 @@ from firmware_bridge.frames import DecodedFix, Uplink
 from firmware_bridge.framing.checksums import nmea_xor
 from shared.errors import FrameError
 
+# What no id may hold.
+_BLANKS = re.compile(r"[\s/]+")
 _SENTENCE = re.compile(rb"\$(([A-Z]{2})WPL,([\d.]*),([NS]?),([\d.]*),([EW]?),([^,*]{0,64}))\*([0-9A-Fa-f]{2})\s*")
 
 
@@ -44,7 +46,9 @@ class WaypointCodec:
             "lon": round(fix.lon_deg or 0.0, 6),
             "time": None,
         }
-        return [Uplink(format=self.format, device="waypoint:" + "_".join(name.split()), fixes=(fix,), details=details)]
+        return [
+            Uplink(format=self.format, device="waypoint:" + _BLANKS.sub("_", name)[:48], fixes=(fix,), details=details)
+        ]
 
 
 ROUTES = (Route(WaypointCodec(), "wpl"),)

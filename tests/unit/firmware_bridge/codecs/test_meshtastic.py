@@ -80,9 +80,10 @@ def test_the_senders_clock_stands_in_for_the_receivers_time() -> None:
     assert heard(json_position(timestamp=0)).fixes[0].recorded_at == datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC)
 
 
-def test_a_position_without_any_time_has_none() -> None:
-    fix = heard(json_position(timestamp=0, time=0)).fixes[0]
-    assert fix.recorded_at is None
+def test_a_position_without_any_time_gets_none_from_a_peer() -> None:
+    uplink = heard(json_position(timestamp=0, time=0))
+    assert (uplink.fixes[0].recorded_at, uplink.network_time) == (None, None)
+    assert uplink.details["rx_time"] == T + 6
 
 
 def test_a_node_whose_clock_nobody_set_tells_no_network_time() -> None:
