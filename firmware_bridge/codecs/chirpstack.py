@@ -10,7 +10,7 @@ Layout: chirpstack/chirpstack, api/proto/integration/integration.proto. What it 
 - it is proto3 JSON: a value that equals its default (fCnt 0, rssi 0, battery 0, false) is absent;
 - times have nine decimals;
 - ``time`` is the gateway's only while that is within 30 s of the server's clock, otherwise the server's own: what a
-  gateway had buffered carries the time of delivery. So it is ``network_time`` and never the time of a fix;
+  gateway had buffered carries the time of delivery. So it is ``network_time`` and never replaces the device's;
 - the payload is OpenCollar's unless the device has the tag ``payload`` with the name of another format, or its profile
   is called like one;
 - an uplink without ``data`` carries commands of the network and says nothing of the animal; one with only ``object``
@@ -47,7 +47,7 @@ class _DeviceInfo(msgspec.Struct, rename="camel"):
     dev_eui: str = ""
     device_name: str = ""
     device_profile_name: str = ""
-    tags: dict[str, str] = msgspec.field(default_factory=dict)
+    tags: dict[str, Any] | None = None
 
 
 class _RxInfo(msgspec.Struct, rename="camel"):
@@ -154,7 +154,7 @@ def _messages(event: _Event) -> list[Message]:
         return [Message(event.f_port or None, {"message": "empty"})]
     info = event.device_info
     return read_payload(
-        data, event.f_port or None, payload_format(info.tags.get(PAYLOAD_TAG), [info.device_profile_name])
+        data, event.f_port or None, payload_format((info.tags or {}).get(PAYLOAD_TAG), [info.device_profile_name])
     )
 
 

@@ -31,14 +31,14 @@ READERS: Mapping[str, Callable[[bytes, int | None], list[Message]]] = MappingPro
 )
 
 
-def payload_format(tag: str | None, names: Iterable[str]) -> str:
+def payload_format(tag: object, names: Iterable[str]) -> str:
     """Return the format that ``tag`` names, else the first of ``names`` that is one, else OpenCollar.
 
     A tag is there to name a format, so one that names none raises FrameError. Names (of profiles, applications) have
     their own life. Case, blanks and hyphens do not matter.
     """
     if tag:
-        if (plain := _plain(tag)) not in READERS:
+        if not isinstance(tag, str) or (plain := _plain(tag)) not in READERS:
             raise FrameError(f"the device's tag names the payload {tag!r}: choose one of {', '.join(READERS)}")
         return plain
     return next((plain for name in names if (plain := _plain(name)) in READERS), OPENCOLLAR)

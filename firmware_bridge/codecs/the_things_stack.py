@@ -8,7 +8,7 @@ Layout: TheThingsIndustries/lorawan-stack-docs, data formats. What it does to a 
 
 - empty strings, zeros and false are absent, and times have nine decimals;
 - ``uplink_message.received_at`` is when the network took the uplink in; ``settings.time`` is the gateway's clock, which
-  may be anything. Either is ``network_time`` at best, never the time of a fix;
+  may be anything and is not used. The first is ``network_time`` and never replaces the device's own;
 - ``locations`` holds what somebody entered in a registry, or somebody's decoder found: never a fix;
 - an uplink with ``simulated`` was typed in at the console. It is refused: no animal was there;
 - every server that relays it publishes it again, and the device id is the network's word: the EUI is the device's name.
@@ -78,7 +78,7 @@ class _Event(msgspec.Struct):
     uplink_message: _UplinkMessage | None = None
     simulated: bool = False
     # Attributes that an owner gave the device, where the server passes them on.
-    attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    attributes: dict[str, Any] | None = None
 
 
 _DECODER = msgspec.json.Decoder(_Event)
@@ -137,7 +137,7 @@ def _messages(event: _Event, uplink: _UplinkMessage) -> list[Message]:
         _BRANDS.get(uplink.version_ids.brand_id, uplink.version_ids.model_id),
         event.end_device_ids.application_ids.application_id,
     ]
-    return read_payload(data, port, payload_format(event.attributes.get("payload"), names))
+    return read_payload(data, port, payload_format((event.attributes or {}).get("payload"), names))
 
 
 def _dev_eui(event: _Event, topic: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from firmware_bridge.codecs.registry import codec_for
 from firmware_bridge.frames import Frame, Heard, Link
 from firmware_bridge.framing.cobs import encode_frame
 from firmware_bridge.framing.meshtastic import encode_mesh_frame
@@ -309,6 +310,29 @@ async def test_unacknowledged_messages_come_again_after_a_restart_of_the_station
     async with started(mqtt_link(broker)) as link:
         await send(broker, [b"marker"])
         assert payloads(await collect(link, 1)) == [b"marker"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "application/17c82e96/device/0101010101010101/event/up",
+        "v3/collars@ttn/devices/oc-0042/up",
+        "msh/EU_868/2/json/LongFast/!7efeee00",
+        "msh/US/CA/2/json/LongFast/!7efeee00",
+    ],
+)
+async def test_a_link_without_topics_hears_every_network_whose_uplinks_a_codec_reads(
+    broker: Broker, topic: str
+) -> None:
+    spec = LinkSpec(kind="mqtt", name="mqtt", host=broker.host, port=broker.port, client_id="station")
+    link = link_from(spec, now=now)
+    assert isinstance(link, MqttLink)
+    async with started(link):
+        await send(broker, [b"body"], topic)
+        (heard,) = await collect(link, 1)
+        await link.acknowledge([heard])
+    assert heard.frame == Frame("mqtt", b"body", topic)
+    assert codec_for(heard.frame).format in {"chirpstack_v4", "the_things_stack_v3", "meshtastic_mqtt"}
 
 
 async def test_a_receipt_of_an_earlier_connection_acknowledges_nothing(broker: Broker) -> None:
