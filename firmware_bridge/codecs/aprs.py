@@ -14,8 +14,8 @@ Then 123/001 (course, knots) and a comment with /A=003894 (feet) somewhere in it
 
 A time has no month and no year, so the fix carries ``time_of_day`` for whoever knows the date. A position without a
 time is the sender's place now, but says nothing about when now is: gateways and digipeaters pass it on later. No codec
-gives it the time of its arrival. Position reports of other shapes (Mic-E, objects, items, raw NMEA) are refused with a
-reason; what is no position has no fix.
+gives it the time of its arrival. Position reports of other shapes (Mic-E, objects, items, raw NMEA, third-party
+traffic) are refused with a reason; what is no position has no fix.
 
 Layout: APRS Protocol Reference 1.0.1, chapters 5 to 9; AX.25 2.2, chapter 3.
 """
@@ -48,6 +48,7 @@ _COURSE_SPEED = re.compile(r"(\d{3})/(\d{3})", re.ASCII)
 _ALTITUDE = re.compile(r"/A=(-?\d{5,6})", re.ASCII)
 _UNREAD_POSITIONS = {
     "`": "Mic-E", "'": "Mic-E", "\x1c": "Mic-E", "\x1d": "Mic-E", ";": "an object", ")": "an item", "$": "raw NMEA",
+    "}": "third-party traffic",
 }  # fmt: skip
 _AX25_ADDRESS_BYTES = 7
 _MOST_ADDRESSES = 10

@@ -34,7 +34,8 @@ from shared.errors import FrameError
 _UP = "v3/+/devices/+/up"
 _TOPIC_LEVELS = 5
 _EUI = re.compile(r"[0-9A-Fa-f]{16}")
-_BRANDS = {"digital-matter": "digital_matter_oyster"}
+#: Brand and model of the network's device repository. Makers have other formats for their other models.
+_MODELS = {("digital-matter", "oyster"): "digital_matter_oyster"}
 
 
 class _ApplicationIds(msgspec.Struct):
@@ -133,10 +134,8 @@ def _messages(event: _Event, uplink: _UplinkMessage) -> list[Message]:
     port = uplink.f_port or None
     if not data:
         return [Message(port, {"message": "empty"})]
-    names = [
-        _BRANDS.get(uplink.version_ids.brand_id, uplink.version_ids.model_id),
-        event.end_device_ids.application_ids.application_id,
-    ]
+    model = uplink.version_ids.brand_id, uplink.version_ids.model_id
+    names = [_MODELS.get(model, ""), event.end_device_ids.application_ids.application_id]
     return read_payload(data, port, payload_format((event.attributes or {}).get("payload"), names))
 
 
