@@ -22,6 +22,7 @@ from edge.ingest.receive import discipline, receipt_for, receive
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Entry, Ledger, LedgerReader, Row
 from edge.store.store import SpatialiteStore, Undecoded
+from firmware_bridge.codecs.lora_packet import pack_lp0
 from firmware_bridge.codecs.opencollar import PORT_SHORT, PORT_STATUS, encode_short, encode_status
 from firmware_bridge.codecs.outpost_json import encode_fix
 from firmware_bridge.codecs.station_frame import pack_station_frame
@@ -574,6 +575,21 @@ async def test_a_collar_of_a_new_format_is_listed_as_it_is_heard(bench: Bench) -
     assert (fix.collar_id, fix.animal_id) == ("mesh:!7efeee00", None)
     collars = await bench.store.collars(VIEW, search=None, offset=0, limit=10)
     assert [collar.id for collar in collars.results] == ["mesh:!7efeee00"]
+
+
+def offload(hours: int, rssi_dbm: int) -> Frame:
+    message = encode_short(recorded_at=START + hours * HOUR, lat_deg=-2.5, lon_deg=37.5, h_acc_m=5.0)
+    packet = b64encode(pack_lp0(7, PORT_SHORT, message)).decode()
+    return Frame("lp0", json.dumps({"gatewayEui": "01", "rxpk": {"rssi": rssi_dbm, "data": packet}}).encode())
+
+
+async def test_a_collar_that_offloads_its_memory_on_every_visit_is_stored_once(bench: Bench) -> None:
+    for visit in range(3):
+        bench.heard(*(offload(hours, -90 - visit) for hours in range(40)), at=START + (40 + visit) * HOUR)
+    await bench.decode_all()
+    fixes = await bench.fixes()
+    assert len(fixes) == 40
+    assert {fix.collar_id for fix in fixes} == {"lp0:00000007"}
 
 
 # --- the station's own receiver
