@@ -127,6 +127,12 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             self.log_stationary.astype(np.int64), self.log_transitions.astype(np.int64), emissions, rows.starts
         )
 
+    def filtered(self, rows: Rows) -> FloatArray:
+        """Return the posterior of each row's state given the rows of its burst up to it; shape (n, K)."""
+        emissions = _nats(self.log_densities(rows.step_m, rows.angle_rad))
+        start, transitions = (_normalised_log(_nats(table)) for table in (self.log_stationary, self.log_transitions))
+        return np.asarray(np.exp(chain.forward(start, transitions, emissions, rows.starts)[0]))
+
     def decode(self, rows: Rows, lag: int = LAG) -> Decoded:
         """Return the states of a trajectory that is known as a whole."""
         emissions = self.log_densities(rows.step_m, rows.angle_rad)
