@@ -314,11 +314,11 @@ def anchors_of(known: Known, baselines: Baselines) -> Anchors:
 def _calendar(times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     """Hour by the sun and season as points of circles; shape (n, 6)."""
     day = 2 * np.pi * ((times_s / HOUR_S + lon_deg / 15.0) % 24.0) / 24.0
-    # Midsummer of the northern hemisphere is half a year from that of the southern.
-    season = 2 * np.pi * ((times_s / (365.2425 * DAY_S)) % 1.0) + np.where(lat_deg < 0, np.pi, 0.0)
-    return np.stack(
-        (np.sin(day), np.cos(day), np.sin(2 * day), np.cos(2 * day), np.sin(season), np.cos(season)), axis=1
-    )
+    season = 2 * np.pi * ((times_s / (365.2425 * DAY_S)) % 1.0)
+    # Midsummer of one hemisphere is midwinter of the other, and at the equator the sun makes no season.
+    strength = np.clip(lat_deg / 10.0, -1.0, 1.0)
+    columns = np.sin(day), np.cos(day), np.sin(2 * day), np.cos(2 * day)
+    return np.stack((*columns, strength * np.sin(season), strength * np.cos(season)), axis=1)
 
 
 def _moved(hours: Hours) -> FloatArray:
