@@ -95,8 +95,10 @@ def fit(
         is_there = np.isfinite(next_m[:, h]).all(axis=1)
         w, ahead, lags = weights[is_there], next_m[is_there, h], lags_m[is_there]
         damping[h] = _ratio((w * (ahead * last[is_there]).sum(axis=1)).sum(), (w * square[is_there]).sum())
-        gram = np.einsum("n,nlk,nmk->lm", w, lags, lags, optimize=True)
-        moment = np.einsum("n,nlk,nk->l", w, lags, ahead, optimize=True)
+        # East and north are two rows of one regression.
+        rows = (lags * np.sqrt(w)[:, None, None]).transpose(0, 2, 1).reshape(-1, RIDGE_LAGS_H)
+        gram = rows.T @ rows
+        moment = rows.T @ (ahead * np.sqrt(w)[:, None]).reshape(-1)
         strength = (penalty[h] / max(int(is_there.sum()), 1)) * np.trace(gram) / RIDGE_LAGS_H + 1e-9
         ridge[h] = np.linalg.solve(gram + strength * np.eye(RIDGE_LAGS_H), moment)
     walk, walk_unknown = _walk(last, next_m[:, 0], states, next_states, weights, damping[0])

@@ -39,7 +39,7 @@ from models.forecast.features import (
 )
 from models.forecast.heads import FREEDOM, WIDTH, Distribution, cut, spread_of, units_m
 from models.forecast.runtime import ALL_GROUPS, SPEAKERS, Fitted, Forecaster, Network, Scaling
-from models.forecast.samples import Samples, known_of, samples_of
+from models.forecast.samples import Samples, before_test, known_of, samples_of
 from shared.console import errors
 from shared.errors import Invalid
 
@@ -65,7 +65,7 @@ def _prefixed(progress: Progress, title: str) -> Progress:
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """How the network is trained. ``n_folds`` of individuals are left out in turn, each a training of its own."""
 
-    epochs: int = 12
+    epochs: int = 10
     rate: float = 2e-3
     batch: int = 512
     dropout: float = 0.2
@@ -152,18 +152,18 @@ def train(
     chosen = recipe or Recipe()
     found = read(data)
     number = version if version is not None else max([0, *versions(folder, "forecast")]) + 1
-    known = {animal.title: known_of(animal) for animal in found.animals}
+    known = {animal.title: known_of(animal, before_test(animal)) for animal in found.animals}
     progress(f"{len(known)} animals read")
-    written: list[Manifest] = []
+    learned, samples = learn(found.animals, known, chosen, _prefixed(progress, "all"))
+    settings = {"recipe": msgspec.to_builtins(chosen), "data_sha256": found.sha256}
+    written = write(folder, number, learned, samples, trained_on(found, list(known)), settings)
     for fold, left_out in enumerate(folds(found.animals)[: chosen.n_folds], start=1):
         kept = [animal for animal in found.animals if animal.title not in left_out]
         if kept:
             learned, _ = learn(kept, known, chosen, _prefixed(progress, f"fold {fold}"))
             sets = trained_on(found, [one.title for one in kept])
             written.append(export_fold(folder, number, fold, learned, left_out, sets))
-    learned, samples = learn(found.animals, known, chosen, _prefixed(progress, "all"))
-    settings = {"recipe": msgspec.to_builtins(chosen), "data_sha256": found.sha256}
-    return [*written, *write(folder, number, learned, samples, trained_on(found, list(known)), settings)]
+    return written
 
 
 def write(
@@ -206,9 +206,9 @@ def learn(
 ) -> tuple[Learned, list[Samples]]:
     """Fit the plain forecasts, train the network, and measure both on validation data; returns the samples too."""
     baselines = tuple(fit_baselines(animals, group) for group in ALL_GROUPS)
-    samples = [samples_of(animal, baselines, known[animal.title]) for animal in animals]
+    samples = [samples_of(animal, baselines, known=known[animal.title], rows=before_test(animal)) for animal in animals]
     progress("plain forecasts fitted")
-    is_trained = np.concatenate([(one.animal.split == 0).any(axis=1) for one in samples])
+    is_trained = np.concatenate([(one.split == 0).any(axis=1) for one in samples])
     if not bool(is_trained.any()):
         raise Invalid("no animal has a fix to train on: the tracks are too short or their gaps too long")
     growth = _growth(samples)
@@ -239,16 +239,17 @@ def measured(
         served_plain=np.ones((g, _H), dtype=np.int64),
     )
     network = Network(engine=NumpyEngine(weights), scaling=scaling, version=0)
-    said = [Forecaster(one.animal.species, fitted, network).by_speaker(one.anchors) for one in samples]
+    validated = [one.of_part(1) for one in samples]
+    said = [Forecaster(one.animal.species, fitted, network).by_speaker(one.anchors) for one in validated]
     for number, group in enumerate(ALL_GROUPS):
-        of_group = [i for i, one in enumerate(samples) if _is_of(one.animal, group)]
+        of_group = [i for i, one in enumerate(validated) if _is_of(one.animal, group)]
         for h in range(_H):
-            members = _enough(of_group, samples, h)
+            members = _enough(of_group, validated, h)
             if not members:
                 # No fix came after so long: nothing was learned of this horizon, and nothing is claimed of it.
                 fitted.served[number, h] = fitted.served_plain[number, h] = SPEAKERS.index("persistence")
                 continue
-            own = [_validated(samples[i], said[i], h) for i in members]
+            own = [_validated(validated[i], said[i], h) for i in members]
             plain, share = _best_share(own)
             fitted.served_plain[number, h], fitted.share[number, h] = plain, share
             own = [one.drawn(plain, share) for one in own]
@@ -288,7 +289,7 @@ class _Validated(NamedTuple):
 
 
 def _validated(one: Samples, said: Mapping[str, Distribution], h: int) -> _Validated:
-    is_in = one.animal.split[:, h] == 1
+    is_in = one.split[:, h] == 1
     return _Validated(
         np.stack([said[name].place_m[is_in, h] - one.target_m[is_in, h] for name in SPEAKERS]),
         np.stack([said[name].spread_m[is_in, h] for name in SPEAKERS]),
@@ -299,7 +300,7 @@ def _validated(one: Samples, said: Mapping[str, Distribution], h: int) -> _Valid
 
 def _enough(of_group: list[int], samples: Sequence[Samples], h: int) -> list[int]:
     """The group's animals; all where the group has too few validation truths; none where there is no truth at all."""
-    counts = [int((one.animal.split[:, h] == 1).sum()) for one in samples]
+    counts = [int((one.split[:, h] == 1).sum()) for one in samples]
     if sum(counts[i] for i in of_group) >= _FEWEST:
         return of_group
     return list(range(len(samples))) if sum(counts) else []
@@ -465,7 +466,7 @@ def _sample_weights(samples: Sequence[Samples], growth: FloatArray) -> list[Floa
     for dataset in dict.fromkeys(one.animal.dataset for one in samples):
         of_set = [i for i, one in enumerate(samples) if one.animal.dataset == dataset]
         for h in range(_H):
-            rows = {i: samples[i].animal.split[:, h] == 0 for i in of_set}
+            rows = {i: samples[i].split[:, h] == 0 for i in of_set}
             n = sum(int(is_in.sum()) for is_in in rows.values())
             if n == 0:
                 continue
@@ -482,7 +483,7 @@ def _growth(samples: Sequence[Samples]) -> FloatArray:
     found = np.ones(_H)
     for h in range(_H):
         gone = [
-            np.hypot(*one.target_m[one.animal.split[:, h] == 0, h].T) / one.anchors.scale_m[one.animal.split[:, h] == 0]
+            np.hypot(*one.target_m[one.split[:, h] == 0, h].T) / one.anchors.scale_m[one.split[:, h] == 0]
             for one in samples
         ]
         every = np.concatenate(gone)
@@ -502,7 +503,7 @@ def _spreads(samples: Sequence[Samples], baselines: Sequence[Baselines], growth:
         for b in range(len(NAMES)):
             error = np.hypot(*np.moveaxis(one.anchors.to_frame(places[b]) - one.target_m, -1, 0)) / unit
             for h in range(_H):
-                away[b][h].append(error[one.animal.split[:, h] == 0, h])
+                away[b][h].append(error[one.split[:, h] == 0, h])
     for b in range(len(NAMES)):
         for h in range(_H):
             found[b, h] = spread_of(np.concatenate(away[b][h]))
@@ -516,12 +517,13 @@ def _is_of(animal: Animal, group: str) -> bool:
 def validation_metrics(samples: Sequence[Samples], learned: Learned) -> dict[str, float]:
     """Return the mean error in metres of each model by group and horizon, on validation data."""
     network = Network(engine=NumpyEngine(learned.weights), scaling=learned.scaling, version=0)
-    said = [Forecaster(one.animal.species, learned.fitted, network).by_speaker(one.anchors) for one in samples]
+    validated = [one.of_part(1) for one in samples]
+    said = [Forecaster(one.animal.species, learned.fitted, network).by_speaker(one.anchors) for one in validated]
     found: dict[str, float] = {}
     for group in ALL_GROUPS:
-        of_group = [i for i, one in enumerate(samples) if _is_of(one.animal, group)]
+        of_group = [i for i, one in enumerate(validated) if _is_of(one.animal, group)]
         for h, hours in enumerate(HORIZONS_H):
-            own = [_validated(samples[i], said[i], h).error_m for i in of_group]
+            own = [_validated(validated[i], said[i], h).error_m for i in of_group]
             if sum(one.shape[1] for one in own) >= _FEWEST:
                 mean = np.concatenate(own, axis=1).mean(axis=1).tolist()
                 found |= {

@@ -27,7 +27,9 @@ def commuter(
     places = rng.normal(0.0, 3_000.0, (2, 2))
     chosen = places[(day + seed) % 2]
     out = np.clip(1.0 - np.abs(solar_h - 13.0) / 6.0, 0.0, 1.0)[:, None]
-    metres = out * chosen + np.cumsum(rng.normal(0.0, 15.0, (times.size, 2)), axis=0) + rng.normal(0, 40, (times.size, 2))
+    metres = (
+        out * chosen + np.cumsum(rng.normal(0.0, 15.0, (times.size, 2)), axis=0) + rng.normal(0, 40, (times.size, 2))
+    )
     return times, lon_deg + metres[:, 0] / M_PER_DEG, lat_deg + metres[:, 1] / M_PER_DEG
 
 

@@ -12,6 +12,10 @@ from tests.unit.models.forecast.commuters import write_tracks
 RECIPE = Recipe(epochs=3, batch=128, hidden=8, dense=(16, 16), n_folds=1)
 
 
+def quiet(text: str) -> None:
+    """Say nothing."""
+
+
 @pytest.fixture(scope="session")
 def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of simulated tracks."""
@@ -22,5 +26,5 @@ def herd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(herd: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of artefacts, trained on the herd. Copy it before altering it."""
     folder = tmp_path_factory.mktemp("artifacts")
-    train(herd, folder, recipe=RECIPE, progress=lambda text: None)
+    train(herd, folder, recipe=RECIPE, progress=quiet)
     return folder
