@@ -25,7 +25,7 @@ from models.forecast.baselines import HORIZONS_H, NAMES, FloatArray
 from models.forecast.calibration import OWN, is_known_by, own_anchors
 from models.forecast.datasets import Animal, read
 from models.forecast.engines import NumpyEngine
-from models.forecast.features import BoolArray
+from models.forecast.features import COMMON_VECTORS, N_VECTORS, Anchors, BoolArray, context_slice
 from models.forecast.runtime import (
     ALL_GROUPS,
     ENGINES,
@@ -52,7 +52,10 @@ MOST_INT8_COST: Final = 0.005
 LEAST_WILDEBEEST_GAIN: Final = 0.2
 SERVED: Final = "served"
 FLOAT: Final = "network, float32"
+#: What the network is not told, in turn, to see what its skill rests on.
+PARTS: Final = ("state", "hour", "season", "group", "memory of places", "the last day, hour by hour")
 
+_WITHOUT: Final = "network without "
 _WEEK_S: Final = 7 * 86_400.0
 _RESAMPLES: Final = 1_000
 _SPEED_TRACKS: Final = 20
@@ -96,8 +99,15 @@ class Int8Cost(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class Without(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the network's mean error grows, over all sets and horizons, when a part of what it knows is hidden."""
+
+    part: str
+    change: float
+
+
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds of one ``predict`` with its calibration, with and without states to work out."""
+    """Milliseconds of processor time of one ``predict`` with its calibration, with and without states to work out."""
 
     engine: str
     median_ms: float
@@ -122,6 +132,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     rows: list[Row]
     against: list[Against]
     int8: list[Int8Cost]
+    without: list[Without]
     speed: list[Speed]
     bars: list[Bar]
 
@@ -162,6 +173,7 @@ def evaluate(data: Path, reference: Path, folder: Path = PACKAGED) -> Evaluation
         rows=rows,
         against=against,
         int8=costs,
+        without=_without(rows),
         speed=speed,
         bars=_bars(rows, against, costs, speed),
     )
@@ -192,7 +204,34 @@ def _forward(animal: Animal, fitted: Fitted, networks: Mapping[str, Network], se
         title = name if name == FLOAT else f"network, int8 {name}"
         error[title] = _distances(said.place_m, samples.target_m)
         nll[title] = said.negative_log_likelihood(samples.target_m)
+    for part in PARTS:
+        blind = Forecaster(animal.species, fitted, served).by_speaker(_hidden(samples.anchors, part, served))[NETWORK]
+        error[f"{_WITHOUT}{part}"] = _distances(blind.place_m, samples.target_m)
+        nll[f"{_WITHOUT}{part}"] = blind.negative_log_likelihood(samples.target_m)
     return _asked(samples, "forward", animal.split == 2, forecaster, error, nll)
+
+
+def _hidden(anchors: Anchors, part: str, network: Network) -> Anchors:
+    """The anchors without a part of what is known: its numbers are the mean of training, its vectors zero."""
+    context, vectors, tokens = anchors.context.copy(), anchors.vectors.copy(), anchors.tokens.copy()
+    if part == "the last day, hour by hour":
+        tokens[:] = 0.0
+    elif part == "memory of places":
+        first, last = len(COMMON_VECTORS), N_VECTORS - 2
+        vectors[:, :, first:last] = 0.0
+        # In the context the common vectors come once, then those of each horizon.
+        own = np.arange(N_VECTORS - first)[None] + first + (N_VECTORS - first) * np.arange(len(HORIZONS_H))[:, None]
+        where = own[:, : last - first].ravel()
+        context[:, np.concatenate((2 * where, 2 * where + 1))] = 0.0
+        context[:, context_slice("lengths").start + where] = 0.0
+        for name in ("memory", "usual length"):
+            context[:, context_slice(name)] = network.scaling.mean[context_slice(name)]
+    else:
+        for name in ("state known", "state") if part == "state" else (part,):
+            context[:, context_slice(name)] = network.scaling.mean[context_slice(name)]
+        if part == "state":
+            tokens[..., 4:] = 0.0
+    return msgspec.structs.replace(anchors, context=context, vectors=vectors, tokens=tokens)
 
 
 def _left_out(animals: Sequence[Animal], folder: Path, version: int) -> list[_Asked]:
@@ -342,6 +381,14 @@ def _costs(rows: Sequence[Row], networks: Mapping[str, Network], folder: Path, v
     return found
 
 
+def _without(rows: Sequence[Row]) -> list[Without]:
+    found = []
+    for part in PARTS:
+        ratios = [mine.mean_m / theirs.mean_m for mine, theirs in _pairs(rows, f"{_WITHOUT}{part}", NETWORK)]
+        found.append(Without(part=part, change=float(np.mean(ratios)) - 1))
+    return found
+
+
 def _pairs(rows: Sequence[Row], model: str, other: str, split: str = "forward") -> list[tuple[Row, Row]]:
     """Rows of two models on the same set and horizon, individuals left out."""
     of_sets = {
@@ -366,9 +413,9 @@ def _speed(animals: Sequence[Animal], folder: Path, engine: str) -> Speed:
             for is_given in (False, True):
                 states = animal.states[begin:end] if is_given and animal.states is not None else None
                 forecaster.predict(*fixes, states=states)
-                began = time.perf_counter()
+                began = time.process_time()
                 forecaster.predict(*fixes, states=states)
-                taken[is_given].append((time.perf_counter() - began) * 1_000)
+                taken[is_given].append((time.process_time() - began) * 1_000)
     return Speed(
         engine=engine,
         median_ms=float(np.median(taken[False])),
@@ -485,6 +532,8 @@ def report(found: Evaluation) -> str:
                     f"| {cost.engine} | {cost.bytes} | {cost.mean:+.3%} | {cost.worst:+.3%} | {speed.median_ms:.1f} "
                     f"| {speed.median_ms_given_states:.1f} | {speed.slowest_ms:.1f} |"
                 )
+    lines += ["", "| the network without | mean error |", "|---|--:|"]
+    lines += [f"| {one.part} | {one.change:+.1%} |" for one in found.without]
     lines += [
         "",
         "| group | " + " | ".join(f"{hours} h" for hours in HORIZONS_H) + " |",
@@ -495,7 +544,9 @@ def report(found: Evaluation) -> str:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-    models = [name for name in dict.fromkeys(row.model for row in rows) if not name.startswith("network, int8")]
+    models = [
+        name for name in dict.fromkeys(row.model for row in rows) if not name.startswith(("network, int8", _WITHOUT))
+    ]
     lines = [
         "| set | h | n | " + " | ".join(models) + " | nll | 50 % | 90 % |",
         "|---|--:|--:|" + "--:|" * (len(models) + 3),

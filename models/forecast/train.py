@@ -285,7 +285,8 @@ class _Validated(NamedTuple):
             spread_m=self.spread_m[speaker][None],
             correlation=self.correlation[speaker][None],
         )
-        return here.distance(np.zeros_like(here.place_m))[0]
+        found: FloatArray = here.distance(np.zeros_like(here.place_m))[0]
+        return found
 
 
 def _validated(one: Samples, said: Mapping[str, Distribution], h: int) -> _Validated:
@@ -430,7 +431,9 @@ class _Tensors:
         is_there = (weight > 0).float()
         likelihood = (is_there * _unlikelihood(heads, target - place.detach())).sum() / is_there.sum()
         quiet = (heads[..., : N_VECTORS + 2] ** 2).sum(dim=-1).mean()
-        return (weight * away).sum() / is_there.sum() + recipe.likelihood * likelihood + recipe.quiet * quiet
+        error = (weight * away).sum() / is_there.sum()
+        total: Tensor = error + recipe.likelihood * likelihood + recipe.quiet * quiet
+        return total
 
     def _hide(self, context: Tensor, rows: Tensor, part: str) -> None:
         where = context_slice(part)
@@ -442,7 +445,8 @@ def _places(heads: Tensor, vectors: Tensor) -> Tensor:
     ridge[-1] = 1.0
     weights = heads[..., :N_VECTORS] + ridge
     free: Tensor = heads[..., N_VECTORS : N_VECTORS + 2]
-    return (weights[..., None] * vectors).sum(dim=2) + free
+    drawn: Tensor = (weights[..., None] * vectors).sum(dim=2)
+    return drawn + free
 
 
 def _unlikelihood(heads: Tensor, away: Tensor) -> Tensor:
