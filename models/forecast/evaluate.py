@@ -22,10 +22,10 @@ import numpy as np
 
 from models.artifact import PACKAGED, Loaded, load, load_newest
 from models.forecast.baselines import HORIZONS_H, NAMES, FloatArray
-from models.forecast.calibration import OWN, is_known_by, own_anchors
+from models.forecast.calibration import OWN, OWN_DAYS, is_known_by, own_anchors
 from models.forecast.datasets import Animal, read
 from models.forecast.engines import NumpyEngine
-from models.forecast.features import COMMON_VECTORS, N_VECTORS, Anchors, BoolArray, context_slice
+from models.forecast.features import COMMON_VECTORS, DAY_S, N_VECTORS, Anchors, BoolArray, context_slice
 from models.forecast.runtime import (
     ALL_GROUPS,
     ENGINES,
@@ -196,7 +196,10 @@ def _float_network(folder: Path, version: int) -> Network:
 
 
 def _forward(animal: Animal, fitted: Fitted, networks: Mapping[str, Network], served: Network) -> _Asked:
-    samples = samples_of(animal, fitted.baselines)
+    # The test part, and before it what the first ellipses follow.
+    times_s, is_test = animal.times_s[animal.at], (animal.split == 2).any(axis=1)
+    first_s = float(times_s[is_test].min()) if bool(is_test.any()) else math.inf
+    samples = samples_of(animal, fitted.baselines, rows=np.asarray(times_s >= first_s - OWN_DAYS * DAY_S))
     forecaster = Forecaster(animal.species, fitted, served)
     error, nll = _measured(samples, forecaster)
     for name, network in networks.items():
@@ -208,7 +211,7 @@ def _forward(animal: Animal, fitted: Fitted, networks: Mapping[str, Network], se
         blind = Forecaster(animal.species, fitted, served).by_speaker(_hidden(samples.anchors, part, served))[NETWORK]
         error[f"{_WITHOUT}{part}"] = _distances(blind.place_m, samples.target_m)
         nll[f"{_WITHOUT}{part}"] = blind.negative_log_likelihood(samples.target_m)
-    return _asked(samples, "forward", animal.split == 2, forecaster, error, nll)
+    return _asked(samples, "forward", np.asarray(samples.split == 2), forecaster, error, nll)
 
 
 def _hidden(anchors: Anchors, part: str, network: Network) -> Anchors:
