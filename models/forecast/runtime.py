@@ -217,7 +217,7 @@ class Forecaster:
             return []
         prepared = [self._prepared(track) for track in tracks]
         anchors = _joined([known for known, _ in prepared])
-        everyone = self._said(anchors)
+        everyone = self.said(anchors)
         found = []
         begin = 0
         for known, truth in prepared:
@@ -228,7 +228,13 @@ class Forecaster:
 
     def said(self, anchors: Anchors) -> Distribution:
         """Return the forecast served at each anchor and horizon, before calibration."""
-        return self._said(anchors)
+        speaking = self.by_speaker(anchors)
+        chosen = [speaking[SPEAKERS[i]] for i in self._speakers]
+        return Distribution(
+            place_m=np.stack([one.place_m[:, h] for h, one in enumerate(chosen)], axis=1),
+            spread_m=np.stack([one.spread_m[:, h] for h, one in enumerate(chosen)], axis=1),
+            correlation=np.stack([one.correlation[:, h] for h, one in enumerate(chosen)], axis=1),
+        )
 
     def by_speaker(self, anchors: Anchors) -> dict[str, Distribution]:
         """Return what each model says at the anchors; without the network where there is none."""
@@ -283,15 +289,6 @@ class Forecaster:
         if states is not None:
             found[recent] = states
         return found
-
-    def _said(self, anchors: Anchors) -> Distribution:
-        speaking = self.by_speaker(anchors)
-        chosen = [speaking[SPEAKERS[i]] for i in self._speakers]
-        return Distribution(
-            place_m=np.stack([one.place_m[:, h] for h, one in enumerate(chosen)], axis=1),
-            spread_m=np.stack([one.spread_m[:, h] for h, one in enumerate(chosen)], axis=1),
-            correlation=np.stack([one.correlation[:, h] for h, one in enumerate(chosen)], axis=1),
-        )
 
     def _predictions(self, anchors: Anchors, truth_m: FloatArray, said: Distribution) -> list[Prediction]:
         now_s = float(anchors.times_s[-1])

@@ -13,13 +13,15 @@ from typer.testing import CliRunner
 from models.artifact import load, versions
 from models.cli import cli
 from models.forecast.baselines import HORIZONS_H
+from models.forecast.calibration import is_known_by, own_anchors
 from models.forecast.datasets import folds, read, splits
 from models.forecast.evaluate import SERVED, Evaluation, evaluate, report
-from models.forecast.runtime import ALL_GROUPS
+from models.forecast.runtime import ALL_GROUPS, fitted_of, load_forecaster
+from models.forecast.samples import samples_of
 from models.forecast.train import Recipe, train
 from models.forecast.update import RECIPE, update
 from shared.errors import Invalid, ModelUnavailable
-from tests.unit.models.forecast.commuters import HOUR_S, write_tracks
+from tests.unit.models.forecast.commuters import HOUR_S, M_PER_DEG, write_tracks
 from tests.unit.models.forecast.conftest import RECIPE as TINY
 
 pytestmark = [pytest.mark.unit, pytest.mark.ml, pytest.mark.slow]
@@ -99,6 +101,29 @@ def test_an_evaluation_has_every_model_split_and_bar(evaluation: Evaluation) -> 
     assert "| promise | found | kept |" in report(evaluation)
 
 
+def test_what_is_measured_is_what_a_station_says(herd: Path, trained: Path) -> None:
+    """The tables rest on many anchors at once; a station asks for one, with the fixes up to then."""
+    animal = read(herd).animals[0]
+    fitted = fitted_of(load(trained, "forecast", 1, "network"))
+    forecaster = load_forecaster(animal.species, trained, engine="numpy")
+    samples = samples_of(animal, fitted.baselines)
+    said = forecaster.said(samples.anchors)
+    lon, lat = samples.anchors.degrees(samples.anchors.to_map(said.place_m))
+    for now in (400, 707, 1_000):
+        until = animal.at[now] + 1
+        found = forecaster.predict(animal.times_s[:until], animal.lon_deg[:until], animal.lat_deg[:until])
+        earlier = own_anchors(samples.anchors.times_s, now)
+        known = is_known_by(samples.anchors.times_s[earlier], float(samples.anchors.times_s[now]))
+        radius = forecaster.radii(np.where(known, said.distance(samples.target_m)[earlier], np.nan).T)
+        for h, one in enumerate(found):
+            away_m = np.hypot(one.lon_deg - lon[now, h], one.lat_deg - lat[now, h]) * M_PER_DEG
+            longest_m = radius[h, 1] * said.spread_m[now, h].max()
+            # States are worked out from the last weeks alone there, from the whole track here.
+            assert away_m < 0.02 * one.ellipse90.semi_major_m
+            assert 0.97 * longest_m <= one.ellipse90.semi_major_m
+            assert one.n_own == int(known[:, h].sum())
+
+
 def test_int8_costs_next_to_nothing(evaluation: Evaluation) -> None:
     assert {cost.engine for cost in evaluation.int8} == {"litert", "onnx", "numpy"}
     for cost in evaluation.int8:
@@ -134,6 +159,13 @@ def test_an_update_needs_something_to_go_on_from(herd: Path, tmp_path: Path) -> 
         update(herd, tmp_path, progress=quiet)
     with pytest.raises(Invalid):
         train(tmp_path, tmp_path, progress=quiet)
+
+
+def test_the_program_measures_the_packaged_network_on_any_tracks(herd: Path) -> None:
+    done = CliRunner().invoke(cli, ["evaluate", "forecast", "--data", str(herd), "--json"])
+    assert done.exit_code == 0, done.output
+    found = msgspec.json.decode(done.stdout)["forecast"]
+    assert {row["model"] for row in found["rows"]} >= {SERVED, "persistence", "ridge", "network, float32"}
 
 
 def test_the_program_updates_and_verifies(herd: Path, trained: Path, tmp_path: Path) -> None:
