@@ -107,7 +107,7 @@ def test_before_its_first_fix_nothing_is_known_of_an_animal() -> None:
 
 
 def test_what_it_does_at_this_hour_is_remembered() -> None:
-    times = START_S + HOUR_S * np.arange(24 * 30)
+    times = START_S + HOUR_S * np.arange(24.0 * 30)
     hour = np.arange(times.size) % 24
     lon: FloatArray = 30.0 + np.where(hour < 12, 0.0, 2_000.0).astype(np.float64) / M_PER_DEG
     at = int(np.flatnonzero(hour == 8)[-1])
