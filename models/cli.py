@@ -1,4 +1,4 @@
-"""``outpost-models``: train, evaluate and verify models. Imports of a model wait until it is asked for."""
+"""``outpost-models``: train, evaluate, update and verify models. Imports of a model wait until it is asked for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from models import artifact
-from shared.console import console, print_json, run_program
+from shared.console import console, print_facts, print_json, run_program
 from shared.errors import Invalid, ModelUnavailable
 
 #: Every model of the house; not all of them are here yet.
@@ -31,7 +31,7 @@ Folder = Annotated[Path, typer.Option("--artifacts", help="The folder of artefac
 def root(
     is_version_asked: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
-    """Train, evaluate and verify models."""
+    """Train, evaluate, update and verify models."""
     if is_version_asked:
         typer.echo(version("outpost"))
 
@@ -72,6 +72,21 @@ def train(data: Data, models: Names = None, folder: Folder = artifact.PACKAGED, 
         return
     for name, titles in written.items():
         console.print(f"{name}: wrote {', '.join(titles)}", highlight=False, markup=False)
+
+
+@cli.command()
+def update(data: Data, models: Names = None, folder: Folder = artifact.PACKAGED, as_json: AsJson = False) -> None:
+    """Fine-tune models on recent tracks; a new version is written only where held-out skill rises."""
+    _check_folder(data)
+    found = {
+        name: msgspec.to_builtins(_module(name, "update").update(data, folder)) for name in _chosen(models, "update")
+    }
+    if as_json:
+        print_json(found)
+        return
+    for name, facts in found.items():
+        console.print(name, highlight=False, markup=False)
+        print_facts(facts, as_json=False)
 
 
 @cli.command()

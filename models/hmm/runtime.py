@@ -127,6 +127,29 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             self.log_stationary.astype(np.int64), self.log_transitions.astype(np.int64), emissions, rows.starts
         )
 
+    def filtered(self, rows: Rows) -> FloatArray:
+        """Return the posterior of each row's state given the rows of its burst up to it; shape (n, K).
+
+        The same as ``decode`` gives, several times as fast: few states are filtered sooner in plain numbers than in
+        arrays, and nothing is looked at twice.
+        """
+        emissions = _nats(self.log_densities(rows.step_m, rows.angle_rad))
+        likelihoods = np.exp(emissions - emissions.max(axis=1, keepdims=True)).tolist() if len(emissions) else []
+        stationary = np.exp(_normalised_log(_nats(self.log_stationary))).tolist()
+        into = np.exp(_normalised_log(_nats(self.log_transitions))).T.tolist()
+        begins = set(rows.starts.tolist())
+        found: list[list[float]] = []
+        state: list[float] = stationary
+        for t, likelihood in enumerate(likelihoods):
+            ahead = stationary
+            if t not in begins:
+                ahead = [sum([was * share for was, share in zip(state, shares, strict=True)]) for shares in into]
+            joint = [share * density for share, density in zip(ahead, likelihood, strict=True)]
+            total = sum(joint)
+            state = [one / total for one in joint]
+            found.append(state)
+        return np.array(found, dtype=np.float64).reshape(-1, self.n_states)
+
     def decode(self, rows: Rows, lag: int = LAG) -> Decoded:
         """Return the states of a trajectory that is known as a whole."""
         emissions = self.log_densities(rows.step_m, rows.angle_rad)

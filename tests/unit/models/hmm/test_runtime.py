@@ -282,3 +282,14 @@ def test_the_station_needs_no_library_of_training() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_filtering_alone_is_what_decoding_filters() -> None:
+    rng = np.random.default_rng(8)
+    times = np.cumsum(rng.choice([HOUR, HOUR, HOUR, 1.1 * HOUR, 5 * HOUR], 400))
+    place = np.cumsum(rng.normal(0.0, 0.003, (400, 2)) * rng.choice([0.0, 0.05, 1.0, 3.0], (400, 1)), axis=0)
+    for variant in load_model("elephant").variants:
+        rows = rows_of(times, 30.0 + place[:, 0], place[:, 1], variant.interval_s)
+        assert np.abs(variant.filtered(rows) - variant.decode(rows).filtered).max(initial=0.0) < 1e-9
+    nothing = rows_of(times[:1], place[:1, 0], place[:1, 1], HOUR)
+    assert VARIANT.filtered(nothing).shape == (0, 3)

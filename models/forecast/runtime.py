@@ -1,0 +1,585 @@
+"""The forecast at the station: where an animal will be in 1, 3, 6, 12 and 24 hours, and how surely.
+
+``load_forecaster(species).predict(times_s, lon_deg, lat_deg)`` needs the fixes of the last six weeks (fewer are taken
+as they are) and nothing else. Each prediction names the model that spoke: the network, or the plain forecast that was
+better for this group and horizon on validation data. Its ellipses are drawn for half and nine tenths of what comes,
+and follow the animal's own past forecasts (see ``calibration``).
+
+The network runs in one of three engines, tried in this order: LiteRT, ONNX Runtime, numpy. An engine must give the
+stored answer to a stored question before it is used. Heavy libraries are imported when an engine is first opened. A
+network that is missing, altered or of the wrong shape is refused, and the plain forecasts go on without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.artifact import PACKAGED, Loaded, load_newest
+from models.forecast.baselines import HORIZONS_H, NAMES, RIDGE_LAGS_H, Baselines, FloatArray
+from models.forecast.calibration import N_LEVELS, OWN_DAYS, is_known_by, own_anchors, radii
+from models.forecast.engines import LAYERS, Engine, Float32Array, NumpyEngine, dequantised
+from models.forecast.features import (
+    DAY_S,
+    GROUPS,
+    HOUR_S,
+    MEMORY_DAYS,
+    N_STATES,
+    N_TOKENS,
+    TOKEN_WIDTH,
+    Anchors,
+    IntArray,
+    anchor_indices,
+    anchors_of,
+    known_at,
+    targets_m,
+    unwrapped,
+)
+from models.forecast.heads import WIDTH, Distribution, circles, distribution, drawn
+from models.hmm.features import rows_of, usable_fixes
+from models.hmm.runtime import BehaviourModel, load_model, median_interval_s, model_name
+from shared.errors import ArtifactError, Invalid, ModelUnavailable
+
+NETWORK: Final = "network"
+#: Every model that can speak, the network first; the order of ``Fitted.levels``.
+SPEAKERS: Final = (NETWORK, *NAMES)
+#: Groups of species in the order of the fitted numbers; the last is any other animal.
+ALL_GROUPS: Final = (*GROUPS, "other")
+#: Engines in the order in which they are tried.
+ENGINES: Final = ("litert", "onnx", "numpy")
+
+# An int8 engine may differ from the stored answer by as much as the quantisation of its activations makes it.
+_MOST_DEVIATION: Final = 0.25
+_WIDEST_INPUT: Final = 5.0
+_FARTHEST_BACK_S: Final = (OWN_DAYS + MEMORY_DAYS) * DAY_S
+
+
+class Ellipse(msgspec.Struct, frozen=True, kw_only=True):
+    """An ellipse around a forecast; ``bearing_deg`` is that of its long axis, clockwise from north, below 180."""
+
+    semi_major_m: float
+    semi_minor_m: float
+    bearing_deg: float
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an animal will be ``horizon_s`` after its last fix.
+
+    ``model`` is who spoke, one of ``SPEAKERS``; ``n_own`` of its own past forecasts shaped the ellipses.
+    """
+
+    made_at_s: float
+    horizon_s: float
+    lon_deg: float
+    lat_deg: float
+    ellipse50: Ellipse
+    ellipse90: Ellipse
+    model: str
+    n_own: int
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Everything fitted but the network, for the groups of ``ALL_GROUPS``.
+
+    ``growth`` (H,): the unit of a horizon in scales. ``spread`` (G, B, H): of the plain forecasts, in units. ``levels``
+    (G, 1 + B, H, N_LEVELS): distances of validation truths by speaker. ``share`` (G, H): how much of the network's
+    forecast is its own; the rest is that of ``served_plain``. ``served`` (G, H): index into ``SPEAKERS`` of who speaks;
+    ``served_plain`` the same where there is no network.
+    """
+
+    growth: FloatArray
+    baselines: tuple[Baselines, ...]
+    spread: FloatArray
+    levels: FloatArray
+    share: FloatArray
+    served: IntArray
+    served_plain: IntArray
+
+
+class Scaling(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How a context is scaled before the network sees it: less ``mean``, by ``deviation``, cut at five."""
+
+    mean: Float32Array
+    deviation: Float32Array
+
+    def scaled(self, context: Float32Array) -> Float32Array:
+        """Return the context (n, C) as the network takes it."""
+        return np.asarray(np.clip((context - self.mean) / self.deviation, -_WIDEST_INPUT, _WIDEST_INPUT), np.float32)
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """An opened engine with the scaling of its input; ``refused`` says why engines before it were not used."""
+
+    engine: Engine
+    scaling: Scaling
+    version: int
+    refused: tuple[str, ...] = ()
+
+    def distribution(self, anchors: Anchors, growth: FloatArray) -> Distribution:
+        """Return what the network says at anchors."""
+        return distribution(self.engine.heads(anchors.tokens, self.scaling.scaled(anchors.context)), anchors, growth)
+
+
+class Track(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One animal's fixes (n,), in any order; ``states`` (n, 3) as the tracker filters them, NaN where unknown."""
+
+    times_s: FloatArray
+    lon_deg: FloatArray
+    lat_deg: FloatArray
+    states: FloatArray | None = None
+
+
+def group_of(species: str | None) -> str | None:
+    """Return the group whose numbers serve a species, by its common or scientific name; None for any other."""
+    name = model_name(species)
+    return name if name in GROUPS else None
+
+
+def behaviour_of(species: str | None) -> BehaviourModel | None:
+    """Return the model of states of a species, None where none is usable."""
+    try:
+        return load_model(species)
+    except ModelUnavailable:
+        return None
+
+
+def states_of(
+    times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, behaviour: BehaviourModel | None
+) -> FloatArray | None:
+    """Return the probability of each state at each fix given the fixes up to it; None where no model of states serves.
+
+    Shapes: fixes (n,), in order; result (n, 3), NaN where a fix ends no regular step.
+    """
+    interval_s = median_interval_s(times_s)
+    if interval_s is None or behaviour is None:
+        return None
+    try:
+        variant = behaviour.variant_for(interval_s)
+    except ModelUnavailable:
+        return None
+    if variant.n_states != N_STATES:
+        return None
+    rows = rows_of(times_s, lon_deg, lat_deg, variant.interval_s, tolerance=variant.tolerance)
+    found = np.full((times_s.size, N_STATES), np.nan)
+    found[rows.fix] = variant.filtered(rows)
+    return found
+
+
+class Forecaster:
+    """Forecasts for the animals of one group of species.
+
+    ``unavailable`` says why there is no network, None where there is one.
+    """
+
+    def __init__(
+        self, species: str | None, fitted: Fitted, network: Network | None, unavailable: str | None = None
+    ) -> None:
+        self.species = species
+        self.group = group_of(species)
+        self.unavailable = unavailable
+        self._behaviour = behaviour_of(species)
+        self._fitted = fitted
+        self._network = network
+        self._number = ALL_GROUPS.index(self.group or "other")
+        served = fitted.served_plain if network is None else fitted.served
+        self._speakers = tuple(int(i) for i in served[self._number])
+
+    @property
+    def models(self) -> dict[int, str]:
+        """Who speaks at each horizon, in hours."""
+        return {hours: SPEAKERS[i] for hours, i in zip(HORIZONS_H, self._speakers, strict=True)}
+
+    def network(self) -> Network:
+        """Return the network; raises ModelUnavailable where it was refused."""
+        if self._network is None:
+            raise ModelUnavailable(self.unavailable or "there is no network")
+        return self._network
+
+    def predict(
+        self, times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, *, states: FloatArray | None = None
+    ) -> list[Prediction]:
+        """Return where the animal will be at each horizon after its last fix.
+
+        Shapes: fixes (n,), seconds and degrees, in any order, none that quality rules flagged; ``states`` (n, 3) as the
+        tracker of ``models.hmm`` filters them, worked out here where they are not given. Raises Invalid without a fix.
+        """
+        return self.predict_many([Track(times_s=times_s, lon_deg=lon_deg, lat_deg=lat_deg, states=states)])[0]
+
+    def predict_many(self, tracks: Sequence[Track]) -> list[list[Prediction]]:
+        """Return the predictions of several animals of this group; the network is asked once."""
+        if not tracks:
+            return []
+        prepared = [self._prepared(track) for track in tracks]
+        anchors = _joined([known for known, _ in prepared])
+        everyone = self.said(anchors)
+        found = []
+        begin = 0
+        for known, truth in prepared:
+            end = begin + len(known)
+            found.append(self._predictions(known, truth, _part(everyone, begin, end)))
+            begin = end
+        return found
+
+    def said(self, anchors: Anchors) -> Distribution:
+        """Return the forecast served at each anchor and horizon, before calibration."""
+        speaking = self.by_speaker(anchors)
+        chosen = [speaking[SPEAKERS[i]] for i in self._speakers]
+        return Distribution(
+            place_m=np.stack([one.place_m[:, h] for h, one in enumerate(chosen)], axis=1),
+            spread_m=np.stack([one.spread_m[:, h] for h, one in enumerate(chosen)], axis=1),
+            correlation=np.stack([one.correlation[:, h] for h, one in enumerate(chosen)], axis=1),
+        )
+
+    def by_speaker(self, anchors: Anchors) -> dict[str, Distribution]:
+        """Return what each model says at the anchors; without the network where there is none."""
+        fitted, number = self._fitted, self._number
+        places = fitted.baselines[number].all_m(anchors.lags_m, anchors.states)
+        turned = [anchors.to_frame(place_m) for place_m in places]
+        found = {}
+        if self._network is not None:
+            said = self._network.distribution(anchors, fitted.growth)
+            plain = [turned[int(i) - 1][:, h] for h, i in enumerate(fitted.served_plain[number])]
+            found[NETWORK] = drawn(said, np.stack(plain, axis=1), fitted.share[number])
+        for b, name in enumerate(NAMES):
+            found[name] = circles(turned[b], anchors.scale_m, fitted.growth, fitted.spread[number, b])
+        return found
+
+    def radii(self, own: FloatArray) -> FloatArray:
+        """Return the radius of both shares from own distances (..., H, k), NaN where no truth is known: (..., H, 2)."""
+        levels = self._fitted.levels[self._number, list(self._speakers), np.arange(len(HORIZONS_H))]
+        return radii(np.broadcast_to(levels, (*own.shape[:-1], N_LEVELS)), own)
+
+    def _prepared(self, track: Track) -> tuple[Anchors, FloatArray]:
+        """The animal's anchors that count, its last fix last, and what came after each; shape (n, H, 2), turned."""
+        times, lon, lat = (
+            np.asarray(values, dtype=np.float64) for values in (track.times_s, track.lon_deg, track.lat_deg)
+        )
+        if not times.ndim == lon.ndim == lat.ndim == 1 or not times.size == lon.size == lat.size:
+            raise Invalid("times, longitudes and latitudes of fixes must be rows of one length")
+        if track.states is not None and track.states.shape != (times.size, N_STATES):
+            raise Invalid(f"states must be of shape {(times.size, N_STATES)}, not {track.states.shape}")
+        order = usable_fixes(times, lon, lat)
+        if not order.size:
+            raise Invalid("a forecast needs a fix")
+        order = order[times[order] >= times[order[-1]] - _FARTHEST_BACK_S]
+        times, lon, lat = times[order], unwrapped(lon[order]), lat[order]
+        # Anchors from the last fix back, so that it is one of them.
+        back = anchor_indices(-times[::-1])
+        every = (times.size - 1 - back)[::-1]
+        at = every[np.append(own_anchors(times[every], every.size - 1), every.size - 1)]
+        states = None if track.states is None else np.asarray(track.states, dtype=np.float64)[order]
+        if states is None:
+            states = self._recent_states(times, lon, lat, float(times[at[0]]))
+        known = known_at(times, lon, lat, at, states=states, group=self.group)
+        anchors = anchors_of(known, self._fitted.baselines[self._number])
+        return anchors, anchors.to_frame(targets_m(times, lon, lat, at))
+
+    def _recent_states(
+        self, times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, from_s: float
+    ) -> FloatArray:
+        found = np.full((times_s.size, N_STATES), np.nan)
+        recent = times_s >= from_s - 2 * DAY_S
+        states = states_of(times_s[recent], lon_deg[recent], lat_deg[recent], self._behaviour)
+        if states is not None:
+            found[recent] = states
+        return found
+
+    def _predictions(self, anchors: Anchors, truth_m: FloatArray, said: Distribution) -> list[Prediction]:
+        now_s = float(anchors.times_s[-1])
+        distance = said.distance(truth_m)[:-1]
+        own = np.where(is_known_by(anchors.times_s[:-1], now_s), distance, np.nan).T
+        radius = self.radii(own)
+        place_m = anchors.to_map(said.place_m)[-1:]
+        lon, lat = _last(anchors).degrees(place_m)
+        found = []
+        for h, hours in enumerate(HORIZONS_H):
+            covariance = _covariance(said.spread_m[-1, h], float(said.correlation[-1, h]))
+            inner, outer = (_ellipse(covariance, anchors.heading[-1], float(r)) for r in radius[h])
+            found.append(
+                Prediction(
+                    made_at_s=now_s,
+                    horizon_s=hours * HOUR_S,
+                    lon_deg=float(lon[0, h]),
+                    lat_deg=float(lat[0, h]),
+                    ellipse50=inner,
+                    ellipse90=outer,
+                    model=SPEAKERS[self._speakers[h]],
+                    n_own=int(np.isfinite(own[h]).sum()),
+                )
+            )
+        return found
+
+
+def load_forecaster(species: str | None, folder: Path = PACKAGED, *, engine: str | None = None) -> Forecaster:
+    """Return the forecaster of a species from the newest good version; ``engine`` insists on one of ``ENGINES``.
+
+    Without a usable network the plain forecasts serve and ``unavailable`` says why. Raises ModelUnavailable where not
+    even those can be used.
+    """
+    if engine is not None and engine not in ENGINES:
+        raise Invalid(f"{engine}: no such engine; there are {', '.join(ENGINES)}")
+
+    def build(loaded: Loaded) -> tuple[Network, Fitted]:
+        return network_of(loaded, engine), fitted_of(loaded)
+
+    try:
+        (network, fitted), loaded = load_newest(folder, "forecast", NETWORK, build)
+    except ModelUnavailable as error:
+        fitted, _ = load_newest(folder, "forecast", "baselines", fitted_of)
+        return Forecaster(species, fitted, None, error.detail)
+    if loaded.refused:
+        network = msgspec.structs.replace(network, refused=(*loaded.refused, *network.refused))
+    return Forecaster(species, fitted, network)
+
+
+class _Settings(msgspec.Struct, frozen=True):
+    groups: tuple[str, ...]
+    horizons_h: tuple[int, ...]
+    served: dict[str, tuple[str, ...]]
+    served_plain: dict[str, tuple[str, ...]]
+
+
+def fitted_shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of fitted numbers, by name."""
+    g, b, h = len(ALL_GROUPS), len(NAMES), len(HORIZONS_H)
+    return {
+        "growth": (h,),
+        "damping": (g, h),
+        "ridge": (g, h, RIDGE_LAGS_H),
+        "walk": (g, h, N_STATES),
+        "walk_unknown": (g, h),
+        "spread": (g, b, h),
+        "levels": (g, 1 + b, h, N_LEVELS),
+        "share": (g, h),
+    }
+
+
+def fitted_of(loaded: Loaded) -> Fitted:
+    """Build the fitted numbers of a verified artefact; raises ArtifactError where they are not ours."""
+    title = _title(loaded)
+    try:
+        settings = msgspec.convert(
+            {key: loaded.manifest.settings.get(key) for key in _Settings.__struct_fields__}, _Settings
+        )
+    except msgspec.ValidationError as error:
+        raise ArtifactError(f"{title}: {error}") from error
+    if settings.groups != ALL_GROUPS or settings.horizons_h != HORIZONS_H:
+        raise ArtifactError(f"{title}: it is made for other groups of species or other horizons")
+    found = _checked(loaded, fitted_shapes())
+    numbers = {name: values.astype(np.float64) for name, values in found.items()}
+    return Fitted(
+        growth=numbers["growth"],
+        baselines=tuple(
+            Baselines(**{name: numbers[name][g] for name in ("damping", "ridge", "walk", "walk_unknown")})
+            for g in range(len(ALL_GROUPS))
+        ),
+        spread=numbers["spread"],
+        levels=numbers["levels"],
+        share=numbers["share"],
+        served=_numbers(settings.served, title, plain=False),
+        served_plain=_numbers(settings.served_plain, title, plain=True),
+    )
+
+
+def weights_of(loaded: Loaded) -> dict[str, Float32Array]:
+    """Return the network's weights as float32 from int8 or float32 arrays; raises ArtifactError."""
+    found: dict[str, Float32Array] = {}
+    for layer in LAYERS:
+        for part in ("weight", "bias"):
+            if f"{layer}_{part}" not in loaded.arrays:
+                raise ArtifactError(f"{_title(loaded)}: it has no {layer}_{part}")
+        weight = loaded.arrays[f"{layer}_weight"]
+        if weight.dtype == np.int8:
+            scale = loaded.arrays.get(f"{layer}_scale")
+            if scale is None or weight.ndim != 2 or scale.shape != weight.shape[:1]:
+                raise ArtifactError(f"{_title(loaded)}: the scales of {layer} do not fit its weights")
+            weight = dequantised(weight, scale)
+        found[f"{layer}_weight"] = weight
+        found[f"{layer}_bias"] = loaded.arrays[f"{layer}_bias"]
+    return found
+
+
+def scaling_of(loaded: Loaded, n_context: int) -> Scaling:
+    """Return how the network's context is scaled; raises ArtifactError."""
+    found = _checked(loaded, {"context_mean": (n_context,), "context_deviation": (n_context,)})
+    if not bool((found["context_deviation"] > 0).all()):
+        raise ArtifactError(f"{_title(loaded)}: a deviation of the context is not positive")
+    return Scaling(mean=found["context_mean"], deviation=found["context_deviation"])
+
+
+def network_of(loaded: Loaded, only: str | None = None) -> Network:
+    """Open the first engine that gives the stored answer; raises ArtifactError where none does."""
+    title = _title(loaded)
+    try:
+        plain = NumpyEngine(weights_of(loaded))
+    except (ValueError, IndexError) as error:
+        raise ArtifactError(f"{title}: {error}") from error
+    scaling = scaling_of(loaded, plain.n_context)
+    n_probes = loaded.arrays["probe_tokens"].shape[0] if "probe_tokens" in loaded.arrays else 1
+    probe = _checked(
+        loaded,
+        {
+            "probe_tokens": (n_probes, N_TOKENS, TOKEN_WIDTH),
+            "probe_context": (n_probes, plain.n_context),
+            "probe_heads": (n_probes, len(HORIZONS_H), WIDTH),
+        },
+    )
+    openers: dict[str, Callable[[], Engine]] = {
+        "litert": lambda: LiteRtEngine(_bytes(loaded, "tflite")),
+        "onnx": lambda: OnnxEngine(_bytes(loaded, "onnx")),
+        "numpy": lambda: plain,
+    }
+    refused: list[str] = []
+    for name in ENGINES if only is None else (only,):
+        try:
+            engine = openers[name]()
+            _check_answer(engine, probe)
+        except (ArtifactError, ModelUnavailable) as error:
+            refused.append(f"{title}: {name}: {error.detail}")
+            continue
+        return Network(engine=engine, scaling=scaling, version=loaded.manifest.version, refused=tuple(refused))
+    raise ArtifactError("; ".join(refused))
+
+
+class OnnxEngine:
+    """The network in ONNX Runtime; one thread, since a forecast is small and a station has other work."""
+
+    name = "onnx"
+
+    def __init__(self, model: bytes) -> None:
+        """Open the model; raises ModelUnavailable without the library, ArtifactError where it is no model."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelUnavailable(f"ONNX Runtime is not installed: {error}") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ArtifactError(f"ONNX Runtime cannot open it: {error}") from error
+
+    def heads(self, tokens: Float32Array, context: Float32Array) -> Float32Array:
+        """Return the network's numbers; shape (n, H, WIDTH)."""
+        try:
+            (found,) = self._session.run(None, {"tokens": tokens, "context": context})
+        except Exception as error:
+            raise ArtifactError(f"ONNX Runtime cannot run it: {error}") from error
+        return np.asarray(found, dtype=np.float32).reshape(-1, len(HORIZONS_H), WIDTH)
+
+
+class LiteRtEngine:
+    """The network in LiteRT, one thread; the tensors grow when more animals are asked at once than ever before."""
+
+    name = "litert"
+
+    def __init__(self, model: bytes) -> None:
+        """Open the model; raises ModelUnavailable without the library, ArtifactError where it is no model."""
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ModelUnavailable(f"LiteRT is not installed: {error}") from error
+        try:
+            self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
+            self._interpreter.allocate_tensors()
+            inputs = {one["name"]: one["index"] for one in self._interpreter.get_input_details()}
+            self._tokens, self._context = inputs["tokens"], inputs["context"]
+            self._output = self._interpreter.get_output_details()[0]["index"]
+        except (ValueError, RuntimeError, KeyError, IndexError) as error:
+            raise ArtifactError(f"LiteRT cannot open it: {error}") from error
+        self._n = 1
+
+    def heads(self, tokens: Float32Array, context: Float32Array) -> Float32Array:
+        """Return the network's numbers; shape (n, H, WIDTH)."""
+        try:
+            if tokens.shape[0] != self._n:
+                self._interpreter.resize_tensor_input(self._tokens, tokens.shape)
+                self._interpreter.resize_tensor_input(self._context, context.shape)
+                self._interpreter.allocate_tensors()
+                self._n = tokens.shape[0]
+            self._interpreter.set_tensor(self._tokens, tokens)
+            self._interpreter.set_tensor(self._context, context)
+            self._interpreter.invoke()
+            found = self._interpreter.get_tensor(self._output)
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"LiteRT cannot run it: {error}") from error
+        return np.asarray(found, dtype=np.float32).reshape(-1, len(HORIZONS_H), WIDTH)
+
+
+def _check_answer(engine: Engine, probe: Mapping[str, npt.NDArray[Any]]) -> None:
+    expected = probe["probe_heads"]
+    found = engine.heads(probe["probe_tokens"], probe["probe_context"])
+    if found.shape != expected.shape:
+        raise ArtifactError(f"it answers in the shape {found.shape}, not {expected.shape}")
+    deviation = float(np.abs(found - expected).max())
+    if not deviation <= _MOST_DEVIATION:
+        raise ArtifactError(f"its answer to the stored question is off by {deviation:g}")
+
+
+def _checked(loaded: Loaded, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[Any]]:
+    for name, shape in shapes.items():
+        values = loaded.arrays.get(name)
+        if values is None or values.shape != shape or values.dtype != np.float32:
+            raise ArtifactError(f"{_title(loaded)}: {name} is not float32 of shape {shape}")
+    return {name: loaded.arrays[name] for name in shapes}
+
+
+def _bytes(loaded: Loaded, name: str) -> bytes:
+    values = loaded.arrays.get(name)
+    if values is None or values.dtype != np.uint8:
+        raise ArtifactError(f"{_title(loaded)}: it has no {name}")
+    return values.tobytes()
+
+
+def _numbers(served: Mapping[str, tuple[str, ...]], title: str, *, plain: bool) -> IntArray:
+    allowed = NAMES if plain else SPEAKERS
+    rows = [served.get(group, ()) for group in ALL_GROUPS]
+    if any(len(row) != len(HORIZONS_H) or not set(row) <= set(allowed) for row in rows):
+        raise ArtifactError(f"{title}: it does not say which model is served")
+    return np.array([[SPEAKERS.index(name) for name in row] for row in rows], dtype=np.int64)
+
+
+def _title(loaded: Loaded) -> str:
+    return f"{loaded.manifest.model}/{loaded.manifest.version}/{loaded.manifest.name}"
+
+
+def _joined(parts: Sequence[Anchors]) -> Anchors:
+    if len(parts) == 1:
+        return parts[0]
+    names = Anchors.__struct_fields__
+    return Anchors(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _last(anchors: Anchors) -> Anchors:
+    return Anchors(**{name: getattr(anchors, name)[-1:] for name in Anchors.__struct_fields__})
+
+
+def _part(said: Distribution, begin: int, end: int) -> Distribution:
+    return Distribution(**{name: getattr(said, name)[begin:end] for name in Distribution.__struct_fields__})
+
+
+def _covariance(spread_m: FloatArray, correlation: float) -> FloatArray:
+    along, across = float(spread_m[0]), float(spread_m[1])
+    between = correlation * along * across
+    return np.array([[along**2, between], [between, across**2]])
+
+
+def _ellipse(covariance: FloatArray, heading: FloatArray, radius: float) -> Ellipse:
+    """The ellipse of a radius; the covariance is in the frame whose first axis is ``heading`` in east and north."""
+    variances, axes = np.linalg.eigh(covariance)
+    along, across = axes[:, 1].tolist()
+    east = heading[0] * along - heading[1] * across
+    north = heading[1] * along + heading[0] * across
+    return Ellipse(
+        semi_major_m=radius * math.sqrt(max(float(variances[1]), 0.0)),
+        semi_minor_m=radius * math.sqrt(max(float(variances[0]), 0.0)),
+        bearing_deg=math.degrees(math.atan2(east, north)) % 180.0,
+    )
