@@ -69,9 +69,10 @@ def unit_of(name: str) -> str:
     return KINDS[base].unit if base in KINDS else "1"
 
 
-def is_own(name: str) -> bool:
-    """Whether a covariate is a map's own value, not made of its surroundings or its slope."""
-    return name == _base(name) and (name in KINDS or name.startswith(f"{LAND_COVER}_")) and name not in _ASPECTS
+def own_names(kinds: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the names that are values of the maps themselves, not made of surroundings or a slope."""
+    own = set(kinds)
+    return tuple(name for name in names if name == _base(name) and (name in own or name.startswith(f"{LAND_COVER}_")))
 
 
 def margin_cells(cell_m: tuple[float, float]) -> tuple[int, int]:

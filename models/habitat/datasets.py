@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from models.habitat.availability import PER_USED, home_range, steps
-from models.habitat.covariates import Float32Array, FloatArray, IntArray, covariate_names
+from models.habitat.covariates import Float32Array, FloatArray, IntArray, covariate_names, own_names
 from models.habitat.features import RasterSet
 from models.habitat.layers import LAND_COVER, Layer, Rasters, read_rasters
 from models.habitat.runtime import model_name
@@ -35,12 +35,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     availability: Literal["home_range", "steps"] = "home_range"
     per_used: Annotated[int, msgspec.Meta(ge=1, le=100)] = PER_USED
+    most_available: Annotated[int, msgspec.Meta(ge=1_000)] = 50_000
     block_m: _Positive = 5_000.0
     rising: tuple[str, ...] = ()
     falling: tuple[str, ...] = ()
     depth: Annotated[int, msgspec.Meta(ge=1, le=6)] = 3
-    rounds: Annotated[int, msgspec.Meta(ge=1, le=2_000)] = 200
-    learning_rate: _Positive = 0.05
+    rounds: Annotated[int, msgspec.Meta(ge=1, le=2_000)] = 100
+    learning_rate: _Positive = 0.1
     rows: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.6
     columns: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.4
     l2: Annotated[float, msgspec.Meta(ge=0)] = 100.0
@@ -78,9 +79,13 @@ class Animal(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Points(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Used and available places, (n,): metres in the plane of the maps, animal by number, covariates (n, k)."""
+    """Used and available places, (n,): metres in the plane of the maps, animal by number, covariates (n, k).
+
+    ``own`` are those of the covariates that are values of a map itself, not made of its surroundings or its slope.
+    """
 
     names: tuple[str, ...]
+    own: tuple[str, ...]
     values: Float32Array
     is_used: FloatArray
     x_m: FloatArray
@@ -213,18 +218,21 @@ def animals_of(data: Path, study: Study) -> list[Animal]:
 def points_of(animals: Iterable[Animal], rasters: RasterSet, settings: Settings, seed: int) -> Points:
     """Return the fixes on the maps and what was available instead; raises Invalid where no fix lies on a map."""
     rng = np.random.default_rng(seed)
+    animals = list(animals)
+    n_fixes = sum(one.times_s.size for one in animals)
+    per_used = max(1, min(settings.per_used, settings.most_available // n_fixes))
     parts = []
-    for number, animal in enumerate(animals := list(animals)):
+    for number, animal in enumerate(animals):
         x_m, y_m = rasters.grid.to_metres(animal.lon_deg, animal.lat_deg)
         if settings.availability == "steps":
-            ends, free_x, free_y = steps(animal.times_s, x_m, y_m, settings.per_used, rng)
+            ends, free_x, free_y = steps(animal.times_s, x_m, y_m, per_used, rng)
             x_m, y_m, months = x_m[ends], y_m[ends], animal.months[ends]
             free_x, free_y = free_x.ravel(), free_y.ravel()
-            free_months = np.repeat(months, settings.per_used)
+            free_months = np.repeat(months, per_used)
         else:
             months = animal.months
-            free_x, free_y = home_range(x_m, y_m, settings.per_used * x_m.size, rng)
-            free_months = rng.permutation(np.repeat(months, settings.per_used))
+            free_x, free_y = home_range(x_m, y_m, per_used * x_m.size, rng)
+            free_months = rng.permutation(np.repeat(months, per_used))
         is_used = np.repeat((1.0, 0.0), (x_m.size, free_x.size))
         parts.append((
             np.concatenate((x_m, free_x)), np.concatenate((y_m, free_y)), is_used,
@@ -255,7 +263,8 @@ def at_places(
         if here.size:
             values[here] = rasters.at(names, lon_deg[here], lat_deg[here], month)
     points = Points(
-        names=names, values=values, is_used=is_used, x_m=x_m, y_m=y_m, animal=animal, months=months,
+        names=names, own=own_names(rasters.kinds, names), values=values, is_used=is_used,
+        x_m=x_m, y_m=y_m, animal=animal, months=months,
         individuals=individuals,
     )  # fmt: skip
     is_on_map = np.asarray(np.isfinite(values).any(axis=1))

@@ -40,7 +40,7 @@ from models.habitat.train import RIDGE, FloatModel, fit, fitted, held_out, plain
 from shared.errors import Invalid
 
 SEEDS: Final = 20
-_RANDOM_SEEDS: Final = 3
+_RANDOM_SEEDS: Final = 2
 _TOP: Final = 0.01
 
 
@@ -160,10 +160,9 @@ def _cuts(animals: list[Animal], rasters: RasterSet, settings: Settings, referen
         if given is not None:
             points, own_folds, others = given
             yield _Cut(name="reference blocks", folds=[(points, own_folds)], reference=others)
-    size_m = settings.block_m
-    if int(folds.blocks(points.x_m, points.y_m, size_m).max()) + 1 >= folds.FOLDS:
-        cut = [(points, folds.block_folds(points.x_m, points.y_m, seed, size_m)) for seed in range(seeds)]
-        yield _Cut(name="blocks", folds=cut)
+    size_m = folds.block_size_m(points.x_m, points.y_m, settings.block_m)
+    cut = [(points, folds.block_folds(points.x_m, points.y_m, seed, size_m)) for seed in range(seeds)]
+    yield _Cut(name=f"blocks of {size_m / 1_000:g} km", folds=cut)
     if len(animals) > 1:
         drawn = (points_of(animals, rasters, settings, seed) for seed in range(seeds))
         yield _Cut(name="animals", folds=[(one, one.animal) for one in drawn])

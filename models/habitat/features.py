@@ -286,7 +286,9 @@ def _read(band: Any, layer: Layer, window: Window, folder: Path) -> FloatArray:
     inner = _rasterio_window(Window(top, left, bottom - top, right - left))
     try:
         values = band.read(layer.band, window=inner, out_dtype="float64")
-        is_there = band.read_masks(layer.band, window=inner) > 0
+        # A view of a map without a word on missing values has a band more that says where the map is.
+        is_view = isinstance(band, _rasterio().vrt.WarpedVRT) and band.nodatavals[layer.band - 1] is None
+        is_there = (band.read(band.count, window=inner) if is_view else band.read_masks(layer.band, window=inner)) > 0
     except _rasterio().errors.RasterioError as error:
         raise Invalid(f"{folder / layer.file}: damaged or cut off: {error}") from error
     if layer.nodata is not None:

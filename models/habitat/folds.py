@@ -29,6 +29,14 @@ def block_folds(x_m: FloatArray, y_m: FloatArray, seed: int, size_m: float = BLO
     return dealt(blocks(x_m, y_m, size_m, seed), seed, folds)
 
 
+def block_size_m(x_m: FloatArray, y_m: FloatArray, wanted_m: float = BLOCK_M, folds: int = FOLDS) -> float:
+    """Return the side of the squares: as wanted, halved until there are as many squares as folds."""
+    size_m = wanted_m
+    while int(blocks(x_m, y_m, size_m).max()) + 1 < folds and size_m > wanted_m / 64:
+        size_m /= 2
+    return size_m
+
+
 def dealt(groups: IntArray, seed: int, folds: int = FOLDS) -> IntArray:
     """Return the fold of each place, whole groups together, dealt at random."""
     count = int(groups.max()) + 1

@@ -140,10 +140,13 @@ class HabitatModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return np.asarray(1.0 / (1.0 + np.exp(-self.log_odds(values))))
 
     def _trend(self, values: Float32Array) -> FloatArray:
-        mean, sd, slope, curve = self.linear
-        standard = np.clip((values - mean) / sd, -self.furthest_sd, self.furthest_sd)
-        standard[~np.isfinite(standard)] = 0.0
-        return np.asarray(standard @ slope + (standard * standard) @ curve, dtype=np.float64)
+        # Column by column in float64: a cell has the same sum alone and among others.
+        total = np.zeros(values.shape[0])
+        for column, (mean, sd, slope, curve) in zip(values.T, self.linear.astype(np.float64).T.tolist(), strict=True):
+            standard = np.clip((column.astype(np.float64) - mean) / sd, -self.furthest_sd, self.furthest_sd)
+            standard[~np.isfinite(column)] = 0.0
+            total += standard * (slope + standard * curve)
+        return total
 
     def _walk(self, bins: npt.NDArray[np.uint8]) -> FloatArray:
         total = np.zeros(bins.shape[1], dtype=np.int32)

@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from models.artifact import Manifest, TrainingSet, versions
 from models.habitat import folds, glm
-from models.habitat.covariates import FloatArray, IntArray, is_own
+from models.habitat.covariates import FloatArray, IntArray
 from models.habitat.datasets import Animal, Points, Settings, Study, animals_of, points_of, settings_in, studies_in
 from models.habitat.export import export, quantised
 from models.habitat.features import open_rasters
@@ -39,6 +39,8 @@ from shared.errors import Invalid
 WEIGHT: Final = 40_000.0
 #: The penalty of the regression's slopes, in the same measure.
 RIDGE: Final = 3_000.0
+#: A model that tells less than this on ground it has not seen is a guess with a map, and is not written.
+WORTH_WRITING: Final = 0.55
 _HELD_OUT_SEEDS: Final = 5
 
 
@@ -162,7 +164,17 @@ def train(data: Path, folder: Path, *, version: int | None = None) -> list[Manif
         task = bar.add_task("habitat", total=len(studies) * (_HELD_OUT_SEEDS + 1) + 1)
         for study in studies:
             bar.update(task, description=f"habitat: {study.name}")
-            made.append(_made(data, study, settings, lambda: bar.advance(task)))
+            one = _made(data, study, settings, lambda: bar.advance(task))
+            if one.metrics["auc"] >= WORTH_WRITING:
+                made.append(one)
+                continue
+            bar.console.print(
+                f"habitat: {study.name}: AUC {one.metrics['auc']:.3f} on {one.held_out} that it had not seen, "
+                f"under {WORTH_WRITING}: no model of it is written; more animals or other maps may help",
+                markup=False,
+            )
+        if not made:
+            raise Invalid(f"{data}: no species has a model that is better than chance on what it has not seen")
         bar.update(task, description="habitat: generic")
         made.append(_generic(made, settings))
         bar.advance(task)
@@ -181,9 +193,10 @@ def _made(data: Path, study: Study, settings: Settings, advance: Callable[[], No
         points = points_of(animals, rasters, settings, seed=0)
     # With three animals and more each is left out in turn; of fewer, blocks of land are.
     is_by_animal = len(animals) > 2
+    size_m = folds.block_size_m(points.x_m, points.y_m, settings.block_m)
     found = []
     for seed in range(_HELD_OUT_SEEDS):
-        fold = points.animal if is_by_animal else folds.block_folds(points.x_m, points.y_m, seed, settings.block_m)
+        fold = points.animal if is_by_animal else folds.block_folds(points.x_m, points.y_m, seed, size_m)
         ours = held_out(points, fold, fitted(settings, seed))
         plain = held_out(points, fold, lambda seen, out: plain_glm(seen).log_odds(raw(out)))
         found.append([
@@ -241,6 +254,7 @@ def pooled(sets: Sequence[Points]) -> Points:
         names=names,
         animal=np.concatenate([points.animal + first for points, first in zip(whole, before, strict=False)]),
         individuals=tuple(name for points in whole for name in points.individuals),
+        own=tuple(dict.fromkeys(name for points in sets for name in points.own)),
         **columns,
     )
 
@@ -256,7 +270,7 @@ def aligned(points: Points, names: tuple[str, ...]) -> Points:
 
 def raw(points: Points) -> FloatArray:
     """Return the maps' own values alone, (n, maps): what a textbook regression is given."""
-    own = [place for place, name in enumerate(points.names) if is_own(name)]
+    own = [points.names.index(name) for name in points.own]
     return points.values[:, own].astype(np.float64)
 
 
