@@ -189,7 +189,7 @@ def settings_in(data: Path) -> Settings:
         return Settings()
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Settings)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Invalid(f"{path}: {error}") from error
 
 

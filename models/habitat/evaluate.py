@@ -45,11 +45,11 @@ _TOP: Final = 0.01
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Mean, and the 5 % and 95 % quantiles, over the seeds."""
+    """Mean, and the 5 % and 95 % quantiles, over the seeds; None where no seed could be measured."""
 
-    mean: float
-    low: float
-    high: float
+    mean: float | None
+    low: float | None
+    high: float | None
 
 
 class Skill(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +156,7 @@ def _sets(animals: list[Animal], study: Study) -> Iterator[tuple[str, list[Anima
 def _cuts(animals: list[Animal], rasters: RasterSet, settings: Settings, reference: Path, seeds: int) -> Iterator[_Cut]:
     points = points_of(animals, rasters, settings, seed=0)
     if len(animals) == 1:
-        given = _reference_points(reference, animals[0].individual, rasters)
+        given = reference_points(reference, animals[0].individual, rasters)
         if given is not None:
             points, own_folds, others = given
             yield _Cut(name="reference blocks", folds=[(points, own_folds)], reference=others)
@@ -225,7 +225,7 @@ def _glm_around(points: Points, settings: Settings) -> glm.Glm:
 def _spread(values: FloatArray) -> Spread:
     known = values[np.isfinite(values)]
     if not known.size:
-        return Spread(mean=float("nan"), low=float("nan"), high=float("nan"))
+        return Spread(mean=None, low=None, high=None)
     low, high = np.quantile(known, (0.05, 0.95)).tolist()
     return Spread(mean=float(known.mean()), low=low, high=high)
 
@@ -234,7 +234,7 @@ def _chance(log_odds: FloatArray) -> FloatArray:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(log_odds, -500, 500))))
 
 
-def _reference_points(
+def reference_points(
     reference: Path, individual: str, rasters: RasterSet
 ) -> tuple[Points, IntArray, dict[str, float]] | None:
     """Return the reference's places of an animal with its folds of blocks, and the AUCs that others reached on them."""
@@ -322,6 +322,6 @@ def report(found: Evaluation) -> str:
 
 
 def _cell(spread: Spread) -> str:
-    if spread.low == spread.high:
-        return f"{spread.mean:.3f}"
+    if spread.mean is None or spread.low == spread.high:
+        return "-" if spread.mean is None else f"{spread.mean:.3f}"
     return f"{spread.mean:.3f} ({spread.low:.3f} to {spread.high:.3f})"

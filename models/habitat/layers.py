@@ -143,7 +143,7 @@ def rasters_of(text: bytes, path: Path) -> Rasters:
     """Return what the text of ``path`` says; raises Invalid."""
     try:
         found = msgspec.toml.decode(text, type=Rasters)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Invalid(f"{path}: {error}") from error
     if not found.layer:
         raise Invalid(f"{path}: it names no layer")
@@ -170,5 +170,5 @@ def _check(layer: Layer, path: Path) -> None:
     if (layer.kind == LAND_COVER) != bool(layer.categories):
         raise Invalid(f"{title}: land_cover needs categories = {{ number = name }}, and no other kind has them")
     for number, name in layer.categories.items():
-        if not number.isdigit() or not name.isidentifier():
+        if not (number.isascii() and number.isdigit()) or not name.isidentifier():
             raise Invalid(f"{title}: category {number!r} = {name!r}: a whole number and a name of letters, digits, _")

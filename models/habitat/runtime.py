@@ -38,6 +38,7 @@ from shared.errors import ArtifactError, Invalid, ModelUnavailable
 
 # A station imports this module and ``features`` alone: what it needs of the others is here by name.
 __all__ = [
+    "BETTER_THAN_CHANCE",
     "GENERIC",
     "Float32Array",
     "FloatArray",
@@ -59,6 +60,8 @@ __all__ = [
 ]
 
 GENERIC: Final = "generic"
+#: A model whose AUC on what it had not seen is less tells nothing: a guess with a map.
+BETTER_THAN_CHANCE: Final = 0.55
 NO_DATA_BIN: Final = 255
 END_BIN: Final = 254
 MOST_BINS: Final = 254
@@ -108,6 +111,11 @@ class HabitatModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def depth(self) -> int:
         """How many comparisons lead to a leaf."""
         return int(self.leaves.shape[1]).bit_length() - 1
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether it was no better than chance on what it had not seen, or was never measured there."""
+        return not self.auc >= BETTER_THAN_CHANCE
 
     def binned(self, values: Float32Array) -> npt.NDArray[np.uint8]:
         """Return the bin of each covariate, shape (covariates, n), of values of the shape (n, covariates)."""
@@ -186,7 +194,8 @@ def _leaf_numbers(goes_right: list[npt.NDArray[np.uint8]], depth: int) -> npt.ND
 class Suitability(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """How suitable places are, (n,), NaN outside the maps; by which model, and which of its covariates were not there.
 
-    ``missing`` are covariates that no map gives; ``model_auc`` is what the model reached on held-out ground.
+    ``missing`` are covariates that no map gives; ``model_auc`` is what the model reached on held-out ground, and
+    ``is_guess`` that this is no better than chance, or unknown.
     """
 
     suitability: FloatArray
@@ -195,6 +204,7 @@ class Suitability(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     missing: tuple[str, ...]
     model_auc: float
     model_boyce: float
+    is_guess: bool
 
 
 def model_name(species: str | None) -> str:
@@ -207,10 +217,11 @@ def model_name(species: str | None) -> str:
     return "_".join(words) if words and "".join(words).isalnum() else GENERIC
 
 
-def load_model(species: str | None, folder: Path = PACKAGED) -> HabitatModel:
+def load_model(species: str | None, folder: Path = PACKAGED, *, is_guess_allowed: bool = False) -> HabitatModel:
     """Return the newest good model for a species; the generic one where it has none that is good.
 
-    Raises ModelUnavailable where that cannot be used either.
+    Raises ModelUnavailable where that cannot be used either, and, unless a guess is allowed, where it was no better
+    than chance on species that it had not seen: a map of guesses looks like any other map.
     """
     name = model_name(species)
     refused: tuple[str, ...] = ()
@@ -221,6 +232,12 @@ def load_model(species: str | None, folder: Path = PACKAGED) -> HabitatModel:
         except ModelUnavailable as error:
             refused = (error.detail,)
     model, loaded = load_newest(folder, "habitat", GENERIC, model_of)
+    if model.is_guess and not is_guess_allowed:
+        reasons = "".join(f"; {reason}" for reason in refused)
+        raise ModelUnavailable(
+            f"no habitat model for {species or 'an unnamed species'}, and the generic one is no better than chance on "
+            f"species that it has not seen: train one on your own animals and maps{reasons}"
+        )
     return msgspec.structs.replace(model, refused=(*refused, *loaded.refused))
 
 
@@ -336,6 +353,7 @@ def suitability_of(
         missing=missing,
         model_auc=model.auc,
         model_boyce=model.boyce,
+        is_guess=model.is_guess,
     )
 
 

@@ -31,7 +31,7 @@ from models.habitat.export import export, quantised
 from models.habitat.features import open_rasters
 from models.habitat.glm import Glm
 from models.habitat.metrics import auc, boyce
-from models.habitat.runtime import GENERIC, HabitatModel
+from models.habitat.runtime import BETTER_THAN_CHANCE, GENERIC, HabitatModel
 from shared.console import errors
 from shared.errors import Invalid
 
@@ -39,8 +39,6 @@ from shared.errors import Invalid
 WEIGHT: Final = 40_000.0
 #: The penalty of the regression's slopes, in the same measure.
 RIDGE: Final = 3_000.0
-#: A model that tells less than this on ground it has not seen is a guess with a map, and is not written.
-WORTH_WRITING: Final = 0.55
 _HELD_OUT_SEEDS: Final = 5
 
 
@@ -165,13 +163,14 @@ def train(data: Path, folder: Path, *, version: int | None = None) -> list[Manif
         for study in studies:
             bar.update(task, description=f"habitat: {study.name}")
             one = _made(data, study, settings, lambda: bar.advance(task))
-            if one.metrics["auc"] >= WORTH_WRITING:
+            if one.metrics["auc"] >= BETTER_THAN_CHANCE:
                 made.append(one)
                 continue
             bar.console.print(
                 f"habitat: {study.name}: AUC {one.metrics['auc']:.3f} on {one.held_out} that it had not seen, "
-                f"under {WORTH_WRITING}: no model of it is written; more animals or other maps may help",
+                f"under {BETTER_THAN_CHANCE}: no model of it is written; more animals or other maps may help",
                 markup=False,
+                soft_wrap=True,
             )
         if not made:
             raise Invalid(f"{data}: no species has a model that is better than chance on what it has not seen")

@@ -38,8 +38,8 @@ def test_steps_are_drawn_as_the_animal_makes_them() -> None:
     rng = np.random.default_rng(3)
     heading = np.cumsum(rng.vonmises(0.0, 1.5, 4_000))
     length = rng.gamma(0.8, 450.0, 4_000)
-    x, y = np.cumsum(length * np.cos(heading)), np.cumsum(length * np.sin(heading))
-    times = np.arange(4_000) * 3_600.0
+    x, y = (np.cumsum(length * turn(heading), dtype=np.float64) for turn in (np.cos, np.sin))
+    times = np.arange(4_000, dtype=np.float64) * 3_600
     times[2_000:] += 1e6
     ends, free_x, free_y = steps(times, x, y, 5, np.random.default_rng(4))
     assert free_x.shape == (ends.size, 5)

@@ -45,7 +45,7 @@ def test_positions_are_found_in_their_cells(tmp_path: Path) -> None:
     values = np.arange(1.0, 101.0).reshape(10, 10)
     write_map(tmp_path / "a.tif", values)
     with open_rasters(rasters(tmp_path)) as maps:
-        x = WEST + (np.arange(10) + 0.5) * CELL_M
+        x = np.asarray(WEST + (np.arange(10) + 0.5) * CELL_M, dtype=np.float64)
         lon, lat = maps.grid.to_degrees(x, np.full(10, NORTH - 3.5 * CELL_M))
         found = maps.at(("elevation",), lon, lat)
         assert found[:, 0].tolist() == values[3].tolist()

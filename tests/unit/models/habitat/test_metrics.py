@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -23,13 +25,13 @@ def test_auc_is_the_share_of_pairs_in_order() -> None:
 
 
 @pytest.mark.parametrize("windows", ["rank", "range"])
-def test_boyce_is_one_where_use_rises_with_the_score(windows: str) -> None:
+def test_boyce_is_one_where_use_rises_with_the_score(windows: Literal["range", "rank"]) -> None:
     score = np.random.default_rng(2).uniform(size=40_000)
     is_used = (np.random.default_rng(3).random(score.size) < 0.2 * score).astype(float)
-    assert boyce(is_used, score, windows) > 0.97  # type: ignore[arg-type] - one of the two words
-    assert boyce(is_used, -score, windows) < -0.97  # type: ignore[arg-type] - as above
+    assert boyce(is_used, score, windows) > 0.97
+    assert boyce(is_used, -score, windows) < -0.97
     by_chance = (np.random.default_rng(4).random(score.size) < 0.1).astype(float)
-    assert abs(boyce(by_chance, score, windows)) < 0.9  # type: ignore[arg-type] - as above
+    assert abs(boyce(by_chance, score, windows)) < 0.9
 
 
 def test_boyce_over_ranks_does_not_hang_on_the_scale() -> None:

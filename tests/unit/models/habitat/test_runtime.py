@@ -152,6 +152,18 @@ def test_a_species_without_a_model_gets_the_generic_one_and_says_why(tmp_path: P
     assert "bytes" in found.refused[0]
 
 
+def test_a_guess_is_given_to_those_alone_who_ask_for_it(tmp_path: Path, small: HabitatModel) -> None:
+    export(tmp_path, msgspec.structs.replace(small, name="generic"), metrics={"auc": 0.52}, trained_on=(), gain={},
+           settings=Settings())  # fmt: skip
+    with pytest.raises(ModelUnavailable, match="no better than chance"):
+        load_model("Panthera leo", tmp_path)
+    assert load_model("Panthera leo", tmp_path, is_guess_allowed=True).is_guess
+    export(tmp_path, msgspec.structs.replace(small, name="generic", version=2), metrics={}, trained_on=(), gain={},
+           settings=Settings())  # fmt: skip
+    with pytest.raises(ModelUnavailable, match="no better than chance"):
+        load_model("Panthera leo", tmp_path)
+
+
 def test_an_altered_model_gives_way_to_the_version_before(tmp_path: Path, small: HabitatModel) -> None:
     save(tmp_path, small)
     save(tmp_path, msgspec.structs.replace(small, version=2))
@@ -315,7 +327,7 @@ def test_the_station_needs_numpy_alone_until_it_opens_a_map() -> None:
 
 @pytest.mark.parametrize("path", sorted((PACKAGED / "habitat").glob("*/*.json")), ids=lambda path: path.stem)
 def test_packaged_models_load_and_name_what_they_learned_from(path: Path) -> None:
-    found = load_model(path.stem)
+    found = load_model(path.stem, is_guess_allowed=True)
     assert found.refused == ()
     assert found.name == path.stem
     manifest = load(PACKAGED, "habitat", int(path.parent.name), path.stem).manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.artifact import load
-from models.habitat import folds
+from models.habitat import figures, folds
 from models.habitat.datasets import Points, Settings, animals_of, points_of, settings_in, studies_in
 from models.habitat.evaluate import Evaluation, evaluate, report
 from models.habitat.features import open_rasters
@@ -152,16 +153,28 @@ def test_an_animal_that_likes_nothing_gets_no_model(tmp_path: Path, reserve: Pat
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_the_figures_of_a_reserve_are_measured_and_reported(measured: Evaluation) -> None:
+def test_the_figures_of_a_reserve_are_measured_drawn_and_reported(reserve: Path, measured: Evaluation) -> None:
     assert [one.cut for one in measured.skill] == ["blocks of 2.5 km", "animals", "random (flatters)"]
+    means = []
     for row in measured.skill:
+        assert row.auc.mean is not None
+        assert row.auc.low is not None
+        assert row.auc.high is not None
         assert 0.6 < row.auc.low <= row.auc.mean <= row.auc.high < 1
         assert row.used == 1_500
-    assert measured.skill[-1].auc.mean > measured.skill[0].auc.mean
+        means.append(row.auc.mean)
+    assert means[2] > means[0]
     assert {one.individual for one in measured.animals} == {"animal 0", "animal 1", "animal 2"}
     (rounded,) = measured.quantisation
     assert rounded.max_dp < 1e-4
     assert rounded.top_cells == rounded.top_cells_shared == 272
+    printed = reserve / "printed.json"
+    printed.write_bytes(msgspec.json.encode({"habitat": measured}))
+    (picture,) = figures.write(printed, reserve / "figures")
+    drawn = ET.fromstring(picture.read_text(encoding="utf-8"))
+    assert len(drawn.findall("{*}circle")) == 3 * 3 * 2
+    with pytest.raises(Invalid, match="evaluate habitat --json"):
+        figures.write(reserve / "tracks.csv")
     text = report(measured)
     assert "random (flatters)" in text
     assert "| elephant | animal 1 |" in text
