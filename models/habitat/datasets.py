@@ -218,7 +218,7 @@ def animals_of(data: Path, study: Study) -> list[Animal]:
 def points_of(animals: Iterable[Animal], rasters: RasterSet, settings: Settings, seed: int) -> Points:
     """Return the fixes on the maps and what was available instead; raises Invalid where no fix lies on a map."""
     rng = np.random.default_rng(seed)
-    animals = list(animals)
+    animals = [_near(one, rasters) for one in animals]
     n_fixes = sum(one.times_s.size for one in animals)
     per_used = max(1, min(settings.per_used, settings.most_available // n_fixes))
     parts = []
@@ -241,6 +241,20 @@ def points_of(animals: Iterable[Animal], rasters: RasterSet, settings: Settings,
     x_m, y_m, is_used, animal_number, months = (np.concatenate(column) for column in zip(*parts, strict=True))
     names = covariate_names(rasters.kinds, rasters.rasters.categories)
     return at_places(rasters, names, x_m, y_m, is_used, animal_number, months, tuple(one.individual for one in animals))
+
+
+def _near(animal: Animal, rasters: RasterSet) -> Animal:
+    """Return the animal without the fixes that are far from the maps; raises Invalid where all are."""
+    is_near = np.isfinite(rasters.grid.to_metres(animal.lon_deg, animal.lat_deg)[0])
+    if not is_near.any():
+        raise Invalid(f"no fix of {animal.individual} lies on the maps: is their coordinate system right?")
+    return Animal(
+        individual=animal.individual,
+        times_s=animal.times_s[is_near],
+        months=animal.months[is_near],
+        lon_deg=animal.lon_deg[is_near],
+        lat_deg=animal.lat_deg[is_near],
+    )
 
 
 def at_places(

@@ -25,6 +25,8 @@ __all__ = ["Float32Array", "FloatArray", "Grid", "RasterSet", "Window", "open_ra
 #: Rows and columns that are read at once: about 30 MB for ten layers with margins.
 BLOCK_CELLS: Final = 256
 _SAMPLED_CELLS: Final = 128
+# How far outside a map a position still has coordinates in its system.
+_NEAR_DEG: Final = 2.0
 _METRES_A_DEGREE: Final = 111_320.0
 _WGS84: Final = "EPSG:4326"
 
@@ -50,6 +52,10 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
     columns: int
     is_geographic: bool
     metres_a_unit: float = 1.0
+    west_deg: float = -180.0
+    south_deg: float = -90.0
+    east_deg: float = 180.0
+    north_deg: float = 90.0
 
     @property
     def cell_m(self) -> tuple[float, float]:
@@ -65,8 +71,17 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
         return (self.north - y) / self.cell_y, (x - self.west) / self.cell_x
 
     def project(self, lon_deg: FloatArray, lat_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the coordinates of positions in the grid's system; NaN where it has none."""
-        return _transformed(_WGS84, self.crs, lon_deg, lat_deg)
+        """Return the coordinates of positions in the grid's system; NaN far from the map.
+
+        Far away a system may have no coordinates, or those of another place.
+        """
+        lon, lat = np.asarray(lon_deg, dtype=np.float64), np.asarray(lat_deg, dtype=np.float64)
+        # Eastwards from the western edge, so that a map over the date line is one piece.
+        width_deg = (self.east_deg - self.west_deg) % 360.0 or 360.0
+        east_of = np.mod(lon - self.west_deg + _NEAR_DEG, 360.0)
+        is_near = (east_of <= width_deg + 2 * _NEAR_DEG) & (lat >= self.south_deg - _NEAR_DEG)
+        is_near &= lat <= self.north_deg + _NEAR_DEG
+        return _transformed(_WGS84, self.crs, np.where(is_near, lon, np.nan), lat)
 
     def to_metres(self, lon_deg: FloatArray, lat_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return positions in the grid's plane, in metres; a grid in degrees is stretched as at its middle."""
@@ -170,6 +185,7 @@ def write_geotiff(path: Path, grid: Grid, parts: Iterator[tuple[Window, Float32A
     """Write one band of float32, window by window, tiled and compressed; NaN is *no data*. The file appears whole."""
     rasterio = _rasterio()
     beside = path.with_name(f"{path.name}.part")
+    beside.unlink(missing_ok=True)
     profile = {
         "driver": "GTiff", "dtype": "float32", "count": 1, "height": grid.rows, "width": grid.columns,
         "crs": grid.crs, "nodata": math.nan, "tiled": True, "blockxsize": BLOCK_CELLS, "blockysize": BLOCK_CELLS,
@@ -242,7 +258,9 @@ def _check_values(source: Any, path: Path, layer: Layer) -> None:
 
 def _grid(source: Any) -> Grid:
     transform = source.transform
+    bounds = _rasterio().warp.transform_bounds(source.crs, _WGS84, *source.bounds)
     return Grid(
+        **dict(zip(("west_deg", "south_deg", "east_deg", "north_deg"), bounds, strict=True)),
         crs=source.crs.to_wkt(),
         west=transform.c,
         north=transform.f,

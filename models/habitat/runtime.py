@@ -68,6 +68,8 @@ MOST_BINS: Final = 254
 _DEEPEST: Final = 6
 # Cells that are scored at once; their bytes and sums stay in a core's cache.
 _CELLS_AT_ONCE: Final = 8_192
+# Up to so many cells all trees are walked at once: calls into numpy would cost more than what they do.
+_FEW_CELLS: Final = 64
 
 _MODEL_OF: Final = {
     "loxodonta": "elephant", "elephas": "elephant", "elephant": "elephant",
@@ -139,7 +141,9 @@ class HabitatModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         found = np.empty(values.shape[0])
         for begin in range(0, values.shape[0], _CELLS_AT_ONCE):
             part = values[begin : begin + _CELLS_AT_ONCE]
-            found[begin : begin + _CELLS_AT_ONCE] = self._trend(part) + self._walk(self.binned(part))
+            walk = self._walk_few if len(part) <= _FEW_CELLS else self._walk
+            total = walk(self.binned(part))
+            found[begin : begin + _CELLS_AT_ONCE] = self.base + self._trend(part) + total * self.leaf_scale
         found[~np.isfinite(values).any(axis=1)] = np.nan
         return found
 
@@ -156,7 +160,15 @@ class HabitatModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             total += standard * (slope + standard * curve)
         return total
 
-    def _walk(self, bins: npt.NDArray[np.uint8]) -> FloatArray:
+    def _walk_few(self, bins: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        """The same sums as ``_walk``, for few cells: arrays are (trees, nodes, cells)."""
+        asked = bins[self.features]
+        turns = np.where(asked == NO_DATA_BIN, self.no_data_right[:, :, None], asked > self.bins[:, :, None])
+        numbers = _leaf_numbers(list(turns.astype(np.uint8).transpose(1, 0, 2)), self.depth)
+        return np.asarray(np.take_along_axis(self.leaves, numbers, axis=1).sum(axis=0, dtype=np.int32))
+
+    def _walk(self, bins: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+        """Return the sum of the leaves that each cell comes to, in units of ``leaf_scale``."""
         total = np.zeros(bins.shape[1], dtype=np.int32)
         is_known = bins != NO_DATA_BIN
         is_whole = bool(is_known.all())
@@ -172,7 +184,7 @@ class HabitatModel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                     right = (right & known) | ~known if defaults[node] else right & known
                 goes_right.append(right.view(np.uint8))
             total += leaves[_leaf_numbers(goes_right, self.depth)]
-        return np.asarray(self.base + total * self.leaf_scale, dtype=np.float64)
+        return total
 
 
 def _leaf_numbers(goes_right: list[npt.NDArray[np.uint8]], depth: int) -> npt.NDArray[np.uint8]:

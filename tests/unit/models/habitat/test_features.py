@@ -106,6 +106,28 @@ def test_maps_of_other_cells_and_coordinates_are_brought_to_the_grid(tmp_path: P
         assert width_m == pytest.approx(height_m * np.cos(np.radians(lat.mean())), rel=0.01)
 
 
+def test_a_map_over_the_date_line_is_one_piece(tmp_path: Path) -> None:
+    write_map(tmp_path / "a.tif", np.arange(1.0, 101).reshape(10, 10), crs="EPSG:3832",
+              transform=from_origin(3_338_000.0, 0.0, 500.0, 500.0))  # fmt: skip
+    with open_rasters(rasters(tmp_path)) as maps:
+        x, y = np.array([3_338_250.0, 3_342_750.0]), np.array([-250.0, -4_750.0])
+        lon, lat = maps.grid.to_degrees(x, y)
+        assert lon[0] > 179.9
+        assert lon[1] < -179.9
+        assert maps.at(("elevation",), lon, lat)[:, 0].tolist() == [1.0, 100.0]
+        assert maps.at(("elevation",), lon + np.array([-360, 360]), lat)[:, 0].tolist() == [1.0, 100.0]
+
+
+def test_positions_far_from_a_map_have_no_coordinates(tmp_path: Path) -> None:
+    write_map(tmp_path / "a.tif", np.full((4, 4), 700.0))
+    with open_rasters(rasters(tmp_path)) as maps:
+        lon, lat = (one.ravel() for one in np.meshgrid(np.linspace(-180, 180, 40), np.linspace(-90, 90, 40)))
+        x, y = maps.grid.project(lon, lat)
+        assert np.isnan(x).sum() > 1_550
+        assert (np.isnan(x) == np.isnan(y)).all()
+        assert np.isnan(maps.at(("elevation",), lon, lat)).all()
+
+
 def test_units_are_converted_and_what_cannot_be_is_missing(tmp_path: Path) -> None:
     write_map(tmp_path / "a.tif", np.array([[0.1, 0.5], [3.0, np.nan]]))
     with open_rasters(rasters(tmp_path, Layer(kind="woody_cover", file="a.tif", unit="1"))) as maps:
