@@ -20,8 +20,14 @@ def blocks(x_m: FloatArray, y_m: FloatArray, size_m: float = BLOCK_M, seed: int 
     corner = np.zeros(2) if seed is None else np.random.default_rng(seed).uniform(0.0, size_m, 2)
     column = np.floor((x_m + corner[0]) / size_m).astype(np.int64)
     row = np.floor((y_m + corner[1]) / size_m).astype(np.int64)
-    _, numbers = np.unique(np.stack((column, row), axis=1), axis=0, return_inverse=True)
-    return numbers.reshape(-1).astype(np.int64)
+    return numbered(column, row)
+
+
+def numbered(first: IntArray, second: IntArray) -> IntArray:
+    """Return a number for each pair, from 0, the same for the same pair, in the order of the pairs."""
+    width = int(second.max()) - int(second.min()) + 1
+    keys = (first - first.min()) * width + (second - second.min())
+    return np.unique(keys, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def block_folds(x_m: FloatArray, y_m: FloatArray, seed: int, size_m: float = BLOCK_M, folds: int = FOLDS) -> IntArray:

@@ -17,7 +17,7 @@ from models.habitat.covariates import FloatArray
 FURTHEST_SD: Final = 3.0
 _ROUNDS: Final = 60
 _FURTHEST: Final = 30.0
-_SMALLEST_STEP: Final = 1e-9
+_SMALLEST_STEP: Final = 1e-7
 
 
 class Glm(msgspec.Struct, frozen=True, kw_only=True, eq=False):

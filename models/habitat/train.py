@@ -94,7 +94,7 @@ def fit(points: Points, settings: Settings, seed: int, weights: FloatArray | Non
 def weights_of(points: Points, settings: Settings) -> FloatArray:
     """Return the weight of each place: crowded squares thinned, used and available in balance, the sum fixed."""
     squares = folds.blocks(points.x_m, points.y_m, settings.block_m)
-    groups = np.unique(np.stack((points.animal, squares), axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+    groups = folds.numbered(points.animal, squares)
     used = points.is_used > 0
     if not used.any() or used.all():
         raise Invalid("a model needs used and available places")
