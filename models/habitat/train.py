@@ -181,9 +181,9 @@ def train(data: Path, folder: Path, *, version: int | None = None) -> list[Manif
 
 
 def progress() -> Progress:
-    """Return a bar on stderr, so that figures on stdout stay clean."""
+    """Return a bar on stderr, so that figures on stdout stay clean; in a log file there is none."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=errors, transient=True)
+    return Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
 
 
 def _made(data: Path, study: Study, settings: Settings, advance: Callable[[], None]) -> _Made:
