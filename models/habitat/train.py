@@ -163,11 +163,12 @@ def train(data: Path, folder: Path, *, version: int | None = None) -> list[Manif
         for study in studies:
             bar.update(task, description=f"habitat: {study.name}")
             one = _made(data, study, settings, lambda: bar.advance(task))
-            if one.metrics["auc"] >= BETTER_THAN_CHANCE:
+            reached = one.metrics.get("auc", 0.0)
+            if reached >= BETTER_THAN_CHANCE:
                 made.append(one)
                 continue
             bar.console.print(
-                f"habitat: {study.name}: AUC {one.metrics['auc']:.3f} on {one.held_out} that it had not seen, "
+                f"habitat: {study.name}: AUC {reached:.3f} on {one.held_out} that it had not seen, "
                 f"under {BETTER_THAN_CHANCE}: no model of it is written; more animals or other maps may help",
                 markup=False,
                 soft_wrap=True,
@@ -208,7 +209,7 @@ def _made(data: Path, study: Study, settings: Settings, advance: Callable[[], No
         name=str(study.artifact),
         model=fit(points, settings, seed=0),
         points=points,
-        metrics=dict(zip(("auc", "boyce", "glm_auc", "glm_boyce"), means, strict=True)),
+        metrics=_finite(dict(zip(("auc", "boyce", "glm_auc", "glm_boyce"), means, strict=True))),
         held_out="animals" if is_by_animal else "blocks",
         trained_on=(_training_set(study, animals, points),),
     )
@@ -234,10 +235,15 @@ def _generic(made: Sequence[_Made], settings: Settings) -> _Made:
         name=GENERIC,
         model=fit(points, settings, 0, _equal_weights(points, settings)),
         points=points,
-        metrics={name: value for name, value in metrics.items() if np.isfinite(value)},
+        metrics=_finite(metrics),
         held_out="sets" if len(made) > 1 else "nothing",
         trained_on=tuple(used for one in made for used in one.trained_on),
     )
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Return what could be measured: JSON has no word for what is no number."""
+    return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
 def pooled(sets: Sequence[Points]) -> Points:
