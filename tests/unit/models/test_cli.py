@@ -14,6 +14,7 @@ import pytest
 from models.artifact import PACKAGED
 from models.bbmm.features import frame_for
 from tests.unit.models.bbmm.tracks import brownian
+from tests.unit.models.habitat.maps import write_reserve
 
 pytestmark = [pytest.mark.unit, pytest.mark.ml]
 
@@ -47,7 +48,8 @@ def test_help_imports_no_model_and_nothing_that_only_training_needs() -> None:
         "from typer.testing import CliRunner\n"
         "from models.cli import cli\n"
         "assert CliRunner().invoke(cli, ['--help']).exit_code == 0\n"
-        "heavy = {'hmmlearn', 'scipy', 'sklearn', 'pyproj', 'models.bbmm', 'models.hmm'} & set(sys.modules)\n"
+        "heavy = {'hmmlearn', 'scipy', 'sklearn', 'pyproj', 'xgboost', 'rasterio'} & set(sys.modules)\n"
+        "heavy |= {'models.bbmm', 'models.hmm', 'models.habitat'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
@@ -69,6 +71,21 @@ def test_a_model_is_trained_verified_measured_and_trained_again(data: Path, tmp_
     assert "| buffalo | 0-1.5 h |" in text.stdout
     again = run("train", "bbmm", "--data", str(data), "--artifacts", str(tmp_path))
     assert again.stdout.startswith("bbmm: wrote bbmm/2/buffalo")
+
+
+def test_a_reserve_trains_habitat_on_its_own_animals_and_maps(tmp_path: Path) -> None:
+    write_reserve(tmp_path, fixes=300)
+    (tmp_path / "habitat.toml").write_text("rounds = 20\nper_used = 3\nblock_m = 2500\n", encoding="utf-8")
+    trained = run("train", "habitat", "--data", str(tmp_path), "--artifacts", str(tmp_path / "made"), "--json")
+    assert trained.returncode == 0, trained.stderr
+    assert msgspec.json.decode(trained.stdout) == {"habitat": ["habitat/1/elephant", "habitat/1/generic"]}
+    verified = run("verify", "habitat", "--artifacts", str(tmp_path / "made"))
+    assert verified.stdout.startswith("habitat/1/elephant: ")
+    (tmp_path / "rasters.toml").write_text("[[layer]]\nkind = 1", encoding="utf-8")
+    refused = run("evaluate", "habitat", "--data", str(tmp_path))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("invalid: ")
+    assert "rasters.toml" in refused.stderr
 
 
 def test_an_altered_artefact_fails_verification(tmp_path: Path) -> None:
