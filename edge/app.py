@@ -106,7 +106,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             is_encrypted=key is not None,
             uplink=uplink,
         )
-        insight = KeptInsight(store, models, pipeline.occurrence, clock.monotonic)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock)
         app = create_app(store, health=health, events=hub, clock=clock, insight=insight, alarms=alarms)
         listening = _listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host

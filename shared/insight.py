@@ -43,13 +43,21 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Predicted(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an animal is expected at an instant; the radii hold it with 50 and 90 %."""
+    """Where an animal is expected at an instant, ``horizon_h`` after its newest fix, and who says so.
+
+    Two ellipses about the place hold it with 50 and 90 %; ``bearing_deg`` is that of their long axis, clockwise from
+    north.
+    """
 
     at: datetime
+    horizon_h: float
     lon_deg: float
     lat_deg: float
-    radius_50_m: float
-    radius_90_m: float
+    semi_major_50_m: float
+    semi_minor_50_m: float
+    semi_major_90_m: float
+    semi_minor_90_m: float
+    bearing_deg: float
     model: str
 
 
@@ -66,7 +74,8 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
 
     ``step`` is the shown one. ``distance_24h_m`` is along its usable fixes of the last day before the newest.
     ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``models`` gives name and version
-    of what spoke, by stage; ``missing`` why a stage does not. ``nearby``: zones and corridors, the nearest first.
+    of what spoke, by stage; ``missing`` why a stage does not. ``nearby``: zones and corridors, the nearest first;
+    ``predicted_nearby`` the same of the first of ``predicted``, which lie ahead, by time.
     """
 
     live: LiveAnimal
@@ -76,6 +85,7 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     nearby: tuple[Nearby, ...]
     alerts: AlertsNow
     predicted: tuple[Predicted, ...] = ()
+    predicted_nearby: tuple[Nearby, ...] = ()
     models: Mapping[str, str] = {}
     missing: Mapping[str, str] = {}
 

@@ -34,7 +34,7 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models(), clock.monotonic),
+        insight=OnDemand(store, Models(), clock),
         clock=clock,
         routes=[Health, StationLink],
         dependencies={

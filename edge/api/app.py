@@ -45,7 +45,7 @@ def create_app(
         title="Outpost station",
         version=version("outpost"),
         store=store,
-        insight=insight or OnDemand(store, Models(), clock.monotonic),
+        insight=insight or OnDemand(store, Models(), clock),
         clock=clock,
         routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={

@@ -5,35 +5,28 @@ The likely path is worked out when it is asked for, from the fixes of its span.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from edge.pipeline.occurrence import OccurrenceKeeper
 from edge.store import computing
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
-from models.live.insight import DrawnMap, OnDemand, alerts_now, drawn_map
-from models.live.runtime import Models
+from models.live.forecasts import MOST_FIXES, SPAN
+from models.live.insight import DrawnMap, Known, OnDemand, drawn_map
+from models.live.runtime import Fixes, Models
 from shared import insight
-from shared.movement.areas import REACH_M, Place
+from shared.clock import Clock
 from shared.movement.geodesy import step_lengths_m
 from shared.privacy import View
+from shared.store import LiveAnimal
 from shared.sync.records import from_ms, to_ms
 
 #: Steps of one answer.
 MOST_STEPS: Final = 50_000
 _DAY_MS: Final = 86_400_000
-
-
-class _Kept(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    computed: computing.Computed
-    step: computing.Step | None
-    distance_24h_m: float | None
-    path_sd_m: float | None
 
 
 class KeptInsight(OnDemand):
@@ -44,9 +37,9 @@ class KeptInsight(OnDemand):
         store: SpatialiteStore,
         models: Models,
         occurrence: OccurrenceKeeper,
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
-        super().__init__(store, models, monotonic)
+        super().__init__(store, models, clock)
         self._kept = store
         self._occurrence = occurrence
 
@@ -54,25 +47,8 @@ class KeptInsight(OnDemand):
         """Return every active animal that has a usable position."""
         animals = await self._kept.live_animals(view)
         newest = {each.animal.id: to_ms(each.fix.recorded_at) for each in animals}
-        kept = await self._kept.read(
-            lambda db: {identity: _kept_of(db, identity, ms) for identity, ms in newest.items()}
-        )
-        places = [Place(each.fix.lon_deg or 0.0, each.fix.lat_deg or 0.0) for each in animals]
-        nearby = await self._kept.areas_near(view, places, REACH_M)
-        alerts = await alerts_now(self._kept, view)
-        return [
-            insight.AnimalInsight(
-                live=each,
-                step=None if (one := kept[each.animal.id]).step is None else said_of(one.step),
-                distance_24h_m=one.distance_24h_m,
-                path_sd_m=one.path_sd_m,
-                nearby=tuple(near),
-                alerts=alerts.get(each.animal.id, insight.AlertsNow()),
-                models=_spoke(one.computed),
-                missing=one.computed.missing,
-            )
-            for each, near in zip(animals, nearby, strict=True)
-        ]
+        kept = await self._kept.read(lambda db: {each: _known_of(db, each, ms) for each, ms in newest.items()})
+        return await self._insights(view, animals, [kept[each.animal.id] for each in animals])
 
     async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
         """Return the steps that ended in a span."""
@@ -93,6 +69,11 @@ class KeptInsight(OnDemand):
             interval_s=computed.interval_s,
             missing=missing,
         )
+
+    async def _track(self, view: View, animal: LiveAnimal) -> Fixes:
+        """Return the fixes that a forecast needs."""
+        newest_ms = to_ms(animal.fix.recorded_at)
+        return await self._kept.read(lambda db: _track_of(db, animal.animal.id, newest_ms))
 
     async def draw(self, view: View, animal_id: str) -> DrawnMap:
         """Draw an animal's map from its tiles."""
@@ -124,17 +105,27 @@ def said_of(step: computing.Step) -> insight.StepSaid:
     )
 
 
-def _kept_of(db: Connection, animal_id: str, newest_ms: int) -> _Kept:
+def _known_of(db: Connection, animal_id: str, newest_ms: int) -> Known:
     pk = computing.pk_of(db, animal_id)
     day = computing.track_between(db, pk, newest_ms - _DAY_MS + 1, newest_ms)
-    lon, lat = np.array(day, dtype=np.float64).reshape(-1, 2).T * 1e-7
+    _, lon, lat = np.array(day, dtype=np.float64).reshape(-1, 3).T * 1e-7
     found = computing.computed(db, pk)
-    return _Kept(
-        computed=found,
-        step=computing.shown_step(db, pk),
+    step = computing.shown_step(db, pk)
+    return Known(
+        step=None if step is None else said_of(step),
         distance_24h_m=float(step_lengths_m(lon, lat).sum()) if len(day) > 1 else None,
         path_sd_m=found.path_sd_m,
+        models=_spoke(found),
+        missing=found.missing,
     )
+
+
+def _track_of(db: Connection, animal_id: str, newest_ms: int) -> Fixes:
+    span_ms = SPAN // timedelta(milliseconds=1)
+    rows = computing.track_between(db, computing.pk_of(db, animal_id), newest_ms - span_ms, newest_ms)[-MOST_FIXES:]
+    times_ms, lon_e7, lat_e7 = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    nothing = np.full(times_ms.size, np.nan)
+    return Fixes(times_s=times_ms * 1e-3, lon_deg=lon_e7 * 1e-7, lat_deg=lat_e7 * 1e-7, h_acc_m=nothing, hdop=nothing)
 
 
 def _spoke(computed: computing.Computed) -> dict[str, str]:

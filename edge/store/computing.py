@@ -343,14 +343,14 @@ def shown_step(db: Connection, animal_pk: int) -> Step | None:
     return next((step for step in steps if step.is_settled), steps[0] if steps else None)
 
 
-def track_between(db: Connection, animal_pk: int, first_ms: int, last_ms: int) -> list[tuple[int, int]]:
-    """Return longitude and latitude in 1e-7 degree of the usable fixes of a span, both ends included, by time."""
+def track_between(db: Connection, animal_pk: int, first_ms: int, last_ms: int) -> list[tuple[int, int, int]]:
+    """Return instant, longitude and latitude in 1e-7 degree of the usable fixes of a span, both ends too, by time."""
     found = db.execute(
-        f"SELECT f.lon_e7, f.lat_e7 FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms BETWEEN ? AND ?"
+        f"SELECT f.recorded_ms, f.lon_e7, f.lat_e7 FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms BETWEEN ? AND ?"
         f" AND f.lon_e7 IS NOT NULL AND {USABLE} ORDER BY f.recorded_ms, f.id",
         (animal_pk, first_ms, last_ms),
     )
-    return [(lon, lat) for lon, lat in found.fetchall()]
+    return [(ms, lon, lat) for ms, lon, lat in found.fetchall()]
 
 
 def attempts_between(db: Connection, animal_pk: int, after_ms: int, last_ms: int) -> list[Attempt]:

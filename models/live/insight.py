@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -21,7 +21,10 @@ from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_
 from models.hmm.runtime import StepState
 from models.live import maps
 from models.live import runtime as live
+from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
+from models.live.runtime import Fixes
 from shared import insight
+from shared.clock import Clock
 from shared.domain import Fix
 from shared.errors import Invalid, ModelUnavailable, NotFound
 from shared.movement.areas import REACH_M, Nearby, Place
@@ -52,13 +55,24 @@ class DrawnMap(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     frame: Frame
 
 
-class OnDemand:
-    """Implements ``Insight`` over a Store. ``monotonic`` ages what is kept between tiles."""
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What the models said of an animal's fixes."""
 
-    def __init__(self, store: Store, models: live.Models, monotonic: Callable[[], float]) -> None:
+    step: insight.StepSaid | None
+    distance_24h_m: float | None
+    path_sd_m: float | None
+    models: Mapping[str, str]
+    missing: Mapping[str, str]
+
+
+class OnDemand:
+    """Implements ``Insight`` over a Store."""
+
+    def __init__(self, store: Store, models: live.Models, clock: Clock) -> None:
         self._store = store
         self._models = models
-        self._monotonic = monotonic
+        self._clock = clock
+        self._forecasts = Forecasts(models, clock.monotonic)
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
 
     async def live(self, view: View) -> list[insight.AnimalInsight]:
@@ -71,20 +85,44 @@ class OnDemand:
                 for each, fixes in zip(animals, newest, strict=True)
             ]
         )
-        nearby = await self._nearby(view, animals)
+        return await self._insights(
+            view,
+            animals,
+            [
+                Known(
+                    step=_shown(one.behaviour),
+                    distance_24h_m=distance_of_the_last_day_m(fixes),
+                    path_sd_m=None if one.path is None else one.path.sd_m,
+                    models=_spoke(one),
+                    missing=dict(one.missing.items()),
+                )
+                for fixes, one in zip(newest, said, strict=True)
+            ],
+        )
+
+    async def _insights(
+        self, view: View, animals: Sequence[LiveAnimal], known: Sequence[Known]
+    ) -> list[insight.AnimalInsight]:
+        """Return what is known of animals with what is near, where they will be, and their alerts."""
+        nearby = await self._nearby(view, [(each.fix.lon_deg, each.fix.lat_deg) for each in animals])
+        forecasts = await self._forecast(view, animals)
+        ahead = [(f.predicted[0].lon_deg, f.predicted[0].lat_deg) if f.predicted else (None, None) for f in forecasts]
+        there = await self._nearby(view, ahead)
         alerts = await alerts_now(self._store, view)
         return [
             insight.AnimalInsight(
                 live=each,
-                step=_shown(one.behaviour),
-                distance_24h_m=distance_of_the_last_day_m(fixes),
-                path_sd_m=None if one.path is None else one.path.sd_m,
+                step=one.step,
+                distance_24h_m=one.distance_24h_m,
+                path_sd_m=one.path_sd_m,
                 nearby=tuple(near),
                 alerts=alerts.get(each.animal.id, insight.AlertsNow()),
-                models=_spoke(one),
-                missing=dict(one.missing.items()),
+                predicted=forecast.predicted,
+                predicted_nearby=tuple(then),
+                models={**one.models, **({"forecast": forecast.predicted[0].model} if forecast.predicted else {})},
+                missing={**one.missing, **({} if forecast.missing is None else {"forecast": forecast.missing})},
             )
-            for each, fixes, one, near in zip(animals, newest, said, nearby, strict=True)
+            for each, one, near, forecast, then in zip(animals, known, nearby, forecasts, there, strict=True)
         ]
 
     async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
@@ -129,7 +167,7 @@ class OnDemand:
         return await asyncio.to_thread(_drawn, self._models, animal.species, fixes)
 
     async def _map(self, view: View, animal_id: str) -> DrawnMap:
-        now_s = self._monotonic()
+        now_s = self._clock.monotonic()
         self._maps = {key: kept for key, kept in self._maps.items() if now_s - kept[0] < MAP_S}
         kept = self._maps.get(animal_id)
         if kept is not None:
@@ -141,9 +179,24 @@ class OnDemand:
         self._maps[animal_id] = now_s, drawn
         return drawn
 
-    async def _nearby(self, view: View, animals: Sequence[LiveAnimal]) -> list[list[Nearby]]:
-        places = [Place(each.fix.lon_deg or 0.0, each.fix.lat_deg or 0.0) for each in animals]
-        return await self._store.areas_near(view, places, REACH_M)
+    async def _nearby(self, view: View, at: Sequence[tuple[float | None, float | None]]) -> list[list[Nearby]]:
+        """Return what is near each place; nothing is near no place."""
+        places = [Place(lon, lat) for lon, lat in at if lon is not None and lat is not None]
+        found = iter(await self._store.areas_near(view, places, REACH_M))
+        return [[] if lon is None or lat is None else next(found) for lon, lat in at]
+
+    async def _forecast(self, view: View, animals: Sequence[LiveAnimal]) -> list[Forecast]:
+        """Return where animals will be; a few that are new are worked out, the others are known or wait."""
+        tracks = [(each, await self._track(view, each)) for each in self._forecasts.wanted(animals)]
+        if tracks:
+            await asyncio.to_thread(self._forecasts.work_out, tracks)
+        now = self._clock.now()
+        return [self._forecasts.of(each, now) for each in animals]
+
+    async def _track(self, view: View, animal: LiveAnimal) -> Fixes:
+        """Return the fixes that a forecast needs."""
+        since = animal.fix.recorded_at - SPAN
+        return columns_of(await self._fixes(view, animal.animal.id, since, None, limit=MOST_FIXES))
 
     async def _newest(self, view: View, animal: LiveAnimal) -> list[Fix]:
         """Return the fixes of the last day before the newest, and at least so many that its state can be told."""
@@ -173,14 +226,14 @@ class OnDemand:
         return [placed[instant] for instant in sorted(placed)]
 
 
-def columns_of(fixes: Sequence[Fix]) -> live.Fixes:
+def columns_of(fixes: Sequence[Fix]) -> Fixes:
     """Return fixes as the models take them; they are placed, by time, one at each instant."""
 
     def column(name: str) -> npt.NDArray[np.float64]:
         values = [getattr(fix, name) for fix in fixes]
         return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
-    return live.Fixes(
+    return Fixes(
         times_s=np.array([fix.recorded_at.timestamp() for fix in fixes], dtype=np.float64),
         lon_deg=column("lon_deg"),
         lat_deg=column("lat_deg"),

@@ -21,6 +21,7 @@ import numpy as np
 from models.artifact import PACKAGED
 from models.bbmm import runtime as bbmm
 from models.bbmm.features import frame_for, track_of
+from models.forecast import runtime as forecast
 from models.hmm import runtime as hmm
 from models.hmm.features import FloatArray, rows_of
 from shared.errors import ArtifactError, ModelUnavailable
@@ -99,6 +100,7 @@ class Models:
         self._folder = folder
         self._behaviour: dict[str, hmm.BehaviourModel | str] = {}
         self._calibration: dict[str, bbmm.Calibration | str] = {}
+        self._forecaster: dict[str, forecast.Forecaster | str] = {}
 
     def load(self) -> dict[str, str]:
         """Load what serves every species; return why something newer or all of it was refused, by model."""
@@ -110,6 +112,12 @@ class Models:
                 newer = (error.detail,)
             if newer:
                 refused[title] = "; ".join(newer)
+        try:
+            unavailable = self.forecaster(None).unavailable
+        except ModelUnavailable as error:
+            unavailable = error.detail
+        if unavailable is not None:
+            refused["forecast"] = unavailable
         return refused
 
     def behaviour(self, species: str | None) -> hmm.BehaviourModel:
@@ -120,6 +128,14 @@ class Models:
         """Return the calibration of a species' bridges; raises ModelUnavailable."""
         return _kept(
             self._calibration, bbmm.calibration_name(species), lambda: bbmm.load_calibration(species, self._folder)
+        )
+
+    def forecaster(self, species: str | None) -> forecast.Forecaster:
+        """Return the forecaster of a species; raises ModelUnavailable."""
+        return _kept(
+            self._forecaster,
+            forecast.group_of(species) or "",
+            lambda: forecast.load_forecaster(species, self._folder),
         )
 
 

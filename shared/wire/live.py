@@ -43,6 +43,37 @@ class PredictedPosition(Struct, frozen=True, kw_only=True):
     radius_90_m: float | None = None
 
 
+class PredictionOut(Struct, frozen=True, kw_only=True):
+    """Where a model expects the animal; two ellipses hold it with 50 and 90 %, ``bearing`` is of their long axis."""
+
+    timestamp: datetime
+    hours: float
+    lat: float
+    lon: float
+    semi_major_50_m: float
+    semi_minor_50_m: float
+    semi_major_90_m: float
+    semi_minor_90_m: float
+    bearing: float
+    model: str
+
+    @classmethod
+    def of(cls, found: Predicted) -> PredictionOut:
+        """Return the public form of a prediction."""
+        return cls(
+            timestamp=found.at,
+            hours=found.horizon_h,
+            lat=round(found.lat_deg, 6),
+            lon=round(found.lon_deg, 6),
+            semi_major_50_m=round(found.semi_major_50_m, 1),
+            semi_minor_50_m=round(found.semi_minor_50_m, 1),
+            semi_major_90_m=round(found.semi_major_90_m, 1),
+            semi_minor_90_m=round(found.semi_minor_90_m, 1),
+            bearing=round(found.bearing_deg, 1),
+            model=found.model,
+        )
+
+
 class Movement(Struct, frozen=True, kw_only=True):
     """How it moves, from its last two usable fixes.
 
@@ -112,6 +143,7 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
     collar_id: str | None
     current_position: CurrentPosition
     predicted_position: PredictedPosition
+    predictions: list[PredictionOut]
     movement: Movement
     corridor_status: CorridorStatus
     conflict_risk: ConflictRisk
@@ -125,7 +157,9 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
         """Return the public form of an animal and what models say of it."""
         live, fix, step = said.live, said.live.fix, said.step
         mps, heading_deg = movement(live.previous, fix)
-        corridor = corridor_inside(said)
+        corridor = corridor_inside(live.animal.species, said.nearby)
+        ahead = corridor_inside(live.animal.species, said.predicted_nearby)
+        risk = current_risk(said.predicted_nearby)
         return cls(
             animal_id=live.animal.id,
             name=live.animal.name,
@@ -135,6 +169,7 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
                 lat=fix.lat_deg, lon=fix.lon_deg, altitude=fix.alt_m, timestamp=fix.recorded_at
             ),
             predicted_position=_predicted(said.predicted),
+            predictions=[PredictionOut.of(each) for each in said.predicted],
             movement=Movement(
                 speed_kmh=speed_kmh(mps),
                 directional_angle=None if heading_deg is None else round(heading_deg, 1),
@@ -149,9 +184,15 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
                 signal_strength=fix.rssi_dbm,
             ),
             corridor_status=CorridorStatus(
-                inside_corridor=corridor is not None, corridor_name=None if corridor is None else corridor.name
+                inside_corridor=corridor is not None,
+                corridor_name=None if corridor is None else corridor.name,
+                predicted_in_corridor=ahead is not None if said.predicted else None,
+                predicted_corridor_name=None if ahead is None else ahead.name,
             ),
-            conflict_risk=ConflictRisk(current=current_risk(said.nearby)),
+            conflict_risk=ConflictRisk(
+                current=current_risk(said.nearby),
+                predicted=PredictedRisk(risk_level=risk.risk_level, reason=risk.reason),
+            ),
             alerts=AlertSummary(
                 active_count=said.alerts.active_count,
                 has_critical=said.alerts.has_critical,
@@ -242,17 +283,16 @@ def _predicted(predicted: tuple[Predicted, ...]) -> PredictedPosition:
     """Return the nearest prediction."""
     if not predicted:
         return PredictedPosition()
-    first = min(predicted, key=lambda each: each.at)
+    first = PredictionOut.of(predicted[0])
     return PredictedPosition(
-        lat=first.lat_deg, lon=first.lon_deg, prediction_time=first.at, radius_50_m=round(first.radius_50_m, 1),
-        radius_90_m=round(first.radius_90_m, 1),
+        lat=first.lat, lon=first.lon, prediction_time=first.timestamp, radius_50_m=first.semi_major_50_m,
+        radius_90_m=first.semi_major_90_m,
     )  # fmt: skip
 
 
-def corridor_inside(said: AnimalInsight) -> Nearby | None:
-    """Return the active corridor for its species that the animal is in."""
-    species = said.live.animal.species
-    inside = (near for near in said.nearby if near.kind == "corridor" and near.is_inside and near.status == "active")
+def corridor_inside(species: str, nearby: tuple[Nearby, ...]) -> Nearby | None:
+    """Return the active corridor for a species that a place is in."""
+    inside = (near for near in nearby if near.kind == "corridor" and near.is_inside and near.status == "active")
     return next((near for near in inside if is_meant(near.species, species)), None)
 
 

@@ -143,7 +143,7 @@ def app(store: Store, clock: FakeClock, pipeline: Pipeline | None, models: Model
         return create_cloud(store, clock=clock)
     insight = None
     if pipeline is not None and isinstance(store, SpatialiteStore):
-        insight = KeptInsight(store, models, pipeline.occurrence, clock.monotonic)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock)
     return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, insight=insight)
 
 

@@ -72,17 +72,26 @@ async def test_live_status_has_the_originals_shape(
     answer = await client.get(LIVE)
     assert answer.headers["cache-control"] == "no-store"
     (live,) = answer.json()
-    assert live.pop("models") == {"behaviour": "elephant 1", "path": "elephant 1"}
+    models = live.pop("models")
+    assert {stage: models[stage] for stage in ("behaviour", "path")} == {
+        "behaviour": "elephant 1", "path": "elephant 1",
+    }  # fmt: skip
     assert live.pop("missing") == {}
+    predictions = live.pop("predictions")
+    assert [each["hours"] for each in predictions] == [3.0, 6.0, 12.0, 24.0]  # an hour is over already
+    assert all(0 < each["semi_minor_50_m"] <= each["semi_major_50_m"] < each["semi_major_90_m"] for each in predictions)
+    first = predictions[0]
+    assert live.pop("predicted_position") == {
+        "lat": first["lat"], "lon": first["lon"], "prediction_time": "2026-06-01T16:00:00Z",
+        "radius_50_m": first["semi_major_50_m"], "radius_90_m": first["semi_major_90_m"],
+    }  # fmt: skip
+    assert abs(first["lat"] - -2.02) < 0.1
     assert live == {
         "animal_id": made["id"],
         "name": "Alpha",
         "species": "Elephant",
         "collar_id": "COL001",
         "current_position": {"lat": -2.01, "lon": 34.0, "altitude": None, "timestamp": "2026-06-01T13:00:00Z"},
-        "predicted_position": {
-            "lat": None, "lon": None, "prediction_time": None, "radius_50_m": None, "radius_90_m": None,
-        },
         "movement": {
             "speed_kmh": 1.11,
             "directional_angle": 180.0,
@@ -99,7 +108,7 @@ async def test_live_status_has_the_originals_shape(
         "corridor_status": {
             "inside_corridor": False,
             "corridor_name": None,
-            "predicted_in_corridor": None,
+            "predicted_in_corridor": False,
             "predicted_corridor_name": None,
         },
         "conflict_risk": {
@@ -165,8 +174,9 @@ async def test_live_tracking_goes_through_every_stage(client: httpx.AsyncClient,
     assert tracked["state"] in STATES
     assert 0 < tracked["confidence"] <= 1
     assert tracked["distance_24h_km"] > 5
-    assert (tracked["predicted_coords"], tracked["reward"], tracked["recommendation"]) == (None, None, None)
-    assert tracked["models"] == {"behaviour": "elephant 1", "path": "elephant 1"}
+    assert (tracked["reward"], tracked["recommendation"]) == (None, None)
+    assert tracked["predicted_coords"] == pytest.approx(tracked["current_coords"], abs=0.2)
+    assert set(tracked["models"]) == {"behaviour", "path", "forecast"}
 
 
 async def test_an_analysis_tells_the_states_of_a_span(client: httpx.AsyncClient, elephant: dict[str, Any]) -> None:

@@ -62,10 +62,19 @@ def corridor(*, status: str = "active", species: str | None = None, distance_m: 
     )  # fmt: skip
 
 
+def predicted(hours: float, lon: float, lat: float) -> Predicted:
+    """Return a prediction so many hours ahead."""
+    return Predicted(
+        at=AT + timedelta(hours=hours), horizon_h=hours, lon_deg=lon, lat_deg=lat, semi_major_50_m=200.0,
+        semi_minor_50_m=100.0, semi_major_90_m=400.0, semi_minor_90_m=200.0, bearing_deg=45.0, model="network",
+    )  # fmt: skip
+
+
 def test_what_no_model_says_is_null_and_has_its_reason() -> None:
     live = LiveStatusOut.of(said(missing={"behaviour": "there is no step yet"}))
     assert (live.movement.speed_kmh, live.movement.behavior_state, live.movement.path_width_m) == (3.6, None, None)
     assert (live.predicted_position.lat, live.conflict_risk.predicted.risk_level) == (None, None)
+    assert (live.predictions, live.corridor_status.predicted_in_corridor) == ([], None)
     assert live.corridor_status.inside_corridor is False
     assert (live.conflict_risk.current.risk_level, live.alerts.active_count) == (None, 0)
     assert live.missing == {"behaviour": "there is no step yet"}
@@ -75,16 +84,21 @@ def test_what_models_say_is_shown_with_who_said_it() -> None:
     found = said(
         step=STEP, distance_24h_m=12_345.6, path_sd_m=87.66, models={"behaviour": "elephant 1", "path": "elephant 2"},
         alerts=AlertsNow(active_count=2, has_critical=True, latest_title="Alpha is in Village"),
-        predicted=(
-            Predicted(at=AT + timedelta(hours=6), lon_deg=37.7, lat_deg=-2.5, radius_50_m=2, radius_90_m=3, model="l"),
-            Predicted(at=AT + timedelta(hours=1), lon_deg=37.6, lat_deg=-2.4, radius_50_m=1, radius_90_m=2, model="l"),
-        ),
+        predicted=(predicted(1, 37.6, -2.4), predicted(6, 37.7, -2.5)), predicted_nearby=(zone(0.0), corridor()),
     )  # fmt: skip
     live = LiveStatusOut.of(found)
     assert (live.movement.behavior_state, live.movement.behavior_source) == ("foraging", "elephant 1")
     assert (live.movement.behavior_confidence, live.movement.behavior_until) == (0.912, AT - timedelta(hours=1))
     assert (live.movement.distance_24h_km, live.movement.path_width_m) == (12.346, 87.7)
     assert (live.predicted_position.lat, live.predicted_position.prediction_time) == (-2.4, AT + timedelta(hours=1))
+    assert (live.predicted_position.radius_50_m, live.predicted_position.radius_90_m) == (200.0, 400.0)
+    assert [(each.hours, each.lat, each.model) for each in live.predictions] == [
+        (1.0, -2.4, "network"), (6.0, -2.5, "network"),
+    ]  # fmt: skip
+    assert (live.conflict_risk.predicted.risk_level, live.conflict_risk.predicted.reason) == ("high", "inside Z0")
+    assert live.corridor_status.predicted_in_corridor is True
+    assert live.corridor_status.predicted_corridor_name == "River"
+    assert live.corridor_status.inside_corridor is False
     assert (live.alerts.active_count, live.alerts.has_critical) == (2, True)
     tracked = TrackedOut.of(found)
     assert (tracked.current_coords, tracked.predicted_coords) == ([-2.3, 37.5], [-2.4, 37.6])
