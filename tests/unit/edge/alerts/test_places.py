@@ -178,6 +178,14 @@ def test_a_mute_ends_with_a_tick_too_and_is_of_one_animal() -> None:
     assert told(station.hears(by_farm(0, -100))) == [("raise", "high_risk_zone")]
 
 
+def test_what_was_seen_long_ago_does_not_ring_when_a_mute_ends() -> None:
+    station = Station()
+    station.mutes = (Mute(rule="zone_entry", until_ms=NOON_MS + 10 * HOUR_MS),)
+    assert station.hears(by_farm(0, -100)) == []
+    assert station.ticks(11 * 60) == []
+    assert told(station.hears(by_farm(12 * 60, -100))) == [("raise", "high_risk_zone")]
+
+
 def test_on_an_unsure_clock_no_mute_ends() -> None:
     station = Station()
     station.mutes = (Mute(rule="zone_entry", until_ms=NOON_MS - HOUR_MS),)
