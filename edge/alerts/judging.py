@@ -26,7 +26,7 @@ import msgspec
 
 from edge.alerts.rules import AnimalRules, RuleBook, RuleName, category_of
 from edge.alerts.seen import Mute, Nearby, Seen, Subject
-from edge.alerts.watch import MAX_PAST, Act, Event, Past, Telling, Watch
+from edge.alerts.watch import MAX_PAST, Act, ActKind, Event, Past, Telling, Watch
 from shared.ids import derived_id
 
 #: Rules whose events are worth telling afterwards; of the others only the present matters.
@@ -171,7 +171,7 @@ class Judging:
         repeat_ms = self.rules.of(event.rule).repeat_days * DAY_MS
         return rang_ms is None or event.rung_level > 0 or self.at_ms - rang_ms >= repeat_ms
 
-    def _act(self, kind: str, alert_id: str, rule: RuleName, columns: Mapping[str, Any], *, rings: bool) -> None:
+    def _act(self, kind: ActKind, alert_id: str, rule: RuleName, columns: Mapping[str, Any], *, rings: bool) -> None:
         self.acts.append(Act(kind=kind, alert_id=alert_id, rule=rule, columns=dict(columns), rings=rings))
 
 
