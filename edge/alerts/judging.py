@@ -125,7 +125,7 @@ class Judging:
         ended_ms = max(event.began_ms, self.at_ms if event.clear_since_ms is None else event.clear_since_ms)
         self.watch.past.append(Past(event.rule, event.subject, event.began_ms, ended_ms, event.level))
         del self.watch.past[:-MAX_PAST]
-        if event.alert_id is not None and event.told_level > event.closed_level:
+        if event.alert_id is not None:
             columns = {"status": "resolved", "resolved_ms": self.at_ms}
             self._act("clear", event.alert_id, event.rule, columns, rings=not event.is_late)
 

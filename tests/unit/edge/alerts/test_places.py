@@ -137,6 +137,13 @@ def test_what_a_person_closed_is_silent_until_it_was_clear(status: str | None) -
     assert told(station.hears(by_farm(350, -100))) == [("raise", "high_risk_zone")]
 
 
+def test_a_late_alert_that_a_person_closed_does_not_ring_when_the_present_is_the_same() -> None:
+    station = Station()
+    (written,) = station.hears(late(by_farm(0, -100), 30))
+    station.watch = heed(station.watch, {written.alert_id: "resolved"})
+    assert station.hears(by_farm(1800, -100)) == []
+
+
 def test_an_entry_after_a_person_closed_the_warning_rings_anew() -> None:
     station = Station()
     (warning,) = station.hears(by_farm(0, 500))
