@@ -49,9 +49,7 @@ class Engine:
 
     def _judge_fix(self, watch: Watch, subject: Subject, seen: Seen, mutes: Sequence[Mute]) -> list[Act]:
         age_ms = seen.received_ms - seen.recorded_ms
-        usual_s = collars.interval_s(watch, subject) or 0.0
-        fresh_ms = self.book.fresh_hours * HOUR_MS
-        is_fresh = seen.is_clock_sure and age_ms <= max(fresh_ms, min(1000 * usual_s, _SLOW * fresh_ms))
+        is_fresh = seen.is_clock_sure and age_ms <= self._fresh_ms(watch, subject)
         before = watch.newest
         watch.since_ms = seen.recorded_ms if watch.since_ms is None else watch.since_ms
         watch.newest = Newest(
@@ -84,6 +82,12 @@ class Engine:
         collars.weak_signal(judging, seen)
         collars.collar_fault(judging, seen)
         return judging.acts
+
+    def _fresh_ms(self, watch: Watch, subject: Subject) -> float:
+        """Return how old a fix of this collar may be to tell of the present."""
+        fresh_ms = self.book.fresh_hours * HOUR_MS
+        usual_ms = 1000 * (collars.interval_s(watch, subject) or 0.0)
+        return max(fresh_ms, min(usual_ms, _SLOW * fresh_ms))
 
     def judge_late(self, watch: Watch, subject: Subject, stretch: Sequence[Seen]) -> tuple[Watch, list[Act]]:
         """Judge a stretch of the past in which fixes were found later; nothing rings.
@@ -138,7 +142,7 @@ class Engine:
         newest = watch.newest
         assert newest is not None
         by_time = self._ticking(watch, subject, moment, mutes, is_fresh=moment.is_clock_sure)
-        by_fix = self._ticking(watch, subject, moment, mutes, is_fresh=self._holds_now(newest, moment))
+        by_fix = self._ticking(watch, subject, moment, mutes, is_fresh=self._holds_now(watch, subject, moment))
         if moment.is_clock_sure:
             collars.silent_collar(by_time, moment)
         for event in list(watch.events.values()):
@@ -158,11 +162,13 @@ class Engine:
             is_recorded=False,
         )  # fmt: skip
 
-    def _holds_now(self, newest: Newest, moment: Moment) -> bool:
-        """Say whether what the newest fix shows may ring: it was fresh, or nobody can know that it was not."""
-        if newest.is_dated:
-            return newest.is_fresh
-        return not moment.is_clock_sure or moment.now_ms - newest.recorded_ms <= self.book.fresh_hours * HOUR_MS
+    def _holds_now(self, watch: Watch, subject: Subject, moment: Moment) -> bool:
+        """Say whether what the newest fix shows may ring: it is fresh still, or nobody can know that it is not."""
+        newest = watch.newest
+        assert newest is not None
+        if newest.is_dated and not newest.is_fresh:
+            return False
+        return not moment.is_clock_sure or moment.now_ms - newest.recorded_ms <= self._fresh_ms(watch, subject)
 
 
 def heed(watch: Watch, statuses: Mapping[str, AlertStatus]) -> Watch:

@@ -26,7 +26,7 @@ import msgspec
 
 from edge.alerts.rules import AnimalRules, RuleBook, RuleName
 from edge.alerts.seen import Mute, Seen, Subject
-from edge.alerts.watch import MAX_PAST, Act, Event, Past, Telling, Watch
+from edge.alerts.watch import MAX_PAST, Act, ActKind, Event, Past, Telling, Watch
 from shared.ids import derived_id
 from shared.movement.areas import Nearby
 from shared.movement.kinds import category_of
@@ -127,7 +127,7 @@ class Judging:
         ended_ms = max(event.began_ms, self.at_ms if event.clear_since_ms is None else event.clear_since_ms)
         self.watch.past.append(Past(event.rule, event.subject, event.began_ms, ended_ms, event.level))
         del self.watch.past[:-MAX_PAST]
-        if event.alert_id is not None and event.told_level > event.closed_level:
+        if event.alert_id is not None:
             columns = {"status": "resolved", "resolved_ms": self.at_ms}
             self._act("clear", event.alert_id, event.rule, columns, rings=not event.is_late)
 
@@ -173,7 +173,7 @@ class Judging:
         repeat_ms = self.rules.of(event.rule).repeat_days * DAY_MS
         return rang_ms is None or event.rung_level > 0 or self.at_ms - rang_ms >= repeat_ms
 
-    def _act(self, kind: str, alert_id: str, rule: RuleName, columns: Mapping[str, Any], *, rings: bool) -> None:
+    def _act(self, kind: ActKind, alert_id: str, rule: RuleName, columns: Mapping[str, Any], *, rings: bool) -> None:
         self.acts.append(Act(kind=kind, alert_id=alert_id, rule=rule, columns=dict(columns), rings=rings))
 
 

@@ -6,12 +6,14 @@ what it told would tell it again.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from edge.alerts.rules import RuleName
 from shared.domain import AlertType, Severity
+
+ActKind = Literal["raise", "change", "clear"]
 
 #: Events of the past that are remembered, to know a late fix's event when it was told already.
 MAX_PAST: Final = 256
@@ -201,7 +203,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     ``columns`` are those of the record, in stored form. ``rings``: somebody should be told now; what is late never is.
     """
 
-    kind: str
+    kind: ActKind
     alert_id: str
     rule: RuleName
     columns: dict[str, Any]

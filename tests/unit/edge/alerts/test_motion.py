@@ -105,6 +105,17 @@ def test_a_run_rings_when_it_lasts_and_clears_when_it_is_over() -> None:
     assert told(of_rule(station.acts, "rapid_movement")) == [("raise", "rapid_movement"), ("clear", None)]
 
 
+def test_a_second_run_on_the_same_day_is_quiet_and_one_on_the_next_rings() -> None:
+    station = Station()
+    east_m = 0.0
+    for minute in (0, 600, 2000):
+        station.hears(*(fix(minute + 30 * n, east_m + 3600 * n) for n in range(4)))
+        station.hears(*walk(2, begin=minute + 120, east_m=east_m + 12_000))
+        east_m += 20_000
+    raised = [act for act in of_rule(station.acts, "rapid_movement") if act.kind == "raise"]
+    assert [round((act.columns["detected_ms"] - NOON_MS) / 3_600_000) for act in raised] == [1, 34]
+
+
 def test_a_run_does_not_become_usual_while_it_lasts() -> None:
     station = Station()
     station.hears(*(fix(15 * n, 270 * n) for n in range(1200)))

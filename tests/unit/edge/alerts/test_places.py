@@ -138,6 +138,13 @@ def test_what_a_person_closed_is_silent_until_it_was_clear(status: str | None) -
     assert told(station.hears(by_farm(350, -100))) == [("raise", "high_risk_zone")]
 
 
+def test_a_late_alert_that_a_person_closed_does_not_ring_when_the_present_is_the_same() -> None:
+    station = Station()
+    (written,) = station.hears(late(by_farm(0, -100), 30))
+    station.watch = heed(station.watch, {written.alert_id: "resolved"})
+    assert station.hears(by_farm(1800, -100)) == []
+
+
 def test_an_entry_after_a_person_closed_the_warning_rings_anew() -> None:
     station = Station()
     (warning,) = station.hears(by_farm(0, 500))
@@ -177,6 +184,14 @@ def test_a_mute_ends_with_a_tick_too_and_is_of_one_animal() -> None:
     station = Station()
     station.mutes = (Mute(rule="zone_entry", until_ms=NOON_MS + HOUR_MS, animal_id="beta"),)
     assert told(station.hears(by_farm(0, -100))) == [("raise", "high_risk_zone")]
+
+
+def test_what_was_seen_long_ago_does_not_ring_when_a_mute_ends() -> None:
+    station = Station()
+    station.mutes = (Mute(rule="zone_entry", until_ms=NOON_MS + 10 * HOUR_MS),)
+    assert station.hears(by_farm(0, -100)) == []
+    assert station.ticks(11 * 60) == []
+    assert told(station.hears(by_farm(12 * 60, -100))) == [("raise", "high_risk_zone")]
 
 
 def test_on_an_unsure_clock_no_mute_ends() -> None:
