@@ -39,6 +39,7 @@ $(VENV)/.cloud: cloud.lock $(VENV)/.station
 $(VENV)/.dev: dev.lock $(VENV)/.station
 	@echo "installing the locked packages of tests and tools"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@touch $@
 
 services:
