@@ -25,16 +25,25 @@ from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
 from edge.ops.system_clock import follow_kernel, system_clock
+from edge.store.accounts import SqliteTables, home_secret, secret_of
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
+from edge.sync.people import exchange
 from firmware_bridge.transports.spec import link_from
+from shared.accounts.moments import moments_of, sure_ms
+from shared.accounts.passwords import Hasher, calibrated
+from shared.accounts.sealing import derived
+from shared.accounts.service import Accounts
+from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
+from shared.configuration import boot_id, own_hosts
 from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
+from shared.privacy import OPERATOR
 from shared.sync.records import from_ms
 
 log = structlog.get_logger()
@@ -46,6 +55,27 @@ CHECK_AFTER_S: Final = 60.0
 def url_file(config: Config) -> Path:
     """Return where a running station writes its address."""
     return config.station.data_dir / "station.url"
+
+
+async def accounts_of(
+    config: Config, store: SpatialiteStore, clock: Clock, *, seen_by: Clock | None = None
+) -> Accounts:
+    """Return the accounts of the station; ``clock`` is a real one, ``seen_by`` that of the data (a replay's)."""
+    tables = SqliteTables(store)
+    seen = clock if seen_by is None else seen_by
+    return Accounts(
+        tables, home="station", name=config.station.id, secret=await tables.write(home_secret()),
+        moments=moments_of(clock, boot_id()), now_ms=lambda: sure_ms(seen), species=config.species(),
+    )  # fmt: skip
+
+
+def operator_token(config: Config) -> str:
+    """Return a token of fifteen minutes for the operator on this machine, who can read the database anyway."""
+    if not config.database.exists():
+        raise ConfigError(f"{config.database}: there is no station here yet; `outpost-station init` makes one")
+    secret = secret_of(config.database, config.key())
+    signer = Signer(derived(secret, "tokens"), f"outpost-station:{config.station.id}")
+    return signer.access_token(OPERATOR.user_id, "", moments_of(system_clock(), boot_id())())
 
 
 async def serve(config: Config, *, port: int | None = None) -> None:
@@ -80,11 +110,16 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             log.error("ledger.set_aside", file=str(aside))
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, lambda fixes: _announce(hub, fixes))
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
-        uplink = _uplink(config, store, clock) if config.cloud.is_enabled else None
+        real = clock if isinstance(clock, StationClock) else system_clock()
+        accounts = await accounts_of(config, store, real, seen_by=clock)
+        uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
         health = StationHealth(
             clock, store, ledger, decoder, links, config.station.data_dir, is_encrypted=key is not None, uplink=uplink
         )
-        app = create_app(store, health=health, events=hub, clock=clock)
+        app = create_app(
+            store, health=health, events=hub, clock=clock, accounts=accounts,
+            allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
+        )  # fmt: skip
         listening = _listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
         url = f"http://{host}:{listening.getsockname()[1]}"
@@ -100,8 +135,9 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             else:
                 tasks.start(link.name, receive(link, ledger, clock, decoder.wake))
             stack.push_async_callback(link.close)
-        if isinstance(clock, StationClock):
-            tasks.start("clock", follow_kernel(clock))
+        if isinstance(real, StationClock):
+            tasks.start("clock", follow_kernel(real))
+        tasks.start("calibrate", _calibrate(accounts))
         tasks.start("check", _check_later(store, health))
         if uplink is not None:
             tasks.start("sync", uplink.run())
@@ -205,7 +241,7 @@ def _clock(config: Config) -> Clock:
     )
 
 
-def _uplink(config: Config, store: SpatialiteStore, clock: Clock) -> Background:
+def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts) -> Background:
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -213,6 +249,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock) -> Background:
         config.station.data_dir,
         interval_s=config.cloud.interval_s,
         batch_fixes=config.cloud.batch_fixes,
+        people=lambda cloud, here: exchange(cloud, here, accounts),
     )
 
 
@@ -237,6 +274,13 @@ def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
                     "link": fix.link,
                 },
             )
+
+
+async def _calibrate(accounts: Accounts) -> None:
+    """Let a password take a quarter of a second here; hashes of lower cost are made anew as people log in."""
+    time_cost = await asyncio.to_thread(calibrated, time.monotonic)
+    if time_cost > accounts.hasher.time_cost:
+        accounts.hasher = Hasher(time_cost)
 
 
 async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:

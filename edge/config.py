@@ -12,6 +12,7 @@ import msgspec
 from firmware_bridge.transports.spec import LinkSpec
 from shared import configuration
 from shared.errors import ConfigError
+from shared.privacy import Species, species_listed
 from shared.wire.batch import MAX_ROWS
 
 DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
@@ -40,10 +41,17 @@ class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The LAN interface. Until accounts exist it answers on the loopback interface only."""
+    """The LAN interface. Beside addresses and this machine's own name it answers to ``allowed_hosts``."""
 
     host: str = "127.0.0.1"
     port: int = 8000
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What viewers see. ``species_file`` is a copy of ``shared/species.toml`` with other categories."""
+
+    species_file: str = ""
 
 
 class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +83,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSection = ApiSection()
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
+    privacy: PrivacySection = PrivacySection()
     links: tuple[LinkSpec, ...] = ()
 
     @property
@@ -86,6 +95,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def ledger_dir(self) -> Path:
         """The folder of the ledger."""
         return Path(self.ledger.dir) if self.ledger.dir else self.station.data_dir / "ledger"
+
+    def species(self) -> Species:
+        """Return the categories of species; raises ConfigError."""
+        return species_listed(Path(self.privacy.species_file) if self.privacy.species_file else None)
 
     def named_links(self) -> tuple[LinkSpec, ...]:
         """Return the links, each broker session under a name that no other station has."""
@@ -149,4 +162,4 @@ def _check(config: Config) -> None:
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
     configuration.check_port("api.port", config.api.port)
-    configuration.check_loopback("api.host", config.api.host)
+    config.species()

@@ -152,7 +152,9 @@ async def list_observations(db: Connection, query: ObservationQuery, view: View 
             *[like_pattern(query.search)] * 2,
         )
     order = order_by(query.ordering, _OBSERVATION_ORDER, "r.pk")
-    return await _page(db, selecting(OBSERVATION), where, order, query, _observation, view, await _source(db, "observation", view))
+    return await _page(
+        db, selecting(OBSERVATION), where, order, query, _observation, view, await _source(db, "observation", view)
+    )
 
 
 async def list_zones(db: Connection, query: ZoneQuery, view: View | None = None) -> Page[Zone]:

@@ -12,6 +12,7 @@ from litestar.di import Provide
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
+from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
@@ -24,6 +25,7 @@ def create_app(
     health: HealthSource,
     events: EventHub,
     clock: Clock,
+    accounts: Accounts,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     keep_alive_s: float = KEEP_ALIVE_S,
@@ -35,6 +37,7 @@ def create_app(
         version=version("outpost"),
         store=store,
         clock=clock,
+        accounts=accounts,
         routes=[Health, events_stream, index],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),

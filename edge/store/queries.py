@@ -169,9 +169,7 @@ def _fix_statement(view: View | None) -> str:
     return FIX if _is_exact(view) else REDUCED_FIX
 
 
-def list_collars(
-    db: Connection, search: str | None, offset: int, limit: int, view: View | None = None
-) -> Page[Collar]:
+def list_collars(db: Connection, search: str | None, offset: int, limit: int, view: View | None = None) -> Page[Collar]:
     """Return a page of collars, by id."""
     where = _Where("r.deleted_ms IS NULL", "r.id NOT GLOB 'animal:*'")
     if search and not _is_exact(view):
@@ -233,9 +231,7 @@ def count_alerts(db: Connection, query: AlertQuery, view: View | None = None) ->
     """Return how many alerts there are of each type, severity and status."""
     where, source = _alerts_wanted(query), _source(db, "alert", view)
     counting = source.of("SELECT r.alert_type, r.severity, r.status, count(*) FROM alerts r")
-    found = db.execute(
-        f"{source.sql}{counting}{where.sql()} GROUP BY 1, 2, 3", [*source.values, *where.values]
-    )
+    found = db.execute(f"{source.sql}{counting}{where.sql()} GROUP BY 1, 2, 3", [*source.values, *where.values])
     return [AlertCount(*row) for row in found.fetchall()]
 
 

@@ -72,9 +72,8 @@ def page(offset: int, limit: int) -> Job[tuple[int, list[Line]]]:
 def broken_at() -> Job[int | None]:
     """Return the number of the first line that does not follow from the one before; None for a whole chain."""
     rows = yield "SELECT seq, at_ms, actor, action, detail, prev_hash, hash FROM audit ORDER BY seq", ()
-    prev_hash, seq = GENESIS, 0
-    for line in map(_line, rows):
-        seq += 1
+    prev_hash = GENESIS
+    for seq, line in enumerate(map(_line, rows), 1):
         entry = Entry(line.at_ms, line.actor, line.action, line.detail)
         if (line.seq, line.prev_hash, line.hash) != (seq, prev_hash, line_hash(prev_hash, seq, entry)):
             return line.seq

@@ -28,7 +28,7 @@ _COLUMNS: Final = (
     "id", "name", "role", "scopes", "stations", "made_by", "created_ms", "expires_ms", "revoked_ms", "hash",
     "former_hash", "former_until_ms",
 )  # fmt: skip
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM api_keys"  # noqa: S608  # our own column names
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM api_keys"
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +58,8 @@ def make(
         created_ms=now.ms, expires_ms=now.ms + LIFE_MS, revoked_ms=None, hash=hashed(secret), former_hash=None,
         former_until_ms=None,
     )  # fmt: skip
-    kept = [
-        msgspec.json.encode(value).decode() if isinstance(value, tuple) else value for value in _values(key)
-    ]
-    yield f"INSERT INTO api_keys ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})", kept  # noqa: S608
+    kept = [msgspec.json.encode(value).decode() if isinstance(value, tuple) else value for value in _values(key)]
+    yield f"INSERT INTO api_keys ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})", kept
     return key, f"{PREFIX}{key_id}_{secret}"
 
 

@@ -48,8 +48,10 @@ def open_challenge(challenge: Challenge) -> Job[None]:
     """Keep a challenge; earlier ones of the same account and purpose are void."""
     yield "DELETE FROM challenges WHERE email = ? AND purpose = ?", (challenge.email, challenge.purpose)
     yield (
-        "INSERT INTO challenges (id, email, purpose, kind, code_hash, tries, made, address, body)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            "INSERT INTO challenges (id, email, purpose, kind, code_hash, tries, made, address, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        ),
         (
             challenge.id, challenge.email, challenge.purpose, challenge.kind, challenge.code_hash, challenge.tries,
             packed(challenge.made), challenge.address, msgspec.json.encode(challenge.body).decode(),
@@ -68,8 +70,10 @@ def new_challenge(email: str, purpose: Purpose, kind: Kind, now: Moment, address
 def newest(email: str, purpose: Purpose) -> Job[Challenge | None]:
     """Return the challenge of an account; None where there is none."""
     rows = yield (
-        "SELECT id, email, purpose, kind, code_hash, tries, made, address, body FROM challenges"
-        " WHERE email = ? AND purpose = ?",
+        (
+            "SELECT id, email, purpose, kind, code_hash, tries, made, address, body FROM challenges"
+            " WHERE email = ? AND purpose = ?"
+        ),
         (email, purpose),
     )
     if not rows:
@@ -122,10 +126,10 @@ def sweep(now: Moment) -> Job[int]:
     """Forget challenges and attempts that are known to be a day old. Return how many."""
     gone = 0
     for table, key in (("challenges", "id"), ("attempts", "n")):
-        rows = yield f"SELECT {key}, {'made' if table == 'challenges' else 'at'} FROM {table}", ()  # noqa: S608
+        rows = yield f"SELECT {key}, {'made' if table == 'challenges' else 'at'} FROM {table}", ()
         for identity, at in rows:
             age_s = elapsed_s(unpacked(at), now)
             if age_s is not None and age_s > _KEPT_S:
-                yield f"DELETE FROM {table} WHERE {key} = ?", (identity,)  # noqa: S608  # our own names
+                yield f"DELETE FROM {table} WHERE {key} = ?", (identity,)
                 gone += 1
     return gone

@@ -11,9 +11,13 @@ the machine never steps, but says nothing across boots. So what must expire is n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
+
+from shared.clock import Clock
+from shared.sync.records import to_ms
 
 #: A clock may be disciplined back by this much between two looks, in milliseconds.
 _SLACK_MS: Final = 60_000
@@ -53,3 +57,17 @@ def packed(moment: Moment) -> str:
 def unpacked(text: str) -> Moment:
     """Return the moment of a column."""
     return msgspec.json.decode(text, type=Moment)
+
+
+def moments_of(clock: Clock, boot: str) -> Callable[[], Moment]:
+    """Return what gives the moment that ``clock`` shows, on a machine whose boot has this name."""
+
+    def moment() -> Moment:
+        return Moment(to_ms(clock.now()), round(clock.monotonic() * 1000), boot, clock.state.is_sure)
+
+    return moment
+
+
+def sure_ms(clock: Clock) -> int | None:
+    """Return the time of ``clock`` where it is sure, else None."""
+    return to_ms(clock.now()) if clock.state.is_sure else None

@@ -1,7 +1,7 @@
 """The roster: who may log in at a station, as the cloud signs it and a station without internet trusts it.
 
-A roster is for one station and numbered; the station takes only higher numbers, signed by the key that it pinned when it
-first heard of the cloud. It holds no secret in the clear: passwords are Argon2id hashes, TOTP seeds are sealed for the
+A roster is for one station and numbered; the station takes only higher numbers, signed by the key that it pinned when
+it first heard of the cloud. It holds no secret in the clear: passwords are Argon2id hashes, TOTP seeds are sealed for the
 station's own key. Rangers are never shut out by its age; administrators and managers need a recovery code to log in
 where it is older than 90 days, and everybody sees its age from 30 days on.
 """
@@ -41,6 +41,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     totp: str | None = None
     totp_step: int = 0
     recovery: tuple[str, ...] = ()
+    updated_ms: int = 0
 
 
 class Roster(msgspec.Struct, frozen=True, kw_only=True):

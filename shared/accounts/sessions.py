@@ -1,8 +1,8 @@
 """Sessions: who is logged in on which device, as families of refresh tokens.
 
 A refresh token is good once. The session remembers every token that it gave, by hash: one that comes a second time was
-stolen or is used by a thief, so the whole session ends. A session ends for good 90 days after it began, counted from the
-first moment at which the clock was sure; on an unsure clock nothing ends by age.
+stolen or is used by a thief, so the whole session ends. A session ends for good 90 days after it began, counted from
+the first moment at which the clock was sure; on an unsure clock nothing ends by age.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ def begin(user: User, now: Moment, *, device_id: str | None, factor: Moment | No
     """Begin a session of a user."""
     session_id, refresh = random_id(), new_refresh_token()
     yield (
-        "INSERT INTO sessions (id, user_id, device_id, factor, begun_ms, born_ms, used_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            "INSERT INTO sessions (id, user_id, device_id, factor, begun_ms, born_ms, used_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
+        ),
         (
             session_id, user.id, device_id, None if factor is None else packed(factor), now.ms,
             now.ms if now.is_sure else None, now.ms,
@@ -126,7 +128,7 @@ def sweep(now: Moment) -> Job[int]:
         return 0
     ended = "(born_ms < ? OR revoked_ms < ?)"
     before = (now.ms - 2 * ABSOLUTE_MS, now.ms - ABSOLUTE_MS)
-    rows = yield f"SELECT count(*) FROM sessions WHERE {ended}", before  # noqa: S608  # a constant
-    yield f"DELETE FROM refresh_tokens WHERE session_id IN (SELECT id FROM sessions WHERE {ended})", before  # noqa: S608
-    yield f"DELETE FROM sessions WHERE {ended}", before  # noqa: S608  # a constant
+    rows = yield f"SELECT count(*) FROM sessions WHERE {ended}", before
+    yield f"DELETE FROM refresh_tokens WHERE session_id IN (SELECT id FROM sessions WHERE {ended})", before
+    yield f"DELETE FROM sessions WHERE {ended}", before
     return int(rows[0][0])

@@ -1,7 +1,7 @@
 """People: their rows, and the jobs that read and change them.
 
 At a station ``origin`` tells where a row is from: ``cloud`` rows follow the roster, ``here`` rows were made at the
-station and are handed to the cloud. ``revoked_ms`` is a word of this home's own administrator and outlives every roster.
+station and are handed to the cloud. ``revoked_ms`` is a word of this home's own administrator and outlives rosters.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS: Final = tuple(field.name for field in msgspec.structs.fields(User))
 _LISTS: Final = ("stations", "recovery")
 _FLAGS: Final = ("is_active", "is_email_verified", "is_phone_verified", "is_handed")
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM users"  # noqa: S608  # our own column names
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM users"
 
 
 def _kept(column: str, value: Any) -> Any:
@@ -154,7 +154,7 @@ def insert(user: User) -> Job[User]:
     if (yield from find_by_email(user.email)) is not None:
         raise Conflict("email: there is an account with this address")
     kept = [_kept(column, getattr(user, column)) for column in _COLUMNS]
-    yield f"INSERT INTO users ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})", kept  # noqa: S608  # our own column names
+    yield f"INSERT INTO users ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})", kept
     return user
 
 
@@ -164,7 +164,7 @@ def change(user: User, now_ms: int, columns: Mapping[str, Any]) -> Job[User]:
     names = [*columns, "updated_ms"]
     assignments = ", ".join(f"{name} = ?" for name in names)
     kept = [_kept(name, getattr(changed, name)) for name in names]
-    yield f"UPDATE users SET {assignments} WHERE id = ?", [*kept, user.id]  # noqa: S608  # our own column names
+    yield f"UPDATE users SET {assignments} WHERE id = ?", [*kept, user.id]
     return changed
 
 

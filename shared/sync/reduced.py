@@ -1,6 +1,6 @@
 """What a reduced view selects from: SQL that both homes run, made of ``shared.privacy`` and of nothing else.
 
-Each function gives a ``WITH reduced AS (...)`` to stand before a statement, whose rows have the columns of the table and
+Each function gives a ``WITH reduced AS (...)`` to stand before a statement; its rows have the columns of the table and
 take its place: conditions, order, counts and pages of the statement then act on the reduced rows. What a reduced row
 does not show is empty in it, so a filter on it finds nothing. ``is_reduced`` tells such rows from exact ones.
 """
@@ -64,14 +64,14 @@ def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, h
         " LEFT JOIN animals s ON s.pk = w.animal_pk) v"
     )
     conditions = [USABLE.replace("f.", "v."), _is_old(view, "v.recorded_ms", "v.sure_received_ms")]
-    select = f"SELECT {shown} FROM {sources} WHERE {' AND '.join(conditions)}"  # noqa: S608  # our own words
+    select = f"SELECT {shown} FROM {sources} WHERE {' AND '.join(conditions)}"
     if scope is None or not view.stations:
         return Reduced(f"WITH reduced AS ({select}) ", values)
     exact = ", ".join([*(f"v.{name} AS {name}" for name in (*pk, *_FIX_EXACT)), "0 AS is_reduced"])
     ordered = [*pk, *_FIX_SHOWN, "raw_ms", "lon_e7", "lat_e7", "flags", *_FIX_EMPTY, "is_reduced"]
     names = ", ".join(ordered)
     both = (
-        f"SELECT {names} FROM ({select} AND NOT {scope}) x UNION ALL"  # noqa: S608  # our own words
+        f"SELECT {names} FROM ({select} AND NOT {scope}) x UNION ALL"
         f" SELECT {names} FROM (SELECT {exact} FROM fixes v WHERE {scope}) y"
     )
     stations = list(view.stations)
@@ -113,10 +113,10 @@ def _records(
         given = shown.get(name, f"v.{name}")
         columns.append(f"{f'nullif(v.{name}, v.{name})' if given is None else given} AS {name}")
     sources = (
-        f"(SELECT w.*, {category.replace('v.', 'w.')} AS category FROM {entity.table} w"  # noqa: S608  # our own words
+        f"(SELECT w.*, {category.replace('v.', 'w.')} AS category FROM {entity.table} w"
         " LEFT JOIN animals s ON s.id = w.animal_id) v"
     )
-    select = f"SELECT {', '.join(columns)} FROM {sources} WHERE {_is_old(view, happened, arrived)}"  # noqa: S608
+    select = f"SELECT {', '.join(columns)} FROM {sources} WHERE {_is_old(view, happened, arrived)}"
     return Reduced(f"WITH reduced AS ({select}) ", values)
 
 
@@ -132,11 +132,10 @@ def _category(view: View, species: Sequence[str], wearer: str, mark: str) -> tup
 
 
 def _cell(column: str) -> str:
-    """Return the centre of the cell that a coordinate lies in; the division is of positive numbers, so it rounds down."""
+    """Return the centre of the cell that a coordinate lies in; what is divided is positive, so it rounds down."""
     shift = _HALF_TURN_E7[column]
     cases = " ".join(
-        f"WHEN {category} THEN (v.{column} + {shift}) / {tier.cell_e7} * {tier.cell_e7} - {shift}"
-        f" + {tier.cell_e7 // 2}"
+        f"WHEN {category} THEN (v.{column} + {shift}) / {tier.cell_e7} * {tier.cell_e7} - {shift} + {tier.cell_e7 // 2}"
         for category, tier in TIERS.items()
         if tier.cell_e7 is not None
     )
@@ -180,5 +179,3 @@ def _rounded(part: Any) -> Any:
     if isinstance(part, list):
         return [_rounded(each) for each in part]
     return round(part, 2)
-
-
