@@ -103,7 +103,8 @@ async def running(
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters,
-            allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts), allowed_origins=config.api.allowed_origins,
+            allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
+            allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
         calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
         server = _Server(

@@ -149,4 +149,3 @@ def _check(config: Config) -> None:
         raise ConfigError("notify: twilio_account_sid, twilio_auth_token and twilio_phone_number go together")
     if config.notify.email_host and not (config.notify.email_from or config.notify.email_host_user):
         raise ConfigError("notify.email_from: is required with email_host, unless email_host_user is an address")
-    config.species()

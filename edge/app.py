@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +50,8 @@ log = structlog.get_logger()
 
 #: The background check of every page starts this long after the station, so that it slows no start.
 CHECK_AFTER_S: Final = 60.0
+#: An operator's token is good for a quarter of an hour; this long it is used again.
+TOKEN_REUSED_S: Final = 600.0
 
 
 def url_file(config: Config) -> Path:
@@ -76,6 +78,18 @@ def operator_token(config: Config) -> str:
     secret = secret_of(config.database, config.key())
     signer = Signer(derived(secret, "tokens"), f"outpost-station:{config.station.id}")
     return signer.access_token(OPERATOR.user_id, "", moments_of(system_clock(), boot_id())())
+
+
+def operator_tokens(config: Config) -> Callable[[], str]:
+    """Return what gives an operator's token whenever one is needed, a fresh one every ten minutes."""
+    made: list[tuple[float, str]] = []
+
+    def token() -> str:
+        if not made or time.monotonic() - made[-1][0] > TOKEN_REUSED_S:
+            made.append((time.monotonic(), operator_token(config)))
+        return made[-1][1]
+
+    return token
 
 
 async def serve(config: Config, *, port: int | None = None) -> None:

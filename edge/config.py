@@ -162,4 +162,3 @@ def _check(config: Config) -> None:
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
     configuration.check_port("api.port", config.api.port)
-    config.species()

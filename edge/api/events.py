@@ -209,7 +209,8 @@ async def stream(
                 if not await may_go_on():
                     return
             told = lines if is_exact else [line for line in lines if not _tells_places(line)]
-            yield b"".join(told) or b": still here\n\n"
+            if told or not lines:  # a sign of life for what is left out would tell of it
+                yield b"".join(told) or b": still here\n\n"
     finally:
         hub.leave(listener)
 
@@ -256,9 +257,7 @@ async def events_stream(
         return caller.principal.role == view.principal.role
 
     return Stream(
-        stream(
-            events, last_event_id or last_id, keep_alive_s, is_exact=view.is_exact, may_go_on=may_go_on
-        ),
+        stream(events, last_event_id or last_id, keep_alive_s, is_exact=view.is_exact, may_go_on=may_go_on),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )

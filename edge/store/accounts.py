@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from edge.store.driver import Connection, connect, transaction, translated
-from edge.store.migrate import migrate
+from edge.store.migrate import migrate, migrations, schema_version
 from edge.store.store import SpatialiteStore
 from shared.accounts.facts import fact, set_fact
 from shared.accounts.sealing import SECRET_BYTES
@@ -64,6 +64,15 @@ def home_secret() -> Job[bytes]:
 
 def secret_of(path: Path, key: bytes | None) -> bytes:
     """Return the secret of the station whose database this is, for a command beside the running station."""
+    reader = connect(path, key, is_spatial=False, is_readonly=True)
+    try:
+        with translated(path):
+            if schema_version(reader) == len(migrations()):
+                kept = run(reader, fact(_SECRET))
+                if kept is not None:
+                    return bytes.fromhex(kept)
+    finally:
+        reader.close()
     db = connect(path, key)
     try:
         with translated(path):

@@ -3,9 +3,9 @@
 A code counts once: the step that it was of is kept, and no earlier one counts again. A phone's clock may be a step off.
 
 Where this home's clock is wrong, the code of a right phone is of another step. Then **two codes in a row** are asked
-for, which takes a person at most a minute: they are looked for from the last step that is known to have been (the build of
-this program, the last code, a date that a person cannot be before) up to two years ahead. Twelve digits in two million
-places are found by chance once in half a million tries, and tries are limited. A wrong clock therefore holds nobody up
+for, which takes a person at most a minute: they are looked for from the last step that is known to have been (the
+build of this program, the last code) up to two years ahead. Twelve digits in two million places are found by chance
+once in half a million tries, and tries are limited. A wrong clock therefore holds nobody up
 for longer, and an old code is worth nothing whatever the clock says.
 """
 

@@ -1,8 +1,8 @@
 """The roster: who may log in at a station, as the cloud signs it and a station without internet trusts it.
 
 A roster is for one station and numbered; the station takes only higher numbers, signed by the key that it pinned when
-it first heard of the cloud. It holds no secret in the clear: passwords are Argon2id hashes, TOTP seeds are sealed for the
-station's own key. Rangers are never shut out by its age; administrators and managers need a recovery code to log in
+it first heard of the cloud. It holds no secret in the clear: passwords are Argon2id hashes, TOTP seeds are sealed for
+the station's own key. Rangers are never shut out by its age; administrators and managers need a recovery code to log in
 where it is older than 90 days, and everybody sees its age from 30 days on.
 """
 

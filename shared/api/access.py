@@ -27,7 +27,7 @@ from shared.accounts.service import Accounts, Caller, LoggedIn
 from shared.accounts.sessions import ABSOLUTE_MS
 from shared.accounts.tokens import ACCESS_S
 from shared.configuration import LOOPBACK
-from shared.errors import Forbidden, NotAuthenticated, OutpostError
+from shared.errors import Forbidden, Invalid, NotAuthenticated, OutpostError
 from shared.privacy import OPERATOR, View
 
 log = structlog.get_logger(__name__)
@@ -120,7 +120,8 @@ def _check(accounts: Accounts, rule: Rule, caller: Caller) -> None:
         accounts.require_factor(caller)
 
 
-def _token(connection: Connected) -> str:
+def token_of(connection: Connected) -> str:
+    """Return the token or API key of a request; raises NotAuthenticated where there is none."""
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
@@ -183,7 +184,7 @@ def known_hosts(allowed: Collection[str]) -> Guard:
             return
         if any(each.startswith("*.") and name.endswith(each[1:]) for each in names):
             return
-        raise Forbidden("this home does not answer to that name; an administrator can add it to api.allowed_hosts")
+        raise Invalid("this home does not answer to that name; an administrator can add it to api.allowed_hosts")
 
     return guard
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 from litestar.di import Provide
 
 from shared.accounts.service import Accounts
@@ -53,7 +54,8 @@ def create_home(
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
     ``accounts`` say who may do what. ``allowed_hosts`` are the names that the home answers to (empty: any);
-    ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
+    ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
+    trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     trail = AuditTrail(accounts)
@@ -74,6 +76,7 @@ def create_home(
         request_max_body_size=MAX_BODY_BYTES,
         cors_config=CORSConfig(allow_origins=origins) if origins else None,
         on_shutdown=[trail.close],
+        state=State({"accounts": accounts}),
         logging_config=None,
         debug=False,
     )
