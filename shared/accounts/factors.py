@@ -4,8 +4,8 @@ A code counts once: the step that it was of is kept, and no earlier one counts a
 
 Where this home's clock is wrong, the code of a right phone is of another step. Then **two codes in a row** are asked
 for, which takes a person at most a minute: they are looked for from the last step that is known to have been (the
-build of this program, the last code) up to two years ahead. Twelve digits in two million places are found by chance
-once in half a million tries, and tries are limited. A wrong clock therefore holds nobody up
+build of this program, the last code) up to a year ahead. Twelve digits in a million places are found by chance once
+in a million tries, and tries are limited. A wrong clock therefore holds nobody up
 for longer, and an old code is worth nothing whatever the clock says.
 """
 
@@ -25,7 +25,8 @@ DIGITS: Final = 6
 RECOVERY_CODES: Final = 10
 #: 24 letters of 5 bits: 120 bits, so that a fast hash is enough.
 _RECOVERY_LETTERS: Final = 24
-_STEPS_AHEAD: Final = 2 * 366 * 86_400 // STEP_S
+_STEPS_AHEAD: Final = 366 * 86_400 // STEP_S
+_STEPS_NEAR: Final = 3 * 86_400 // STEP_S
 #: No step lies before this program was written (2026-11-01).
 EARLIEST_STEP: Final = 1_793_491_200 // STEP_S
 
@@ -60,13 +61,21 @@ def matched_pair(seed: str, first: str, second: str, now_ms: int, last_step: int
     if not (_is_code(first) and _is_code(second)):
         return None
     key = pyotp.TOTP(seed).byte_secret()
+    here = now_ms // 1000 // STEP_S
     lowest = max(EARLIEST_STEP, last_step + 1)
-    highest = max(lowest, now_ms // 1000 // STEP_S) + _STEPS_AHEAD
-    wanted_first, wanted_second = int(first), int(second)
+    highest = max(lowest, here) + _STEPS_AHEAD
+    # a clock is mostly off by hours or days, so what is near is looked at first
+    near = range(max(lowest, here - _STEPS_NEAR), max(lowest, here + _STEPS_NEAR))
+    wanted = int(first), int(second)
+    found = _pair_in(key, wanted, near)
+    return _pair_in(key, wanted, range(lowest, highest)) if found is None else found
+
+
+def _pair_in(key: bytes, wanted: tuple[int, int], steps: range) -> int | None:
     before = -1
-    for step in range(lowest, highest):
+    for step in steps:
         code = _hotp(key, step)
-        if before == wanted_first and code == wanted_second:
+        if before == wanted[0] and code == wanted[1]:
             return step
         before = code
     return None

@@ -30,7 +30,7 @@ def wait_s(attempts: Sequence[Moment], now: Moment, rates: Sequence[Rate] = RATE
     bucket = InMemoryBucket(list(rates))
     here_ms = 2 * _HOUR_MS
     # what is kept was admitted when it came; only the next one is judged
-    bucket.items = [RateItem("attempt", here_ms - round(age * 1000)) for age in known if age <= MEMORY_S]
+    bucket.items = [RateItem("attempt", here_ms - round(age * 1000) - 1) for age in known if age <= MEMORY_S]
     item = RateItem("attempt", here_ms)
     if bucket.put(item):
         return 0.0

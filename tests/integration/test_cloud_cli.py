@@ -258,6 +258,7 @@ def test_a_port_that_is_taken_is_one_line(url: str, secret_file: Path) -> None:
         ended = subprocess.run(
             [sys.executable, "-c", "from cloud.cli import main; main()", "run", "--port", port],
             capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=DEADLINE_S, check=False,
+            env={**os.environ, "OUTPOST_ACCOUNTS_KEY_FILE": str(secret_file)},
         )  # fmt: skip
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("config: port ")
