@@ -97,6 +97,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /api/assets/start-swagger.js": _LOCAL,
     "GET /api/assets/{name}": _LOCAL,
     "GET /api/schema/openapi.json": _LOCAL,
+    "GET /api/schema/openapi.json/openapi.json": _LOCAL,
     "GET /api/schema/openapi.json/{path}": _LOCAL,
     # --- accounts
     **{
