@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import jwt
 import pyotp
 import pytest
 from litestar import Litestar
 
-from shared.accounts import factors, users
+from shared.accounts import factors
 from shared.accounts.service import Accounts
 from shared.accounts.users import Job, User
 from shared.clock import ClockState
 from shared.privacy import OPERATOR, Role
-from shared.sync.records import to_ms
 from tests.access import TokenAuth, logged_in, person
 from tests.contract.conftest import client_of
 from tests.fakes import FakeClock, FakeMessenger
@@ -338,13 +338,11 @@ async def test_a_browser_is_logged_in_by_cookies_that_no_script_reads(
 async def test_a_token_of_another_home_or_of_nobody_is_refused(
     nobody: httpx.AsyncClient, accounts: Accounts, clock: FakeClock
 ) -> None:
-    import jwt
-
     asha = await enter(accounts, clock)
     access, _ = await logged_in(accounts, asha.user)
     head, body, signature = access.split(".")
     forged = jwt.encode({"sub": asha.user.id}, "k" * 40, algorithm="HS256", headers={"typ": "at+jwt"})
-    unsigned = jwt.encode({"sub": asha.user.id}, None, algorithm="none")
+    unsigned = jwt.encode({"sub": asha.user.id}, "", algorithm="none")
     for token in ("x", forged, unsigned, f"{head}.{body}.{signature[:-4]}AAAA", "wc_1_2", "a" * 10_000):
         answer = await nobody.get(f"{AUTH}/me/", headers={"Authorization": f"Bearer {token}"})
         assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), token
@@ -623,5 +621,3 @@ async def test_nothing_that_is_kept_is_a_secret_in_the_clear(
     assert asha.email in whole
     for secret in (PASSWORD, refresh, asha.recovery_codes[0], asha._totp.secret):
         assert secret not in whole
-    assert to_ms(NOW) > 0
-    assert users.ROLES

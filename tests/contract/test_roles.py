@@ -159,10 +159,8 @@ def test_the_table_says_what_the_design_says() -> None:
         assert isinstance(rule, Rule)
         return rule.allows(role, home)
 
-    assert not any(
-        may("viewer", *key.split(" ", 1)) for key in RULES if not key.startswith("GET") and "/auth/" not in key
-        and RULES[key].access == "token"
-    )  # fmt: skip
+    writes = [key.split(" ", 1) for key, rule in RULES.items() if rule.access == "token" and "/auth/" not in key]
+    assert not any(may("viewer", method, path) for method, path in writes if method != "GET")
     assert may("ranger", "POST", "/api/v1/animals")
     assert not may("ranger", "POST", "/api/v1/animals", "cloud")
     assert not may("ranger", "DELETE", "/api/v1/animals/{animal_id}")

@@ -19,7 +19,7 @@ from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.ids import id_bytes, id_text
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
-from shared.store import AlertQuery, BoundingBox, FixQuery, ObservationQuery, Store
+from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, ObservationQuery, Store
 from tests.fakes import START, FakeClock, InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.auth]
@@ -192,9 +192,7 @@ async def test_any_place_of_any_species_at_any_age_is_its_cell_or_nothing(
             assert is_of_a_cell(row.lat_deg, side)
 
 
-def _all_animals() -> Any:
-    from shared.store import AnimalQuery
-
+def _all_animals() -> AnimalQuery:
     return AnimalQuery(limit=1000)
 
 

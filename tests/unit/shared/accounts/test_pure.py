@@ -79,7 +79,7 @@ def test_a_token_of_another_key_home_kind_or_algorithm_is_none() -> None:
         jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": signer.kid, "typ": "JWT"}),
         jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": "other", "typ": "at+jwt"}),
         jwt.encode(claims, public, algorithm="HS256", headers={"kid": signer.kid, "typ": "at+jwt"}),
-        jwt.encode(claims, None, algorithm="none", headers={"kid": signer.kid, "typ": "at+jwt"}),
+        jwt.encode(claims, "", algorithm="none", headers={"kid": signer.kid, "typ": "at+jwt"}),
         jwt.encode(
             {name: claims[name] for name in claims if name != "boot"}, key, algorithm="EdDSA",
             headers={"kid": signer.kid, "typ": "at+jwt"},
