@@ -40,6 +40,7 @@ from edge.sync.client import enrol as enrol_at
 from edge.sync.people import exchange
 from edge.sync.session import new_epoch, sync_once
 from firmware_bridge.codecs.explain import explain
+from shared.accounts.audit import Entry
 from shared.accounts.rosters import forget_trust
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, errors, print_facts, print_json, run_program
@@ -248,10 +249,16 @@ def export(
 ) -> None:
     """Write every fix of a known animal as a tidy CSV that `import` and `verify` read."""
 
-    async def job(store: SpatialiteStore) -> int:
-        return await export_tracks(store, file, animal=animal, is_usable_only=usable)
+    settings = load(config)
 
-    rows = _with_store(load(config), job)
+    async def job(store: SpatialiteStore) -> int:
+        rows = await export_tracks(store, file, animal=animal, is_usable_only=usable)
+        accounts = await app.accounts_of(settings, store, system_clock())
+        words = f"{rows} fixes of {animal or 'all'} to {file.name}"
+        await accounts.note([Entry(to_ms(datetime.now(UTC)), OPERATOR.user_id, "export", words)])
+        return rows
+
+    rows = _with_store(settings, job)
     errors.print(f"{rows} fixes")
 
 

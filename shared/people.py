@@ -165,12 +165,11 @@ def _remember(kept: Path, people: list[dict[str, Any]]) -> None:
 
 def show_people(people: list[dict[str, Any]], on: Console) -> None:
     """Print who may log in at a demo."""
-    table = Table(box=None, header_style="bold")
-    for heading in ("log in as", "password", "secret for an authenticator app", "a recovery code"):
-        table.add_column(heading, overflow="fold")
+    heading = "People to log in as, each with a password, an authenticator app's secret and a recovery code:"
+    on.print(heading, highlight=False, soft_wrap=True)
     for each in people:
-        table.add_row(*(Text(str(each[name])) for name in ("email", "password", "totp_secret", "recovery_code")))
-    on.print(table)
+        words = [str(each[name]) for name in ("email", "password", "totp_secret", "recovery_code")]
+        on.print(f"  {words[0]:<20} {words[1]}  {words[2]}  {words[3]}", highlight=False, markup=False, soft_wrap=True)
 
 
 async def _revoke(accounts: Accounts, whom: str, *, is_revoked: bool) -> None:

@@ -71,7 +71,7 @@ async def _run(config: Config, url: str, port: int) -> None:
         show_people(await demo_people(app.accounts_of(config, database, clock), FOLDER / "people.json"), console)
         if config.notify.outbox_file:
             console.print(f"codes that it would send: {config.notify.outbox_file}", highlight=False, soft_wrap=True)
-        console.print(f"It answers on {config.api.host} only ([api] host). Ctrl-C ends everything.\n", highlight=False)
+        console.print(f"It answers on {config.api.host}, as api.host says. Ctrl-C ends everything.\n", highlight=False)
         console.print("A station joins with, in another terminal:", highlight=False)
         console.print(f"  make run CLOUD={address} CODE={code}\n", highlight=False)
         with Live(console=console, auto_refresh=False, transient=False) as live:

@@ -273,7 +273,7 @@ def _settle(url: str) -> int:
 def _say(url: str, folder: Path, what: str) -> None:
     console.print(f"[bold]{url}[/]  {what}", highlight=False)
     console.print(f"API {url}/api/docs/   health {url}/health/detail   logs {folder}/log", highlight=False)
-    console.print("It answers on this machine only ([api] host in the configuration). Ctrl-C ends everything.\n")
+    console.print("It answers on this machine only, as api.host says. Ctrl-C ends everything.\n", highlight=False)
 
 
 if __name__ == "__main__":

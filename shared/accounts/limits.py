@@ -15,8 +15,6 @@ from pyrate_limiter import Duration, InMemoryBucket, Rate, RateItem
 from shared.accounts.moments import Moment, elapsed_s
 
 RATES: Final = (Rate(5, Duration.MINUTE), Rate(20, Duration.HOUR))
-#: An address may be a whole post behind one router.
-ADDRESS_RATES: Final = (Rate(20, Duration.MINUTE), Rate(100, Duration.HOUR))
 LONGEST_WAIT_S: Final = 900.0
 #: Attempts older than this count no more.
 MEMORY_S: Final = 3_600.0

@@ -122,6 +122,11 @@ def forgive(key: str) -> Job[None]:
     yield "DELETE FROM attempts WHERE what = ?", (key,)
 
 
+def take_back(key: str) -> Job[None]:
+    """Forget the last attempt from an address: it was right. Others' wrong ones stay, whoever comes from there."""
+    yield "DELETE FROM attempts WHERE n = (SELECT max(n) FROM attempts WHERE what = ?)", (key,)
+
+
 def sweep(now: Moment) -> Job[int]:
     """Forget challenges and attempts that are known to be a day old. Return how many."""
     gone = 0

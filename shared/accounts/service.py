@@ -305,8 +305,9 @@ class Accounts:
                 raise NotAuthenticated(sessions.LOG_IN_AGAIN)
             current = yield from spend(current)
             yield from logins.close(challenge.id)
-            yield from logins.forgive(f"login account {plain}")
-            yield from logins.forgive(f"verify account {plain}")
+            for step in ("login", "verify"):
+                yield from logins.forgive(f"{step} account {plain}")
+                yield from logins.take_back(f"{step} address {address}")
             current = yield from users.change(current, now.ms, {"last_login_ms": now.ms})
             yield from audit.write([audit.Entry(now.ms, current.id, "login", challenge.kind)])
             return current, (yield from sessions.begin(current, now, device_id=device_id, factor=now))
@@ -639,7 +640,7 @@ class Accounts:
 
         def job() -> Job[float]:
             wait_s = limits.wait_s((yield from logins.attempts(of_account)), now)
-            of_all = limits.wait_s((yield from logins.attempts(of_address)), now, limits.ADDRESS_RATES)
+            of_all = limits.wait_s((yield from logins.attempts(of_address)), now)
             if not (wait_s or of_all):
                 yield from logins.count_attempt(of_account, now, limits.MEMORY_S)
                 yield from logins.count_attempt(of_address, now, limits.MEMORY_S)

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.domain import Animal, Collar, Deployment, Zone
+from shared.domain import Alert, Animal, Collar, Deployment, Observation, Zone
 from shared.privacy import TIERS, UNKNOWN_WEARER, View
 from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
 
-__all__ = ["SPECIES", "Reduced", "alerts", "fixes", "observations", "reduced"]
+__all__ = ["SPECIES", "Reduced", "after_edit", "alerts", "fixes", "observations", "reduced"]
 
 #: Asked before, in the same snapshot: the species that there are.
 SPECIES: Final = "SELECT DISTINCT species FROM animals"
@@ -166,6 +166,19 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, geometry=_generalised(value.geometry), description="")
         case _:
             return value
+
+
+def after_edit(view: View, value: Any) -> Any:
+    """Return a record that was just edited as ``view`` may see it: who may write on it need not see its place."""
+    if view.is_exact:
+        return value
+    match value:
+        case Observation():
+            return msgspec.structs.replace(value, lon_deg=None, lat_deg=None, photo_url=None)
+        case Alert():
+            return msgspec.structs.replace(value, lon_deg=None, lat_deg=None, animal_id=None, zone_id=None, message="")
+        case _:
+            return reduced(view, value)
 
 
 def _generalised(geometry: str) -> str:

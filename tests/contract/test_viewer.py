@@ -12,7 +12,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from litestar import Litestar
 
+from cloud.store.store import PostgresStore
 from edge.api.events import EventHub, stream
 from shared.accounts.service import Accounts
 from shared.clock import ClockState
@@ -20,6 +22,8 @@ from shared.domain import NewFix
 from shared.ids import id_bytes, id_text
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, ObservationQuery, Store
+from tests.access import TokenAuth, logged_in, person
+from tests.contract.conftest import client_of
 from tests.fakes import START, FakeClock, InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.auth]
@@ -334,3 +338,46 @@ async def test_the_events_of_a_viewer_tell_of_no_animal() -> None:
 async def test_the_cells_are_those_of_the_table(viewer: View) -> None:
     assert [species_listed().category(species) for species in SPECIES] == [1, 2, 2, 3, 4]
     assert not viewer.is_exact
+
+
+async def test_in_the_cloud_people_of_a_station_see_exactly_what_it_brought_and_the_rest_in_cells(
+    store: Store, app: Litestar, accounts: Accounts
+) -> None:
+    if not isinstance(store, PostgresStore):
+        pytest.skip("a station has no other stations' data")
+    ids = await herd(store)
+    lon, lat = PLACE
+    await store.add_fixes(OPERATORS, [fix("K1", lon, lat, timedelta(days=9)), fix("K3", lon, lat, timedelta(days=9))])
+    async with store.database.transaction() as connection:
+        await connection.execute(
+            "INSERT INTO stations (id, name, public_key, enrolled_ms) VALUES ('post-1', 'P', %s, 0)", (bytes(32),)
+        )
+        await connection.execute(
+            "INSERT INTO station_collars (station_id, collar_pk) SELECT 'post-1', pk FROM collars WHERE id = 'K3'"
+        )
+    user = await person(accounts, "ranger", stations=("post-1",), name="asha")
+    access, _ = await logged_in(accounts, user)
+    async with client_of(app, TokenAuth(lambda: access)) as ranger:
+        rows = (await ranger.get("/api/v1/tracking/")).json()["results"]
+        by_animal = {row["animal"]: row for row in rows}
+        own, other = by_animal[ids["giraffe"]], by_animal[ids["elephant"]]
+        assert (own["lon"], own["lat"]) == PLACE
+        assert is_of_a_cell(other["lon"], 0.1)
+        for row in (own, other):
+            assert (await ranger.get(f"/api/v1/tracking/{row['id']}/")).json() == row
+        box = f"{lon - 1e-3},{lat - 1e-3},{lon + 1e-3},{lat + 1e-3}"
+        found = (await ranger.get(f"/api/v1/tracking/?bbox={box}")).json()["results"]
+        assert [row["animal"] for row in found] == [ids["giraffe"]]
+        # what they post is answered as they posted it, and leads to nothing else
+        body = {"collar_id": "K8", "timestamp": START.isoformat(), "lat": lat, "lon": lon}
+        posted = await ranger.post("/api/v1/tracking/", json=body)
+        assert (posted.status_code, posted.json()["lat"]) == (201, lat)
+        alert = await store.create_alert(
+            OPERATORS,
+            {
+                "animal_id": ids["elephant"], "alert_type": "corridor_exit", "title": "Exit", "lon_deg": lon,
+                "lat_deg": lat, "detected_at": START - timedelta(days=30),
+            },
+        )  # fmt: skip
+        said = await ranger.post(f"/api/v1/alerts/{alert.id}/note/", json={"note": "seen"})
+        assert str(lon) not in said.text
