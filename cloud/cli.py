@@ -18,9 +18,12 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from shared.accounts.service import Accounts
+from shared.accounts.tokens import ACCESS_S
 from shared.clock import StationClock
 from shared.console import console, print_facts, print_json, run_program
 from shared.errors import Invalid
+from shared.people import operator_token_of, user_commands
 from shared.sync.records import to_ms
 
 if TYPE_CHECKING:
@@ -73,8 +76,17 @@ def init(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)  # the address may hold a password
         given = f"url = {json.dumps(database)}\n" if database else '# url = "postgresql://..."  or DATABASE_URL\n'
-        path.write_text(f"[database]\n{given}\n[api]\nport = 8000\n", encoding="utf-8")
+        beside = json.dumps(str(path.with_suffix(".key").absolute()))
+        path.write_text(
+            f"[database]\n{given}\n[api]\nport = 8000\n\n[accounts]\nkey_file = {beside}\n", encoding="utf-8"
+        )
         console.print(f"wrote {path}", highlight=False, markup=False)
+    from cloud.accounts.secret import make_secret
+    from cloud.config import load
+
+    key_file = load(path).accounts.key_file
+    if make_secret(key_file):
+        console.print(f"wrote {key_file}: keep a copy elsewhere, TOTP secrets and stations depend on it")
     migrate(path)
 
 
@@ -95,6 +107,7 @@ def run(
     from cloud import app
 
     clock = StationClock(time.time, time.monotonic, built_at=_BUILT_AT)
+    clock.kernel_says(is_synchronised=True)  # a server keeps time; one that stands before this program does not count
     asyncio.run(app.serve(_load(config), clock=clock, port=port))
 
 
@@ -109,6 +122,26 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         return
     print_facts({name: value for name, value in _plain(found).items() if name != "stations"}, as_json=False)
     _print_stations(found.stations)
+
+
+@cli.command()
+def token(
+    name: Annotated[str, typer.Argument(metavar="USER", help="An address or id; `operator` is this machine itself.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print an access token of 15 minutes, for whoever can read the cloud's secret anyway."""
+    made = _with_accounts(config, lambda accounts: operator_token_of(accounts, name))
+    if as_json:
+        print_json({"access": made, "expires_in": ACCESS_S})
+    else:
+        typer.echo(made)
+
+
+@cli.command()
+def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Remove spent codes, attempts and sessions."""
+    print_facts({"removed": _with_accounts(config, lambda accounts: accounts.sweep())}, as_json=as_json)
 
 
 @cli.command()
@@ -183,10 +216,30 @@ def station_retire(
     console.print(f"{station_id} is retired; a new code lets it in again", highlight=False, markup=False)
 
 
+def _with_accounts(config: Path | None, job: Callable[[Accounts], Awaitable[T]]) -> T:
+    from cloud.app import accounts_of
+    from cloud.store.database import Database
+
+    settings = _load(config)
+
+    async def run_job() -> T:
+        clock = StationClock(time.time, time.monotonic, built_at=_BUILT_AT)
+        clock.kernel_says(is_synchronised=True)
+        async with Database.open(
+            settings.database_url(), pool_min=1, pool_max=1, is_pooled=settings.database.is_pooled
+        ) as database:
+            return await job(accounts_of(settings, database, clock))
+
+    return asyncio.run(run_job())
+
+
 def _load(path: Path | None) -> Config:
     from cloud.config import load
 
     return load(path)
+
+
+cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
 
 
 def _read(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:

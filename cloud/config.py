@@ -1,7 +1,7 @@
 """The cloud's configuration: one TOML file, every key also as ``OUTPOST_SECTION_KEY``; unknown keys are an error.
 
-The variables that a deployment of the online platform already sets keep their names: DATABASE_URL, ALLOWED_HOSTS and
-CORS_ALLOWED_ORIGINS. Where both are set, the one of ours goes first.
+The variables that a deployment of the online platform already sets keep their names: DATABASE_URL, ALLOWED_HOSTS,
+CORS_ALLOWED_ORIGINS, TWILIO_ACCOUNT_SID and EMAIL_HOST with their kin. Where both are set, the one of ours goes first.
 """
 
 from __future__ import annotations
@@ -14,12 +14,21 @@ import msgspec
 
 from shared import configuration
 from shared.errors import ConfigError
+from shared.privacy import Species, species_listed
 
 DEFAULT_PATH: Final = Path("/etc/outpost/cloud.toml")
 ALIASES: Final = {
     "DATABASE_URL": "database.url",
     "ALLOWED_HOSTS": "api.allowed_hosts",
     "CORS_ALLOWED_ORIGINS": "api.allowed_origins",
+    "TWILIO_ACCOUNT_SID": "notify.twilio_account_sid",
+    "TWILIO_AUTH_TOKEN": "notify.twilio_auth_token",
+    "TWILIO_PHONE_NUMBER": "notify.twilio_phone_number",
+    "EMAIL_HOST": "notify.email_host",
+    "EMAIL_PORT": "notify.email_port",
+    "EMAIL_USE_TLS": "notify.email_use_tls",
+    "EMAIL_HOST_USER": "notify.email_host_user",
+    "EMAIL_HOST_PASSWORD": "notify.email_host_password",
 }
 _SCHEMES: Final = ("postgresql://", "postgres://")
 #: What the online platform's framework calls the same thing.
@@ -37,7 +46,8 @@ class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The HTTP interface. Until accounts exist it answers on the loopback interface only."""
+    """The HTTP interface. It answers to addresses, this machine's own name and ``allowed_hosts``; ``allowed_origins``
+    are other sites whose pages may call it."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -45,11 +55,51 @@ class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_origins: tuple[str, ...] = ()
 
 
+class AccountsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Accounts. ``key_file`` holds 64 hex digits: it signs tokens and rosters and opens TOTP secrets. Keep a copy.
+
+    ``name`` is who issues tokens, and what authenticator apps show.
+    """
+
+    key_file: Path = Path("/etc/outpost/cloud.key")
+    name: str = "outpost"
+
+
+class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How codes reach people: mail where ``email_host`` is set, else SMS by Twilio; ``outbox_file`` is for development
+    and takes every code in place of sending it. ``twilio_url`` is another server with Twilio's API."""
+
+    twilio_account_sid: str = ""
+    twilio_auth_token: str = ""
+    twilio_phone_number: str = ""
+    twilio_url: str = "https://api.twilio.com"
+    email_host: str = ""
+    email_port: int = 587
+    email_use_tls: bool = True
+    email_host_user: str = ""
+    email_host_password: str = ""
+    email_from: str = ""
+    outbox_file: str = ""
+
+
+class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What viewers see. ``species_file`` is a copy of ``shared/species.toml`` with other categories."""
+
+    species_file: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of the cloud."""
 
     database: DatabaseSection = DatabaseSection()
     api: ApiSection = ApiSection()
+    accounts: AccountsSection = AccountsSection()
+    notify: NotifySection = NotifySection()
+    privacy: PrivacySection = PrivacySection()
+
+    def species(self) -> Species:
+        """Return the categories of species; raises ConfigError."""
+        return species_listed(Path(self.privacy.species_file) if self.privacy.species_file else None)
 
     def database_url(self) -> str:
         """Return the database's URL in libpq's spelling; raises ConfigError where none is configured."""
@@ -93,4 +143,9 @@ def _check(config: Config) -> None:
     if database.statement_timeout_s < 0:
         raise ConfigError("database.statement_timeout_s: must be positive, or 0 for no limit")
     configuration.check_port("api.port", config.api.port)
-    configuration.check_loopback("api.host", config.api.host)
+    configuration.check_port("notify.email_port", config.notify.email_port)
+    twilio = (config.notify.twilio_account_sid, config.notify.twilio_auth_token, config.notify.twilio_phone_number)
+    if any(twilio) and not all(twilio):
+        raise ConfigError("notify: twilio_account_sid, twilio_auth_token and twilio_phone_number go together")
+    if config.notify.email_host and not (config.notify.email_from or config.notify.email_host_user):
+        raise ConfigError("notify.email_from: is required with email_host, unless email_host_user is an address")

@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,28 +30,72 @@ from edge.ops.system_clock import follow_kernel, system_clock
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.insight import KeptInsight
 from edge.pipeline.pipeline import Pipeline
+from edge.store.accounts import SqliteTables, home_secret, secret_of
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
+from edge.sync.people import exchange
 from firmware_bridge.transports.spec import link_from
 from models.live.runtime import Models
+from shared.accounts.moments import moments_of, sure_ms
+from shared.accounts.passwords import Hasher, calibrated
+from shared.accounts.sealing import derived
+from shared.accounts.service import Accounts
+from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
+from shared.configuration import boot_id, own_hosts
 from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
+from shared.privacy import OPERATOR
 from shared.sync.records import from_ms
 
 log = structlog.get_logger()
 
 #: The background check of every page starts this long after the station, so that it slows no start.
 CHECK_AFTER_S: Final = 60.0
+#: An operator's token is good for a quarter of an hour; this long it is used again.
+TOKEN_REUSED_S: Final = 600.0
 
 
 def url_file(config: Config) -> Path:
     """Return where a running station writes its address."""
     return config.station.data_dir / "station.url"
+
+
+async def accounts_of(
+    config: Config, store: SpatialiteStore, clock: Clock, *, seen_by: Clock | None = None
+) -> Accounts:
+    """Return the accounts of the station; ``clock`` is a real one, ``seen_by`` that of the data (a replay's)."""
+    tables = SqliteTables(store)
+    seen = clock if seen_by is None else seen_by
+    return Accounts(
+        tables, home="station", name=config.station.id, secret=await tables.write(home_secret()),
+        moments=moments_of(clock, boot_id()), now_ms=lambda: sure_ms(seen), species=config.species(),
+    )  # fmt: skip
+
+
+def operator_token(config: Config) -> str:
+    """Return a token of fifteen minutes for the operator on this machine, who can read the database anyway."""
+    if not config.database.exists():
+        raise ConfigError(f"{config.database}: there is no station here yet; `outpost-station init` makes one")
+    secret = secret_of(config.database, config.key())
+    signer = Signer(derived(secret, "tokens"), f"outpost-station:{config.station.id}")
+    return signer.access_token(OPERATOR.user_id, "", moments_of(system_clock(), boot_id())())
+
+
+def operator_tokens(config: Config) -> Callable[[], str]:
+    """Return what gives an operator's token whenever one is needed, a fresh one every ten minutes."""
+    made: list[tuple[float, str]] = []
+
+    def token() -> str:
+        if not made or time.monotonic() - made[-1][0] > TOKEN_REUSED_S:
+            made.append((time.monotonic(), operator_token(config)))
+        return made[-1][1]
+
+    return token
 
 
 async def serve(config: Config, *, port: int | None = None) -> None:
@@ -94,7 +138,9 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
         pipeline = Pipeline(store, models, hub.publish, judge=AlarmJudge(alarms), is_behind=lambda: decoder.is_behind)
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
-        uplink = _uplink(config, store, clock) if config.cloud.is_enabled else None
+        real = clock if isinstance(clock, StationClock) else system_clock()
+        accounts = await accounts_of(config, store, real, seen_by=clock)
+        uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
         health = StationHealth(
             clock,
             store,
@@ -107,7 +153,10 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             uplink=uplink,
         )
         insight = KeptInsight(store, models, pipeline.occurrence, clock)
-        app = create_app(store, health=health, events=hub, clock=clock, insight=insight, alarms=alarms)
+        app = create_app(
+            store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
+            allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
+        )  # fmt: skip
         listening = _listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
         url = f"http://{host}:{listening.getsockname()[1]}"
@@ -125,9 +174,10 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             else:
                 tasks.start(link.name, receive(link, ledger, clock, decoder.wake))
             stack.push_async_callback(link.close)
-        if isinstance(clock, StationClock):
-            tasks.start("clock", follow_kernel(clock))
+        if isinstance(real, StationClock):
+            tasks.start("clock", follow_kernel(real))
         tasks.start("alerts", alarms.run())
+        tasks.start("calibrate", _calibrate(accounts))
         tasks.start("check", _check_later(store, health))
         if uplink is not None:
             tasks.start("sync", uplink.run())
@@ -231,7 +281,7 @@ def _clock(config: Config) -> Clock:
     )
 
 
-def _uplink(config: Config, store: SpatialiteStore, clock: Clock) -> Background:
+def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts) -> Background:
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -239,6 +289,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock) -> Background:
         config.station.data_dir,
         interval_s=config.cloud.interval_s,
         batch_fixes=config.cloud.batch_fixes,
+        people=lambda cloud, here: exchange(cloud, here, accounts),
     )
 
 
@@ -263,6 +314,13 @@ def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
                     "link": fix.link,
                 },
             )
+
+
+async def _calibrate(accounts: Accounts) -> None:
+    """Let a password take a quarter of a second here; hashes of lower cost are made anew as people log in."""
+    time_cost = await asyncio.to_thread(calibrated, time.monotonic)
+    if time_cost > accounts.hasher.time_cost:
+        accounts.hasher = Hasher(time_cost)
 
 
 async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:

@@ -24,21 +24,28 @@ from edge import app
 from edge.config import DEFAULT_PATH, Config, load
 from edge.ingest.decode import redecode as redecode_ledger
 from edge.ops.import_tracks import import_tracks
-from edge.ops.system_clock import system_clock
+from edge.ops.system_clock import is_kernel_synchronised, system_clock
 from edge.ops.verify import verify as verify_tracks
 from edge.ops.verify_cloud import verify_cloud
 from edge.ops.watch import watch as watch_station
+from edge.people import user, with_accounts
 from edge.store import outbox, shell
+from edge.store.accounts import SqliteTables
 from edge.store.export import export_tracks
 from edge.store.ledger import LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from edge.sync.background import sole_session
 from edge.sync.client import CloudClient
 from edge.sync.client import enrol as enrol_at
+from edge.sync.people import exchange
 from edge.sync.session import new_epoch, sync_once
 from firmware_bridge.codecs.explain import explain
+from shared.accounts.audit import Entry
+from shared.accounts.rosters import forget_trust
+from shared.accounts.tokens import ACCESS_S
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import ConfigError, Conflict, OutpostError
+from shared.people import operator_token_of
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
 from shared.wire.signatures import new_key
@@ -54,6 +61,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(user, name="user")
 ConfigOption = Annotated[Path | None, typer.Option("--config", help=f"TOML file; {DEFAULT_PATH} by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
@@ -158,7 +166,8 @@ def _cloud_line(cloud: dict[str, Any]) -> str:
 def watch(config: ConfigOption = None) -> None:
     """Show the live table of the running station; Ctrl-C ends it."""
     try:
-        watch_station(_url(load(config)), console)
+        settings = load(config)
+        watch_station(_url(settings), console, token=app.operator_tokens(settings))
     except KeyboardInterrupt:
         raise typer.Exit from None
 
@@ -242,10 +251,16 @@ def export(
 ) -> None:
     """Write every fix of a known animal as a tidy CSV that `import` and `verify` read."""
 
-    async def job(store: SpatialiteStore) -> int:
-        return await export_tracks(store, file, animal=animal, is_usable_only=usable)
+    settings = load(config)
 
-    rows = _with_store(load(config), job)
+    async def job(store: SpatialiteStore) -> int:
+        rows = await export_tracks(store, file, animal=animal, is_usable_only=usable)
+        accounts = await app.accounts_of(settings, store, system_clock())
+        words = f"{rows} fixes of {animal or 'all'} to {file.name}"
+        await accounts.note([Entry(to_ms(datetime.now(UTC)), OPERATOR.user_id, "export", words)])
+        return rows
+
+    rows = _with_store(settings, job)
     errors.print(f"{rows} fixes")
 
 
@@ -277,6 +292,8 @@ def enrol(
                     epoch=new_epoch(), now_ms=to_ms(datetime.now(UTC)), is_again=again,
                 )
             )  # fmt: skip
+            # another cloud has another key, and has not heard of this station's people
+            await SqliteTables(store).write(forget_trust())
         return f"enrolled at {url} as {made.station_id} ({made.name})"
 
     console.print(_with_store(settings, job), highlight=False, markup=False, soft_wrap=True)
@@ -297,6 +314,8 @@ def sync(
 
     async def job(store: SpatialiteStore) -> Any:
         async with _sole_session(settings), await _cloud(store) as cloud:
+            people = await app.accounts_of(settings, store, system_clock())
+            await exchange(cloud, await store.read(outbox.enrolled), people)
             with _progress("sending", as_json=as_json) as advance:
                 return await sync_once(
                     store, cloud, system_clock(), batch_fixes=settings.cloud.batch_fixes, progress=advance
@@ -325,6 +344,33 @@ def verify(
     print_facts(facts, as_json=as_json)
     if found.differences:
         raise typer.Exit(1)
+
+
+@cli.command()
+def token(
+    name: Annotated[str, typer.Argument(metavar="USER", help="An address or id; `operator` is this machine itself.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print an access token of 15 minutes, for whoever can read the station's key anyway."""
+    made = with_accounts(config, lambda accounts: operator_token_of(accounts, name))
+    if as_json:
+        print_json({"access": made, "expires_in": ACCESS_S})
+    else:
+        typer.echo(made)
+
+
+@cli.command()
+def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Remove spent codes, attempts and sessions; what expires by date stays while the clock is not sure."""
+    settings = load(config)
+
+    async def job(store: SpatialiteStore) -> int:
+        clock = system_clock()
+        clock.kernel_says(is_synchronised=is_kernel_synchronised())
+        return await (await app.accounts_of(settings, store, clock)).sweep()
+
+    print_facts({"removed": _with_store(settings, job)}, as_json=as_json)
 
 
 @cli.command()

@@ -13,6 +13,7 @@ from edge.alerts.rules import RuleBook, read_rules, rule_book
 from firmware_bridge.transports.spec import LinkSpec
 from shared import configuration
 from shared.errors import ConfigError
+from shared.privacy import Species, species_listed
 from shared.wire.batch import MAX_ROWS
 
 DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
@@ -41,10 +42,17 @@ class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The LAN interface. Until accounts exist it answers on the loopback interface only."""
+    """The LAN interface. Beside addresses and this machine's own name it answers to ``allowed_hosts``."""
 
     host: str = "127.0.0.1"
     port: int = 8000
+    allowed_hosts: tuple[str, ...] = ()
+
+
+class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What viewers see. ``species_file`` is a copy of ``shared/species.toml`` with other categories."""
+
+    species_file: str = ""
 
 
 class ClockSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +92,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
     alerts: AlertsSection = AlertsSection()
+    privacy: PrivacySection = PrivacySection()
     links: tuple[LinkSpec, ...] = ()
 
     @property
@@ -100,6 +109,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the alarms' rules as configured, reading their file; raises ConfigError."""
         of_file = read_rules(Path(self.alerts.file)) if self.alerts.file else {}
         return rule_book(of_file, self.alerts.rules)
+
+    def species(self) -> Species:
+        """Return the categories of species; raises ConfigError."""
+        return species_listed(Path(self.privacy.species_file) if self.privacy.species_file else None)
 
     def named_links(self) -> tuple[LinkSpec, ...]:
         """Return the links, each broker session under a name that no other station has."""
@@ -164,4 +177,3 @@ def _check(config: Config) -> None:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
     rule_book(config.alerts.rules)
     configuration.check_port("api.port", config.api.port)
-    configuration.check_loopback("api.host", config.api.host)

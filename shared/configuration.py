@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args, get_origin
 
@@ -73,10 +73,18 @@ def check_port(name: str, port: int) -> None:
         raise ConfigError(f"{name}: there is no port {port}")
 
 
-def check_loopback(name: str, host: str) -> None:
-    """Raise ConfigError unless ``host`` is this machine alone: what has no accounts must not answer anybody else."""
-    if host not in LOOPBACK:
-        raise ConfigError(f"{name}: {host} is refused: this version has no accounts, so it answers on 127.0.0.1 only")
+def boot_id() -> str:
+    """Return the name of this boot of the machine, within which its monotonic clock counts; "" where there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def own_hosts(machine: str, configured: Sequence[str]) -> tuple[str, ...]:
+    """Return the names that a home answers to: those of the ``machine`` itself, and those that are configured."""
+    name = machine.lower()
+    return tuple(dict.fromkeys((name, f"{name.partition('.')[0]}.local", *(each.lower() for each in configured))))
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -21,6 +21,7 @@
       AccessError
         NotAuthenticated
         Forbidden
+        FactorRequired  a second factor of the last minutes is asked for
         RateLimited
       RequestError
         NotFound
@@ -172,6 +173,12 @@ class Forbidden(AccessError):
     """The caller is known and lacks the right."""
 
     code = "forbidden"
+
+
+class FactorRequired(Forbidden):
+    """The caller has the right, and is asked for a second factor once more before it is used."""
+
+    code = "factor_required"
 
 
 class RateLimited(AccessError):

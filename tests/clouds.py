@@ -20,6 +20,7 @@ from shared.sync.streams import GENESIS, Batch, Head, Receipt, StreamAnswer
 from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
 from shared.wire.link import BATCH, HASH, PREVIOUS, Changes, FixPage
 from shared.wire.signatures import new_key, sign
+from tests.access import accounts_over, operator_of, rosters_over
 from tests.fakes import START, FakeClock
 
 VIEW = view_for(OPERATOR)
@@ -29,9 +30,15 @@ START_MS = to_ms(START)
 _TABLES = (
     "station_collars", "receipts", "streams", "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
-    "alerts",     "animals",
+    "alerts", "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",
 )  # fmt: skip
-_WIPE = "; ".join([*(f"DELETE FROM {table}" for table in _TABLES), "UPDATE counters SET value = 0"])
+_WIPE = "; ".join(
+    [
+        *(f"DELETE FROM {table}" for table in _TABLES),
+        "UPDATE counters SET value = 0",
+        "DELETE FROM facts WHERE name <> 'cloud_epoch'",
+    ]
+)
 
 
 def ask(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -80,9 +87,11 @@ async def serving(url: str, *, pool_max: int = 4) -> AsyncIterator[Cloud]:
     """Give the cloud's application over the database of ``url``."""
     clock = FakeClock()
     async with Database.open(url, pool_min=1, pool_max=pool_max) as database:
-        app = create_app(PostgresStore(database, now=clock.now), clock=clock)
+        store = PostgresStore(database, now=clock.now)
+        accounts = accounts_over(store, clock)
+        app = create_app(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts))
         transport = httpx.ASGITransport(cast("Any", app))
-        async with httpx.AsyncClient(transport=transport, base_url="http://cloud") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://cloud", auth=operator_of(app)) as client:
             yield Cloud(url, database, client, clock)
 
 

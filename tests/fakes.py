@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from edge.api.health import ClockHealth, DiskHealth, HealthDetail, LedgerHealth, Status, StoreHealth
+from shared.accounts.service import Channel
 from shared.clock import ClockState
 from shared.domain import (
     AddedFix,
@@ -119,6 +120,21 @@ class FakeClock:
         """Let time pass."""
         self.at += timedelta(seconds=seconds)
         self.seconds += seconds
+
+
+class FakeMessenger:
+    """Takes codes in place of a network; ``sent`` holds (channel, address, code)."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Channel, str, str]] = []
+
+    def channel(self, phone: str | None) -> Channel | None:
+        """Say that mail is set up."""
+        return "mail"
+
+    async def send_code(self, channel: Channel, to: str, code: str, minutes: int) -> None:
+        """Keep a code."""
+        self.sent.append((channel, to, code))
 
 
 class FakeHealth:

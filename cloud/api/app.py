@@ -9,12 +9,14 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
+from cloud.accounts.rosters import Rosters
 from cloud.api.health import Health
 from cloud.api.stations import StationLink
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
 from models.live.runtime import Models
+from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
@@ -24,6 +26,8 @@ def create_app(
     store: PostgresStore,
     *,
     clock: Clock,
+    accounts: Accounts,
+    rosters: Rosters,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
@@ -36,10 +40,12 @@ def create_app(
         store=store,
         insight=OnDemand(store, Models(), clock),
         clock=clock,
+        accounts=accounts,
         routes=[Health, StationLink],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
+            "rosters": Provide(lambda: rosters, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,
         allowed_origins=allowed_origins,

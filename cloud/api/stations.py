@@ -10,9 +10,11 @@ from litestar.di import Dependency, Provide
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMarker
 
+from cloud.accounts.rosters import Rosters
 from cloud.store import feed, stations
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
+from shared.accounts.roster import HandOver
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven
@@ -37,6 +39,7 @@ from shared.wire.link import (
 
 UplinkGiven = Annotated[Uplink, Dependency(kind="named"), SkipValidationMarker()]
 PostgresGiven = Annotated[PostgresStore, Dependency(kind="named"), SkipValidationMarker()]
+RostersGiven = Annotated[Rosters, Dependency(kind="named"), SkipValidationMarker()]
 SignedGiven = Annotated[str, Dependency(kind="named"), SkipValidationMarker()]
 
 _KEY_BYTES = 32
@@ -129,6 +132,22 @@ class StationLink(Controller):
     ) -> Response[bytes]:
         """Give the records that changed after a cursor, each as it stands now."""
         return _message(await uplink.changes(signed, epoch, since, limit))
+
+    @get("/{station_id:str}/roster", summary="Who may log in", responses=documented(401))
+    async def roster(self, rosters: RostersGiven, signed: SignedGiven) -> Response[bytes]:
+        """Give the station's roster, signed: people, roles, hashes, seeds sealed for the station."""
+        return Response(await rosters.of(signed), media_type=MESSAGES)
+
+    @put("/{station_id:str}/roster", summary="Hand over people", status_code=200, responses=documented(401))
+    async def hand_over(
+        self, request: Request[Any, Any, Any], rosters: RostersGiven, signed: SignedGiven
+    ) -> Response[bytes]:
+        """Take people that the station made, for that station alone, and recovery codes that were used there."""
+        try:
+            sent = msgspec.msgpack.decode(await request.body(), type=HandOver)
+        except msgspec.DecodeError as error:
+            raise Invalid(f"the body: {error}") from error
+        return Response(msgspec.msgpack.encode(await rosters.take(signed, sent)), media_type=MESSAGES)
 
     @get("/{station_id:str}/fixes", summary="Fixes of a collar", responses=documented(401))
     async def fixes(

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from cloud import app
+from cloud.accounts.secret import make_secret
 from cloud.config import Config, load
 from cloud.demo.cluster import PrivateCluster
 from cloud.store.database import Database
@@ -23,6 +24,7 @@ from cloud.store.migrate import migrate
 from cloud.store.stations import is_code_used, new_code
 from shared.clock import StationClock
 from shared.console import configure_logging, console, run_program
+from shared.people import demo_people, show_people
 from shared.sync.records import to_ms
 
 FOLDER: Final = Path("var/cloud")
@@ -54,6 +56,8 @@ async def _run(config: Config, url: str, port: int) -> None:
     configure_logging()
     schema = await asyncio.to_thread(migrate, url)
     clock = StationClock(time.time, time.monotonic, built_at=datetime(2026, 11, 1, tzinfo=UTC))
+    clock.kernel_says(is_synchronised=True)
+    config = _with_accounts(config)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
@@ -64,9 +68,10 @@ async def _run(config: Config, url: str, port: int) -> None:
         code = await _invite(database, address, to_ms(clock.now()))
         console.print(f"[bold]{address}[/]  PostgreSQL with schema {schema}", highlight=False)
         console.print(f"API {address}/api/docs/   health {address}/health/detail", highlight=False, soft_wrap=True)
-        console.print(
-            "It answers on this machine only: this version has no accounts. Ctrl-C ends everything.\n", soft_wrap=True
-        )
+        show_people(await demo_people(app.accounts_of(config, database, clock), FOLDER / "people.json"), console)
+        if config.notify.outbox_file:
+            console.print(f"codes that it would send: {config.notify.outbox_file}", highlight=False, soft_wrap=True)
+        console.print(f"It answers on {config.api.host}, as api.host says. Ctrl-C ends everything.\n", highlight=False)
         console.print("A station joins with, in another terminal:", highlight=False)
         console.print(f"  make run CLOUD={address} CODE={code}\n", highlight=False)
         with Live(console=console, auto_refresh=False, transient=False) as live:
@@ -82,6 +87,17 @@ async def _run(config: Config, url: str, port: int) -> None:
                     await asyncio.wait_for(ended.wait(), _LOOK_S)
                 except TimeoutError:
                     continue
+
+
+def _with_accounts(config: Config) -> Config:
+    """Return the configuration with a secret of the demo's own and, where nothing sends codes, a file for them."""
+    section, notify = config.accounts, config.notify
+    if not section.key_file.exists():
+        section = msgspec.structs.replace(section, key_file=(FOLDER / "cloud.key").absolute())
+        make_secret(section.key_file)
+    if app.messenger_of(config) is None:
+        notify = msgspec.structs.replace(notify, outbox_file=str((FOLDER / "outbox.jsonl").absolute()))
+    return msgspec.structs.replace(config, accounts=section, notify=notify)
 
 
 async def _invite(database: Database, address: str, now_ms: int) -> str:

@@ -11,6 +11,8 @@ from cloud.store.partitions import lowest_id
 from cloud.store.records import one, record_of, selecting
 from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Zone
 from shared.errors import NotFound
+from shared.ids import id_text
+from shared.privacy import View
 from shared.store import (
     AlertCount,
     AlertQuery,
@@ -23,7 +25,8 @@ from shared.store import (
     Page,
     ZoneQuery,
 )
-from shared.sync.listing import FIX, USABLE, fix_of, like_pattern, order_by
+from shared.sync import reduced as reducing
+from shared.sync.listing import FIX, REDUCED_FIX, USABLE, fix_of, like_pattern, order_by
 from shared.sync.operations import STANDS_FOR
 from shared.sync.records import (
     ALERT,
@@ -97,7 +100,7 @@ class _Where:
         return bool(self._conditions)
 
 
-async def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
+async def list_animals(db: Connection, query: AnimalQuery, view: View | None = None) -> Page[Animal]:
     """Return a page of animals."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({
@@ -108,24 +111,28 @@ async def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
         where.add(
             f"(r.name ILIKE %s OR r.species ILIKE %s OR {_COLLAR_OF} ILIKE %s)", *[like_pattern(query.search)] * 3
         )
-    return await _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
+    return await _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal, view)
 
 
-async def list_collars(db: Connection, search: str | None, offset: int, limit: int) -> Page[Collar]:
+async def list_collars(
+    db: Connection, search: str | None, offset: int, limit: int, view: View | None = None
+) -> Page[Collar]:
     """Return a page of collars, by id."""
     where = _Where("r.deleted_ms IS NULL")
     where.add("NOT starts_with(r.id, %s)", STANDS_FOR)
-    if search:
+    if search and not _is_exact(view):
+        where.add("r.id ILIKE %s", like_pattern(search))
+    elif search:
         where.add(
             "(r.id ILIKE %s OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk AND l.alias ILIKE %s))",
             like_pattern(search), like_pattern(search),
         )  # fmt: skip
     query = FixQuery(offset=offset, limit=limit)
-    return await _page(db, _COLLAR, where, 'r.id COLLATE "C"', query, _collar)
+    return await _page(db, _COLLAR, where, 'r.id COLLATE "C"', query, _collar, view)
 
 
 async def list_deployments(
-    db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int
+    db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int, view: View | None = None
 ) -> Page[Deployment]:
     """Return a page of deployments, newest first."""
     where = _Where("r.deleted_ms IS NULL")
@@ -134,10 +141,10 @@ async def list_deployments(
     if collar_id is not None:
         where.add("r.collar_pk = (SELECT pk FROM collars WHERE id = %s)", collar_id)
     query = FixQuery(offset=offset, limit=limit)
-    return await _page(db, selecting(DEPLOYMENT), where, "r.started_ms DESC, r.pk", query, _deployment)
+    return await _page(db, selecting(DEPLOYMENT), where, "r.started_ms DESC, r.pk", query, _deployment, view)
 
 
-async def list_observations(db: Connection, query: ObservationQuery) -> Page[Observation]:
+async def list_observations(db: Connection, query: ObservationQuery, view: View | None = None) -> Page[Observation]:
     """Return a page of observations."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({"r.animal_id": query.animal_id, "r.observation_type": query.observation_type})
@@ -149,40 +156,43 @@ async def list_observations(db: Connection, query: ObservationQuery) -> Page[Obs
             *[like_pattern(query.search)] * 2,
         )
     order = order_by(query.ordering, _OBSERVATION_ORDER, "r.pk")
-    return await _page(db, selecting(OBSERVATION), where, order, query, _observation)
+    return await _page(
+        db, selecting(OBSERVATION), where, order, query, _observation, view, await _source(db, "observation", view)
+    )
 
 
-async def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
+async def list_zones(db: Connection, query: ZoneQuery, view: View | None = None) -> Page[Zone]:
     """Return a page of zones."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
     })  # fmt: skip
-    return await _page(db, selecting(ZONE), where, order_by(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
+    return await _page(db, selecting(ZONE), where, order_by(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone, view)
 
 
-async def list_corridors(db: Connection, query: CorridorQuery) -> Page[Corridor]:
+async def list_corridors(db: Connection, query: CorridorQuery, view: View | None = None) -> Page[Corridor]:
     """Return a page of corridors."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({"r.species": query.species, "r.status": query.status})
     if query.search:
         where.add("(r.name ILIKE %s OR r.description ILIKE %s)", *[like_pattern(query.search)] * 2)
     order = order_by(query.ordering, _CORRIDOR_ORDER, "r.pk")
-    return await _page(db, selecting(CORRIDOR), where, order, query, _corridor)
+    return await _page(db, selecting(CORRIDOR), where, order, query, _corridor, view)
 
 
-async def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
+async def list_alerts(db: Connection, query: AlertQuery, view: View | None = None) -> Page[Alert]:
     """Return a page of alerts."""
     where = _alerts_wanted(query)
-    return await _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+    order = order_by(query.ordering, _ALERT_ORDER, "r.pk")
+    return await _page(db, selecting(ALERT), where, order, query, _alert, view, await _source(db, "alert", view))
 
 
-async def count_alerts(db: Connection, query: AlertQuery) -> list[AlertCount]:
+async def count_alerts(db: Connection, query: AlertQuery, view: View | None = None) -> list[AlertCount]:
     """Return how many alerts there are of each type, severity and status."""
-    where = _alerts_wanted(query)
+    where, source = _alerts_wanted(query), await _source(db, "alert", view)
+    counting = source.of("SELECT r.alert_type, r.severity, r.status, count(*) FROM alerts r")
     found = await db.execute(
-        f"SELECT r.alert_type, r.severity, r.status, count(*) FROM alerts r{where.sql()} GROUP BY 1, 2, 3".encode(),
-        where.values,
+        f"{source.sql}{counting}{where.sql()} GROUP BY 1, 2, 3".encode(), [*source.values, *where.values]
     )
     return [AlertCount(*row) for row in await found.fetchall()]
 
@@ -197,38 +207,89 @@ def _alerts_wanted(query: AlertQuery) -> _Where:
     return where
 
 
-async def get(db: Connection, entity: EntityName, identity: str) -> object:
-    """Return one living record; raises NotFound."""
+async def get(db: Connection, entity: EntityName, identity: str, view: View | None = None) -> object:
+    """Return one living record, as ``view`` may see it; raises NotFound."""
     statement, make = _ONE[entity]
     if "\0" not in identity:  # PostgreSQL keeps no such text
-        found = await db.execute(f"{statement} WHERE r.id = %s AND r.deleted_ms IS NULL".encode(), (identity,))
+        source = await _source(db, entity, view)
+        asked = f"{source.sql}{source.of(statement)} WHERE r.id = %s AND r.deleted_ms IS NULL"
+        found = await db.execute(asked.encode(), [*source.values, identity])
         if (row := await found.fetchone()) is not None:
-            return make(row)
+            return make(row) if view is None else reducing.reduced(view, make(row))
     raise NotFound(f"there is no {entity} {identity}")
 
 
-async def live_animals(db: Connection) -> list[LiveAnimal]:
+class _Source:
+    """Where a statement selects from: a table, or what a view leaves of it."""
+
+    def __init__(self, found: reducing.Reduced | None = None, table: str = "") -> None:
+        self.sql = "" if found is None else found.sql
+        self.values: list[Any] = [] if found is None else found.values
+        self._table = table
+
+    def of(self, statement: str) -> str:
+        return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
+
+
+async def _source(db: Connection, entity: EntityName, view: View | None) -> _Source:
+    if view is None or view.is_exact or entity not in ("observation", "alert"):
+        return _Source()
+    if entity == "observation":
+        return _Source(reducing.observations(view, await _species(db), mark="%s"), "observations")
+    return _Source(reducing.alerts(view, await _species(db), mark="%s"), "alerts")
+
+
+async def _fixes_of(db: Connection, view: View | None) -> _Source:
+    if view is None or view.is_exact:
+        return _Source()
+    found = reducing.fixes(view, await _species(db), mark="%s", scope=_BROUGHT_BY, has_pk=False)
+    return _Source(found, "fixes")
+
+
+async def _species(db: Connection) -> list[str]:
+    found = await db.execute(reducing.SPECIES.encode())
+    return [name for (name,) in await found.fetchall()]
+
+
+def _is_exact(view: View | None) -> bool:
+    return view is None or view.is_exact
+
+
+def _fix_statement(view: View | None) -> str:
+    return FIX if _is_exact(view) else REDUCED_FIX
+
+
+#: That one of these stations has brought fixes of the collar of ``v``.
+_BROUGHT_BY: Final = "(v.collar_pk IN (SELECT collar_pk FROM station_collars WHERE station_id = ANY(%s)))"
+
+
+async def live_animals(db: Connection, view: View | None = None) -> list[LiveAnimal]:
     """Return every active animal that has a usable position, with that fix and the one before it."""
     found = await db.execute(
         f"{_ANIMAL} WHERE r.deleted_ms IS NULL AND r.status = 'active' ORDER BY r.name COLLATE \"C\", r.pk".encode()
     )
     animals = await found.fetchall()
+    source = await _fixes_of(db, view)
     found = await db.execute(
-        "SELECT w.pk, f.* FROM unnest(%s::bigint[]) w (pk) CROSS JOIN LATERAL"
-        f" ({FIX} WHERE f.animal_pk = w.pk AND {USABLE} ORDER BY f.recorded_ms DESC, f.id DESC LIMIT 2) f".encode(),
-        ([row[-1] for row in animals],),
+        f"{source.sql}SELECT w.pk, f.* FROM unnest(%s::bigint[]) w (pk) CROSS JOIN LATERAL"
+        f" ({source.of(_fix_statement(view))} WHERE f.animal_pk = w.pk AND {USABLE}"
+        " ORDER BY f.recorded_ms DESC, f.id DESC LIMIT 2) f".encode(),
+        [*source.values, [row[-1] for row in animals]],
     )
     fixes: dict[int, list[Fix]] = {}
     for pk, *row in await found.fetchall():
-        fixes.setdefault(pk, []).append(_fix(row))
-    return [
-        LiveAnimal(animal=_animal(row), fix=newest[0], previous=newest[1] if len(newest) > 1 else None)
-        for row in animals
-        if (newest := fixes.get(row[-1]))
-    ]
+        fixes.setdefault(pk, []).append(_fix(row, view))
+    live = []
+    for each in animals:
+        if newest := fixes.get(each[-1]):
+            # how it moves between two cells says more than either
+            previous = newest[1] if len(newest) > 1 and _is_exact(view) else None
+            animal = _animal(each) if view is None else reducing.reduced(view, _animal(each))
+            live.append(LiveAnimal(animal=animal, fix=newest[0], previous=previous))
+    return live
 
 
-async def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
+async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) -> Page[Fix]:
     """Return a page of fixes; an unknown animal or collar has none."""
     where = _Where()
     if query.animal_id is not None:
@@ -246,10 +307,13 @@ async def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
         )
     _add_span(where, "f.recorded_ms", query)
     if query.bbox is not None:
-        _add_box(where, query.bbox)
+        _add_box(where, query.bbox, has_index=_is_exact(view))
     if query.is_usable is not None:
         where.add(USABLE if query.is_usable else f"NOT {USABLE}")
     order = order_by(query.ordering, _FIX_ORDER, "f.id")
+    source = await _fixes_of(db, view)
+    if not _is_exact(view):
+        return await _reduced_fixes(db, query, view, where, source, order)
     if where:
         (count,) = await one(db, f"SELECT count(*) FROM fixes f{where.sql()}", where.values)
     else:
@@ -261,6 +325,17 @@ async def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
     ids = [identity for (identity,) in await found.fetchall()]
     found = await db.execute(f"{FIX} WHERE f.id = ANY(%s) ORDER BY {order}".encode(), (ids,))
     return Page(int(count), [_fix(row) for row in await found.fetchall()])
+
+
+async def _reduced_fixes(
+    db: Connection, query: FixQuery, view: View | None, where: _Where, source: _Source, order: str
+) -> Page[Fix]:
+    values = [*source.values, *where.values]
+    counting = source.of("SELECT count(*) FROM fixes f")
+    (count,) = await one(db, f"{source.sql}{counting}{where.sql()}", values)
+    statement = f"{source.sql}{source.of(_fix_statement(view))}{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s"
+    found = await db.execute(statement.encode(), [*values, query.limit, query.offset])
+    return Page(int(count), [_fix(row, view) for row in await found.fetchall()])
 
 
 def _inorder_by(where: _Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
@@ -291,17 +366,24 @@ def _in_order_of_ids(where: _Where, order: str, query: FixQuery) -> tuple[str, l
     return keys, [*plain.values, so_far, *others.values, so_far, query.limit, query.offset]
 
 
-async def get_fix(db: Connection, fix_id: str) -> Fix:
+async def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
     """Return one fix; raises NotFound."""
     try:
         identity = UUID(fix_id)
     except ValueError:
         raise NotFound(f"there is no fix {fix_id}") from None
-    found = await db.execute(f"{FIX} WHERE f.id = %s".encode(), (identity,))
+    source = await _fixes_of(db, view)
+    asked = f"{source.sql}{source.of(_fix_statement(view))} WHERE f.id = %s"
+    found = await db.execute(asked.encode(), [*source.values, identity])
     row = await found.fetchone()
-    if row is None:
-        raise NotFound(f"there is no fix {fix_id}")
-    return _fix(row)
+    if row is not None and (view is None or view.is_exact or not row[-1]):
+        return _fix(row, view)
+    if view is not None and not view.is_exact and view.veil is not None:
+        found = await db.execute(asked.encode(), [*source.values, UUID(bytes=view.veil.unveiled(identity.bytes))])
+        row = await found.fetchone()
+        if row is not None and row[-1]:
+            return _fix(row, view)
+    raise NotFound(f"there is no fix {fix_id}")
 
 
 def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery) -> None:
@@ -311,8 +393,16 @@ def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | A
         where.add(f"{column} < %s", to_ms(query.until))
 
 
-def _add_box(where: _Where, box: BoundingBox) -> None:
+def _add_box(where: _Where, box: BoundingBox, *, has_index: bool) -> None:
     spans = [(box.west, box.east)] if box.west <= box.east else [(box.west, 180.0), (-180.0, box.east)]
+    if not has_index:  # the index is of the places themselves, and this is of their cells
+        cells = " OR ".join("f.lon_e7 BETWEEN %s AND %s" for _ in spans)
+        edges = [round(edge * 1e7) for edge in (box.south, box.north)]
+        where.add(
+            f"f.lat_e7 BETWEEN %s AND %s AND ({cells})",
+            *edges, *(round(edge * 1e7) for span in spans for edge in span),
+        )  # fmt: skip
+        return
     # the index finds candidates, the integers decide: the same answer as at the station, to the last digit
     near = " OR ".join("f.geom && ST_MakeEnvelope(%s, %s, %s, %s, 4326)" for _ in spans)
     exact = " OR ".join("f.lon_e7 BETWEEN %s AND %s" for _ in spans)
@@ -334,15 +424,26 @@ _SLACK: Final = 1e-6
 
 
 async def _page(
-    db: Connection, statement: str, where: _Where, order: str, query: Any, make: Callable[[Sequence[Any]], T]
+    db: Connection,
+    statement: str,
+    where: _Where,
+    order: str,
+    query: Any,
+    make: Callable[[Sequence[Any]], T],
+    view: View | None = None,
+    source: _Source | None = None,
 ) -> Page[T]:
-    table = statement[statement.rindex(" FROM ") :]
-    (count,) = await one(db, f"SELECT count(*){table}{where.sql()}", where.values)
+    given = source or _Source()
+    whole = given.of(statement)
+    table = whole[whole.rindex(" FROM ") :]
+    values = [*given.values, *where.values]
+    (count,) = await one(db, f"{given.sql}SELECT count(*){table}{where.sql()}", values)
     found = await db.execute(
-        f"{statement}{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s".encode(),
-        [*where.values, query.limit, query.offset],
+        f"{given.sql}{whole}{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s".encode(),
+        [*values, query.limit, query.offset],
     )
-    return Page(int(count), [make(row) for row in await found.fetchall()])
+    rows = [make(row) for row in await found.fetchall()]
+    return Page(int(count), rows if view is None else [reducing.reduced(view, row) for row in rows])
 
 
 def _animal(row: Sequence[Any]) -> Animal:
@@ -388,5 +489,8 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
 }
 
 
-def _fix(row: Sequence[Any]) -> Fix:
-    return fix_of(str(row[0]), row)
+def _fix(row: Sequence[Any], view: View | None = None) -> Fix:
+    identity = row[0]
+    if view is not None and not view.is_exact and view.veil is not None and row[-1]:
+        return fix_of(id_text(view.veil.veiled(identity.bytes)), row)
+    return fix_of(str(identity), row)

@@ -70,59 +70,59 @@ class PostgresStore(RecordEdits):
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
         async with self.database.snapshot() as connection:
-            return await queries.list_animals(connection, query)
+            return await queries.list_animals(connection, query, view)
 
     async def animal(self, view: View, animal_id: str) -> Animal:
         """Return one animal; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return cast("Animal", await queries.get(connection, "animal", animal_id))
+            return cast("Animal", await queries.get(connection, "animal", animal_id, view))
 
     async def live_animals(self, view: View) -> list[LiveAnimal]:
         """Return every active animal that has a usable position."""
         async with self.database.snapshot() as connection:
-            return await queries.live_animals(connection)
+            return await queries.live_animals(connection, view)
 
     async def collars(self, view: View, *, search: str | None, offset: int, limit: int) -> Page[Collar]:
         """List collars, by id."""
         async with self.database.snapshot() as connection:
-            return await queries.list_collars(connection, search, offset, limit)
+            return await queries.list_collars(connection, search, offset, limit, view)
 
     async def collar(self, view: View, collar_id: str) -> Collar:
         """Return one collar; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return cast("Collar", await queries.get(connection, "collar", collar_id))
+            return cast("Collar", await queries.get(connection, "collar", collar_id, view))
 
     async def deployments(
         self, view: View, *, animal_id: str | None, collar_id: str | None, offset: int, limit: int
     ) -> Page[Deployment]:
         """List deployments, newest first."""
         async with self.database.snapshot() as connection:
-            return await queries.list_deployments(connection, animal_id, collar_id, offset, limit)
+            return await queries.list_deployments(connection, animal_id, collar_id, offset, limit, view)
 
     async def deployment(self, view: View, deployment_id: str) -> Deployment:
         """Return one deployment; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return cast("Deployment", await queries.get(connection, "deployment", deployment_id))
+            return cast("Deployment", await queries.get(connection, "deployment", deployment_id, view))
 
     async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
         """List observations."""
         async with self.database.snapshot() as connection:
-            return await queries.list_observations(connection, query)
+            return await queries.list_observations(connection, query, view)
 
     async def observation(self, view: View, observation_id: str) -> Observation:
         """Return one observation; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return cast("Observation", await queries.get(connection, "observation", observation_id))
+            return cast("Observation", await queries.get(connection, "observation", observation_id, view))
 
     async def zones(self, view: View, query: ZoneQuery) -> Page[Zone]:
         """List zones."""
         async with self.database.snapshot() as connection:
-            return await queries.list_zones(connection, query)
+            return await queries.list_zones(connection, query, view)
 
     async def zone(self, view: View, zone_id: str) -> Zone:
         """Return one zone; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return cast("Zone", await queries.get(connection, "zone", zone_id))
+            return cast("Zone", await queries.get(connection, "zone", zone_id, view))
 
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first."""
@@ -142,27 +142,27 @@ class PostgresStore(RecordEdits):
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""
         async with self.database.snapshot() as connection:
-            return await queries.list_alerts(connection, query)
+            return await queries.list_alerts(connection, query, view)
 
     async def alert_counts(self, view: View, query: AlertQuery) -> list[AlertCount]:
         """Count alerts by type, severity and status."""
         async with self.database.snapshot() as connection:
-            return await queries.count_alerts(connection, query)
+            return await queries.count_alerts(connection, query, view)
 
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return cast("Alert", await queries.get(connection, "alert", alert_id))
+            return cast("Alert", await queries.get(connection, "alert", alert_id, view))
 
     async def fixes(self, view: View, query: FixQuery) -> Page[Fix]:
         """List fixes."""
         async with self.database.snapshot() as connection:
-            return await queries.list_fixes(connection, query)
+            return await queries.list_fixes(connection, query, view)
 
     async def fix(self, view: View, fix_id: str) -> Fix:
         """Return one fix; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return await queries.get_fix(connection, fix_id)
+            return await queries.get_fix(connection, fix_id, view)
 
     # --- fixes
 

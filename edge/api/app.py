@@ -16,6 +16,7 @@ from edge.api.health import Health, HealthSource
 from edge.api.index import index
 from models.live.insight import OnDemand
 from models.live.runtime import Models
+from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
@@ -29,6 +30,7 @@ def create_app(
     health: HealthSource,
     events: EventHub,
     clock: Clock,
+    accounts: Accounts,
     insight: Insight | None = None,
     alarms: Keeper | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -47,6 +49,7 @@ def create_app(
         store=store,
         insight=insight or OnDemand(store, Models(), clock),
         clock=clock,
+        accounts=accounts,
         routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),

@@ -17,27 +17,31 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.di import Dependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter, SkipValidationMarker
 from litestar.response import Stream
 
+from shared.api.access import AccountsGiven, token_of
 from shared.api.errors import documented
 from shared.api.inject import ViewGiven
 from shared.domain import EventName
-from shared.errors import RateLimited
+from shared.errors import AccessError, RateLimited
 
 #: Events kept for those who reconnect.
 RING_EVENTS = 1024
 #: Events that wait for one listener.
 QUEUE_EVENTS = 256
 MAX_LISTENERS = 64
+#: So often a listener's right to listen is looked at again, in seconds.
+RECHECK_S = 5.0
 KEEP_ALIVE_S = 15.0
 #: How long a browser waits before it connects again, in milliseconds.
 RETRY_MS = 3000
@@ -181,15 +185,38 @@ class EventHub:
 EventsGiven = Annotated[EventHub, Dependency(kind="named"), SkipValidationMarker()]
 
 
-async def stream(hub: EventHub, last_id: str | None, keep_alive_s: float) -> AsyncGenerator[bytes, None]:
-    """Yield what a listener gets, and a comment when nothing happens, so that proxies and phones keep the line."""
+async def stream(
+    hub: EventHub,
+    last_id: str | None,
+    keep_alive_s: float,
+    *,
+    is_exact: bool = True,
+    may_go_on: Callable[[], Awaitable[bool]] | None = None,
+) -> AsyncGenerator[bytes, None]:
+    """Yield what a listener gets, and a comment when nothing happens, so that proxies and phones keep the line.
+
+    Without ``is_exact`` what tells of a place, now, is left out. ``may_go_on`` is asked every few seconds whether the
+    listener may still listen: a stream must not outlive the right to it.
+    """
     listener = hub.listen(last_id)
+    asked_s = time.monotonic()
     try:
         yield b"retry: %d\n: listening\n\n" % RETRY_MS
         while (lines := await listener.take(keep_alive_s)) is not None:
-            yield b"".join(lines) or b": still here\n\n"
+            if may_go_on is not None and time.monotonic() - asked_s >= RECHECK_S:
+                asked_s = time.monotonic()
+                if not await may_go_on():
+                    return
+            told = lines if is_exact else [line for line in lines if _tells_no_place(line)]
+            if told or not lines:  # a sign of life for what is left out would tell of it
+                yield b"".join(told) or b": still here\n\n"
     finally:
         hub.leave(listener)
+
+
+def _tells_no_place(line: bytes) -> bool:
+    """Say whether an encoded event is one that a reduced view may hear as it happens: of no animal and no alert."""
+    return any(b"\nevent: %s\n" % name in line for name in (b"link", b"clock", b"lost"))
 
 
 @get(
@@ -203,8 +230,10 @@ async def stream(hub: EventHub, last_id: str | None, keep_alive_s: float) -> Asy
     },
 )
 async def events_stream(
+    request: Request[Any, Any, Any],
     events: EventsGiven,
-    view: ViewGiven,  # noqa: ARG001  # asking for it is what refuses callers who may not see positions
+    view: ViewGiven,
+    accounts: AccountsGiven,
     keep_alive_s: Annotated[float, Dependency(kind="named")],
     last_event_id: Annotated[
         str | None, HeaderParameter(name="Last-Event-ID", description="The last id that the client has seen.")
@@ -213,10 +242,21 @@ async def events_stream(
         str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
     ] = None,
 ) -> Response[Any]:
-    """Stream events: fix, state, alert, link, clock, and lost when the client must fetch what it shows once more."""
+    """Stream events: fix, state, alert, link, clock, and lost when the client must fetch what it shows once more.
+
+    A viewer hears neither fixes, states nor alerts. The stream ends with the token: connect again with the next one.
+    """
     events.admit()
+
+    async def may_go_on() -> bool:
+        try:
+            caller = await accounts.caller(token_of(request))
+        except AccessError:
+            return False
+        return caller.principal.role == view.principal.role
+
     return Stream(
-        stream(events, last_event_id or last_id, keep_alive_s),
+        stream(events, last_event_id or last_id, keep_alive_s, is_exact=view.is_exact, may_go_on=may_go_on),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )

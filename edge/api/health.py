@@ -101,6 +101,9 @@ class CloudHealth(Struct, frozen=True, kw_only=True):
     flags_by_hand: int
     unsendable: int
     last_error: str | None
+    #: when the roster of who may log in was taken last, and its age on a sure clock
+    roster_taken_at: datetime | None = None
+    roster_age_s: float | None = None
 
 
 class PipelineHealth(Struct, frozen=True, kw_only=True):

@@ -23,9 +23,13 @@ from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.pipeline.pipeline import Pipeline
 from edge.store import computing, outbox
+from edge.store.accounts import run
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from firmware_bridge.frames import Link
+from shared.accounts.facts import fact
+from shared.accounts.roster import WARN_MS
+from shared.accounts.service import ROSTER_TAKEN
 from shared.clock import Clock
 from shared.sync.records import from_ms
 
@@ -75,6 +79,10 @@ class StationHealth:
     async def detail(self) -> HealthDetail:
         """Return everything."""
         status, reasons = self._judge()
+        cloud = await self._cloud()
+        if cloud.roster_age_s is not None and cloud.roster_age_s * 1000 > WARN_MS:
+            reasons.append(f"the roster of who may log in is {cloud.roster_age_s / 86_400:.0f} days old")
+            status = "degraded" if status == "ok" else status
         kept = await self._store.facts()
         heard = await self._ledger.facts()
         usage = shutil.disk_usage(self._data_dir)
@@ -102,7 +110,7 @@ class StationHealth:
             pipeline=PipelineHealth(
                 owed=await self._store.read(computing.count_due), refused=dict(self._pipeline.refused)
             ),
-            cloud=await self._cloud(),
+            cloud=cloud,
         )
 
     async def _cloud(self) -> CloudHealth:
@@ -111,6 +119,9 @@ class StationHealth:
         receipt_ms = None if here is None else here.last_receipt_ms
         receipt_at = None if receipt_ms is None else from_ms(receipt_ms)
         age_s = None if receipt_at is None else round((self._clock.now() - receipt_at).total_seconds(), 1)
+        taken = await self._store.read(lambda db: run(db, fact(ROSTER_TAKEN)))
+        taken_at = None if taken is None else from_ms(int(taken))
+        is_sure = self._clock.state.is_sure
         return CloudHealth(
             is_enabled=self._uplink is not None,
             url=None if here is None else here.url,
@@ -126,6 +137,8 @@ class StationHealth:
             flags_by_hand=backlog.flags_by_hand,
             unsendable=backlog.unsendable,
             last_error=None if self._uplink is None else self._uplink.last_error,
+            roster_taken_at=taken_at,
+            roster_age_s=(self._clock.now() - taken_at).total_seconds() if taken_at is not None and is_sure else None,
         )
 
     def _judge(self) -> tuple[Status, list[str]]:

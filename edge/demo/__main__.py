@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,12 +18,16 @@ import msgspec
 import typer
 from rich.console import Console
 
+from edge.app import operator_tokens
+from edge.config import load
 from edge.demo.processes import Processes, program, start_broker
 from edge.ops.watch import watch
+from edge.people import with_accounts
 from firmware_bridge.simulator.tracks import eui_for
 from shared.clock import VirtualClock
 from shared.errors import ConfigError, OutpostError
 from shared.movement.tracks import TrackRow, good_rows
+from shared.people import demo_people, show_people
 
 console = Console()
 
@@ -95,11 +100,13 @@ def _herd(port: int, speed: float, animals: int, seed: int, joining: tuple[str, 
         config = _station(folder, port, ptys, broker, start, speed, origin_s)
         _enrol(config, joining)
         url = _start_station(processes, folder, config)
+        token = operator_tokens(load(config))
         _until(processes, manifest.exists, "the herd's manifest")
         herd = msgspec.json.decode(manifest.read_bytes(), type=list[Member])
-        _deploy(url, herd, start)
+        _deploy(url, herd, start, token)
         _say(url, folder, f"{animals} simulated animals, time runs {speed:g} times as fast")
-        watch(url, console, is_alive=lambda: _check(processes))
+        show_people(with_accounts(config, lambda accounts: demo_people(accounts, folder / "people.json")), console)
+        watch(url, console, token=token, is_alive=lambda: _check(processes))
     return 0
 
 
@@ -115,10 +122,11 @@ def _replay(port: int, speed: float, seed: int, tracks: Path, joining: tuple[str
         config = _station(folder, port, [pty], broker, start, speed, origin_s)
         _enrol(config, joining)
         url = _start_station(processes, folder, config)
+        token = operator_tokens(load(config))
         herd = [
             Member(name, row.species or "unknown", f"eui:{eui_for(name)}") for name, row in sorted(individuals.items())
         ]
-        _deploy(url, herd, start)
+        _deploy(url, herd, start, token)
         _say(url, folder, f"replaying {tracks} {speed:g} times as fast as it was recorded")
         command = [
             program("outpost-sim"), "replay", "--tracks", tracks, "--speed", speed, "--start", start.isoformat(),
@@ -127,7 +135,7 @@ def _replay(port: int, speed: float, seed: int, tracks: Path, joining: tuple[str
         ]  # fmt: skip
         replay = processes.start("replay", [str(part) for part in command])
         began = time.monotonic()
-        watch(url, console, is_alive=lambda: _check(processes) and (replay.poll() is None or not once))
+        watch(url, console, token=token, is_alive=lambda: _check(processes) and (replay.poll() is None or not once))
         _check(processes)
         fixes = _settle(url)
         console.print(f"\n{fixes} fixes stored {time.monotonic() - began:.0f} s after the first was sent")
@@ -212,9 +220,10 @@ def _check(processes: Processes) -> bool:
     return True
 
 
-def _deploy(url: str, herd: list[Member], started_at: datetime) -> None:
+def _deploy(url: str, herd: list[Member], started_at: datetime, token: Callable[[], str]) -> None:
     """Enter the animals and their collars, those that an earlier start has not entered."""
-    with httpx.Client(base_url=f"{url}/api/v1", timeout=30) as api:
+    bearer = {"Authorization": f"Bearer {token()}"}
+    with httpx.Client(base_url=f"{url}/api/v1", timeout=30, headers=bearer) as api:
         known: set[str] = set()
         page: str | None = "/animals/?page_size=1000"
         while page:
@@ -264,7 +273,7 @@ def _settle(url: str) -> int:
 def _say(url: str, folder: Path, what: str) -> None:
     console.print(f"[bold]{url}[/]  {what}", highlight=False)
     console.print(f"API {url}/api/docs/   health {url}/health/detail   logs {folder}/log", highlight=False)
-    console.print("It answers on this machine only: this version has no accounts. Ctrl-C ends everything.\n")
+    console.print("It answers on this machine only, as api.host says. Ctrl-C ends everything.\n", highlight=False)
 
 
 if __name__ == "__main__":

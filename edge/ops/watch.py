@@ -127,14 +127,15 @@ class Board:
         return table
 
 
-def watch(url: str, console: Console, *, is_alive: Callable[[], bool] = lambda: True) -> None:
+def watch(url: str, console: Console, *, token: Callable[[], str], is_alive: Callable[[], bool] = lambda: True) -> None:
     """Show the live table of the station at ``url`` until ``is_alive`` says no or Ctrl-C.
 
+    ``token`` gives a token of the station's; it is asked often, because tokens are short.
     Where the output is no terminal it prints one line of totals every ten seconds instead.
     """
     board = Board()
     is_over = threading.Event()
-    listener = threading.Thread(target=_listen, args=(url, board, is_over), daemon=True)
+    listener = threading.Thread(target=_listen, args=(url, board, is_over, token), daemon=True)
     listener.start()
     try:
         if console.is_terminal:
@@ -142,7 +143,7 @@ def watch(url: str, console: Console, *, is_alive: Callable[[], bool] = lambda: 
                 turn = 0
                 while is_alive():
                     if turn % BATTERY_TURNS == 0:
-                        _refresh_batteries(url, board)
+                        _refresh_batteries(url, board, token)
                     turn += 1
                     live.update(_screen(url, board), refresh=True)
                     time.sleep(REFRESH_S)
@@ -157,9 +158,10 @@ def watch(url: str, console: Console, *, is_alive: Callable[[], bool] = lambda: 
         is_over.set()
 
 
-def _refresh_batteries(url: str, board: Board) -> None:
+def _refresh_batteries(url: str, board: Board, token: Callable[[], str]) -> None:
     try:
-        board.know_batteries(httpx.get(f"{url}/api/v1/collars/?page_size=1000", timeout=5).json()["results"])
+        answer = httpx.get(f"{url}/api/v1/collars/?page_size=1000", timeout=5, headers=_bearer(token))
+        board.know_batteries(answer.json()["results"])
     except (httpx.TransportError, ValueError, KeyError):
         return  # the station restarts; the next turn asks again
 
@@ -190,11 +192,11 @@ def _detail(url: str) -> dict[str, Any] | None:
     return body
 
 
-def _listen(url: str, board: Board, is_over: threading.Event) -> None:
+def _listen(url: str, board: Board, is_over: threading.Event, token: Callable[[], str]) -> None:
     takers = {"fix": board.hear, "state": board.say, "alert": board.alarm}
     while not is_over.is_set():
         try:
-            with httpx.Client(timeout=httpx.Timeout(10, read=60)) as client:
+            with httpx.Client(timeout=httpx.Timeout(10, read=60), headers=_bearer(token)) as client:
                 animals = client.get(f"{url}/api/v1/animals/?page_size=1000&ordering=name")
                 board.know(animals.json()["results"])
                 with client.stream("GET", f"{url}/api/v1/events") as stream:
@@ -205,6 +207,10 @@ def _listen(url: str, board: Board, is_over: threading.Event) -> None:
                             takers[event](data)
         except (httpx.HTTPError, ValueError, KeyError):
             is_over.wait(1.0)  # the station restarts; its table goes on when it is back
+
+
+def _bearer(token: Callable[[], str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token()}"}
 
 
 def _events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:

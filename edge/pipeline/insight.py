@@ -5,6 +5,7 @@ The likely path is worked out when it is asked for, from the fixes of its span.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -43,15 +44,13 @@ class KeptInsight(OnDemand):
         self._kept = store
         self._occurrence = occurrence
 
-    async def live(self, view: View) -> list[insight.AnimalInsight]:
-        """Return every active animal that has a usable position."""
-        animals = await self._kept.live_animals(view)
+    async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
+        """Return what models said of animals."""
         newest = {each.animal.id: to_ms(each.fix.recorded_at) for each in animals}
         kept = await self._kept.read(lambda db: {each: _known_of(db, each, ms) for each, ms in newest.items()})
         return await self._insights(view, animals, [kept[each.animal.id] for each in animals])
 
-    async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
-        """Return the steps that ended in a span."""
+    async def _behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
         await self._kept.animal(view, animal_id)
 
         def job(db: Connection) -> tuple[list[computing.Step], computing.Computed]:

@@ -10,6 +10,7 @@ from edge.store.records import record_of, selecting
 from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Zone
 from shared.errors import NotFound
 from shared.ids import id_bytes, id_text
+from shared.privacy import View
 from shared.store import (
     AlertCount,
     AlertQuery,
@@ -22,7 +23,8 @@ from shared.store import (
     Page,
     ZoneQuery,
 )
-from shared.sync.listing import FIX, USABLE, fix_of, like_pattern, order_by
+from shared.sync import reduced as reducing
+from shared.sync.listing import FIX, REDUCED_FIX, USABLE, fix_of, like_pattern, order_by
 from shared.sync.records import (
     ALERT,
     ANIMAL,
@@ -85,13 +87,51 @@ class _Where:
         return bool(self._conditions)
 
 
-def get(db: Connection, entity: EntityName, identity: str) -> object:
-    """Return one living record; raises NotFound."""
+def get(db: Connection, entity: EntityName, identity: str, view: View | None = None) -> object:
+    """Return one living record, as ``view`` may see it; raises NotFound."""
     statement, make = _ONE[entity]
-    return _one(db, f"{statement} WHERE r.id = ? AND r.deleted_ms IS NULL", identity, f"{entity} {identity}", make)
+    source = _source(db, entity, view)
+    found = _one(
+        db,
+        f"{source.sql}{source.of(statement)} WHERE r.id = ? AND r.deleted_ms IS NULL",
+        [*source.values, identity],
+        f"{entity} {identity}",
+        make,
+    )
+    return found if view is None else reducing.reduced(view, found)
 
 
-def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
+class _Source:
+    """Where a statement selects from: a table, or what a view leaves of it."""
+
+    def __init__(self, found: reducing.Reduced | None = None, table: str = "") -> None:
+        self.sql = "" if found is None else found.sql
+        self.values: list[Any] = [] if found is None else found.values
+        self._table = table
+
+    def of(self, statement: str) -> str:
+        return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
+
+
+def _source(db: Connection, entity: EntityName, view: View | None) -> _Source:
+    if view is None or view.is_exact or entity not in ("observation", "alert"):
+        return _Source()
+    if entity == "observation":
+        return _Source(reducing.observations(view, _species(db), mark="?"), "observations")
+    return _Source(reducing.alerts(view, _species(db), mark="?"), "alerts")
+
+
+def _fixes_of(db: Connection, view: View | None) -> _Source:
+    if view is None or view.is_exact:
+        return _Source()
+    return _Source(reducing.fixes(view, _species(db), mark="?", scope=None, has_pk=True), "fixes")
+
+
+def _species(db: Connection) -> list[str]:
+    return [name for (name,) in db.execute(reducing.SPECIES)]
+
+
+def list_animals(db: Connection, query: AnimalQuery, view: View | None = None) -> Page[Animal]:
     """Return a page of animals."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({
@@ -103,39 +143,52 @@ def list_animals(db: Connection, query: AnimalQuery) -> Page[Animal]:
             rf"(r.name LIKE ? ESCAPE '\' OR r.species LIKE ? ESCAPE '\' OR {_COLLAR_OF} LIKE ? ESCAPE '\')",
             *[like_pattern(query.search)] * 3,
         )
-    return _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal)
+    return _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal, view)
 
 
-def live_animals(db: Connection) -> list[LiveAnimal]:
+def live_animals(db: Connection, view: View | None = None) -> list[LiveAnimal]:
     """Return every active animal that has a usable position, with that fix and the one before it."""
     live = []
     active = f"{_ANIMAL} WHERE r.deleted_ms IS NULL AND r.status = 'active' ORDER BY r.name, r.pk"
+    source = _fixes_of(db, view)
+    newest = (
+        f"{source.sql}{source.of(_fix_statement(view))} WHERE f.animal_pk = ? AND {USABLE}"
+        " ORDER BY f.recorded_ms DESC, f.pk DESC LIMIT 2"
+    )
     for row in db.execute(active).fetchall():
-        usable = [
-            _fix(values)
-            for values in db.execute(
-                f"{FIX} WHERE f.animal_pk = ? AND {USABLE} ORDER BY f.recorded_ms DESC, f.pk DESC LIMIT 2", (row[-1],)
-            ).fetchall()
-        ]
+        usable = [_fix(values, view) for values in db.execute(newest, [*source.values, row[-1]]).fetchall()]
         if usable:
-            live.append(LiveAnimal(animal=_animal(row), fix=usable[0], previous=usable[1] if len(usable) > 1 else None))
+            # how it moves between two cells says more than either
+            previous = usable[1] if len(usable) > 1 and _is_exact(view) else None
+            animal = _animal(row) if view is None else reducing.reduced(view, _animal(row))
+            live.append(LiveAnimal(animal=animal, fix=usable[0], previous=previous))
     return live
 
 
-def list_collars(db: Connection, search: str | None, offset: int, limit: int) -> Page[Collar]:
+def _is_exact(view: View | None) -> bool:
+    return view is None or view.is_exact
+
+
+def _fix_statement(view: View | None) -> str:
+    return FIX if _is_exact(view) else REDUCED_FIX
+
+
+def list_collars(db: Connection, search: str | None, offset: int, limit: int, view: View | None = None) -> Page[Collar]:
     """Return a page of collars, by id."""
     where = _Where("r.deleted_ms IS NULL", "r.id NOT GLOB 'animal:*'")
-    if search:
+    if search and not _is_exact(view):
+        where.add(r"r.id LIKE ? ESCAPE '\'", like_pattern(search))
+    elif search:
         where.add(
             r"(r.id LIKE ? ESCAPE '\' OR EXISTS (SELECT 1 FROM collar_aliases l WHERE l.collar_pk = r.pk"
             r" AND l.alias LIKE ? ESCAPE '\'))",
             *[like_pattern(search)] * 2,
         )
-    return _page(db, _COLLAR, where, "r.id", FixQuery(offset=offset, limit=limit), _collar)
+    return _page(db, _COLLAR, where, "r.id", FixQuery(offset=offset, limit=limit), _collar, view)
 
 
 def list_deployments(
-    db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int
+    db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int, view: View | None = None
 ) -> Page[Deployment]:
     """Return a page of deployments, newest first."""
     where = _Where("r.deleted_ms IS NULL")
@@ -144,10 +197,10 @@ def list_deployments(
     if collar_id is not None:
         where.add("r.collar_pk = (SELECT pk FROM collars WHERE id = ?)", collar_id)
     query = FixQuery(offset=offset, limit=limit)
-    return _page(db, selecting(DEPLOYMENT), where, "r.started_ms DESC, r.pk", query, _deployment)
+    return _page(db, selecting(DEPLOYMENT), where, "r.started_ms DESC, r.pk", query, _deployment, view)
 
 
-def list_observations(db: Connection, query: ObservationQuery) -> Page[Observation]:
+def list_observations(db: Connection, query: ObservationQuery, view: View | None = None) -> Page[Observation]:
     """Return a page of observations."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({"r.animal_id": query.animal_id, "r.observation_type": query.observation_type})
@@ -159,41 +212,40 @@ def list_observations(db: Connection, query: ObservationQuery) -> Page[Observati
             *[like_pattern(query.search)] * 2,
         )
     order = order_by(query.ordering, _OBSERVATION_ORDER, "r.pk")
-    return _page(db, selecting(OBSERVATION), where, order, query, _observation)
+    return _page(db, selecting(OBSERVATION), where, order, query, _observation, view, _source(db, "observation", view))
 
 
-def list_zones(db: Connection, query: ZoneQuery) -> Page[Zone]:
+def list_zones(db: Connection, query: ZoneQuery, view: View | None = None) -> Page[Zone]:
     """Return a page of zones."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
     })  # fmt: skip
-    return _page(db, selecting(ZONE), where, order_by(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone)
+    return _page(db, selecting(ZONE), where, order_by(query.ordering, _ZONE_ORDER, "r.pk"), query, _zone, view)
 
 
-def list_corridors(db: Connection, query: CorridorQuery) -> Page[Corridor]:
+def list_corridors(db: Connection, query: CorridorQuery, view: View | None = None) -> Page[Corridor]:
     """Return a page of corridors."""
     where = _Where("r.deleted_ms IS NULL")
     where.add_equal({"r.species": query.species, "r.status": query.status})
     if query.search:
         where.add(r"(r.name LIKE ? ESCAPE '\' OR r.description LIKE ? ESCAPE '\')", *[like_pattern(query.search)] * 2)
     order = order_by(query.ordering, _CORRIDOR_ORDER, "r.pk")
-    return _page(db, selecting(CORRIDOR), where, order, query, _corridor)
+    return _page(db, selecting(CORRIDOR), where, order, query, _corridor, view)
 
 
-def list_alerts(db: Connection, query: AlertQuery) -> Page[Alert]:
+def list_alerts(db: Connection, query: AlertQuery, view: View | None = None) -> Page[Alert]:
     """Return a page of alerts."""
     where = _alerts_wanted(query)
-    return _page(db, selecting(ALERT), where, order_by(query.ordering, _ALERT_ORDER, "r.pk"), query, _alert)
+    order = order_by(query.ordering, _ALERT_ORDER, "r.pk")
+    return _page(db, selecting(ALERT), where, order, query, _alert, view, _source(db, "alert", view))
 
 
-def count_alerts(db: Connection, query: AlertQuery) -> list[AlertCount]:
+def count_alerts(db: Connection, query: AlertQuery, view: View | None = None) -> list[AlertCount]:
     """Return how many alerts there are of each type, severity and status."""
-    where = _alerts_wanted(query)
-    found = db.execute(
-        f"SELECT r.alert_type, r.severity, r.status, count(*) FROM alerts r{where.sql()} GROUP BY 1, 2, 3",
-        where.values,
-    )
+    where, source = _alerts_wanted(query), _source(db, "alert", view)
+    counting = source.of("SELECT r.alert_type, r.severity, r.status, count(*) FROM alerts r")
+    found = db.execute(f"{source.sql}{counting}{where.sql()} GROUP BY 1, 2, 3", [*source.values, *where.values])
     return [AlertCount(*row) for row in found.fetchall()]
 
 
@@ -207,7 +259,7 @@ def _alerts_wanted(query: AlertQuery) -> _Where:
     return where
 
 
-def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
+def list_fixes(db: Connection, query: FixQuery, view: View | None = None) -> Page[Fix]:
     """Return a page of fixes; an unknown animal or collar has none."""
     where = _Where()
     if query.animal_id is not None:
@@ -225,29 +277,38 @@ def list_fixes(db: Connection, query: FixQuery) -> Page[Fix]:
         )  # fmt: skip
     _add_span(where, "f.recorded_ms", query)
     if query.bbox is not None:
-        _add_box(where, query.bbox)
+        _add_box(where, query.bbox, has_tree=_is_exact(view))
     if query.is_usable is not None:
         where.add(USABLE if query.is_usable else f"NOT {USABLE}")
     order = order_by(query.ordering, _FIX_ORDER, "f.pk")
-    if where:
-        (count,) = db.execute(f"SELECT count(*) FROM fixes f{where.sql()}", where.values).fetchone()
+    source = _fixes_of(db, view)
+    if where or not _is_exact(view):
+        counting = source.of("SELECT count(*) FROM fixes f")
+        (count,) = db.execute(f"{source.sql}{counting}{where.sql()}", [*source.values, *where.values]).fetchone()
     else:
         (count,) = db.execute("SELECT value FROM counters WHERE name = 'fixes'").fetchone()
     # page the primary keys first: joining every row before the offset would cost more than the page
-    keys = f"SELECT f.pk FROM fixes f{where.sql()} ORDER BY {order} LIMIT ? OFFSET ?"
+    keys = source.of("SELECT f.pk FROM fixes f") + f"{where.sql()} ORDER BY {order} LIMIT ? OFFSET ?"
     rows = db.execute(
-        f"{FIX} WHERE f.pk IN ({keys}) ORDER BY {order}", [*where.values, query.limit, query.offset]
+        f"{source.sql}{source.of(_fix_statement(view))} WHERE f.pk IN ({keys}) ORDER BY {order}",
+        [*source.values, *where.values, query.limit, query.offset],
     ).fetchall()
-    return Page(int(count), [_fix(row) for row in rows])
+    return Page(int(count), [_fix(row, view) for row in rows])
 
 
-def get_fix(db: Connection, fix_id: str) -> Fix:
+def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
     """Return one fix; raises NotFound."""
     try:
         raw = id_bytes(fix_id)
     except ValueError:
         raise NotFound(f"there is no fix {fix_id}") from None
-    return _one(db, f"{FIX} WHERE f.id = ?", raw, f"fix {fix_id}", _fix)
+    source = _fixes_of(db, view)
+    if view is not None and not view.is_exact and view.veil is not None:
+        raw = view.veil.unveiled(raw)
+    return _one(
+        db, f"{source.sql}{source.of(_fix_statement(view))} WHERE f.id = ?", [*source.values, raw], f"fix {fix_id}",
+        lambda row: _fix(row, view),
+    )  # fmt: skip
 
 
 def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery) -> None:
@@ -257,8 +318,16 @@ def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | A
         where.add(f"{column} < ?", to_ms(query.until))
 
 
-def _add_box(where: _Where, box: BoundingBox) -> None:
+def _add_box(where: _Where, box: BoundingBox, *, has_tree: bool) -> None:
     spans = [(box.west, box.east)] if box.west <= box.east else [(box.west, 180.0), (-180.0, box.east)]
+    if not has_tree:  # the tree is of the places themselves, and this is of their cells
+        cells = " OR ".join("f.lon_e7 BETWEEN ? AND ?" for _ in spans)
+        edges = [round(edge * 1e7) for edge in (box.south, box.north)]
+        where.add(
+            f"f.lat_e7 BETWEEN ? AND ? AND ({cells})",
+            *edges, *(round(edge * 1e7) for span in spans for edge in span),
+        )  # fmt: skip
+        return
     # the R*Tree rounds to 32-bit floats, outward: its answer is a superset, the integers decide
     tree = " OR ".join("(xmax >= ? AND xmin <= ? AND ymax >= ? AND ymin <= ?)" for _ in spans)
     exact = " OR ".join("f.lon_e7 BETWEEN ? AND ?" for _ in spans)
@@ -272,18 +341,29 @@ def _add_box(where: _Where, box: BoundingBox) -> None:
 
 
 def _page(
-    db: Connection, statement: str, where: _Where, order: str, query: Any, make: Callable[[Sequence[Any]], T]
+    db: Connection,
+    statement: str,
+    where: _Where,
+    order: str,
+    query: Any,
+    make: Callable[[Sequence[Any]], T],
+    view: View | None = None,
+    source: _Source | None = None,
 ) -> Page[T]:
-    table = statement[statement.rindex(" FROM ") :]
-    (count,) = db.execute(f"SELECT count(*){table}{where.sql()}", where.values).fetchone()
+    given = source or _Source()
+    whole = given.of(statement)
+    table = whole[whole.rindex(" FROM ") :]
+    values = [*given.values, *where.values]
+    (count,) = db.execute(f"{given.sql}SELECT count(*){table}{where.sql()}", values).fetchone()
     rows = db.execute(
-        f"{statement}{where.sql()} ORDER BY {order} LIMIT ? OFFSET ?", [*where.values, query.limit, query.offset]
+        f"{given.sql}{whole}{where.sql()} ORDER BY {order} LIMIT ? OFFSET ?", [*values, query.limit, query.offset]
     ).fetchall()
-    return Page(int(count), [make(row) for row in rows])
+    found = [make(row) for row in rows]
+    return Page(int(count), found if view is None else [reducing.reduced(view, row) for row in found])
 
 
-def _one(db: Connection, sql: str, value: Any, what: str, make: Callable[[Sequence[Any]], T]) -> T:
-    row = db.execute(sql, (value,)).fetchone()
+def _one(db: Connection, sql: str, values: Sequence[Any], what: str, make: Callable[[Sequence[Any]], T]) -> T:
+    row = db.execute(sql, values).fetchone()
     if row is None:
         raise NotFound(f"there is no {what}")
     return make(row)
@@ -332,5 +412,8 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
 }
 
 
-def _fix(row: Sequence[Any]) -> Fix:
-    return fix_of(id_text(row[0]), row)
+def _fix(row: Sequence[Any], view: View | None = None) -> Fix:
+    raw = row[0]
+    if view is not None and not view.is_exact and view.veil is not None:
+        raw = view.veil.veiled(raw)
+    return fix_of(id_text(raw), row)

@@ -312,49 +312,49 @@ class SpatialiteStore(RecordEdits):
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
-        return await self.read(lambda db: queries.list_animals(db, query))
+        return await self.read(lambda db: queries.list_animals(db, query, view))
 
     async def animal(self, view: View, animal_id: str) -> Animal:
         """Return one animal; raises NotFound."""
-        return cast("Animal", await self.read(lambda db: queries.get(db, "animal", animal_id)))
+        return cast("Animal", await self.read(lambda db: queries.get(db, "animal", animal_id, view)))
 
     async def live_animals(self, view: View) -> list[LiveAnimal]:
         """Return every active animal that has a usable position."""
-        return await self.read(queries.live_animals)
+        return await self.read(lambda db: queries.live_animals(db, view))
 
     async def collars(self, view: View, *, search: str | None, offset: int, limit: int) -> Page[Collar]:
         """List collars, by id."""
-        return await self.read(lambda db: queries.list_collars(db, search, offset, limit))
+        return await self.read(lambda db: queries.list_collars(db, search, offset, limit, view))
 
     async def collar(self, view: View, collar_id: str) -> Collar:
         """Return one collar; raises NotFound."""
-        return cast("Collar", await self.read(lambda db: queries.get(db, "collar", collar_id)))
+        return cast("Collar", await self.read(lambda db: queries.get(db, "collar", collar_id, view)))
 
     async def deployments(
         self, view: View, *, animal_id: str | None, collar_id: str | None, offset: int, limit: int
     ) -> Page[Deployment]:
         """List deployments, newest first."""
-        return await self.read(lambda db: queries.list_deployments(db, animal_id, collar_id, offset, limit))
+        return await self.read(lambda db: queries.list_deployments(db, animal_id, collar_id, offset, limit, view))
 
     async def deployment(self, view: View, deployment_id: str) -> Deployment:
         """Return one deployment; raises NotFound."""
-        return cast("Deployment", await self.read(lambda db: queries.get(db, "deployment", deployment_id)))
+        return cast("Deployment", await self.read(lambda db: queries.get(db, "deployment", deployment_id, view)))
 
     async def observations(self, view: View, query: ObservationQuery) -> Page[Observation]:
         """List observations."""
-        return await self.read(lambda db: queries.list_observations(db, query))
+        return await self.read(lambda db: queries.list_observations(db, query, view))
 
     async def observation(self, view: View, observation_id: str) -> Observation:
         """Return one observation; raises NotFound."""
-        return cast("Observation", await self.read(lambda db: queries.get(db, "observation", observation_id)))
+        return cast("Observation", await self.read(lambda db: queries.get(db, "observation", observation_id, view)))
 
     async def zones(self, view: View, query: ZoneQuery) -> Page[Zone]:
         """List zones."""
-        return await self.read(lambda db: queries.list_zones(db, query))
+        return await self.read(lambda db: queries.list_zones(db, query, view))
 
     async def zone(self, view: View, zone_id: str) -> Zone:
         """Return one zone; raises NotFound."""
-        return cast("Zone", await self.read(lambda db: queries.get(db, "zone", zone_id)))
+        return cast("Zone", await self.read(lambda db: queries.get(db, "zone", zone_id, view)))
 
     async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
         """List corridors."""
@@ -366,15 +366,15 @@ class SpatialiteStore(RecordEdits):
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""
-        return await self.read(lambda db: queries.list_alerts(db, query))
+        return await self.read(lambda db: queries.list_alerts(db, query, view))
 
     async def alert_counts(self, view: View, query: AlertQuery) -> list[AlertCount]:
         """Count alerts by type, severity and status."""
-        return await self.read(lambda db: queries.count_alerts(db, query))
+        return await self.read(lambda db: queries.count_alerts(db, query, view))
 
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""
-        return cast("Alert", await self.read(lambda db: queries.get(db, "alert", alert_id)))
+        return cast("Alert", await self.read(lambda db: queries.get(db, "alert", alert_id, view)))
 
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first, all in one read."""
@@ -384,11 +384,11 @@ class SpatialiteStore(RecordEdits):
 
     async def fixes(self, view: View, query: FixQuery) -> Page[Fix]:
         """List fixes."""
-        return await self.read(lambda db: queries.list_fixes(db, query))
+        return await self.read(lambda db: queries.list_fixes(db, query, view))
 
     async def fix(self, view: View, fix_id: str) -> Fix:
         """Return one fix; raises NotFound."""
-        return await self.read(lambda db: queries.get_fix(db, fix_id))
+        return await self.read(lambda db: queries.get_fix(db, fix_id, view))
 
     async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
         """Store fixes, once each for ever."""

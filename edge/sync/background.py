@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +49,8 @@ def sole_session(data_dir: Path) -> Iterator[bool]:
 
 
 class Background:
-    """Holds a session every ``interval_s`` while the station runs; ``connect`` opens the cloud of an enrolment.
+    """Holds a session every ``interval_s`` while the station runs; ``connect`` opens the cloud of an enrolment, and
+    ``people`` brings its roster down before anything else.
 
     A session that fails is tried again, later and later. A station may be enrolled, and enrolled anew, while this runs.
     """
@@ -63,6 +64,7 @@ class Background:
         *,
         interval_s: float,
         batch_fixes: int,
+        people: Callable[[Cloud, Enrolment], Awaitable[None]] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -71,6 +73,7 @@ class Background:
         self._data_dir = data_dir
         self._interval_s = interval_s
         self._batch_fixes = batch_fixes
+        self._people = people
         self._backoff = Backoff(rng, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S)
         self._cloud: Cloud | None = None
         self._of: tuple[str, str, bytes] | None = None
@@ -96,6 +99,8 @@ class Background:
                 if here is None:
                     return self._interval_s
                 cloud = await self._reach(here)
+                if self._people is not None:  # who may enter goes before all data
+                    await self._people(cloud, here)
                 self.last = await sync_once(self._store, cloud, self._clock, batch_fixes=self._batch_fixes)
         except OutpostError as error:
             return await self._failed(error)

@@ -141,6 +141,14 @@ class CloudClient:
         asked = {"collar_id": collar_id, "limit": limit, **({} if after is None else {"after": after})}
         return _decoded(_accepted(await self._send("GET", "/fixes", asked)), FixPage)
 
+    async def roster(self) -> bytes:
+        """Return the station's roster as the cloud signed it."""
+        return _accepted(await self._send("GET", "/roster")).content
+
+    async def hand_over(self, body: bytes) -> None:
+        """Tell the cloud of the station's own people."""
+        _accepted(await self._send("PUT", "/roster", body=body, headers={"Content-Type": MESSAGES}))
+
     async def close(self) -> None:
         """End the connection."""
         await self._http.aclose()

@@ -26,7 +26,7 @@ from models.live.runtime import Fixes
 from shared import insight
 from shared.clock import Clock
 from shared.domain import Fix
-from shared.errors import Invalid, ModelUnavailable, NotFound
+from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound
 from shared.movement.areas import REACH_M, Nearby, Place
 from shared.movement.geodesy import step_lengths_m
 from shared.privacy import View
@@ -38,6 +38,8 @@ NEWEST: Final = 96
 #: Fixes that one answer takes into account at most; what is older is left out and ``since`` says so.
 MOST: Final = 50_000
 _PAGE: Final = 5_000
+#: Why models say nothing to whoever sees positions reduced: a state, a width or a place ahead would sharpen them.
+REDUCED: Final = "models speak of exact positions, which you may not see"
 _DAY: Final = timedelta(days=1)
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
@@ -76,8 +78,14 @@ class OnDemand:
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
 
     async def live(self, view: View) -> list[insight.AnimalInsight]:
-        """Return every active animal that has a usable position."""
+        """Return every active animal that has a usable position; to a reduced view models say nothing."""
         animals = await self._store.live_animals(view)
+        if not view.is_exact:
+            return [_reduced(each) for each in animals]
+        return await self._live(view, animals)
+
+    async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
+        """Return what models say of animals that ``view`` sees exactly."""
         newest = [await self._newest(view, each) for each in animals]
         said = await asyncio.to_thread(
             lambda: [
@@ -126,7 +134,12 @@ class OnDemand:
         ]
 
     async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
-        """Return the steps that ended in a span."""
+        """Return the steps that ended in a span; to a reduced view nothing."""
+        if not view.is_exact:
+            return insight.Behaviour(steps=[], missing=REDUCED)
+        return await self._behaviour(view, animal_id, since, until)
+
+    async def _behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
         animal = await self._store.animal(view, animal_id)
         before = await self._fixes(view, animal_id, None, since, limit=NEWEST)
         fixes = before + await self._fixes(view, animal_id, since, until)
@@ -140,7 +153,9 @@ class OnDemand:
     async def path(
         self, view: View, animal_id: str, since: datetime, until: datetime, points: int
     ) -> insight.LikelyPath:
-        """Return the likely path."""
+        """Return the likely path; to a reduced view nothing."""
+        if not view.is_exact:
+            return insight.LikelyPath(points=[], missing=REDUCED)
         animal = await self._store.animal(view, animal_id)
         fixes = await self._fixes(view, animal_id, since, until)
         try:
@@ -167,6 +182,9 @@ class OnDemand:
         return await asyncio.to_thread(_drawn, self._models, animal.species, fixes)
 
     async def _map(self, view: View, animal_id: str) -> DrawnMap:
+        if not view.is_exact:
+            await self._store.animal(view, animal_id)
+            raise Forbidden(REDUCED)
         now_s = self._clock.monotonic()
         self._maps = {key: kept for key, kept in self._maps.items() if now_s - kept[0] < MAP_S}
         kept = self._maps.get(animal_id)
@@ -340,6 +358,18 @@ def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> Dr
         used.occurrence(), frame, since=fixes[0].recorded_at, until=fixes[-1].recorded_at,
         model=f"{calibration.name} {calibration.version}",
     )  # fmt: skip
+
+
+def _reduced(animal: LiveAnimal) -> insight.AnimalInsight:
+    return insight.AnimalInsight(
+        live=animal,
+        step=None,
+        distance_24h_m=None,
+        path_sd_m=None,
+        nearby=(),
+        alerts=insight.AlertsNow(),
+        missing=dict.fromkeys(("behaviour", "path", "forecast"), REDUCED),
+    )
 
 
 def _shown(behaviour: live.Behaviour | None) -> insight.StepSaid | None:

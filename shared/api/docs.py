@@ -72,6 +72,8 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
         render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         use_handler_docstrings=True,
         tags=[
+            Tag("auth", description="Registration, login, second factor, one's own account."),
+            Tag("users", description="Accounts, API keys and the audit log."),
             Tag("animals", description="Who is tracked, and where they are now."),
             Tag("tracking", description="Positions: read, posted, excluded and reinstated."),
             Tag("observations", description="What rangers report."),

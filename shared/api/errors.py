@@ -42,6 +42,8 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorO
     """Return the response to any exception; one that nobody meant is logged once and told without its traceback."""
     if isinstance(error, OutpostError):
         headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, RateLimited) else {}
+        if isinstance(error, NotAuthenticated):
+            headers["WWW-Authenticate"] = "Bearer"
         if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error(
                 "api.unserved", method=request.method, path=request.url.path, code=error.code, detail=error.detail

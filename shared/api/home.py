@@ -8,11 +8,15 @@ from typing import Any
 
 from litestar import Litestar, Router
 from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
 from litestar.di import Provide
 
+from shared.accounts.service import Accounts
 from shared.api import docs
+from shared.api.access import AuditTrail, guarded, known_hosts
 from shared.api.alerts import Alerts
 from shared.api.animals import Animals
+from shared.api.auth import Auth
 from shared.api.body import MAX_BODY_BYTES
 from shared.api.brief import Brief
 from shared.api.collars import Collars, Deployments
@@ -23,6 +27,7 @@ from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
 from shared.api.security import add_headers, same_origin
 from shared.api.tracking import Tracking
+from shared.api.users import ApiKeys, Audit, Users
 from shared.api.zones import Zones
 from shared.clock import Clock
 from shared.insight import Insight
@@ -33,7 +38,8 @@ API_PATH = "/api/v1"
 _DESCRIPTION = """\
 Names and shapes are those of the original platform. Every path answers with and without its trailing slash. Lists are
 paged: `{count, next, previous, results}`. Instants are RFC 3339 with a time zone. An error is
-`{"code": "...", "detail": "..."}`: `code` is stable, `detail` is for a person and names the field first."""
+`{"code": "...", "detail": "..."}`: `code` is stable, `detail` is for a person and names the field first.
+Every path but health and login needs `Authorization: Bearer TOKEN`; what a viewer gets is generalised and delayed."""
 
 
 def create_home(
@@ -43,6 +49,7 @@ def create_home(
     store: Store,
     insight: Insight,
     clock: Clock,
+    accounts: Accounts,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -51,33 +58,37 @@ def create_home(
 ) -> Litestar:
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
-    ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are other sites whose
-    pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
+    ``accounts`` say who may do what. ``allowed_hosts`` are the names that the home answers to (empty: any);
+    ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
+    trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
+    trail = AuditTrail(accounts)
     v1 = Router(
         API_PATH,
         route_handlers=[
-            Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars, Deployments, Zones, Corridors,
-            Alerts,
+            Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
+            Deployments, Zones, Corridors, Alerts,
         ],
     )  # fmt: skip
+    names = [known_hosts(allowed_hosts)] if allowed_hosts else []
     return Litestar(
         route_handlers=[v1, *docs.pages(assets), *routes],
         dependencies={
-            **providers(store, clock),
+            **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             **(dependencies or {}),
         },
         exception_handlers={Exception: answer},
-        guards=[same_origin(origins)],
+        guards=[*names, same_origin(origins), guarded(accounts, trail)],
         before_send=[add_headers],
         openapi_config=docs.openapi_config(title, version, _DESCRIPTION),
         request_max_body_size=MAX_BODY_BYTES,
-        allowed_hosts=list(allowed_hosts) or None,
         cors_config=CORSConfig(allow_origins=origins) if origins else None,
+        on_shutdown=[trail.close],
+        state=State({"accounts": accounts}),
         logging_config=None,
         debug=False,
     )

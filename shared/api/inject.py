@@ -7,8 +7,10 @@ from typing import Annotated, TypeAlias
 from litestar.di import Dependency, Provide
 from litestar.params import SkipValidationMarker
 
+from shared.accounts.service import Accounts
+from shared.api.access import AuditTrail, caller_of, view_of
 from shared.clock import Clock
-from shared.privacy import OPERATOR, View, view_for
+from shared.privacy import View
 from shared.store import Store
 
 StoreGiven: TypeAlias = Annotated[Store, Dependency(kind="named"), SkipValidationMarker()]
@@ -16,15 +18,13 @@ ClockGiven: TypeAlias = Annotated[Clock, Dependency(kind="named"), SkipValidatio
 ViewGiven: TypeAlias = Annotated[View, Dependency(kind="named"), SkipValidationMarker()]
 
 
-def operator_view() -> View:
-    """Return the view of the operator, who is every caller until there are accounts."""
-    return view_for(OPERATOR)
-
-
-def providers(store: Store, clock: Clock) -> dict[str, Provide]:
+def providers(store: Store, clock: Clock, accounts: Accounts, trail: AuditTrail) -> dict[str, Provide]:
     """Return what Litestar injects by name."""
     return {
         "store": Provide(lambda: store, sync_to_thread=False),
         "clock": Provide(lambda: clock, sync_to_thread=False),
-        "view": Provide(operator_view, sync_to_thread=False),
+        "accounts": Provide(lambda: accounts, sync_to_thread=False),
+        "trail": Provide(lambda: trail, sync_to_thread=False),
+        "caller": Provide(caller_of, sync_to_thread=False),
+        "view": Provide(view_of),
     }

@@ -13,6 +13,7 @@ from shared.api.inject import StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal
 from shared.api.spans import SPAN, SpanGiven
+from shared.errors import Forbidden
 from shared.privacy import View
 from shared.store import ObservationQuery, Store
 from shared.wire.public import ObservationIn, ObservationOut, ObservationPatch
@@ -63,7 +64,8 @@ class Observations(Controller):
     ) -> ObservationOut:
         """Store an observation; without an observer, it is the caller's."""
         columns = await _columns(store, view, data)
-        columns["observer"] = columns.get("observer") or view.principal.user_id
+        if view.principal.role == "ranger" or not columns.get("observer"):
+            columns["observer"] = view.principal.user_id
         return ObservationOut.of(await store.create_observation(view, columns))
 
     @get("/{observation_id:str}", summary="Read an observation", responses=documented(404))
@@ -76,6 +78,7 @@ class Observations(Controller):
         self, store: StoreGiven, view: ViewGiven, observation_id: FromPath[str], data: JSONBody[ObservationIn]
     ) -> ObservationOut:
         """Change an observation; type and timestamp are required, what is left out stays as it is."""
+        await _check_own(store, view, observation_id)
         return ObservationOut.of(
             await store.update_observation(view, observation_id, await _columns(store, view, data))
         )
@@ -85,6 +88,7 @@ class Observations(Controller):
         self, store: StoreGiven, view: ViewGiven, observation_id: FromPath[str], data: JSONBody[ObservationPatch]
     ) -> ObservationOut:
         """Change what the body names."""
+        await _check_own(store, view, observation_id)
         return ObservationOut.of(
             await store.update_observation(view, observation_id, await _columns(store, view, data))
         )
@@ -92,7 +96,16 @@ class Observations(Controller):
     @delete("/{observation_id:str}", summary="Delete an observation", responses=documented(404))
     async def delete_observation(self, store: StoreGiven, view: ViewGiven, observation_id: FromPath[str]) -> None:
         """Delete an observation."""
+        await _check_own(store, view, observation_id)
         await store.delete_observation(view, observation_id)
+
+
+async def _check_own(store: Store, view: View, observation_id: str) -> None:
+    """Raise Forbidden where a ranger would change what another one reported."""
+    if view.principal.role == "ranger":
+        found = await store.observation(view, observation_id)
+        if found.observer != view.principal.user_id:
+            raise Forbidden("rangers change what they reported themselves")
 
 
 async def _columns(store: Store, view: View, body: ObservationPatch) -> dict[str, Any]:
@@ -100,4 +113,6 @@ async def _columns(store: Store, view: View, body: ObservationPatch) -> dict[str
     columns = body.columns()
     if animal_id := columns.get("animal_id"):
         await named_animal(store, view, animal_id)
+    if view.principal.role == "ranger" and "observer" in columns:
+        columns["observer"] = view.principal.user_id
     return columns

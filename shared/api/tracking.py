@@ -22,7 +22,7 @@ from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal
 from shared.api.spans import SPAN, SpanGiven, box
 from shared.clock import Clock
-from shared.domain import Animal, NewFix
+from shared.domain import Animal, Fix, NewFix
 from shared.errors import Invalid, RequestError
 from shared.privacy import View
 from shared.store import FixQuery, Store
@@ -99,7 +99,7 @@ class Tracking(Controller):
         """Store a position: 201 with the row where it is new, 200 where it was there already."""
         fix = await _Devices(store, view, clock).fix(data)
         (added,) = await store.add_fixes(view, [fix])
-        stored = TrackingOut.of(await store.fix(view, added.id))
+        stored = TrackingOut.of(await store.fix(view, added.id) if view.is_exact else _as_posted(added.id, fix))
         return Response(stored, status_code=201 if added.outcome == "new" else 200)
 
     @post("/bulk_upload", summary="Post many positions", dto=BulkBody, status_code=200, responses=documented(413, 507))
@@ -160,6 +160,12 @@ class Tracking(Controller):
     async def reinstate(self, store: StoreGiven, view: ViewGiven, fix_id: FromPath[str]) -> TrackingOut:
         """Let models and maps use a position whatever the quality rules found."""
         return TrackingOut.of(await store.flag_fix(view, fix_id, is_excluded=False))
+
+
+def _as_posted(fix_id: str, fix: NewFix) -> Fix:
+    """Return a fix as it was posted, for who may not see what is stored of it."""
+    given = {name: getattr(fix, name) for name in fix.__struct_fields__ if name in Fix.__struct_fields__}
+    return Fix(**{**given, "id": fix_id, "collar_id": fix.device, "raw_recorded_at": fix.recorded_at, "flags": 0})
 
 
 class _Devices:

@@ -12,6 +12,7 @@ from shared.ids import random_id
 from shared.privacy import View
 from shared.sync.operations import Kind, Operation
 from shared.sync.records import ENTITIES, EntityName, stored_columns, to_ms
+from shared.sync.reduced import after_edit
 
 
 class RecordEdits(abc.ABC):
@@ -119,7 +120,7 @@ class RecordEdits(abc.ABC):
             author=view.principal.user_id,
             made_ms=to_ms(self.now()),
         )
-        return await self.edit(operation)
+        return after_edit(view, await self.edit(operation))
 
 
 #: Of a deployment nobody takes these away: None leaves them as they are.

@@ -19,6 +19,9 @@ SELECT f.id, c.id, a.id, f.recorded_ms, f.raw_ms, f.received_ms, f.network_ms, f
   f.snr_db, f.source, f.flags, f.link, f.local_id, f.activity_type, f.notes
 FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.animal_pk AND a.deleted_ms IS NULL"""
 
+#: The same of what a reduced view has (``shared.sync.reduced``); the last column says whether a row is reduced.
+REDUCED_FIX: Final = FIX.replace("f.notes", "f.notes, f.is_reduced")
+
 #: ``shared.domain.is_usable`` of fixes ``f``.
 USABLE: Final = (
     f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"

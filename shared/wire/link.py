@@ -7,6 +7,8 @@
     GET  /api/v1/stations/{id}/streams/{epoch}                          Heads
     GET  /api/v1/stations/{id}/changes?epoch=&since=&limit=             Changes | 410 must_refetch
     GET  /api/v1/stations/{id}/fixes?collar_id=&after=&limit=           FixPage
+    GET  /api/v1/stations/{id}/roster                                   a signed roster (shared.accounts.roster)
+    PUT  /api/v1/stations/{id}/roster                                   HandOver: people that the station made
 
 All but the first are signed with the station's key (``shared.wire.signatures``). Bodies are MessagePack
 (``application/msgpack``) except of enrolment and errors, which a person may read: JSON. A batch goes with its claims in

@@ -36,10 +36,10 @@ class Latency(msgspec.Struct, frozen=True):
 class Probe:
     """Listens for fixes, fetches each, tells ``arrived`` of (id, event at, answered at); all in threads of its own."""
 
-    def __init__(self, url: str, arrived: Callable[[str, float, float], None]) -> None:
+    def __init__(self, url: str, auth: httpx.Auth, arrived: Callable[[str, float, float], None]) -> None:
         self._url = url
         self._arrived = arrived
-        self._client = httpx.Client(base_url=url, timeout=30)
+        self._client = httpx.Client(base_url=url, timeout=30, auth=auth)
         self._fetchers = concurrent.futures.ThreadPoolExecutor(FETCHERS, "probe")
         self._is_listening = threading.Event()
         self._is_closing = False
@@ -92,7 +92,9 @@ def frame_to_api(running: Station, first: int, seconds: float, rate_hz: float = 
     frames = [frame_of(number) for number in numbers]
     ids = [id_of(number) for number in numbers]
     arrivals: dict[str, tuple[float, float]] = {}
-    probe = Probe(running.url, lambda identity, event_s, answer_s: arrivals.update({identity: (event_s, answer_s)}))
+    probe = Probe(
+        running.url, running.auth, lambda identity, event_s, answer_s: arrivals.update({identity: (event_s, answer_s)})
+    )
     sent_s = []
     began = time.perf_counter()
     for index, frame in enumerate(frames):

@@ -23,6 +23,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from cloud.accounts.secret import make_secret
 from cloud.demo.cluster import PrivateCluster
 from cloud.store.database import Database
 from cloud.store.migrate import migrate
@@ -92,7 +93,9 @@ def reconcile(fixes: int, batch: int) -> Reconciled:
 
 
 def _through_http(url: str, fixes: int, batch: int) -> float:
-    environment = {**os.environ, "DATABASE_URL": url}
+    secret_file = Path(tempfile.mkdtemp(prefix="outpost-bench-")) / "cloud.key"
+    make_secret(secret_file)
+    environment = {**os.environ, "DATABASE_URL": url, "OUTPOST_ACCOUNTS_KEY_FILE": str(secret_file)}
     private, public = signatures.new_key()
     with psycopg.connect(url) as connection:
         connection.execute(

@@ -24,6 +24,7 @@ import httpx
 import msgspec
 import typer
 
+from shared.accounts.tokens import ACCESS_S
 from tests.benchmarks import fill, tables
 from tests.benchmarks.figures import quantile
 from tests.benchmarks.herd import frame_of, id_of
@@ -118,7 +119,7 @@ def main(
 def soak(running: Station, first: int, seconds: float, rate_hz: float) -> Seen:
     """Load the station for ``seconds``, print a line a minute, and return what was seen."""
     seen = Seen()
-    probe = Probe(running.url, seen.arrived)
+    probe = Probe(running.url, running.auth, seen.arrived)
     workers = [
         threading.Thread(target=work, args=(running, seen), daemon=True) for work in (_watch_alive, _read_as_screens)
     ]
@@ -236,12 +237,15 @@ def _watch_alive(running: Station, seen: Seen) -> None:
 
 def _read_as_screens(running: Station, seen: Seen) -> None:
     with _reporting(seen, "clients"):
-        asyncio.run(_clients(running.url, seen))
+        asyncio.run(_clients(running, seen))
 
 
-async def _clients(url: str, seen: Seen) -> None:
+async def _clients(running: Station, seen: Seen) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client, asyncio.TaskGroup() as tasks:
+    async with (
+        httpx.AsyncClient(base_url=running.url, timeout=30, limits=limits, auth=running.auth) as client,
+        asyncio.TaskGroup() as tasks,
+    ):
         listeners = [tasks.create_task(_listen(client)) for _ in range(_LISTENERS)]
         screens = [
             tasks.create_task(_look(client, seen, path, number / _SCREENS))
@@ -254,10 +258,13 @@ async def _clients(url: str, seen: Seen) -> None:
 
 
 async def _listen(client: httpx.AsyncClient) -> None:
-    async with client.stream("GET", "/api/v1/events", timeout=httpx.Timeout(30)) as stream:
-        async for _ in stream.aiter_raw():
-            pass
-    raise RuntimeError("a stream of events has ended")
+    while True:  # a stream ends with its token, after a quarter of an hour
+        began = time.perf_counter()
+        async with client.stream("GET", "/api/v1/events", timeout=httpx.Timeout(30)) as stream:
+            async for _ in stream.aiter_raw():
+                pass
+        if time.perf_counter() - began < ACCESS_S:
+            raise RuntimeError("a stream of events has ended before its token")
 
 
 async def _look(client: httpx.AsyncClient, seen: Seen, path: str, offset_s: float) -> None:

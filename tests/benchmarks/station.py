@@ -17,6 +17,7 @@ import httpx
 
 from edge.config import Config, load
 from edge.store.driver import connect
+from tests.access import operator_of_station
 
 READY_S: Final = 60.0
 STOP_S: Final = 20.0
@@ -62,7 +63,9 @@ class Station:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the benchmark, which ends the station in order
             )
-        self.api = httpx.Client(timeout=60)
+        #: makes a client its operator
+        self.auth = operator_of_station(self.config.database, self.config.key(), self.config.station.id)
+        self.api = httpx.Client(timeout=60, auth=self.auth)
         try:
             self.wait_until(url.exists, "its address")
             self.url = url.read_text(encoding="ascii").strip()

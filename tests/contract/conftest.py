@@ -26,10 +26,13 @@ from edge.pipeline.insight import KeptInsight
 from edge.pipeline.pipeline import Pipeline
 from edge.store.store import SpatialiteStore
 from models.live.runtime import Models
+from shared.accounts.service import Accounts
+from shared.accounts.users import User
 from shared.privacy import OPERATOR, View, view_for
 from shared.store import Store
+from tests.access import TokenAuth, accounts_over, logged_in, operator_of, person, rosters_over
 from tests.clouds import wipe
-from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger, InMemoryStore
 from tests.services import Postgres
 
 KEY = bytes(range(32))
@@ -137,34 +140,124 @@ def settle(pipeline: Pipeline | None, clock: FakeClock) -> Callable[[], Awaitabl
 
 
 @pytest.fixture
-def app(store: Store, clock: FakeClock, pipeline: Pipeline | None, models: Models) -> Litestar:
+def app(store: Store, clock: FakeClock, outbox: FakeMessenger, pipeline: Pipeline | None, models: Models) -> Litestar:
     """Give the application of the home that the store is of."""
+    accounts = accounts_over(store, clock, messenger=outbox)
     if isinstance(store, PostgresStore):
-        return create_cloud(store, clock=clock)
+        return create_cloud(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts))
     insight = None
     if pipeline is not None and isinstance(store, SpatialiteStore):
         insight = KeptInsight(store, models, pipeline.occurrence, clock)
-    return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, insight=insight)
+    return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, accounts=accounts, insight=insight)
+
+
+@pytest.fixture
+def outbox() -> FakeMessenger:
+    """Give what takes the codes that the home would send."""
+    return FakeMessenger()
+
+
+@pytest.fixture
+def accounts(app: Litestar) -> Accounts:
+    """Give the accounts of the home."""
+    found: Accounts = app.state["accounts"]
+    return found
 
 
 @pytest.fixture
 async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client of the application."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast("Any", app)), base_url="http://station") as client:
+    """Give a client of the application that is logged in as its administrator."""
+    async with client_of(app, operator_of(app)) as client:
         yield client
+
+
+@pytest.fixture
+async def nobody(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client that has not logged in."""
+    async with client_of(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def admin_user(accounts: Accounts) -> User:
+    """Give an administrator."""
+    return await person(accounts, "admin")
+
+
+@pytest.fixture
+async def manager_user(accounts: Accounts) -> User:
+    """Give a conservation manager of every station."""
+    return await person(accounts, "conservation_manager")
+
+
+@pytest.fixture
+async def ranger_user(accounts: Accounts) -> User:
+    """Give a ranger of every station."""
+    return await person(accounts, "ranger")
+
+
+@pytest.fixture
+async def viewer_user(accounts: Accounts) -> User:
+    """Give a viewer."""
+    return await person(accounts, "viewer")
+
+
+@pytest.fixture
+async def jwt_tokens(accounts: Accounts, admin_user: User) -> dict[str, str]:
+    """Give the tokens of an administrator who has just logged in."""
+    access, refresh = await logged_in(accounts, admin_user)
+    return {"access": access, "refresh": refresh}
+
+
+@pytest.fixture
+async def admin_client(app: Litestar, accounts: Accounts, admin_user: User) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client that is logged in as an administrator with a session."""
+    async with client_of(app, await session_of(accounts, admin_user)) as client:
+        yield client
+
+
+@pytest.fixture
+async def authenticated_client(
+    app: Litestar, accounts: Accounts, ranger_user: User
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client that is logged in as a ranger, as most people who use the API are."""
+    async with client_of(app, await session_of(accounts, ranger_user)) as client:
+        yield client
+
+
+@pytest.fixture
+async def viewer_client(app: Litestar, accounts: Accounts, viewer_user: User) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client that is logged in as a viewer."""
+    async with client_of(app, await session_of(accounts, viewer_user)) as client:
+        yield client
+
+
+async def session_of(accounts: Accounts, user: User) -> TokenAuth:
+    """Return what makes a client a user with a session."""
+    access, _ = await logged_in(accounts, user)
+    return TokenAuth(lambda: access)
+
+
+def client_of(app: Litestar, auth: httpx.Auth | None = None) -> httpx.AsyncClient:
+    """Return a client of ``app``."""
+    transport = httpx.ASGITransport(cast("Any", app))
+    return httpx.AsyncClient(transport=transport, base_url="http://station", auth=auth)
 
 
 @pytest.fixture(scope="session")
 def refusing_app() -> Litestar:
     """Give an application for requests that never reach a store: made once, because making one takes a while."""
-    return create_app(InMemoryStore(lambda: START), health=FakeHealth(), events=EventHub(), clock=FakeClock())
+    clock = FakeClock()
+    return create_app(
+        InMemoryStore(lambda: START), health=FakeHealth(), events=EventHub(), clock=clock,
+        accounts=accounts_over(None, clock),
+    )  # fmt: skip
 
 
 @pytest.fixture
 async def refusing(refusing_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client for requests that are refused before any store is asked to change."""
-    transport = httpx.ASGITransport(cast("Any", refusing_app))
-    async with httpx.AsyncClient(transport=transport, base_url="http://station") as client:
+    async with client_of(refusing_app, operator_of(refusing_app)) as client:
         yield client
 
 

@@ -18,6 +18,7 @@ from shared.api.body import MAX_BODY_BYTES
 from shared.errors import RateLimited, StoreFull
 from shared.privacy import View
 from shared.store import AnimalQuery, Page
+from tests.access import accounts_over, operator_of
 from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
 
 pytestmark = pytest.mark.api
@@ -40,12 +41,15 @@ class FailingStore(InMemoryStore):
 def application(store: InMemoryStore | None = None, **options: Any) -> Litestar:
     """Return the station's application over doubles."""
     store = store or InMemoryStore(lambda: START)
-    return create_app(store, health=FakeHealth(), events=EventHub(), clock=FakeClock(), **options)
+    clock = FakeClock()
+    accounts = accounts_over(None, clock)
+    return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, accounts=accounts, **options)
 
 
 def client_of(app: Litestar, base_url: str = "http://station") -> httpx.AsyncClient:
     """Return a client of ``app``."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(cast("Any", app)), base_url=base_url)
+    transport = httpx.ASGITransport(cast("Any", app))
+    return httpx.AsyncClient(transport=transport, base_url=base_url, auth=operator_of(app))
 
 
 @pytest.fixture
@@ -190,7 +194,10 @@ async def test_a_name_that_is_not_the_homes_is_not_served() -> None:
 # --- health
 async def test_health_says_what_the_station_says() -> None:
     health = FakeHealth()
-    app = create_app(InMemoryStore(lambda: START), health=health, events=EventHub(), clock=FakeClock())
+    clock = FakeClock()
+    app = create_app(
+        InMemoryStore(lambda: START), health=health, events=EventHub(), clock=clock, accounts=accounts_over(None, clock)
+    )
     async with client_of(app) as client:
         assert (await client.get("/health/")).json() == {"status": "ok"}
         assert (await client.get("/health/live")).json() == {"status": "ok"}

@@ -115,9 +115,10 @@ def _position(number: int, at: datetime, lon_deg: float | None, lat_deg: float |
 class Uploader(threading.Thread):
     """Brings positions to the station until each was acknowledged, some of them twice; a dead station is waited for."""
 
-    def __init__(self, url: str, wanted: list[dict[str, Any]]) -> None:
+    def __init__(self, url: str, auth: httpx.Auth, wanted: list[dict[str, Any]]) -> None:
         super().__init__(daemon=True)
         self._url = f"{url}/api/v1/tracking/bulk_upload/"
+        self._auth = auth
         self._chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
         self.is_done = threading.Event()
         self.refused: list[str] = []
@@ -129,7 +130,8 @@ class Uploader(threading.Thread):
             again = self._chunks[rng.randrange(place + 1)][:5]
             while True:
                 try:
-                    answer = httpx.post(self._url, json={"tracking_points": [*chunk, *again]}, timeout=10)
+                    body = {"tracking_points": [*chunk, *again]}
+                    answer = httpx.post(self._url, json=body, timeout=10, auth=self._auth)
                 except httpx.TransportError:
                     time.sleep(0.05)
                     continue
@@ -145,11 +147,11 @@ class Uploader(threading.Thread):
 def test_every_fix_is_in_the_cloud_once_whoever_is_killed_and_whatever_is_lost(homes: TwoHomes) -> None:
     rng = random.Random(23)
     wanted = positions(600 * MISHAPS // 4)
-    with httpx.Client(base_url=f"{homes.station.url}/api/v1") as api:
+    with httpx.Client(base_url=f"{homes.station.url}/api/v1", auth=homes.station.auth) as api:
         animal = api.post("/animals/", json={"name": "Alpha", "species": "elephant"}).raise_for_status().json()
         deployment = {"animal": animal["id"], "collar_id": COLLARS[0], "started_at": "2000-01-01T00:00:00Z"}
         api.post("/deployments/", json=deployment).raise_for_status()
-    uploader = Uploader(homes.station.url, wanted)
+    uploader = Uploader(homes.station.url, homes.station.auth, wanted)
     uploader.start()
     mishaps = [homes.cloud.kill, homes.station.kill, lambda: homes.proxy.drop_answers(2), homes.cloud.cluster.kill]
     for number in range(MISHAPS):
@@ -190,17 +192,18 @@ def test_every_fix_is_in_the_cloud_once_whoever_is_killed_and_whatever_is_lost(h
 
 
 def test_an_animal_entered_in_the_cloud_comes_down_and_is_worn_by_the_stations_collar(homes: TwoHomes) -> None:
-    with httpx.Client(base_url=f"{homes.cloud.url}/api/v1") as cloud:
+    with httpx.Client(base_url=f"{homes.cloud.url}/api/v1", auth=homes.cloud.auth) as cloud:
         body = {"name": "Beta", "species": "elephant", "collar_id": COLLARS[1]}
         animal = cloud.post("/animals/", json=body).raise_for_status().json()
     homes.run("sync", "--once")
-    with httpx.Client(base_url=f"{homes.station.url}/api/v1") as station:
+    with httpx.Client(base_url=f"{homes.station.url}/api/v1", auth=homes.station.auth) as station:
         came = station.get(f"/animals/{animal['id']}/").raise_for_status().json()
         assert (came["name"], came["collar_id"]) == ("Beta", COLLARS[1])
         station.patch(f"/animals/{animal['id']}/", json={"notes": "a torn left ear"}).raise_for_status()
     homes.run("sync", "--once")
-    with httpx.Client(base_url=f"{homes.cloud.url}/api/v1") as cloud:
+    with httpx.Client(base_url=f"{homes.cloud.url}/api/v1", auth=homes.cloud.auth) as cloud:
         assert cloud.get(f"/animals/{animal['id']}/").json()["notes"] == "a torn left ear"
         cloud.delete(f"/animals/{animal['id']}/").raise_for_status()
     homes.run("sync", "--once")
-    assert httpx.get(f"{homes.station.url}/api/v1/animals/{animal['id']}/").status_code == 404
+    gone = httpx.get(f"{homes.station.url}/api/v1/animals/{animal['id']}/", auth=homes.station.auth)
+    assert gone.status_code == 404

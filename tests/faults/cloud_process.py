@@ -15,8 +15,10 @@ from typing import Any
 import httpx
 import psycopg
 
+from cloud.accounts.secret import make_secret
 from cloud.demo.cluster import PrivateCluster
 from cloud.store.migrate import migrate
+from tests.access import operator_of_cloud
 from tests.faults.station_process import until
 from tests.services import free_port
 
@@ -36,6 +38,10 @@ class CloudProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+        self.key_file = folder / "cloud.key"
+        make_secret(self.key_file)
+        #: makes a client its operator
+        self.auth = operator_of_cloud(self.key_file)
 
     def create(self) -> None:
         """Start the database and bring it to the schema."""
@@ -88,7 +94,11 @@ class CloudProcess:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "DATABASE_URL": self.database_url}
+        return {
+            **os.environ,
+            "DATABASE_URL": self.database_url,
+            "OUTPOST_ACCOUNTS_KEY_FILE": str(self.key_file),
+        }
 
     def _is_ready(self) -> bool:
         assert self._process is not None

@@ -40,6 +40,7 @@ from firmware_bridge.codecs.station_frame import pack_station_frame
 from firmware_bridge.framing.cobs import encode_frame
 from shared.privacy import OPERATOR, view_for
 from shared.store import FixQuery
+from tests.access import operator_of_station
 from tests.services import free_port
 
 #: The promise: so long after a kill the station serves again.
@@ -95,6 +96,8 @@ class StationProcess:
         os.set_blocking(self.wire, False)
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        #: makes a client its operator
+        self.auth = operator_of_station(data_dir / "station.db", self.key, "faults")
         text = (
             f'[station]\nid = "faults"\ndata_dir = "{data_dir}"\n[store]\nkey_file = "{key_file}"\n'
             f"[api]\nport = {port}\n"
@@ -141,7 +144,7 @@ class StationProcess:
         """
         keys_by_id: dict[str, Key] = {}
         url: str | None = f"{self.url}/api/v1/tracking/?page_size={PAGE}&ordering=timestamp"
-        with httpx.Client(timeout=30) as client:
+        with httpx.Client(timeout=30, auth=self.auth) as client:
             while url is not None:
                 page = client.get(url).raise_for_status().json()
                 for row in page["results"]:
@@ -295,9 +298,9 @@ class SerialSender(Sender):
 class HttpSender(Sender):
     """A phone: one position a request, now and then a batch."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, auth: httpx.Auth) -> None:
         super().__init__(["phone-1", "phone-2"])
-        self._client = httpx.Client(base_url=f"{url}/api/v1", timeout=5)
+        self._client = httpx.Client(base_url=f"{url}/api/v1", timeout=5, auth=auth)
         #: how often the station answered with each status
         self.statuses: Counter[int] = Counter()
 

@@ -84,7 +84,11 @@ def test_a_full_disk_refuses_and_recovers_by_itself(tmp_path: Path, disk: SmallD
         data_seen_at=disk.seen_at / "data",
         prefix=disk.prefix,
     )
-    serial, http, gateway = SerialSender(station.wire, seed=3), HttpSender(station.url), GatewaySender(broker.port)
+    serial, http, gateway = (
+        SerialSender(station.wire, seed=3),
+        HttpSender(station.url, station.auth),
+        GatewaySender(broker.port),
+    )
     senders = [serial, http, gateway]
 
     def shows_all() -> bool:

@@ -33,7 +33,7 @@ def test_no_kill_loses_or_doubles_what_was_acknowledged(tmp_path: Path, broker: 
     rng = random.Random(2)
     station = StationProcess(tmp_path / "station", broker_port=broker.port)
     serial = SerialSender(station.wire, seed=3)
-    senders = [serial, HttpSender(station.url), GatewaySender(broker.port)]
+    senders = [serial, HttpSender(station.url, station.auth), GatewaySender(broker.port)]
 
     def shows(promised: set[Key]) -> bool:
         shown = station.fixes()

@@ -26,6 +26,7 @@ from shared.domain import Alert
 from shared.errors import ConfigError
 from shared.store import AlertQuery
 from shared.sync.records import from_ms
+from tests.access import accounts_over, operator_of, operator_of_station
 from tests.alarms import NOON_MS, by_farm, fix, late
 from tests.fakes import FakeClock, FakeHealth
 from tests.integration.station_store import VIEW, add, ask, deploy, elephant, fix_of, opened
@@ -65,8 +66,10 @@ async def alpha(store: SpatialiteStore) -> Subject:
 
 @pytest.fixture
 async def client(store: SpatialiteStore, keeper: Keeper, clock: FakeClock) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, alarms=keeper)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(cast("Any", app)), base_url="http://station") as client:
+    accounts = accounts_over(store, clock)
+    app = create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, accounts=accounts, alarms=keeper)
+    transport = httpx.ASGITransport(cast("Any", app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://station", auth=operator_of(app)) as client:
         yield client
 
 
@@ -282,7 +285,9 @@ def config_of(folder: Path, alarms: AlertsSection) -> Config:
 
 async def test_a_running_station_shows_the_rules_as_configured(tmp_path: Path) -> None:
     alarms = AlertsSection(rules={"zone_entry": {"elephant": {"margin_m": 75.0}}})
-    async with running(config_of(tmp_path, alarms)) as url, httpx.AsyncClient(base_url=url) as client:
+    config = config_of(tmp_path, alarms)
+    auth = operator_of_station(config.database, config.key(), config.station.id)
+    async with running(config) as url, httpx.AsyncClient(base_url=url, auth=auth) as client:
         (rule, *_) = (await client.get("/api/v1/alerts/rules/")).json()
     assert (rule["numbers"]["elephant"]["margin_m"], rule["numbers"]["rhino"]["margin_m"]) == (75.0, 50.0)
 

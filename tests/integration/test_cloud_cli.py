@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from cloud.accounts.secret import make_secret
 from cloud.cli import main
 from cloud.store.migrate import known_versions
 from tests.clouds import ask
@@ -206,12 +207,21 @@ def test_status_tells_what_is_kept(url: str) -> None:
 # --- the service ----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def secret_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the file of a cloud's secret."""
+    path = tmp_path_factory.mktemp("secret") / "cloud.key"
+    make_secret(path)
+    return path
+
+
 @contextlib.contextmanager
-def service(url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def service(url: str, secret_file: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the service and give its process and address."""
     process = subprocess.Popen(
         [sys.executable, "-c", "from cloud.cli import main; main()", "run", "--port", "0"],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "DATABASE_URL": url}, cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        env={**os.environ, "DATABASE_URL": url, "OUTPOST_ACCOUNTS_KEY_FILE": str(secret_file)},
     )  # fmt: skip
     try:
         assert process.stderr is not None
@@ -229,8 +239,8 @@ def service(url: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_the_service_answers_until_it_is_told_to_stop(url: str, how: signal.Signals) -> None:
-    with service(url) as (process, address):
+def test_the_service_answers_until_it_is_told_to_stop(url: str, secret_file: Path, how: signal.Signals) -> None:
+    with service(url, secret_file) as (process, address):
         assert httpx.get(f"{address}/health/ready").json() == {"status": "ok"}
         detail = httpx.get(f"{address}/health/detail").json()
         assert detail["database"]["fixes"] == 0
@@ -242,12 +252,13 @@ def test_the_service_answers_until_it_is_told_to_stop(url: str, how: signal.Sign
             httpx.get(f"{address}/health/live")
 
 
-def test_a_port_that_is_taken_is_one_line(url: str) -> None:
-    with service(url) as (_, address):
+def test_a_port_that_is_taken_is_one_line(url: str, secret_file: Path) -> None:
+    with service(url, secret_file) as (_, address):
         port = address.rpartition(":")[2]
         ended = subprocess.run(
             [sys.executable, "-c", "from cloud.cli import main; main()", "run", "--port", port],
             capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=DEADLINE_S, check=False,
+            env={**os.environ, "OUTPOST_ACCOUNTS_KEY_FILE": str(secret_file)},
         )  # fmt: skip
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("config: port ")

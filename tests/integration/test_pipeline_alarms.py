@@ -25,6 +25,7 @@ from edge.store.store import SpatialiteStore
 from models.live.runtime import Models
 from shared.domain import Alert, NewFix
 from shared.store import AlertQuery
+from tests.access import operator_of_station
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import EUI, VIEW, add, ask, deploy, elephant, fix_of, opened
 
@@ -207,7 +208,8 @@ async def test_a_running_station_says_state_and_alarm_on_its_stream(tmp_path: Pa
     area = {"type": "Polygon", "coordinates": [VILLAGE]}
     zone = {"name": "Village", "zone_type": "settlement", "risk_level": "high", "geometry": area}
     at = datetime.now(UTC) - timedelta(minutes=20)
-    async with running(config) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
+    auth = operator_of_station(config.database, config.key(), config.station.id)
+    async with running(config) as url, httpx.AsyncClient(base_url=url, timeout=20, auth=auth) as client:
         animal = {"name": "Alpha", "species": "elephant", "collar_id": "K1"}
         made = (await client.post("/api/v1/animals/", json=animal)).json()
         start = {"started_at": (at - timedelta(days=1)).isoformat()}

@@ -29,6 +29,7 @@ from firmware_bridge.transports.broker import BrokerAddress
 from firmware_bridge.transports.publisher import MqttPublisher
 from firmware_bridge.transports.spec import LinkSpec, link_from
 from shared.errors import ConfigError, WrongKey
+from tests.access import operator_of_station
 from tests.services import Broker
 
 pytestmark = pytest.mark.integration
@@ -121,7 +122,8 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 @contextlib.asynccontextmanager
 async def station(config: Config) -> AsyncIterator[httpx.AsyncClient]:
-    async with running(config) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE_S) as client:
+    auth = operator_of_station(config.database, config.key(), config.station.id)
+    async with running(config) as url, httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, auth=auth) as client:
         yield client
 
 

@@ -16,8 +16,9 @@ import httpx
 import psycopg
 import pytest
 
+from cloud.accounts.secret import make_secret
 from cloud.app import running
-from cloud.config import Config, DatabaseSection
+from cloud.config import AccountsSection, Config, DatabaseSection
 from cloud.store.database import Database
 from cloud.store.stations import new_code
 from cloud.store.store import PostgresStore
@@ -35,6 +36,7 @@ from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
 from shared.sync.streams import GENESIS, Batch
 from shared.wire.signatures import new_key
+from tests.access import operator_of_station
 from tests.clouds import ask, wipe
 from tests.fakes import START, FakeClock
 
@@ -106,9 +108,13 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def home(database_url: str, clock: FakeClock) -> AsyncIterator[Home]:
+async def home(database_url: str, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Home]:
     """Give a running cloud."""
-    config = Config(database=DatabaseSection(url=database_url, pool_min=1, pool_max=4))
+    key_file = tmp_path / "cloud.key"
+    make_secret(key_file)
+    config = Config(
+        database=DatabaseSection(url=database_url, pool_min=1, pool_max=4), accounts=AccountsSection(key_file=key_file)
+    )
     async with running(config, clock=clock, port=0) as (url, _), Database.open(database_url, pool_max=2) as database:
         yield Home(url, database_url, PostgresStore(database, now=clock.now), clock)
 
@@ -376,7 +382,8 @@ async def test_a_running_station_sends_by_itself_and_says_how_far_it_is(home: Ho
         f'[station]\ndata_dir = "{tmp_path / "data"}"\n[store]\nis_encrypted = false\n[cloud]\ninterval_s = 1\n',
         encoding="utf-8",
     )
-    async with station(load(config), port=0) as url, httpx.AsyncClient(base_url=url) as http:
+    auth = operator_of_station(tmp_path / "data" / "station.db", None, "station")
+    async with station(load(config), port=0) as url, httpx.AsyncClient(base_url=url, auth=auth) as http:
         detail = (await http.get("/health/detail")).json()["cloud"]
         assert (detail["is_enabled"], detail["station_id"], detail["last_receipt_at"]) == (True, None, None)
         said = {"collar_id": "K1", "timestamp": "2026-01-01T00:00:00Z", "lat": -2.0, "lon": 37.0}

@@ -15,6 +15,7 @@ from shared.errors import ConfigError
 pytestmark = pytest.mark.unit
 
 URL = "postgresql://ranger:geheim@db.example:5433/outpost?sslmode=verify-full"
+TWILIO = {"twilio_account_sid": "AC1", "twilio_auth_token": "geheim", "twilio_phone_number": "+15550100"}
 #: A value of each key as TOML and as the environment says it, and what it becomes.
 KEYS: list[tuple[str, str, str, str, Any]] = [
     ("database", "url", f'"{URL}"', URL, URL),
@@ -26,7 +27,27 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("api", "port", "8123", "8123", 8123),
     ("api", "allowed_hosts", '["a.example", "b.example"]', "a.example,b.example", ("a.example", "b.example")),
     ("api", "allowed_origins", '["https://a.example"]', "https://a.example", ("https://a.example",)),
+    ("accounts", "key_file", '"/mnt/key"', "/mnt/key", Path("/mnt/key")),
+    ("accounts", "name", '"mara"', "mara", "mara"),
+    *(("notify", key, f'"{word}"', word, word) for key, word in TWILIO.items()),
+    ("notify", "twilio_url", '"http://127.0.0.1:1"', "http://127.0.0.1:1", "http://127.0.0.1:1"),
+    ("notify", "email_host", '"mail.example"', "mail.example", "mail.example"),
+    ("notify", "email_port", "465", "465", 465),
+    ("notify", "email_use_tls", "false", "false", False),
+    ("notify", "email_host_user", '"outpost"', "outpost", "outpost"),
+    ("notify", "email_host_password", '"geheim"', "geheim", "geheim"),
+    ("notify", "email_from", '"outpost@mail.example"', "outpost@mail.example", "outpost@mail.example"),
+    ("notify", "outbox_file", '"var/outbox"', "var/outbox", "var/outbox"),
+    ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
 ]
+#: What the configuration asks for beside a key.
+BESIDE = {
+    **{
+        key: {f"OUTPOST_NOTIFY_{other}".upper(): word for other, word in TWILIO.items() if other != key}
+        for key in TWILIO
+    },
+    "email_host": {"OUTPOST_NOTIFY_EMAIL_FROM": "outpost@mail.example"},
+}
 
 
 def read(folder: Path, text: str, environment: dict[str, str] | None = None) -> Config:
@@ -48,9 +69,10 @@ def test_the_table_of_this_test_names_every_key() -> None:
 def test_every_key_is_read_from_the_file_and_from_the_environment(
     tmp_path: Path, section: str, key: str, toml: str, word: str, value: object
 ) -> None:
-    in_file = read(tmp_path, f"[{section}]\n{key} = {toml}\n")
+    beside = BESIDE.get(key, {})
+    in_file = read(tmp_path, f"[{section}]\n{key} = {toml}\n", beside)
     assert getattr(getattr(in_file, section), key) == value
-    by_word = read(tmp_path, "", {f"OUTPOST_{section}_{key}".upper(): word})
+    by_word = read(tmp_path, "", {f"OUTPOST_{section}_{key}".upper(): word, **beside})
     assert getattr(getattr(by_word, section), key) == value
 
 
@@ -64,12 +86,21 @@ def test_the_environment_goes_before_the_file(tmp_path: Path) -> None:
         ("DATABASE_URL", "database", "url", URL, URL),
         ("ALLOWED_HOSTS", "api", "allowed_hosts", "a.example, b.example", ("a.example", "b.example")),
         ("CORS_ALLOWED_ORIGINS", "api", "allowed_origins", "https://a.example", ("https://a.example",)),
+        ("TWILIO_ACCOUNT_SID", "notify", "twilio_account_sid", "AC1", "AC1"),
+        ("TWILIO_AUTH_TOKEN", "notify", "twilio_auth_token", "geheim", "geheim"),
+        ("TWILIO_PHONE_NUMBER", "notify", "twilio_phone_number", "+15550100", "+15550100"),
+        ("EMAIL_HOST", "notify", "email_host", "mail.example", "mail.example"),
+        ("EMAIL_PORT", "notify", "email_port", "465", 465),
+        ("EMAIL_USE_TLS", "notify", "email_use_tls", "False", False),
+        ("EMAIL_HOST_USER", "notify", "email_host_user", "outpost", "outpost"),
+        ("EMAIL_HOST_PASSWORD", "notify", "email_host_password", "geheim", "geheim"),
     ],
 )
 def test_the_online_platforms_variables_keep_their_names(
     tmp_path: Path, variable: str, section: str, key: str, word: str, value: object
 ) -> None:
-    assert getattr(getattr(read(tmp_path, "", {variable: word}), section), key) == value
+    said = {variable: word, **BESIDE.get(key, {})}
+    assert getattr(getattr(read(tmp_path, "", said), section), key) == value
 
 
 def test_our_variable_goes_before_the_online_platforms(tmp_path: Path) -> None:
@@ -108,7 +139,9 @@ def test_a_program_that_needs_a_database_says_how_to_name_one() -> None:
         ("[database]\nstatement_timeout_s = -1", "statement_timeout_s"),
         ("[database]\nis_pooled = 'perhaps'", "is_pooled"),
         ("[api]\nport = 65536", "65536"),
-        ("[api]\nhost = '0.0.0.0'", "0.0.0.0 is refused"),
+        ("[notify]\ntwilio_account_sid = 'AC1'", "go together"),
+        ("[notify]\nemail_host = 'mail.example'", "notify.email_from"),
+        ("[notify]\nemail_port = 70000", "there is no port"),
         ("database = 5", "database"),
         ("[api", "cloud.toml"),
     ],

@@ -24,6 +24,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("ledger", "dir", '"/mnt/two"', "/mnt/two", "/mnt/two"),
     ("api", "host", '"::1"', "::1", "::1"),
     ("api", "port", "8123", "8123", 8123),
+    ("api", "allowed_hosts", '["post.example"]', "post.example", ("post.example",)),
     ("clock", "gnss_links", '["a", "b"]', "a,b", ("a", "b")),
     ("clock", "virtual_start", "2010-01-01T00:00:00Z", "2010-01-01T00:00:00Z", datetime(2010, 1, 1, tzinfo=UTC)),
     ("clock", "virtual_speed", "60", "60", 60.0),
@@ -39,6 +40,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
         '{"zone_entry": {"margin_m": 80.0}}',
         {"zone_entry": {"margin_m": 80.0}},
     ),
+    ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
 ]
 LINKS = "".join(f'\n[[links]]\nkind = "serial"\nname = "{name}"\npath = "/dev/tty{name}"\n' for name in "ab")
 
@@ -102,8 +104,6 @@ def test_a_link_is_read_whole(tmp_path: Path) -> None:
         ("[api]\nport = 'many'", "api.port"),
         ("[api]\nport = 65536", "65536"),
         ("[api]\nport = -1", "-1"),
-        ("[api]\nhost = '0.0.0.0'", "0.0.0.0 is refused"),
-        ("[api]\nhost = '192.168.1.4'", "192.168.1.4 is refused"),
         ("[store]\nis_encrypted = 'perhaps'", "is_encrypted"),
         ("[clock]\nvirtual_start = 2010-01-01T00:00:00", "virtual_start"),
         ("[clock]\nvirtual_speed = 0", "virtual_speed"),

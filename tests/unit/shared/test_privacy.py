@@ -13,8 +13,8 @@ import pytest
 from mypy import api
 
 from edge.store.store import SpatialiteStore
-from shared.errors import Forbidden
-from shared.privacy import OPERATOR, Principal, View, view_for
+from shared.errors import ConfigError, Forbidden
+from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import Store
 from tests.fakes import InMemoryStore
 
@@ -41,10 +41,36 @@ def test_a_role_that_sees_everything_has_a_view(role: str) -> None:
     assert view_for(principal) == View(principal=principal)
 
 
-def test_a_viewer_sees_nothing_until_precision_can_be_reduced() -> None:
+def test_a_viewer_has_no_view_where_nothing_hides_what_ids_tell() -> None:
     with pytest.raises(Forbidden, match="reduced precision"):
         view_for(Principal(user_id="guest", role="viewer"))
-    assert view_for(OPERATOR).principal.role == "admin"
+    with pytest.raises(Forbidden, match="reduced precision"):
+        view_for(Principal(user_id="asha", role="ranger", stations=("post-1",)))
+    assert view_for(OPERATOR).is_exact
+
+
+@pytest.mark.parametrize(
+    ("species", "category"),
+    [
+        ("Black Rhino", 1), ("white-rhinoceros", 1), ("Diceros bicornis", 1), ("ground  pangolin", 1), (None, 1),
+        ("Elephant", 2), ("african wild dog", 2), ("unheard-of beast", 2), ("", 2), ("Grevy\u2019s zebra", 2),
+        ("Cape Buffalo", 3), ("giraffe", 3),
+        ("Plains Zebra", 4), ("BLUE WILDEBEEST", 4), ("burchell\u2019s zebra", 4),
+    ],
+)  # fmt: skip
+def test_a_species_has_the_category_that_the_file_gives_it(species: str | None, category: int) -> None:
+    assert species_listed().category(species) == category
+
+
+def test_a_copy_of_the_file_is_read_and_a_broken_one_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text('[categories.1]\nnames = ["elephant"]\n')
+    assert species_listed(own).category("Elephant") == 1
+    for text in ("[categories.7]\nnames = ['x']", "", "[categories.1]\nnames = [1]", "x ="):
+        broken = tmp_path / f"{abs(hash(text))}.toml"
+        broken.write_text(text)
+        with pytest.raises(ConfigError, match=broken.name):
+            species_listed(broken)
 
 
 @pytest.mark.parametrize("package", ["shared", "edge", "cloud"])

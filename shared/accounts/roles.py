@@ -1,0 +1,205 @@
+"""The one table: which role may do what, on every route of both homes.
+
+A route that is not here is for administrators alone, so that what is added elsewhere is closed until it is entered; the
+tests walk the table against the routes of both homes, each role at each. What a role sees of a row is
+``shared.privacy``'s; ``own`` says that rangers change only what is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from shared.privacy import Role
+
+Home = Literal["station", "cloud"]
+#: ``token``: one of ``roles``. ``open``: nobody is asked. ``local``: open on the machine itself, else like ``token``.
+#: ``signed``: a station's signature, which the route checks itself.
+Access = Literal["token", "open", "local", "signed"]
+
+ADMIN: Final[frozenset[Role]] = frozenset({"admin"})
+MANAGERS: Final[frozenset[Role]] = ADMIN | {"conservation_manager"}
+FIELD: Final[frozenset[Role]] = MANAGERS | {"ranger"}
+ALL: Final[frozenset[Role]] = FIELD | {"viewer"}
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may use a route. ``needs_factor``: only with a second factor of the last five minutes.
+
+    ``ranger_at``: rangers only at this home. ``is_own``: rangers only on rows of their own. ``is_exact``: answers hold
+    exact positions, so each is written to the audit log. ``scope`` is what an API key must have; None: no key may.
+    """
+
+    roles: frozenset[Role] = ADMIN
+    access: Access = "token"
+    needs_factor: bool = False
+    ranger_at: Home | None = None
+    is_own: bool = False
+    is_exact: bool = False
+    scope: str | None = None
+
+    def allows(self, role: Role, home: Home) -> bool:
+        """Say whether ``role`` may use the route at ``home``, a fresh factor and its own rows aside."""
+        if self.access in ("open", "signed"):
+            return True
+        if role == "ranger" and self.ranger_at is not None and self.ranger_at != home:
+            return False
+        return role in self.roles
+
+
+#: For a route that the table does not name.
+CLOSED: Final = Rule()
+_OPEN: Final = Rule(access="open", roles=ALL)
+_LOCAL: Final = Rule(access="local", roles=ALL)
+_SIGNED: Final = Rule(access="signed", roles=frozenset())
+_SELF: Final = Rule(roles=ALL)
+
+
+def _read(area: str, *, is_exact: bool = False) -> Rule:
+    return Rule(roles=ALL, is_exact=is_exact, scope=f"{area}:read")
+
+
+def _write(area: str, roles: frozenset[Role], *, ranger_at: Home | None = None, is_own: bool = False) -> Rule:
+    return Rule(roles=roles, ranger_at=ranger_at, is_own=is_own, scope=f"{area}:write")
+
+
+def _factor(roles: frozenset[Role]) -> Rule:
+    return Rule(roles=roles, needs_factor=True)
+
+
+def _crud(path: str, key: str, area: str, write: Rule, remove: Rule) -> dict[str, Rule]:
+    one = f"{path}/{{{key}}}"
+    return {
+        f"GET {path}": _read(area), f"POST {path}": write, f"GET {one}": _read(area), f"PUT {one}": write,
+        f"PATCH {one}": write, f"DELETE {one}": remove,
+    }  # fmt: skip
+
+
+_V1: Final = "/api/v1"
+_AUTH: Final = f"{_V1}/auth"
+_TRACKING: Final = f"{_V1}/tracking"
+_OBSERVATIONS: Final = f"{_TRACKING}/observations"
+_ALERTS: Final = f"{_V1}/alerts"
+_STATION: Final = f"{_V1}/stations/{{station_id}}"
+
+RULES: Final[Mapping[str, Rule]] = {
+    # --- what needs no account
+    "GET /": _OPEN,
+    "GET /health": _OPEN,
+    "GET /health/live": _OPEN,
+    "GET /health/ready": _OPEN,
+    "GET /health/detail": Rule(access="local", roles=FIELD),
+    "PUT /health/clock": Rule(roles=ADMIN),
+    "GET /api/docs": _LOCAL,
+    "GET /api/redoc": _LOCAL,
+    "GET /api/assets/start-swagger.js": _LOCAL,
+    "GET /api/assets/{name}": _LOCAL,
+    "GET /api/schema/openapi.json": _LOCAL,
+    "GET /api/schema/openapi.json/openapi.json": _LOCAL,
+    "GET /api/schema/openapi.json/{path}": _LOCAL,
+    # --- accounts
+    **{
+        f"POST {_AUTH}/{name}": _OPEN
+        for name in ("register", "verify-otp", "login", "login/verify", "send-otp", "refresh")
+    },
+    **{f"POST {_AUTH}/{name}": _SELF for name in ("logout", "change-password", "factor", "totp/confirm")},
+    # who sets up another second factor shows the former one first; the first is set up with the password
+    f"POST {_AUTH}/totp": _SELF,
+    f"GET {_AUTH}/me": _SELF,
+    f"PUT {_AUTH}/me": _SELF,
+    f"PATCH {_AUTH}/me": _SELF,
+    f"GET {_V1}/users": Rule(roles=MANAGERS),
+    f"POST {_V1}/users": _factor(MANAGERS),
+    f"GET {_V1}/users/{{user_id}}": Rule(roles=MANAGERS),
+    f"PATCH {_V1}/users/{{user_id}}": _factor(ADMIN),
+    f"POST {_V1}/users/{{user_id}}/revoke": _factor(ADMIN),
+    f"POST {_V1}/users/{{user_id}}/restore": _factor(ADMIN),
+    f"GET {_V1}/api-keys": Rule(roles=ADMIN),
+    f"POST {_V1}/api-keys": _factor(ADMIN),
+    f"POST {_V1}/api-keys/{{key_id}}/rotate": _factor(ADMIN),
+    f"DELETE {_V1}/api-keys/{{key_id}}": _factor(ADMIN),
+    f"GET {_V1}/audit": Rule(roles=ADMIN),
+    # --- animals, collars, deployments
+    **_crud(
+        f"{_V1}/animals", "animal_id", "animals", _write("animals", FIELD, ranger_at="station"), _factor(MANAGERS)
+    ),
+    f"GET {_V1}/animals/live_status": _read("animals", is_exact=True),
+    f"GET {_V1}/animals/{{animal_id}}/movement_trail": _read("animals", is_exact=True),
+    f"GET {_V1}/animals/{{animal_id}}/utilisation": _read("animals", is_exact=True),
+    f"GET {_V1}/animals/{{animal_id}}/utilisation/{{z}}/{{x}}/{{tile}}": _read("animals", is_exact=True),
+    **_crud(
+        f"{_V1}/collars", "collar", "collars", _write("collars", FIELD, ranger_at="station"),
+        _write("collars", MANAGERS),
+    ),
+    **_crud(
+        f"{_V1}/deployments", "deployment_id", "deployments", _write("deployments", FIELD, ranger_at="station"),
+        _write("deployments", MANAGERS),
+    ),
+    # --- positions
+    f"GET {_TRACKING}": _read("tracking", is_exact=True),
+    f"POST {_TRACKING}": _write("tracking", FIELD),
+    f"POST {_TRACKING}/bulk_upload": _write("tracking", FIELD),
+    f"GET {_TRACKING}/by_animal": _read("tracking", is_exact=True),
+    f"GET {_TRACKING}/live": _read("tracking", is_exact=True),
+    f"GET {_TRACKING}/live_tracking": _read("tracking", is_exact=True),
+    f"GET {_TRACKING}/behavior/analyze": _read("tracking", is_exact=True),
+    f"GET {_TRACKING}/behavior/summary": _read("tracking"),
+    f"GET {_TRACKING}/{{fix_id}}": _read("tracking", is_exact=True),
+    f"POST {_TRACKING}/{{fix_id}}/exclude": _write("tracking", FIELD),
+    f"POST {_TRACKING}/{{fix_id}}/reinstate": _write("tracking", MANAGERS),
+    f"GET {_V1}/events": _read("events", is_exact=True),
+    # --- what people report
+    **_crud(
+        _OBSERVATIONS, "observation_id", "observations", _write("observations", FIELD, is_own=True),
+        _write("observations", FIELD, is_own=True),
+    ),
+    # --- zones, alerts
+    **_crud(f"{_V1}/conflict-zones", "zone_id", "zones", _write("zones", MANAGERS), _factor(MANAGERS)),
+    f"GET {_V1}/conflict-zones/geojson": _read("zones"),
+    **_crud(f"{_V1}/corridors", "corridor_id", "corridors", _write("corridors", MANAGERS), _factor(MANAGERS)),
+    f"GET {_V1}/corridors/geojson": _read("corridors"),
+    f"GET {_ALERTS}/rules": _read("alerts"),
+    f"PUT {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
+    f"DELETE {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
+    f"GET {_ALERTS}": _read("alerts", is_exact=True),
+    f"POST {_ALERTS}": _write("alerts", MANAGERS),
+    f"GET {_ALERTS}/active": _read("alerts", is_exact=True),
+    f"GET {_ALERTS}/critical": _read("alerts", is_exact=True),
+    f"GET {_ALERTS}/stats": _read("alerts"),
+    f"GET {_ALERTS}/{{alert_id}}": _read("alerts", is_exact=True),
+    f"POST {_ALERTS}/{{alert_id}}/acknowledge": _write("alerts", FIELD),
+    f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
+    f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
+    f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- what stations say to the cloud
+    f"POST {_V1}/stations/enrol": _OPEN,
+    f"GET {_STATION}/roster": _SIGNED,
+    f"PUT {_STATION}/roster": _SIGNED,
+    f"PUT {_STATION}/streams/{{epoch}}/{{channel}}/batches/{{n}}": _SIGNED,
+    f"GET {_STATION}/streams/{{epoch}}": _SIGNED,
+    f"GET {_STATION}/changes": _SIGNED,
+    f"GET {_STATION}/fixes": _SIGNED,
+}  # fmt: skip
+
+#: Everything that an API key may be given.
+SCOPES: Final[frozenset[str]] = frozenset(rule.scope for rule in RULES.values() if rule.scope is not None)
+
+
+def rule_of(method: str, path: str, rules: Mapping[str, Rule] = RULES) -> Rule:
+    """Return the rule of a route, whose ``path`` has ``{names}`` in the place of its parts."""
+    asked = "GET" if method in ("HEAD", "OPTIONS") else method
+    return rules.get(f"{asked} {path.rstrip('/') or '/'}", CLOSED)
+
+
+def granted_by(role: Role) -> frozenset[Role]:
+    """Return the roles that someone may give: an administrator all, a manager rangers and viewers."""
+    if role == "admin":
+        return ALL
+    return frozenset({"ranger", "viewer"}) if role == "conservation_manager" else frozenset()
+
+
+def check_scopes(scopes: Iterable[str]) -> list[str]:
+    """Return those of ``scopes`` that do not exist."""
+    return sorted(set(scopes) - SCOPES)

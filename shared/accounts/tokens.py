@@ -1,0 +1,97 @@
+"""Access tokens: JWTs signed with Ed25519, fifteen minutes long; refresh tokens: opaque, random, kept as hashes.
+
+The header names the key (``kid``) and the type (``typ`` is ``at+jwt``, RFC 9068); only EdDSA is read, and keys come
+from this home alone: a token that brings a key or the address of one is refused. Claims: iss and aud (the home), sub,
+iat, exp, jti, sid (the session) and two of ours, ``boot`` and ``mono_ms``: expiry follows ``shared.accounts.moments``,
+so a wrong clock neither ends a token early nor lets one live on.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+from typing import Any, Final
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from shared.accounts.moments import Moment, elapsed_s
+from shared.errors import NotAuthenticated
+
+ACCESS_S: Final = 900
+TYPE: Final = "at+jwt"
+_ALGORITHM: Final = "EdDSA"
+_REFRESH_BYTES: Final = 32
+#: Room for our claims, a small part of what servers take as a header.
+_LONGEST: Final = 4_096
+
+
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """What a valid token says; ``session_id`` is empty for one that was made on the machine itself."""
+
+    user_id: str
+    session_id: str
+    made: Moment
+    token_id: str
+
+
+class Signer:
+    """Makes and reads the access tokens of one home: ``home`` is issuer and audience."""
+
+    def __init__(self, seed: bytes, home: str) -> None:
+        self._key = Ed25519PrivateKey.from_private_bytes(seed)
+        self._public = self._key.public_key()
+        self._home = home
+        raw = self._public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+        #: the name of the key
+        self.kid = hashlib.sha256(raw).hexdigest()[:16]
+
+    def access_token(self, user_id: str, session_id: str, now: Moment) -> str:
+        """Return a token for a user."""
+        issued_s = now.ms // 1000
+        claims: dict[str, Any] = {
+            "iss": self._home, "aud": self._home, "sub": user_id, "iat": issued_s, "exp": issued_s + ACCESS_S,
+            "jti": secrets.token_hex(8), "sid": session_id, "boot": now.boot, "mono_ms": now.mono_ms, "ms": now.ms,
+            "sure": now.is_sure,
+        }  # fmt: skip
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"kid": self.kid, "typ": TYPE})
+
+    def read(self, token: str, now: Moment) -> Claims:
+        """Return what a token says; raises NotAuthenticated for one that is forged, foreign or expired."""
+        try:
+            if len(token) > _LONGEST:
+                raise NotAuthenticated("this is no token of this home")
+            header = jwt.get_unverified_header(token)
+            if header.get("typ") != TYPE or header.get("kid") != self.kid:
+                raise NotAuthenticated("this token is not of this home: log in here")
+            claims = jwt.decode(
+                token, self._public, algorithms=[_ALGORITHM], audience=self._home, issuer=self._home,
+                options={
+                    "require": ["iss", "aud", "sub", "iat", "exp", "jti"],
+                    # the library asks the wall clock; ours is asked below
+                    "verify_exp": False, "verify_iat": False, "verify_nbf": False,
+                },
+            )  # fmt: skip
+            made = Moment(int(claims["ms"]), int(claims["mono_ms"]), str(claims["boot"]), bool(claims["sure"]))
+            found = Claims(
+                user_id=str(claims["sub"]), session_id=str(claims["sid"]), made=made, token_id=str(claims["jti"])
+            )
+        except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
+            raise NotAuthenticated("this is no token of this home") from error
+        passed_s = elapsed_s(made, now)
+        if passed_s is None or passed_s > ACCESS_S:
+            raise NotAuthenticated("this token has expired: fetch another with the refresh token")
+        return found
+
+
+def new_refresh_token() -> str:
+    """Return 256 random bits as text."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(_REFRESH_BYTES)).rstrip(b"=").decode()
+
+
+def hashed(secret: str) -> str:
+    """Return what is kept of a random secret: with this many bits a fast hash is enough (ASVS 5.0, 6.5.2)."""
+    return hashlib.sha256(secret.encode()).hexdigest()
