@@ -20,6 +20,9 @@ from litestar import Litestar
 from cloud.api.app import create_app as create_cloud
 from cloud.store.database import Database
 from cloud.store.store import PostgresStore
+from edge.alerts.engine import Engine
+from edge.alerts.keeper import Keeper
+from edge.alerts.rules import RuleBook
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.pipeline.insight import KeptInsight
@@ -145,10 +148,13 @@ def app(store: Store, clock: FakeClock, outbox: FakeMessenger, pipeline: Pipelin
     accounts = accounts_over(store, clock, messenger=outbox)
     if isinstance(store, PostgresStore):
         return create_cloud(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts))
-    insight = None
+    insight = alarms = None
     if pipeline is not None and isinstance(store, SpatialiteStore):
         insight = KeptInsight(store, models, pipeline.occurrence, clock)
-    return create_app(store, health=FakeHealth(), events=EventHub(), clock=clock, accounts=accounts, insight=insight)
+        alarms = Keeper(store, Engine(RuleBook()), clock, lambda _told: None)
+    return create_app(
+        store, health=FakeHealth(), events=EventHub(), clock=clock, accounts=accounts, insight=insight, alarms=alarms
+    )
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -381,3 +381,40 @@ async def test_in_the_cloud_people_of_a_station_see_exactly_what_it_brought_and_
         )  # fmt: skip
         said = await ranger.post(f"/api/v1/alerts/{alert.id}/note/", json={"note": "seen"})
         assert str(lon) not in said.text
+
+
+async def test_models_tell_a_viewer_nothing_that_would_sharpen_a_place(
+    store: Store, viewer_client: httpx.AsyncClient, client: httpx.AsyncClient, settle: Callable[[], Awaitable[None]]
+) -> None:
+    lon, lat = PLACE
+    ids = await herd(store)
+    for number, _ in enumerate(SPECIES):
+        hours = [timedelta(days=30, hours=-n) for n in range(30)]
+        added = [fix(f"K{number}", lon + n / 500, lat - n / 900, age) for n, age in enumerate(hours)]
+        await store.add_fixes(OPERATORS, added)
+    await settle()
+    pages = [
+        "animals/live_status/", "tracking/live_tracking/", "tracking/behavior/summary/",
+        *(f"animals/{each}/movement_trail/?hours=1000" for each in ids.values()),
+        *(f"tracking/behavior/analyze/?hours=1000&animal_id={each}" for each in ids.values()),
+    ]  # fmt: skip
+    exact = "".join([(await client.get(f"/api/v1/{page}")).text for page in pages])
+    assert "foraging" in exact or "migrating" in exact or "resting" in exact
+    assert f"{lon + 29 / 500:.7f}"[:8] in exact, "the operator sees the place, so this test could fail"
+    answers = [await viewer_client.get(f"/api/v1/{page}") for page in pages]
+    assert [answer.status_code for answer in answers] == [200] * len(pages)
+    whole = "".join(answer.text for answer in answers)
+    for word in ("foraging", "migrating", "resting", "elephant 1", "network"):
+        assert word not in whole
+    sides = [side for side in SPECIES.values() if side is not None]
+    for answer in answers:
+        for key in ("lat", "lon"):
+            found = [float(each) for each in re.findall(rf'"{key}":(-?\d+\.?\d*)', answer.text)]
+            assert all(any(is_of_a_cell(each, side) for side in sides) for each in found), (answer.url, found)
+    live = answers[0].json()
+    assert all(row["movement"]["behavior_state"] is None and row["predictions"] == [] for row in live)
+    assert all(row["alerts"] == {"active_count": 0, "has_critical": False, "latest_alert": None} for row in live)
+    for each in ids.values():
+        for path in ("utilisation/", "utilisation/8/150/130.png"):
+            answer = await viewer_client.get(f"/api/v1/animals/{each}/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
