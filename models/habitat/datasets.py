@@ -28,9 +28,10 @@ _Positive = Annotated[float, msgspec.Meta(gt=0)]
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a model is trained: ``habitat.toml``. The defaults are those of the README's tables.
 
-    ``rising`` and ``falling`` name covariates in which suitability may only rise or fall. ``block_m`` is the side of
-    the squares that are held back. ``bags`` are models on draws of availability of their own, averaged. ``blend`` is
-    the share of the trees beside the regression, ``crowding`` how much less a fix weighs where there are many.
+    ``rising`` and ``falling`` name covariates in which suitability may only rise or fall; the trees alone have them.
+    ``block_m`` is the side of the squares that are held back. ``bags`` are models on draws of availability of their
+    own, averaged. ``blend`` is the share of the trees beside the regression, ``crowding`` how much less a fix weighs
+    where there are many.
     """
 
     availability: Literal["home_range", "steps"] = "home_range"

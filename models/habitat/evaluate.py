@@ -141,7 +141,7 @@ def evaluate(data: Path, reference: Path, *, seeds: int = SEEDS) -> Evaluation:
                         animals += by_animal
                     points = points_of(of_set, rasters, settings, seed=0)
                     model = fit(points, settings, seed=0)
-                    quantisation.append(_quantisation(name, model, rasters))
+                    quantisation.append(_quantisation(name, model, rasters, int(points.months[0])))
                     gains += [Gain(data_set=name, covariate=one, share=share) for one, share in model.gain().items()]
     return Evaluation(skill=skill, animals=animals, quantisation=quantisation, gain=gains)
 
@@ -267,11 +267,11 @@ def reference_points(
     return points, fold.astype(np.int64), others
 
 
-def _quantisation(name: str, model: FloatModel, rasters: RasterSet) -> Quantisation:
+def _quantisation(name: str, model: FloatModel, rasters: RasterSet, month: int) -> Quantisation:
     small = quantised(model, name="evaluated", version=1, held_out="nothing", metrics={})
     wanted, found = [], []
     for window in rasters.grid.blocks():
-        values = rasters.covariates(model.names, window).reshape(len(model.names), -1).T
+        values = rasters.covariates(model.names, window, month).reshape(len(model.names), -1).T
         values = values[np.isfinite(values).any(axis=1)]
         if len(values):
             wanted.append(_chance(model.log_odds(values)))

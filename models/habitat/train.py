@@ -85,10 +85,17 @@ def fit(points: Points, settings: Settings, seed: int, weights: FloatArray | Non
         names=points.names,
         boosters=tuple(boosters),
         regression=glm.fit(
-            points.values.astype(np.float64), points.is_used, weights, ridge=RIDGE, furthest_sd=glm.FURTHEST_SD
+            _trending(points, settings), points.is_used, weights, ridge=RIDGE, furthest_sd=glm.FURTHEST_SD
         ),
         blend=settings.blend,
     )
+
+
+def _trending(points: Points, settings: Settings) -> FloatArray:
+    """Return the covariates for the regression; those that may only rise or fall are left to the trees, as zeros."""
+    values = points.values.astype(np.float64)
+    values[:, [name in (*settings.rising, *settings.falling) for name in points.names]] = 0.0
+    return values
 
 
 def weights_of(points: Points, settings: Settings) -> FloatArray:

@@ -94,12 +94,15 @@ def test_used_and_available_weigh_the_same_and_crowded_squares_less(places: Poin
     assert weights_of(places, msgspec.structs.replace(FAST, crowding=0.0))[used].std() == pytest.approx(0.0)
 
 
-def test_a_falling_covariate_never_raises_suitability(places: Points) -> None:
-    settings = msgspec.structs.replace(FAST, falling=("distance_to_water",), blend=1.0)
+def test_a_covariate_that_may_only_rise_never_lowers_suitability(places: Points) -> None:
+    settings = msgspec.structs.replace(FAST, rising=("distance_to_water",))
     model = fit(places, settings, seed=1)
     rows = np.repeat(places.values[:50], 40, axis=0)
     rows[:, places.names.index("distance_to_water")] = np.tile(np.linspace(0, 4_000, 40), 50)
-    assert (np.diff(model.log_odds(rows).reshape(50, 40), axis=1) <= 1e-9).all()
+    assert (np.diff(model.log_odds(rows).reshape(50, 40), axis=1) >= -1e-9).all()
+    free = fit(places, FAST, seed=1).log_odds(rows).reshape(50, 40)
+    # These animals keep to the water: free to say so, the model falls.
+    assert (np.diff(free, axis=1) < -0.001).any()
     for wrong in ({"rising": ("depth_of_snow",)}, {"rising": ("elevation",), "falling": ("elevation",)}):
         with pytest.raises(Invalid, match=r"habitat\.toml"):
             fit(places, msgspec.structs.replace(FAST, **wrong), seed=1)
