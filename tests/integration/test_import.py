@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from edge.ops.import_tracks import Imported, import_tracks
 from edge.ops.verify import Verified, verify
-from edge.store.export import export_tracks
+from edge.store.export import Selection, export_tracks
 from edge.store.store import SpatialiteStore
 from shared.domain import Deployment, Fix, FixFlag, NewFix
 from shared.errors import Invalid
@@ -296,7 +296,7 @@ async def test_an_export_imported_elsewhere_is_the_same(store: SpatialiteStore, 
     while_worn = replace(seen, recorded_at=START + HOUR, lon_deg=37.6)
     await store.add_fixes(VIEW, [seen, while_worn])
     out = tmp_path / "out.csv"
-    assert await export_tracks(store, out, animal=None, is_usable_only=False) == 9
+    assert await export_tracks(store, VIEW, out, Selection()) == 9
     assert (await verify(store, out)).differences == 0
     again = await load(store, out)
     assert (again.new, again.duplicates, again.problems) == (0, 9, [])
@@ -306,11 +306,13 @@ async def test_an_export_imported_elsewhere_is_the_same(store: SpatialiteStore, 
         assert (done.new, done.refused) == (9, 0)
         assert (await verify(other, out)).differences == 0
         back = tmp_path / "back.csv"
-        assert await export_tracks(other, back, animal=None, is_usable_only=False) == 9
+        assert await export_tracks(other, VIEW, back, Selection()) == 9
         assert without_collars(back) == without_collars(out)
     finally:
         await other.close()
-    assert await export_tracks(store, out, animal="Ayo", is_usable_only=True) == 4  # two good ones and the two seen
+    assert (
+        await export_tracks(store, VIEW, out, Selection(animal="Ayo", is_usable_only=True)) == 4
+    )  # two good ones and the two seen
 
 
 def without_collars(path: Path) -> list[dict[str, str]]:
