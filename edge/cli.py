@@ -228,6 +228,9 @@ def import_file(
     individual: Annotated[str | None, typer.Option(help="Whose the tracks are that name nobody.")] = None,
     species: Annotated[str | None, typer.Option(help="Species of new animals whose rows name none.")] = None,
     refused: Annotated[Path | None, typer.Option(help="Write every refused row to this CSV: line, reason.")] = None,
+    keep_twins: Annotated[
+        bool, typer.Option("--keep-twins", help="Store rows that repeat others at a whole half hour's distance.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Import a file of fixes, or Movebank's of deployments. Twice is once; bad rows are listed, good ones kept."""
@@ -242,7 +245,7 @@ def import_file(
             with _progress("importing", as_json=as_json, total=rows_in(file, kind)) as advance:
                 return await import_tracks(
                     store, view, file, received_at=datetime.now(UTC), form=kind, zone=zone, individual=individual,
-                    species=species, progress=advance, refused=refuse,
+                    species=species, is_keeping_twins=keep_twins, progress=advance, refused=refuse,
                 )  # fmt: skip
 
     done = _with_store(settings, job)

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from edge.ops.import_twins import TwinWatch
 from shared.domain import AddedFix, Animal, Deployment, NewFix, is_usable
 from shared.errors import Conflict
 from shared.exchange.formats import ImportFormat, format_of, read_rows
@@ -84,17 +85,20 @@ async def import_tracks(
     zone: tzinfo | None = None,
     individual: str | None = None,
     species: str | None = None,
+    is_keeping_twins: bool = False,
     progress: Callable[[int], None] = lambda _: None,
     refused: Callable[[int, str], None] = lambda _, __: None,
 ) -> Imported:
     """Import ``path``, in the format that it shows where none is given. Bad rows are listed, good ones are kept.
 
     ``zone`` is that of times which carry none (None: such a file is refused), ``individual`` and ``species`` are for
-    rows that name none; ``refused`` hears of every bad row, by line and reason.
+    rows that name none; ``refused`` hears of every bad row, by line and reason. Rows that repeat others at another hour
+    (``edge.ops.import_twins``) are bad rows unless they are to be kept.
     """
     done = Imported()
     individuals: dict[str, _Individual] = {}
     marks = _Marks()
+    watch = None if is_keeping_twins else TwinWatch(store, view, path)
     rows = read_rows(path, form or format_of(path), zone=zone, individual=individual)
     while batch := list(islice(rows, BATCH)):
         done.rows += len(batch)
@@ -111,8 +115,13 @@ async def import_tracks(
                     individuals[row.individual] = await _individual(store, view, row, species, done)
                 fixes.append(_fix(individuals.get(row.individual), row, received_at))
                 taken.append(row)
-                done.failed_fixes += row.lon_deg is None
-        _count(done, marks, taken, await store.add_fixes(view, fixes))
+        twins = {} if watch is None else await watch.twins(taken, fixes)
+        for bad in twins.values():
+            _refuse(done, bad.line, bad.reason)
+            refused(bad.line, bad.reason)
+        taken = [row for index, row in enumerate(taken) if index not in twins]
+        added = await store.add_fixes(view, [fix for index, fix in enumerate(fixes) if index not in twins])
+        _count(done, marks, taken, added)
         done.excluded += await _decide(store, view, marks.excluded, is_excluded=True)
         marks.excluded.clear()
         progress(done.rows)
@@ -129,6 +138,7 @@ def _count(done: Imported, marks: _Marks, rows: list[TrackRow], added: list[Adde
         done.new += each.outcome == "new"
         done.enriched += each.outcome == "enriched"
         done.duplicates += each.outcome == "duplicate"
+        done.failed_fixes += row.lon_deg is None
         marks.note(row, each.id)
 
 

@@ -311,6 +311,42 @@ async def test_a_row_without_a_zone_among_others_costs_that_row(store: Spatialit
     assert (done.new, done.refused) == (1, 1)
 
 
+# --- twins
+def way(n: int, shift_h: float = 0.0, start: int = 0) -> list[str]:
+    """Return rows of an hourly way; the same places again, ``shift_h`` later."""
+    rows = []
+    for k in range(start, start + n):
+        at = (START + (k + shift_h) * HOUR).isoformat().replace("+00:00", "Z")
+        rows.append(f"Ayo,{at},{37.5 + k * 0.0031237:.7f},{-2.5 - k % 7 * 0.0021111:.7f},elephant,K-Ayo,,")
+    return rows
+
+
+async def test_a_file_in_another_zone_than_it_is_read_in_is_refused_beside_what_a_collar_said(
+    store: SpatialiteStore, tmp_path: Path
+) -> None:
+    await load(store, tidy(tmp_path, *way(30)))
+    late = tidy(tmp_path, *way(30, shift_h=3), name="late.csv")
+    with pytest.raises(Invalid, match=r"exactly 3:00 h earlier.*--timezone AREA/CITY, or --keep-twins"):
+        await load(store, late)
+    assert len(await fixes(store)) == 30
+    early = tidy(tmp_path, *way(30, shift_h=-5.5), name="early.csv")
+    with pytest.raises(Invalid, match="exactly 5:30 h later"):
+        await load(store, early)
+    kept = await load(store, late, is_keeping_twins=True)
+    assert (kept.new, kept.refused) == (30, 0)
+    again = await load(store, late)
+    assert (again.new, again.duplicates, again.refused) == (0, 30, 0)  # what is stored is no twin of anything
+
+
+async def test_an_hour_that_a_file_tells_twice_is_refused_row_by_row(store: SpatialiteStore, tmp_path: Path) -> None:
+    path = tidy(tmp_path, *way(60), *way(6, shift_h=1, start=20))
+    said: list[tuple[int, str]] = []
+    done = await load(store, path, refused=lambda line, why: said.append((line, why)))
+    assert (done.new, done.refused) == (60, 6)
+    assert [line for line, _ in said] == list(range(62, 68))
+    assert all("exactly 1:00 h earlier" in why for _, why in said)
+
+
 # --- which fixes leave, and where to
 async def test_an_export_can_be_narrowed_by_animal_and_time(store: SpatialiteStore, tmp_path: Path) -> None:
     await load(store, tidy(tmp_path, *(row(hour) for hour in range(6)), row(2, "Bo")))
