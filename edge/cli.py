@@ -22,7 +22,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from edge import app
-from edge.config import DEFAULT_PATH, Config, load
+from edge.config import DEFAULT_PATH, Config, EarthrangerSection, load
 from edge.ingest.decode import redecode as redecode_ledger
 from edge.ops.import_deployments import import_deployments
 from edge.ops.import_tracks import import_tracks
@@ -35,13 +35,16 @@ from edge.store.export import FORMATS, Selection, export_tracks
 from edge.store.ledger import LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from edge.sync.background import sole_session
-from edge.sync.client import CloudClient
+from edge.sync.client import CloudClient, checked
 from edge.sync.client import enrol as enrol_at
+from edge.sync.outgoing import send
 from edge.sync.session import new_epoch, sync_once
 from firmware_bridge.codecs.explain import explain
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import ConfigError, Conflict, OutpostError
+from shared.exchange import earthranger, gundi
 from shared.exchange.formats import IMPORTED, ImportFormat, format_of, rows_in, written_format
+from shared.exchange.sites import Site
 from shared.exchange.times import instant, zone_called
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
@@ -265,23 +268,65 @@ def export(
     since: Annotated[str | None, typer.Option(help="From this instant on, like 2026-01-31T00:00:00Z.")] = None,
     until: Annotated[str | None, typer.Option(help="Before this instant.")] = None,
     usable: Annotated[bool, typer.Option(help="Leave out fixes that a quality rule excludes.")] = False,
+    to: Annotated[str | None, typer.Option(help="Send to earthranger or gundi, as configured, what is new.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="With --to: begin anew at the first fix.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write every fix of a known animal in a format of other systems."""
+    """Write every fix of a known animal in a format of other systems, or send what is new to one of them."""
+    settings = load(config)
+    if to is not None:
+        if file is not None or form or animal or since or until:
+            raise typer.BadParameter("--to sends every fix that is new: it goes with --again and --json alone")
+        _export_to(settings, _site(settings, to), is_again=again, as_json=as_json)
+        return
     if file is None:
-        raise typer.BadParameter("name the file to write, or - for standard output")
-    path, settings = file, load(config)
+        raise typer.BadParameter("name the file to write, - for standard output, or a system with --to")
+    path = file
     selection = Selection(
         animal=animal, since=_instant("--since", since), until=_instant("--until", until), is_usable_only=usable
     )
 
     async def job(store: SpatialiteStore) -> int:
-        with _progress("exporting", as_json=False) as advance:
+        with _progress("exporting", as_json=as_json) as advance:
             return await export_tracks(
                 store, view_for(OPERATOR), path, selection, form=form or written_format(path), progress=advance
             )
 
     rows = _with_store(settings, job)
-    errors.print(f"{rows} {'deployments' if form == 'movebank-reference' else 'fixes'}")
+    what = "deployments" if form == "movebank-reference" else "fixes"
+    if as_json and str(path) != "-":
+        print_json({what: rows})
+    else:
+        errors.print(f"{rows} {what}")
+
+
+def _site(settings: Config, name: str) -> Site:
+    """Return the system that the configuration calls ``name``; raises ConfigError where it is not told whole."""
+    if name not in ("earthranger", "gundi"):
+        raise typer.BadParameter(f"--to: {name!r} is none of earthranger, gundi")
+    section = settings.earthranger if name == "earthranger" else settings.gundi
+    for field in section.__struct_fields__:
+        if not getattr(section, field):
+            variable = f"OUTPOST_{name.upper()}_{field.upper()}"
+            raise ConfigError(f"{name}.{field}: is set neither in the configuration nor as {variable}")
+    url = checked(section.url)
+    if isinstance(section, EarthrangerSection):
+        return earthranger.site(url, section.provider, section.token, sensor=section.sensor)
+    return gundi.site(url, section.token)
+
+
+def _export_to(settings: Config, site: Site, *, is_again: bool, as_json: bool) -> None:
+    async def job(store: SpatialiteStore) -> Any:
+        with sole_session(settings.station.data_dir, f"export-{site.name}.lock") as is_ours:
+            if not is_ours:
+                raise Conflict(f"another export to {site.name} is running")
+            with _progress("sending", as_json=as_json) as advance:
+                return await send(store, view_for(OPERATOR), site, is_again=is_again, progress=advance)
+
+    run = _with_store(settings, job)
+    print_facts(run, as_json=as_json)
+    if run.refused:
+        raise typer.Exit(1)
 
 
 @cli.command()

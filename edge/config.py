@@ -66,6 +66,22 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is_enabled: bool = True
 
 
+class EarthrangerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where ``export --to earthranger`` sends: the site, the provider that stands for this station there, its token."""
+
+    url: str = ""
+    provider: str = ""
+    sensor: str = "generic"
+    token: str = ""
+
+
+class GundiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where ``export --to gundi`` sends: the sensors API and the API key of the connection."""
+
+    url: str = ""
+    token: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of a station."""
 
@@ -75,6 +91,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSection = ApiSection()
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
+    earthranger: EarthrangerSection = EarthrangerSection()
+    gundi: GundiSection = GundiSection()
     links: tuple[LinkSpec, ...] = ()
 
     @property
