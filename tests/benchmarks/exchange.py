@@ -116,6 +116,7 @@ def main() -> None:
         ]
         for name, act, path in acts:
             found = _measured(act, database, path)
+            print(name, found, file=sys.stderr, flush=True)
             rate = f"{found['rows'] / found['wall_s']:,.0f}" if found["rows"] else ""
             lines.append(
                 (name, f"{found['rows']:,}", f"{found['wall_s']:.0f}", f"{found['cpu_s']:.0f}", rate,
