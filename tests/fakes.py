@@ -12,7 +12,7 @@ from shared.clock import ClockState
 from shared.domain import AddedFix, Alert, Animal, Collar, Deployment, Fix, NewFix, Observation, Zone, is_usable
 from shared.errors import Invalid, NotFound
 from shared.ids import id_text, random_id
-from shared.movement.quality import judge, limits_for
+from shared.movement.quality import judge, limits_of
 from shared.privacy import View
 from shared.store import (
     AlertCount,
@@ -375,6 +375,7 @@ class InMemoryStore(RecordEdits):
             wearer = collar_id.removeprefix(STANDS_FOR)
             stands_for = self._number(wearer)
         animal = None if wearer is None else self._rows.get("animal", wearer)
+        collar = self._rows.get("collar", collar_id)
         return CollarFacts(
             pk=0,
             id=collar_id,
@@ -383,7 +384,10 @@ class InMemoryStore(RecordEdits):
                 Wearing(row["started_ms"], row["ended_ms"], self._number(row["animal_id"]), row["animal_id"])
                 for row in worn
             ],
-            limits=limits_for(None if animal is None else animal.columns["species"]),
+            limits=limits_of(
+                None if animal is None else animal.columns["species"],
+                None if collar is None else collar.columns["limits"],
+            ),
         )
 
     def _number(self, animal_id: str) -> int:

@@ -47,7 +47,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -130,6 +130,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     future_tolerance_ms: int = 300_000
     null_island_deg: float = 0.1
     duplicate_distance_m: float = 30.0
+
+
+class CollarLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the rules allow of one collar, in the place of what they allow of its species; None leaves that.
+
+    A receiver that states dilutions of its own kind, a collar on a vehicle, a schedule that takes fixes under canopy.
+    """
+
+    max_speed_mps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    sprint_mps: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
+    sprint_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
+    max_hdop: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    max_pdop: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    min_sats: Annotated[int, msgspec.Meta(ge=0, le=64)] | None = None
+    max_h_acc_m: Annotated[float, msgspec.Meta(gt=0, le=100_000)] | None = None
+
+    def text(self) -> str | None:
+        """Return the form in which it is kept, one for equal limits; None where it says nothing."""
+        kept = msgspec.json.encode(self, order="sorted").decode()
+        return None if kept == "{}" else kept
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -234,6 +254,22 @@ def limits_for(species: str | None) -> Limits:
         if name in _BY_NAME:
             return _BY_NAME[name]
     return GENERIC
+
+
+def collar_limits(text: str | None) -> CollarLimits:
+    """Return a collar's own limits from the form in which they are kept; raises ValueError."""
+    try:
+        return CollarLimits() if text is None else msgspec.json.decode(text, type=CollarLimits)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+
+
+@functools.lru_cache(maxsize=1024)
+def limits_of(species: str | None, own: str | None) -> Limits:
+    """Return the limits of a species with a collar's own in their place; raises ValueError where these are none."""
+    limits = limits_for(species)
+    said = {name: value for name, value in msgspec.structs.asdict(collar_limits(own)).items() if value is not None}
+    return msgspec.structs.replace(limits, **said) if said else limits
 
 
 def corrected_ms(raw_ms: int, lo_ms: int, hi_ms: int) -> tuple[int, bool]:

@@ -15,10 +15,12 @@ from shared.movement.quality import (
     ROLLOVER_MS,
     Judged,
     Limits,
+    collar_limits,
     corrected_ms,
     intrinsic_flags,
     judge,
     limits_for,
+    limits_of,
     rejudge,
     stands_alone,
 )
@@ -302,3 +304,18 @@ def test_rejudging_after_the_last_fix_was_removed_is_nothing() -> None:
 def test_a_range_that_runs_backwards_is_refused() -> None:
     with pytest.raises(ValueError, match="before it begins"):
         rejudge(Nothing(), (6, 5), LIMITS)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"max_hdop":1.5,"min_sats":0}', '{"sprint_mps":0.0}'])
+def test_a_collars_own_limits_stand_in_the_place_of_its_species(text: str) -> None:
+    own = collar_limits(text)
+    said = msgspec.json.decode(text)
+    assert msgspec.structs.asdict(limits_of("elephant", text)) == {**msgspec.structs.asdict(LIMITS), **said}
+    assert collar_limits(own.text()) == own
+    assert limits_of("elephant", None) is LIMITS
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"max_hdop":0}', '{"max_hdop":null,"x":1}', '{"min_sats":1.5}', "null"])
+def test_limits_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        collar_limits(text)
