@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from edge.ops.import_twins import TwinWatch
+from edge.store.store import SpatialiteStore
 from shared.domain import AddedFix, Animal, Deployment, NewFix, is_usable
 from shared.errors import Conflict
 from shared.exchange.formats import ImportFormat, format_of, read_rows
@@ -76,7 +77,7 @@ class _Marks(msgspec.Struct):
 
 
 async def import_tracks(
-    store: Store,
+    store: SpatialiteStore,
     view: View,
     path: Path,
     *,
@@ -143,20 +144,22 @@ def _count(done: Imported, marks: _Marks, rows: list[TrackRow], added: list[Adde
 
 
 async def _decide(
-    store: Store, view: View, fix_ids: list[str], *, is_excluded: bool, is_unless_judged: bool = False
+    store: SpatialiteStore, view: View, fix_ids: list[str], *, is_excluded: bool, is_unless_judged: bool = False
 ) -> int:
     """Take fixes out, or reinstate them, where nobody has decided here; return how many.
 
     ``is_unless_judged`` leaves alone what the rules have found themselves.
     """
     n = 0
-    for fix_id in fix_ids:
-        flags = (await store.fix(view, fix_id)).flags
-        is_needless = is_usable(flags) if not is_excluded else is_unless_judged and not is_usable(flags)
-        if flags & BY_HAND or is_needless:
-            continue
-        await store.flag_fix(view, fix_id, is_excluded=is_excluded)
-        n += 1
+    for start in range(0, len(fix_ids), BATCH):
+        asked = []
+        for fix_id in fix_ids[start : start + BATCH]:
+            flags = (await store.fix(view, fix_id)).flags
+            is_needless = is_usable(flags) if not is_excluded else is_unless_judged and not is_usable(flags)
+            if not (flags & BY_HAND or is_needless):
+                asked.append(fix_id)
+        await store.flag_fixes(view, asked, is_excluded=is_excluded)
+        n += len(asked)
     return n
 
 

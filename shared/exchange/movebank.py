@@ -108,6 +108,8 @@ def event_row(line: int, row: Mapping[str, str | None], zone: tzinfo) -> TrackRo
     collar_id = text_cell(row, "tag-local-identifier")
     if individual is None and collar_id is None:
         raise ValueError("individual-local-identifier, tag-local-identifier: both are empty")
+    if individual is None and collar_id is not None and collar_id.startswith(_STANDS_FOR):
+        raise ValueError(f"tag-local-identifier: {_STANDS_FOR} stands for an animal, and the row names none")
     lon_deg, lat_deg = place_cells(row, "location-long", "location-lat")
     is_valid = _is_true(row, "manually-marked-valid")
     is_marked = _is_true(row, "manually-marked-outlier") or _is_true(row, "import-marked-outlier")

@@ -388,7 +388,11 @@ def rejudge(fetch: Fetch, changed_ms: tuple[int, int], limits: Limits, *, is_app
 
 def _judge_calm(left: list[Judged], core: list[Judged], *, at_start: bool, limits: Limits) -> dict[bytes, int] | None:
     """Return what an append can alter where no leg around it is impossible; None where the whole context is needed."""
-    near = left if len(left) <= _CALM + 2 else _without_first_instant(left[-_CALM - 2 :])
+    start, n_placed = len(left), 0
+    while start and n_placed < _CALM + 2:  # one instant may have been cut, one more fix may not count
+        start -= 1
+        n_placed += left[start].lon_e7 is not None
+    near = _without_first_instant(left[start:]) if start else left
     flags, is_calm = _judge_ordered(near + core, limits)
     begin, n_before = _countable_from(flags, range(len(near) - 1, -1, -1), 0, _ORDER_REACH)
     is_enough = n_before >= _CALM or (at_start and len(near) == len(left))

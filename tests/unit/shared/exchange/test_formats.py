@@ -16,7 +16,7 @@ from shared.exchange import geojson, gpx, kml, movebank
 from shared.exchange.formats import ImportFormat, format_of, read_rows, rows_in
 from shared.exchange.movebank import DeploymentRow, OtherSensor
 from shared.exchange.rows import TrackFix
-from shared.movement.tracks import BadRow, TrackRow
+from shared.movement.tracks import BadRow, TrackRow, flags_called
 
 pytestmark = pytest.mark.unit
 
@@ -137,6 +137,24 @@ def test_deployments_are_read_with_dates_and_times_and_written_so_that_they_read
     assert movebank.write_reference([first, second], text) == 2
     path.write_text(text.getvalue())
     assert list(movebank.read_reference(path)) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (None, {}),
+        ("", {}),
+        ("unheard_of", {}),
+        ("duplicate no_fix", ()),
+        ("clock_unset", ("is_clock_unset",)),
+        ("excluded_by_hand poor_dop", ("is_excluded", "is_doubted")),
+        ("future", ("is_doubted",)),
+        ("future reinstated", ("is_reinstated",)),
+    ],
+)
+def test_of_flags_by_name_is_kept_what_no_rule_can_find_again(flags: str | None, expected: object) -> None:
+    found = flags_called(flags)
+    assert (tuple(name for name, value in found.items() if value) if found else {}) == expected
 
 
 # --- GPX
