@@ -99,7 +99,7 @@ async def import_tracks(
     done = Imported()
     individuals: dict[str, _Individual] = {}
     marks = _Marks()
-    watch = None if is_keeping_twins else TwinWatch(store, view, path)
+    watch = None if is_keeping_twins else TwinWatch(store, path)
     rows = read_rows(path, form or format_of(path), zone=zone, individual=individual)
     while batch := list(islice(rows, BATCH)):
         done.rows += len(batch)

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from edge.store.store import SpatialiteStore
 from shared.domain import NewFix
 from shared.errors import Invalid
 from shared.movement.tracks import BadRow, TrackRow
 from shared.movement.twins import REACH_MS, Place, Twin, zone_twins
-from shared.privacy import View
-from shared.store import FixQuery, Store
 from shared.sync.records import to_ms
 
 #: So many rows of a collar and such a share of them make it the file's zone that is wrong.
 _MANY: Final = 5
 _SHARE: Final = 0.2
-_PAGE: Final = 1_000
 #: Rows of a collar that are remembered from one batch to the next: two a minute for fourteen hours.
 _REMEMBERED: Final = 1_680
-_REACH: Final = timedelta(milliseconds=REACH_MS)
+_EVER_MS: Final = (-(2**62), 2**62)
 
 
 class _Seen(msgspec.Struct):
@@ -41,9 +38,8 @@ class _Seen(msgspec.Struct):
 class TwinWatch:
     """Holds the rows of one file against the store and against each other, batch by batch."""
 
-    def __init__(self, store: Store, view: View, path: Path) -> None:
+    def __init__(self, store: SpatialiteStore, path: Path) -> None:
         self._store = store
-        self._view = view
         self._path = path
         self._seen: dict[str, _Seen] = {}
 
@@ -62,13 +58,11 @@ class TwinWatch:
         self, collar_id: str, indices: Sequence[int], rows: Sequence[TrackRow], fixes: Sequence[NewFix]
     ) -> dict[int, BadRow]:
         new = [_place(fixes[index]) for index in indices]
+        first_ms, last_ms = min(place.time_ms for place in new), max(place.time_ms for place in new)
+        around = (first_ms - REACH_MS, last_ms + REACH_MS)
         if (seen := self._seen.get(collar_id)) is None:
-            page = await self._store.fixes(self._view, FixQuery(collar_id=collar_id, limit=1))
-            seen = self._seen[collar_id] = _Seen(has_stored=bool(page.results))
-        stored: list[Place] = []
-        if seen.has_stored:
-            times = [fixes[index].recorded_at for index in indices]
-            stored = await self._stored(collar_id, min(times) - _REACH, max(times) + _REACH)
+            seen = self._seen[collar_id] = _Seen(has_stored=bool(await self._stored(collar_id, *_EVER_MS, limit=1)))
+        stored = await self._stored(collar_id, *around) if seen.has_stored else []
         known = list({*stored, *seen.places}.difference(new))
         old, own = set(stored), set(new)
         repeats = [row for row in new if row in old]  # an import that is repeated brings nothing new
@@ -88,28 +82,21 @@ class TwinWatch:
                 f"{self._path}: line {first.line} and {n_stored - 1} more: {first.reason}. Its times seem to be of"
                 " another zone than they were read in: give --timezone AREA/CITY, or --keep-twins to store them so"
             )
-        newest_ms = max(place.time_ms for place in new)
-        kept = [place for place in [*seen.places, *new] if place.time_ms >= newest_ms - REACH_MS]
+        kept = [place for place in [*seen.places, *new] if place.time_ms >= last_ms - REACH_MS]
         seen.places = kept[-_REMEMBERED:]
         return found
 
-    async def _stored(self, collar_id: str, since: datetime, until: datetime) -> list[Place]:
+    async def _stored(self, collar_id: str, since_ms: int, until_ms: int, limit: int = -1) -> list[Place]:
         """Return where the collar is known to have been in a span of time."""
-        places: list[Place] = []
-        offset = 0
-        while True:
-            query = FixQuery(
-                collar_id=collar_id, since=since, until=until, ordering="timestamp", offset=offset, limit=_PAGE
-            )
-            page = await self._store.fixes(self._view, query)
-            places += [
-                Place(to_ms(fix.recorded_at), round(fix.lon_deg * 1e7), round(fix.lat_deg * 1e7))
-                for fix in page.results
-                if fix.lon_deg is not None and fix.lat_deg is not None
-            ]
-            offset += len(page.results)
-            if not page.results or offset >= page.count:
-                return places
+        rows = await self._store.read(
+            lambda db: db.execute(
+                "SELECT recorded_ms, lon_e7, lat_e7 FROM fixes WHERE collar_pk = coalesce("
+                "(SELECT collar_pk FROM collar_aliases WHERE alias = ?1), (SELECT pk FROM collars WHERE id = ?1))"
+                " AND recorded_ms BETWEEN ?2 AND ?3 AND lon_e7 IS NOT NULL AND lat_e7 IS NOT NULL LIMIT ?4",
+                (collar_id, since_ms, until_ms, limit),
+            ).fetchall()
+        )
+        return [Place(*row) for row in rows]
 
 
 def _which(twin: Twin, n_known: int) -> tuple[int | None, int, int]:

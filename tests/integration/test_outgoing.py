@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import http.server
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +31,7 @@ from tests.fakes import START, FakeClock
 
 pytestmark = pytest.mark.integration
 
+ROOT = Path(__file__).parents[2]
 VIEW = view_for(OPERATOR)
 HOUR = timedelta(hours=1)
 TOKEN = "a-token-of-forty-characters-0123456789ab"
@@ -302,6 +307,37 @@ async def test_more_held_fixes_than_can_be_kept_are_counted(store: SpatialiteSto
     await store.add_fixes(VIEW, [heard(k, "K9") for k in range(5)])
     state = await store.write(lambda db: outgoing.freeze(db, "x", earthranger.observation, most_held=3))
     assert (len(state.held), state.given_up) == (3, 2)
+
+
+@pytest.mark.slow
+async def test_the_command_sends_to_the_system_of_its_configuration_with_the_token_of_its_environment(
+    tmp_path: Path, serve: Callable[..., Double]
+) -> None:
+    double = serve("earthranger")
+    config = tmp_path / "station.toml"
+    config.write_text(
+        f'[station]\ndata_dir = "{tmp_path}"\n\n[store]\nis_encrypted = false\n\n'
+        f'[earthranger]\nurl = "{double.url}"\nprovider = "outpost"\n'
+    )
+    store = SpatialiteStore(tmp_path / "station.db", None, now=FakeClock().now, synchronous="NORMAL")
+    await fill(store, 5)
+    await store.close()
+    command = [sys.executable, "-m", "edge", "export", "--to", "earthranger", "--json", "--config", str(config)]
+
+    def run_it(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=ROOT, env={**os.environ, **environment}
+        )
+
+    without = await asyncio.to_thread(run_it)
+    assert (without.returncode, without.stdout) == (1, "")
+    assert "OUTPOST_EARTHRANGER_TOKEN" in without.stderr
+    done = await asyncio.to_thread(run_it, OUTPOST_EARTHRANGER_TOKEN=TOKEN)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"sent": 5, "refused": 0, "held": 0, "given_up": 0, "retries": 0}
+    assert len(double.kept) == 5
+    again = await asyncio.to_thread(run_it, OUTPOST_EARTHRANGER_TOKEN=TOKEN)
+    assert json.loads(again.stdout)["sent"] == 0
 
 
 FIX = TrackFix(
