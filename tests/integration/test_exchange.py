@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -400,3 +401,12 @@ async def test_geoparquet_is_what_its_readers_look_for(store: SpatialiteStore, t
     assert rows[2]["bbox"] == {"xmin": 37.75, "ymin": -2.5, "xmax": 37.75, "ymax": -2.5}
     assert [each["flags"] for each in rows] == ["", "no_fix", "poor_dop"]
     assert rows[0]["recorded_at"] == START
+
+
+async def test_a_station_without_pyarrow_says_what_to_install_and_leaves_no_file(
+    store: SpatialiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(Invalid, match="pip install pyarrow"):
+        await export(store, tmp_path / "out.parquet", "geoparquet")
+    assert [name for name in os.listdir(tmp_path) if "parquet" in name] == []  # noqa: PTH208 - in a coroutine
