@@ -31,6 +31,12 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("cloud", "interval_s", "2.5", "2.5", 2.5),
     ("cloud", "batch_fixes", "500", "500", 500),
     ("cloud", "is_enabled", "false", "false", False),
+    ("earthranger", "url", '"https://er.example.org"', "https://er.example.org", "https://er.example.org"),
+    ("earthranger", "provider", '"post-7"', "post-7", "post-7"),
+    ("earthranger", "sensor", '"other"', "other", "other"),
+    ("earthranger", "token", '"secret"', "secret", "secret"),
+    ("gundi", "url", '"https://gundi.example.org"', "https://gundi.example.org", "https://gundi.example.org"),
+    ("gundi", "token", '"secret"', "secret", "secret"),
 ]
 LINKS = "".join(f'\n[[links]]\nkind = "serial"\nname = "{name}"\npath = "/dev/tty{name}"\n' for name in "ab")
 
