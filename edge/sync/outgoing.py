@@ -2,7 +2,8 @@
 
 ==============================  ====================================================================================
 200, 201, 409                   there: the next batch
-400, 413, 422                   something in it is refused: halves of it are tried, and one alone is counted and left
+400, 413, 422                   something in it is refused: halves of it are tried, and one alone is counted and left;
+                                where one after the other is, the receiver takes nothing: the command ends, all is kept
 401, 403; 404, 405, 410         the token, the address or the provider is wrong: the command ends and says so
 anything else, or no answer     tried again with the same bytes, later and later, as late as the receiver asks
 ==============================  ====================================================================================
@@ -30,6 +31,8 @@ from shared.exchange.sites import Site, Verdict, body_of, verdict_on
 from shared.privacy import View
 
 TRIES: Final = 8
+#: So many refused fixes without one in between that is taken are no bad rows, but a receiver that takes none.
+MOST_REFUSED: Final = 10
 _FIRST_S: Final = 1.0
 _LONGEST_S: Final = 300.0
 
@@ -65,6 +68,7 @@ async def send(
     first = await store.read(lambda db: outgoing.load(db, receiver))
     total = await store.read(lambda db: outgoing.waiting(db, first))
     run = Sent()
+    streak: list[str] = []
     async with open_client(site.request.url) as http:
         while True:
             state = await store.write(lambda db: outgoing.freeze(db, receiver, site.observation))
@@ -75,14 +79,23 @@ async def send(
             if verdict == "done":
                 state.sent += len(batch)
                 run.sent += len(batch)
+                streak.clear()
             elif len(batch) == 1:
                 state.refused += 1
                 run.refused += 1
+                streak += batch
             else:
                 half = len(batch) // 2
                 state.batches[:0] = [batch[:half], batch[half:]]
             await store.write(lambda db, state=state: outgoing.save(db, receiver, state))  # type: ignore[misc] # bound now
             progress(run.sent + run.refused, total)
+            if len(streak) == MOST_REFUSED:
+                state.batches.insert(0, streak)
+                state.refused -= len(streak)
+                await store.write(lambda db, state=state: outgoing.save(db, receiver, state))  # type: ignore[misc] # bound now
+                raise Invalid(
+                    f"{site.name} refuses one fix after the other: is its provider set up for tracking devices?"
+                )
     run.held, run.given_up = len(state.held), state.given_up
     return run
 

@@ -257,6 +257,18 @@ async def test_one_row_that_is_refused_costs_no_other(store: SpatialiteStore, se
     assert (await run(store, double)).refused == 0  # it is not tried for ever
 
 
+async def test_a_receiver_that_refuses_everything_ends_the_run_and_costs_no_fix(
+    store: SpatialiteStore, serve: Callable[..., Double]
+) -> None:
+    double = serve("earthranger", poison=frozenset({"K1"}))
+    await fill(store, MOST + 20)
+    with pytest.raises(Invalid, match="refuses one fix after the other"):
+        await run(store, double)
+    double.poison = frozenset()
+    done = await run(store, double)
+    assert (done.sent, done.refused, len(double.kept)) == (MOST + 20, 0, MOST + 20)
+
+
 async def test_what_a_rule_or_a_missing_deployment_holds_back_is_sent_when_it_is_cleared(
     store: SpatialiteStore, serve: Callable[..., Double]
 ) -> None:
