@@ -107,6 +107,8 @@ soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency m
 bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.homes
+	$(BIN)/python -m tests.benchmarks.exchange
+	$(BIN)/python -m tests.benchmarks.quality
 	$(BIN)/python -m tests.benchmarks.bbmm
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.habitat

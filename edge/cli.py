@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import json
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -21,8 +22,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from edge import app
-from edge.config import DEFAULT_PATH, Config, load
+from edge.config import DEFAULT_PATH, Config, EarthrangerSection, load
 from edge.ingest.decode import redecode as redecode_ledger
+from edge.ops.import_deployments import import_deployments
 from edge.ops.import_tracks import import_tracks
 from edge.ops.system_clock import is_kernel_synchronised, system_clock
 from edge.ops.verify import verify as verify_tracks
@@ -31,12 +33,13 @@ from edge.ops.watch import watch as watch_station
 from edge.people import user, with_accounts
 from edge.store import outbox, shell
 from edge.store.accounts import SqliteTables
-from edge.store.export import export_tracks
+from edge.store.export import FORMATS, Selection, export_tracks
 from edge.store.ledger import LedgerReader, check_key
 from edge.store.store import SpatialiteStore
 from edge.sync.background import sole_session
-from edge.sync.client import CloudClient
+from edge.sync.client import CloudClient, checked
 from edge.sync.client import enrol as enrol_at
+from edge.sync.outgoing import send
 from edge.sync.people import exchange
 from edge.sync.session import new_epoch, sync_once
 from firmware_bridge.codecs.explain import explain
@@ -45,6 +48,10 @@ from shared.accounts.rosters import forget_trust
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import ConfigError, Conflict, OutpostError
+from shared.exchange import earthranger, gundi
+from shared.exchange.formats import IMPORTED, ImportFormat, format_of, rows_in, written_format
+from shared.exchange.sites import Site
+from shared.exchange.times import instant, zone_called
 from shared.people import operator_token_of
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
@@ -63,6 +70,10 @@ cli = typer.Typer(
 )
 cli.add_typer(user, name="user")
 ConfigOption = Annotated[Path | None, typer.Option("--config", help=f"TOML file; {DEFAULT_PATH} by default.")]
+TimezoneOption = Annotated[
+    str | None, typer.Option(help="Time zone of times that carry none, AREA/CITY like Africa/Nairobi.")
+]
+UtcOption = Annotated[bool, typer.Option("--utc", help="Times that carry no time zone are UTC.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
 
@@ -223,20 +234,35 @@ def redecode(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @cli.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="Tidy CSV: individual,timestamp,lon,lat[,species,...].")],
+    file: Annotated[Path, typer.Argument(help="Tidy CSV, Movebank CSV, GPX or GeoJSON.")],
     config: ConfigOption = None,
+    form: Annotated[str | None, typer.Option("--format", help=f"{', '.join(IMPORTED)}; seen from the file.")] = None,
+    timezone: TimezoneOption = None,
+    utc: UtcOption = False,
+    individual: Annotated[str | None, typer.Option(help="Whose the tracks are that name nobody.")] = None,
     species: Annotated[str | None, typer.Option(help="Species of new animals whose rows name none.")] = None,
+    refused: Annotated[Path | None, typer.Option(help="Write every refused row to this CSV: line, reason.")] = None,
+    keep_twins: Annotated[
+        bool, typer.Option("--keep-twins", help="Store rows that repeat others at a whole half hour's distance.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a track file. Importing twice is importing once; bad rows are listed, good ones kept."""
+    """Import a file of fixes, or Movebank's of deployments. Twice is once; bad rows are listed, good ones kept."""
+    settings, zone = load(config), _zone(timezone, is_utc=utc)
+    kind = _import_format(form) or format_of(file)
+    view = view_for(OPERATOR)
 
     async def job(store: SpatialiteStore) -> Any:
-        with _progress("importing", as_json=as_json) as advance:
-            return await import_tracks(
-                store, view_for(OPERATOR), file, received_at=datetime.now(UTC), species=species, progress=advance
-            )
+        with _refusals(refused) as refuse:
+            if kind == "movebank-reference":
+                return await import_deployments(store, view, file, species=species, refused=refuse)
+            with _progress("importing", as_json=as_json, total=rows_in(file, kind)) as advance:
+                return await import_tracks(
+                    store, view, file, received_at=datetime.now(UTC), form=kind, zone=zone, individual=individual,
+                    species=species, is_keeping_twins=keep_twins, progress=advance, refused=refuse,
+                )  # fmt: skip
 
-    done = _with_store(load(config), job)
+    done = _with_store(settings, job)
     print_facts(done, as_json=as_json)
     if done.refused:
         raise typer.Exit(1)
@@ -244,24 +270,84 @@ def import_file(
 
 @cli.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="The tidy CSV to write; - for standard output.")],
+    file: Annotated[Path | None, typer.Argument(help="The file to write; - for standard output.")] = None,
     config: ConfigOption = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help=f"{', '.join(FORMATS)}; seen from the name, else tidy.")
+    ] = None,
     animal: Annotated[str | None, typer.Option(help="Only this animal, by its name.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this instant on, like 2026-01-31T00:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this instant.")] = None,
     usable: Annotated[bool, typer.Option(help="Leave out fixes that a quality rule excludes.")] = False,
+    to: Annotated[str | None, typer.Option(help="Send to earthranger or gundi, as configured, what is new.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="With --to: begin anew at the first fix.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write every fix of a known animal as a tidy CSV that `import` and `verify` read."""
-
+    """Write every fix of a known animal in a format of other systems, or send what is new to one of them."""
     settings = load(config)
+    if to is not None:
+        if file is not None or form or animal or since or until:
+            raise typer.BadParameter("--to sends every fix that is new: it goes with --again and --json alone")
+        _export_to(settings, _site(settings, to), is_again=again, as_json=as_json)
+        return
+    if file is None:
+        raise typer.BadParameter("name the file to write, - for standard output, or a system with --to")
+    path = file
+    selection = Selection(
+        animal=animal, since=_instant("--since", since), until=_instant("--until", until), is_usable_only=usable
+    )
 
     async def job(store: SpatialiteStore) -> int:
-        rows = await export_tracks(store, file, animal=animal, is_usable_only=usable)
-        accounts = await app.accounts_of(settings, store, system_clock())
-        words = f"{rows} fixes of {animal or 'all'} to {file.name}"
-        await accounts.note([Entry(to_ms(datetime.now(UTC)), OPERATOR.user_id, "export", words)])
+        with _progress("exporting", as_json=as_json) as advance:
+            rows = await export_tracks(
+                store, view_for(OPERATOR), path, selection, form=form or written_format(path), progress=advance
+            )
+        await _note_export(settings, store, f"{rows} fixes of {animal or 'all'} to {path.name}")
         return rows
 
     rows = _with_store(settings, job)
-    errors.print(f"{rows} fixes")
+    what = "deployments" if form == "movebank-reference" else "fixes"
+    if as_json and str(path) != "-":
+        print_json({what: rows})
+    else:
+        errors.print(f"{rows} {what}")
+
+
+def _site(settings: Config, name: str) -> Site:
+    """Return the system that the configuration calls ``name``; raises ConfigError where it is not told whole."""
+    if name not in ("earthranger", "gundi"):
+        raise typer.BadParameter(f"--to: {name!r} is none of earthranger, gundi")
+    section = settings.earthranger if name == "earthranger" else settings.gundi
+    for field in section.__struct_fields__:
+        if not getattr(section, field):
+            variable = f"OUTPOST_{name.upper()}_{field.upper()}"
+            raise ConfigError(f"{name}.{field}: is set neither in the configuration nor as {variable}")
+    url = checked(section.url)
+    if isinstance(section, EarthrangerSection):
+        return earthranger.site(url, section.provider, section.token, sensor=section.sensor)
+    return gundi.site(url, section.token)
+
+
+def _export_to(settings: Config, site: Site, *, is_again: bool, as_json: bool) -> None:
+    async def job(store: SpatialiteStore) -> Any:
+        with sole_session(settings.station.data_dir, f"export-{site.name}.lock") as is_ours:
+            if not is_ours:
+                raise Conflict(f"another export to {site.name} is running")
+            with _progress("sending", as_json=as_json) as advance:
+                run = await send(store, view_for(OPERATOR), site, is_again=is_again, progress=advance)
+            await _note_export(settings, store, f"what was new to {site.name}")
+            return run
+
+    run = _with_store(settings, job)
+    print_facts(run, as_json=as_json)
+    if run.refused:
+        raise typer.Exit(1)
+
+
+async def _note_export(settings: Config, store: SpatialiteStore, words: str) -> None:
+    """Leave a line in the audit log: what goes out is exact."""
+    accounts = await app.accounts_of(settings, store, system_clock())
+    await accounts.note([Entry(to_ms(datetime.now(UTC)), OPERATOR.user_id, "export", words)])
 
 
 @cli.command()
@@ -326,15 +412,18 @@ def sync(
 
 @cli.command()
 def verify(
-    against: Annotated[Path, typer.Option(help="A tidy track file; or the word cloud.")],
+    against: Annotated[Path, typer.Option(help="A track file of any format of `import`; or the word cloud.")],
     config: ConfigOption = None,
+    timezone: TimezoneOption = None,
+    utc: UtcOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the store with a track file or with the cloud: every fix exactly once. Exit code 1 on any difference."""
+    zone = _zone(timezone, is_utc=utc)
 
     async def job(store: SpatialiteStore) -> Any:
         if str(against) != "cloud":
-            return await verify_tracks(store, against)
+            return await verify_tracks(store, against, zone=zone)
         async with await _cloud(store) as cloud:
             with _progress("comparing", as_json=as_json) as advance:
                 return await verify_cloud(store, cloud, advance)
@@ -418,6 +507,40 @@ def _ask() -> str | None:
         return None
 
 
+def _zone(name: str | None, *, is_utc: bool) -> tzinfo | None:
+    if name is not None and is_utc:
+        raise typer.BadParameter("give one of --timezone and --utc")
+    return UTC if is_utc else None if name is None else zone_called(name)
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    try:
+        return None if text is None else instant(text, None, column=option)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _import_format(name: str | None) -> ImportFormat | None:
+    for form in IMPORTED:
+        if form == name:
+            return form
+    if name is not None:
+        raise typer.BadParameter(f"--format: {name!r} cannot be imported; {', '.join(IMPORTED)} can")
+    return None
+
+
+@contextlib.contextmanager
+def _refusals(path: Path | None) -> Iterator[Callable[[int, str], None]]:
+    """Give what writes every refused row to ``path``, or to nowhere."""
+    if path is None:
+        yield lambda _, __: None
+        return
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("line", "reason"))
+        yield lambda line, reason: writer.writerow((line, ascii(reason) if not reason.isprintable() else reason))
+
+
 @contextlib.asynccontextmanager
 async def _sole_session(settings: Config) -> AsyncIterator[None]:
     """Wait for the running station's own session to end; raises Conflict where it goes on for long."""
@@ -459,17 +582,18 @@ def _with_store(settings: Config, job: Callable[[SpatialiteStore], Awaitable[T]]
 class _progress:  # noqa: N801 - reads as a statement where it is used
     """A progress bar on a terminal, silence elsewhere."""
 
-    def __init__(self, what: str, *, as_json: bool) -> None:
+    def __init__(self, what: str, *, as_json: bool, total: int = 0) -> None:
         self._bar = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=errors, disable=as_json or not errors.is_terminal, transient=True,
         )  # fmt: skip
         self._what = what
+        self._total = total or None
 
-    def __enter__(self) -> Callable[[int], None]:
+    def __enter__(self) -> Callable[..., None]:
         self._bar.start()
-        task = self._bar.add_task(self._what, total=None)
-        return lambda done: self._bar.update(task, completed=done)
+        task = self._bar.add_task(self._what, total=self._total)
+        return lambda done, total=None: self._bar.update(task, completed=done, total=total or self._total)
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()

@@ -82,6 +82,22 @@ class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: dict[str, Any] = {}
 
 
+class EarthrangerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where ``export --to earthranger`` sends: the site, the provider that stands for this station there, its token."""
+
+    url: str = ""
+    provider: str = ""
+    sensor: str = "generic"
+    token: str = ""
+
+
+class GundiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where ``export --to gundi`` sends: the sensors API and the API key of the connection."""
+
+    url: str = ""
+    token: str = ""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of a station."""
 
@@ -93,6 +109,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cloud: CloudSection = CloudSection()
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
+    earthranger: EarthrangerSection = EarthrangerSection()
+    gundi: GundiSection = GundiSection()
     links: tuple[LinkSpec, ...] = ()
 
     @property

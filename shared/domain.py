@@ -161,7 +161,10 @@ class Animal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Collar(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of hardware; ``aliases`` are the radio ids that it answers to."""
+    """A piece of hardware; ``aliases`` are the radio ids that it answers to.
+
+    ``limits`` are its own for the quality rules, as JSON (``shared.movement.quality.CollarLimits``).
+    """
 
     id: str
     created_at: datetime
@@ -170,6 +173,7 @@ class Collar(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     fix_interval_s: int | None = None
     notes: str | None = None
+    limits: str | None = None
     aliases: tuple[str, ...] = ()
     last_heard_at: datetime | None = None
     battery_mv: int | None = None

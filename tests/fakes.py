@@ -26,7 +26,7 @@ from shared.domain import (
 from shared.errors import Invalid, NotFound
 from shared.ids import id_text, random_id
 from shared.movement.areas import Nearby, Place, nearby_corridor, nearby_zone
-from shared.movement.quality import judge, limits_for
+from shared.movement.quality import judge, limits_of
 from shared.privacy import View
 from shared.store import (
     AlertCount,
@@ -444,6 +444,7 @@ class InMemoryStore(RecordEdits):
             wearer = collar_id.removeprefix(STANDS_FOR)
             stands_for = self._number(wearer)
         animal = None if wearer is None else self._rows.get("animal", wearer)
+        collar = self._rows.get("collar", collar_id)
         return CollarFacts(
             pk=0,
             id=collar_id,
@@ -452,7 +453,10 @@ class InMemoryStore(RecordEdits):
                 Wearing(row["started_ms"], row["ended_ms"], self._number(row["animal_id"]), row["animal_id"])
                 for row in worn
             ],
-            limits=limits_for(None if animal is None else animal.columns["species"]),
+            limits=limits_of(
+                None if animal is None else animal.columns["species"],
+                None if collar is None else collar.columns["limits"],
+            ),
         )
 
     def _number(self, animal_id: str) -> int:

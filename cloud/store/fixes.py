@@ -23,7 +23,7 @@ from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch,
 from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import Noted
 from shared.domain import NewFix
-from shared.movement.quality import Judged, intrinsic_flags, limits_for, rejudge, stands_alone
+from shared.movement.quality import Judged, intrinsic_flags, limits_of, rejudge, stands_alone
 from shared.sync.fixes import (
     BY_HAND,
     COLUMNS,
@@ -404,8 +404,8 @@ class FixWriter:
             await self._enter(missing)
             pks |= await self._resolve(missing)
         found = await self._connection.execute(
-            "SELECT pk, id, stands_for_animal_pk, deleted_ms, first_fix_ms, last_fix_ms, has_rolled FROM collars"
-            " WHERE pk = ANY(%s) ORDER BY pk FOR NO KEY UPDATE",
+            "SELECT pk, id, stands_for_animal_pk, deleted_ms, limits, first_fix_ms, last_fix_ms, has_rolled"
+            " FROM collars WHERE pk = ANY(%s) ORDER BY pk FOR NO KEY UPDATE",
             (list(pks.values()),),
         )
         collars = await found.fetchall()
@@ -428,10 +428,10 @@ class FixWriter:
         stood_for = {pk: stands_for for pk, _, stands_for, *_ in collars if stands_for is not None}
         species_of = await self._species(stood_for.values())
         facts = {}
-        for pk, identity, stands_for, _, *bounds in collars:
+        for pk, identity, stands_for, _, own, *bounds in collars:
             worn = wearings.get(pk, [])
             species = species_of.get(stands_for) if stands_for is not None else worn[-1][1] if worn else None
-            facts[pk] = CollarFacts(pk, identity, stands_for, [each for each, _ in worn], limits_for(species))
+            facts[pk] = CollarFacts(pk, identity, stands_for, [each for each, _ in worn], limits_of(species, own))
             self._bounds[pk] = Bounds(*bounds)
         for name, bare in plain.items():
             self._collars[name] = facts[pks[bare]]

@@ -16,7 +16,7 @@ import msgspec
 
 from cloud.store.database import Connection
 from cloud.store.partitions import highest_id, lowest_id
-from shared.movement.quality import Judged
+from shared.movement.quality import CONTEXT, Judged
 from shared.sync.fixes import DAY_MS, RICH
 
 _RICHNESS: Final = " + ".join(f"(f.{name} IS NOT NULL)::int" for name in RICH)
@@ -27,7 +27,7 @@ _JUDGED: Final = (
 #: How far around a change the first helping looks, and how many fixes on each side it takes: one more than the rules
 #: ask for before they find something flagged.
 _AROUND_MS: Final = 45 * DAY_MS
-FIRST_HELPING: Final = 9
+FIRST_HELPING: Final = CONTEXT + 5
 
 
 class NotEnough(Exception):

@@ -140,7 +140,7 @@ def _replay(port: int, speed: float, seed: int, tracks: Path, joining: tuple[str
         fixes = _settle(url)
         console.print(f"\n{fixes} fixes stored {time.monotonic() - began:.0f} s after the first was sent")
         station = program("outpost-station")
-        checks: list[list[str | Path]] = [[station, "verify", "--config", config, "--against", tracks]]
+        checks: list[list[str | Path]] = [[station, "verify", "--config", config, "--against", tracks, "--utc"]]
         if joining is not None:
             checks += [
                 [station, "sync", "--once", "--config", config],

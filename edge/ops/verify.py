@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, tzinfo
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,9 @@ import msgspec
 
 from edge.store.store import SpatialiteStore
 from shared.errors import Invalid
-from shared.movement.tracks import BadRow, read_tracks
+from shared.exchange.formats import format_of, read_rows
+from shared.exchange.movebank import OtherSensor
+from shared.movement.tracks import BadRow
 from shared.sync.records import from_ms, to_ms
 
 SHOWN: Final = 10
@@ -38,16 +40,24 @@ class Verified(msgspec.Struct, kw_only=True):
         return self.unreadable_rows + self.missing + self.doubled + self.unexpected
 
 
-async def verify(store: SpatialiteStore, path: Path) -> Verified:
-    """Compare the store with the tidy track file at ``path``; an individual is the animal of its name."""
+async def verify(store: SpatialiteStore, path: Path, *, zone: tzinfo | None = None) -> Verified:
+    """Compare the store with the track file at ``path``; an individual is the animal of its name.
+
+    ``zone`` is that of times which carry none. Rows of other sensors and of collars alone are not compared.
+    """
     expected: dict[str, Counter[tuple[int, int | None, int | None]]] = {}
     found = Verified()
-    for row in read_tracks(path):
+    for row in read_rows(path, format_of(path), zone=zone):
+        if isinstance(row, OtherSensor):
+            continue
         found.rows += 1
         if isinstance(row, BadRow):
             found.unreadable_rows += 1
             if len(found.examples) < SHOWN:
                 found.examples.append(f"line {row.line}: {row.reason}")
+            continue
+        if not row.individual:
+            found.rows -= 1
             continue
         lon_e7 = None if row.lon_deg is None else round(row.lon_deg * 1e7)
         lat_e7 = None if row.lat_deg is None else round(row.lat_deg * 1e7)

@@ -24,7 +24,7 @@ from edge.store.neighbourhood import Neighbourhood
 from shared.domain import NewFix
 from shared.errors import NotFound
 from shared.ids import id_text
-from shared.movement.quality import intrinsic_flags, limits_for, rejudge, stands_alone
+from shared.movement.quality import intrinsic_flags, limits_of, rejudge, stands_alone
 from shared.sync.fixes import (
     BY_HAND,
     MERGED,
@@ -387,7 +387,8 @@ class FixWriter:
         species = worn[-1][4] if worn else None
         if stands_for is not None:
             (species,) = self._connection.execute("SELECT species FROM animals WHERE pk = ?", (stands_for,)).fetchone()
-        return CollarFacts(pk, identity, stands_for, [Wearing(*values[:4]) for values in worn], limits_for(species))
+        (own,) = self._connection.execute("SELECT limits FROM collars WHERE pk = ?", (pk,)).fetchone()
+        return CollarFacts(pk, identity, stands_for, [Wearing(*values[:4]) for values in worn], limits_of(species, own))
 
     def _animal_pk(self, animal_id: str) -> int | None:
         row = self._connection.execute("SELECT pk FROM animals WHERE id = ?", (animal_id,)).fetchone()

@@ -414,6 +414,15 @@ class SpatialiteStore(RecordEdits):
 
         return await self.write(job)
 
+    async def flag_fixes(self, view: View, fix_ids: Sequence[str], *, is_excluded: bool) -> None:
+        """Take fixes out by hand or reinstate them, all in one transaction; raises NotFound and changes none."""
+
+        def job(_: Connection) -> None:
+            for fix_id in fix_ids:
+                self._fixes.set_by_hand(id_bytes(fix_id), is_excluded=is_excluded)
+
+        await self.write(job)
+
 
 def _is_spoilt(connection: Connection) -> bool:
     """Say whether a connection has failed for good, as SQLCipher's does at a page that it cannot decrypt."""

@@ -29,12 +29,14 @@ LONGEST_WAIT_S: Final = 900.0
 
 
 @contextlib.contextmanager
-def sole_session(data_dir: Path) -> Iterator[bool]:
+def sole_session(data_dir: Path, name: str = "sync.lock") -> Iterator[bool]:
     """Hold the folder's right to a session; False where another process holds one: two would send the same twice.
+
+    ``name`` is the file of another such right: one for each system that fixes are sent to.
 
     Raises StoreError where the folder takes no file: a full disk must not end the station.
     """
-    path = data_dir / "sync.lock"
+    path = data_dir / name
     try:
         lock = path.open("w", encoding="ascii")
     except OSError as error:

@@ -110,7 +110,7 @@ class CloudClient:
         self._station_id = station_id
         self._private_key = private_key
         self._now = now
-        self._http = _open(url)
+        self._http = open_client(url)
         self._root = f"{checked(url)}/api/v1/stations/{station_id}"
         self.bytes_up = 0
         self.bytes_down = 0
@@ -194,7 +194,7 @@ async def enrol(url: str, code: str, public_key: bytes) -> Enrolled:
     Where the answer is lost it asks again: the code is used by then, and counts for the same key alone.
     """
     asked = EnrolIn(plain_code(code), public_key.hex())
-    async with _open(url) as http:
+    async with open_client(url) as http:
         request = http.build_request(
             "POST", f"{checked(url)}/api/v1/stations/enrol", content=msgspec.json.encode(asked),
             headers={"Content-Type": "application/json"},
@@ -226,7 +226,7 @@ def checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def _open(url: str) -> httpx.AsyncClient:
+def open_client(url: str) -> httpx.AsyncClient:
     """Return a client with the system's certificates, one connection, and nothing from the environment."""
     is_secure = checked(url).startswith("https")
     return httpx.AsyncClient(

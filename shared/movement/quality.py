@@ -20,9 +20,14 @@ faster than once a minute and rests has its whole-minute fixes flagged as copies
 
 - A leg is impossible when it is longer than the species can go in its time: ``max_speed_mps`` throughout, and for up
   to ``sprint_s`` of it ``sprint_mps``, and the error of both positions on top. A fix is flagged when both its legs
-  are impossible; one would accuse the neighbours of an outlier. The newest fix has one leg and is flagged by it,
-  unless that leg starts from an outlier: the leg before is impossible too, and past it all is plausible. The first
-  fix is never flagged: nothing tells which end of its one leg is wrong.
+  are impossible; one would accuse the neighbours of an outlier.
+- Two or three outliers in a row stand at one wrong place, so the legs between them are short. A run of up to
+  ``MAX_RUN`` fixes is flagged when the leg into it and the leg out of it are impossible and the way past it is
+  possible, from a fix to a fix that are not flagged themselves by a shorter run: what is believed is the longer of two
+  stretches that contradict each other. A fourth fix at the other place is believed, and with it the first three: the
+  animal was carried there, or we do not know everything.
+- The newest fix has one leg and is flagged by it, unless that leg starts from an outlier or a run of them, past which
+  all is possible. The first fix is never flagged: nothing tells which end of its one leg is wrong.
 - The collar's own number of its fixes must not run backwards against its clock. Of two neighbours that contradict
   each other the one is flagged whose removal mends the order. Where either would do or neither, it is the earlier
   one, with the higher number: it was recorded later, on a clock that had fallen behind, as a collar's does when it
@@ -42,7 +47,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -50,13 +55,19 @@ from shared.domain import EXCLUDING, FixFlag
 
 #: A local flag depends on fixes less than this long after it, in milliseconds.
 REACH_MS = 60_000
-#: Countable fixes on either side of a change whose flags it can alter.
-INNER = 2
+#: So many successive outliers are told from an animal that went there: one more is believed.
+MAX_RUN = 3
+#: Countable fixes on either side of a change whose flags it can alter: from the newest fix over the run before it and
+#: the fix that the run leans on to the shorter run that this one may belong to, and to what that leans on.
+INNER = 2 * MAX_RUN + 1
 #: Countable fixes on either side of a change that must be judged with it for the inner ones to be exact.
-CONTEXT = 4
+CONTEXT = 2 * INNER
 
 #: GPS counts weeks in ten bits: a receiver with old firmware is off by a multiple of this, in milliseconds.
 ROLLOVER_MS = 1024 * 7 * 86_400_000
+
+#: Before 1990 no animal wore a GPS collar: such a time counts from where an unset clock starts (1970, 1980).
+BEFORE_COLLARS_MS = 631_152_000_000
 
 # Plain integers: operations on enum members cost more than the rules do.
 _DUPLICATE = int(FixFlag.DUPLICATE)
@@ -91,6 +102,11 @@ _MAX_FALL = 1000
 _RESTARTED = 16
 _U16 = 0x1_0000
 
+# An append alters no speed flag but its own where no leg to it and to the countable fixes before it is impossible: what
+# it could accuse or clear is a run that ends there, and a run begins with such a leg. Only the order of numbers reaches
+# back then, ``_ORDER_REACH`` fixes and as many again.
+_CALM = MAX_RUN + 1
+_ORDER_REACH = 2
 # Rows of a first fetch: the changed fix, its context, one instant that the limit may have cut, and two to spare.
 _FIRST_FETCH = CONTEXT + 4
 
@@ -114,6 +130,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     future_tolerance_ms: int = 300_000
     null_island_deg: float = 0.1
     duplicate_distance_m: float = 30.0
+
+
+class CollarLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the rules allow of one collar, in the place of what they allow of its species; None leaves that.
+
+    A receiver that states dilutions of its own kind, a collar on a vehicle, a schedule that takes fixes under canopy.
+    """
+
+    max_speed_mps: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    sprint_mps: Annotated[float, msgspec.Meta(ge=0, le=1000)] | None = None
+    sprint_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
+    max_hdop: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    max_pdop: Annotated[float, msgspec.Meta(gt=0, le=1000)] | None = None
+    min_sats: Annotated[int, msgspec.Meta(ge=0, le=64)] | None = None
+    max_h_acc_m: Annotated[float, msgspec.Meta(gt=0, le=100_000)] | None = None
+
+    def text(self) -> str | None:
+        """Return the form in which it is kept, one for equal limits; None where it says nothing."""
+        kept = msgspec.json.encode(self, order="sorted").decode()
+        return None if kept == "{}" else kept
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):
@@ -220,6 +256,22 @@ def limits_for(species: str | None) -> Limits:
     return GENERIC
 
 
+def collar_limits(text: str | None) -> CollarLimits:
+    """Return a collar's own limits from the form in which they are kept; raises ValueError."""
+    try:
+        return CollarLimits() if text is None else msgspec.json.decode(text, type=CollarLimits)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+
+
+@functools.lru_cache(maxsize=1024)
+def limits_of(species: str | None, own: str | None) -> Limits:
+    """Return the limits of a species with a collar's own in their place; raises ValueError where these are none."""
+    limits = limits_for(species)
+    said = {name: value for name, value in msgspec.structs.asdict(collar_limits(own)).items() if value is not None}
+    return msgspec.structs.replace(limits, **said) if said else limits
+
+
 def corrected_ms(raw_ms: int, lo_ms: int, hi_ms: int) -> tuple[int, bool]:
     """Return the time after undoing a GPS week rollover, and whether one was undone.
 
@@ -235,7 +287,7 @@ def corrected_ms(raw_ms: int, lo_ms: int, hi_ms: int) -> tuple[int, bool]:
 def intrinsic_flags(fix: Judged, limits: Limits) -> int:
     """Return the flags that depend on the fix alone. A failed fix is not judged by the quality of its position."""
     flags = 0
-    if fix.is_clock_unset:
+    if fix.is_clock_unset or (fix.time_ms < BEFORE_COLLARS_MS and not fix.is_rolled):
         flags = _CLOCK_UNSET
     if fix.is_rolled:
         flags |= _WEEK_ROLLOVER
@@ -282,7 +334,8 @@ def judge(fixes: Sequence[Judged], limits: Limits) -> list[int]:
     """Return the flags of each fix of a collar, in the order given; they depend on the set alone."""
     order = sorted(range(len(fixes)), key=lambda i: (fixes[i].time_ms, fixes[i].id))
     flags = [0] * len(fixes)
-    for i, flag in zip(order, _judge_ordered([fixes[i] for i in order], limits), strict=True):
+    judged, _ = _judge_ordered([fixes[i] for i in order], limits)
+    for i, flag in zip(order, judged, strict=True):
         flags[i] = flag
     return flags
 
@@ -305,19 +358,21 @@ def rejudge(fetch: Fetch, changed_ms: tuple[int, int], limits: Limits, *, is_app
         right: list[Judged] = []
         at_end = True
         if not core or core[0].time_ms >= lo_ms:
-            flags = _judge_ordered(core, limits)
+            flags, _ = _judge_ordered(core, limits)
             if all(flag & _UNCOUNTED for flag in flags):
                 return {fix.id: flag for fix, flag in zip(core, flags, strict=True)}
+        if (calm := _judge_calm(left, core, at_start=at_start, limits=limits)) is not None:
+            return calm
     else:
         right = fetch.after(hi_ms, n_right)
         at_end = len(right) < n_right
 
     while True:
         window = left + core + right
-        flags = _judge_ordered(window, limits)
-        begin, n_before = _countable_from(flags, range(len(left) - 1, -1, -1), 0)
+        flags, _ = _judge_ordered(window, limits)
+        begin, n_before = _countable_from(flags, range(len(left) - 1, -1, -1), 0, INNER)
         n_exact = len(window) if at_end else _exact_prefix(window)
-        end, n_after = _countable_from(flags, range(len(left) + len(core), n_exact), len(window) - 1)
+        end, n_after = _countable_from(flags, range(len(left) + len(core), n_exact), len(window) - 1, INNER)
         is_left_done = at_start or n_before >= CONTEXT
         is_right_done = at_end or n_after >= CONTEXT
         if is_left_done and is_right_done:
@@ -329,6 +384,21 @@ def rejudge(fetch: Fetch, changed_ms: tuple[int, int], limits: Limits, *, is_app
             n_right *= 4
             right = fetch.after(hi_ms, n_right)
             at_end = len(right) < n_right
+
+
+def _judge_calm(left: list[Judged], core: list[Judged], *, at_start: bool, limits: Limits) -> dict[bytes, int] | None:
+    """Return what an append can alter where no leg around it is impossible; None where the whole context is needed."""
+    start, n_placed = len(left), 0
+    while start and n_placed < _CALM + 2:  # one instant may have been cut, one more fix may not count
+        start -= 1
+        n_placed += left[start].lon_e7 is not None
+    near = _without_first_instant(left[start:]) if start else left
+    flags, is_calm = _judge_ordered(near + core, limits)
+    begin, n_before = _countable_from(flags, range(len(near) - 1, -1, -1), 0, _ORDER_REACH)
+    is_enough = n_before >= _CALM or (at_start and len(near) == len(left))
+    if not (is_calm and is_enough):
+        return None
+    return {fix.id: flag for fix, flag in zip(near[begin:] + core, flags[begin:], strict=True)}
 
 
 def _load(fetch: Fetch, core_ms: int, lo_ms: int, hi_ms: int) -> tuple[list[Judged], list[Judged], bool]:
@@ -371,14 +441,14 @@ def _exact_prefix(window: list[Judged]) -> int:
     return len(window)
 
 
-def _countable_from(flags: list[int], indices: range, beyond: int) -> tuple[int, int]:
-    """Return the index of the ``INNER``-th countable fix (``beyond`` where there are fewer), and how many there are."""
+def _countable_from(flags: list[int], indices: range, beyond: int, nth: int) -> tuple[int, int]:
+    """Return the index of the ``nth`` countable fix (``beyond`` where there are fewer), and how many there are."""
     found = beyond
     n = 0
     for i in indices:
         if not flags[i] & _UNCOUNTED:
             n += 1
-            if n == INNER:
+            if n == nth:
                 found = i
     return found, n
 
@@ -390,14 +460,16 @@ def _unit_ms(time_ms: int) -> int:
     return 1000 if time_ms % REACH_MS else REACH_MS
 
 
-def _judge_ordered(fixes: list[Judged], limits: Limits) -> list[int]:
+def _judge_ordered(fixes: list[Judged], limits: Limits) -> tuple[list[int], bool]:
+    """Return the flags of fixes in their order, and whether every leg between them is possible."""
     flags = [intrinsic_flags(fix, limits) for fix in fixes]
     _flag_local(fixes, flags, limits.duplicate_distance_m)
     chain = [i for i, flag in enumerate(flags) if not flag & _UNCOUNTED]
+    is_calm = True
     if len(chain) > 1:
-        _flag_speed(fixes, flags, chain, limits)
+        is_calm = _flag_speed(fixes, flags, chain, limits)
         _flag_order(fixes, flags, chain)
-    return flags
+    return flags, is_calm
 
 
 def _flag_local(fixes: list[Judged], flags: list[int], near_m: float) -> None:
@@ -437,17 +509,38 @@ def _flag_local(fixes: list[Judged], flags: list[int], near_m: float) -> None:
         flags[i] |= _POSITION_DISAGREEMENT
 
 
-def _flag_speed(fixes: list[Judged], flags: list[int], chain: list[int], limits: Limits) -> None:
+def _flag_speed(fixes: list[Judged], flags: list[int], chain: list[int], limits: Limits) -> bool:
+    """Flag what legs and runs accuse, and say whether there is no impossible leg at all."""
+    n = len(chain)
+    # is_impossible[k] is of the leg from the fix before k to k; both ends of the chain have none beyond.
+    is_impossible = [False] * (n + 1)
     before = fixes[chain[0]]
-    was_impossible = is_impossible = False
-    for k in range(1, len(chain)):
+    for k in range(1, n):
         fix = fixes[chain[k]]
-        was_impossible, is_impossible = is_impossible, _is_impossible(before, fix, limits)
-        if is_impossible and was_impossible:
-            flags[chain[k - 1]] |= _IMPOSSIBLE_SPEED
+        is_impossible[k] = _is_impossible(before, fix, limits)
         before = fix
-    if is_impossible and not (was_impossible and not _is_impossible(fixes[chain[-3]], before, limits)):
-        flags[chain[-1]] |= _IMPOSSIBLE_SPEED
+    if not any(is_impossible):
+        return True
+    accused = {k for k in range(1, n - 1) if is_impossible[k] and is_impossible[k + 1]}
+    last = n - 1
+    is_explained = last - 1 in accused and not _is_impossible(fixes[chain[last - 2]], fixes[chain[last]], limits)
+    for size in range(2, MAX_RUN + 1):
+        runs = [
+            k
+            for k in range(1, n - size)
+            if is_impossible[k]
+            and is_impossible[k + size]
+            and not (k - 1 in accused or k + size in accused)
+            and not _is_impossible(fixes[chain[k - 1]], fixes[chain[k + size]], limits)
+        ]
+        is_explained = is_explained or last - size in runs
+        for k in runs:
+            accused.update(range(k, k + size))
+    if is_impossible[last] and not is_explained:
+        accused.add(last)
+    for k in accused:
+        flags[chain[k]] |= _IMPOSSIBLE_SPEED
+    return False
 
 
 def _is_impossible(a: Judged, b: Judged, limits: Limits) -> bool:

@@ -172,6 +172,8 @@ def consequences(changes: Iterable[Change], rows: Rows) -> tuple[tuple[tuple[str
                 moved |= dict.fromkeys(wearing.columns["collar_id"] for wearing in rows.worn("animal_id", after.id))
                 moved[f"{STANDS_FOR}{after.id}"] = None
         elif after.entity == "collar" and not after.is_deleted:
+            if after.columns["limits"] != (None if before is None else before.columns["limits"]):
+                moved[after.id] = None
             for alias in after.columns["aliases"]:
                 # a tombstone too: the cloud may have sent it before it said which collar this one had become
                 if rows.canonical(alias) == alias and rows.get("collar", alias) is not None:

@@ -16,6 +16,7 @@ import msgspec
 
 from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
 from shared.errors import Invalid
+from shared.movement.quality import collar_limits
 from shared.wire.geojson import check_area, check_route, is_area
 
 EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "corridor", "alert"]
@@ -63,7 +64,7 @@ ANIMAL: Final = Entity(
 COLLAR: Final = Entity(
     name="collar",
     table="collars",
-    columns={"model": None, "fix_interval_s": None, "notes": None, "aliases": ()},
+    columns={"model": None, "fix_interval_s": None, "notes": None, "limits": None, "aliases": ()},
 )
 DEPLOYMENT: Final = Entity(
     name="deployment",
@@ -243,6 +244,11 @@ def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
         (check_route if entity.name == "corridor" else check_area)(columns["geometry"])
     if columns.get("optimization_data") is not None:
         _check_json("optimization_data", columns["optimization_data"])
+    if columns.get("limits") is not None:
+        try:
+            collar_limits(columns["limits"])
+        except ValueError as error:
+            raise Invalid(f"limits: {error}") from error
 
 
 def check_text(column: str, value: object) -> None:

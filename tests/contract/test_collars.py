@@ -22,8 +22,8 @@ async def test_a_collar_lives_and_dies(client: httpx.AsyncClient) -> None:
     assert answer.status_code == 201
     made = answer.json()
     assert list(made) == [
-        "id", "model", "fix_interval_s", "notes", "aliases", "last_heard_at", "battery_level", "firmware", "created_at",
-        "updated_at", "rev",
+        "id", "model", "fix_interval_s", "notes", "limits", "aliases", "last_heard_at", "battery_level", "firmware",
+        "created_at", "updated_at", "rev",
     ]  # fmt: skip
     assert (made["id"], made["aliases"], made["last_heard_at"]) == ("K7", [RADIO], None)
     assert (await client.post("/api/v1/collars/", json=body)).status_code == 409
@@ -48,6 +48,27 @@ async def test_an_alias_entered_late_moves_what_was_heard(client: httpx.AsyncCli
     assert (await client.delete("/api/v1/collars/K7/")).json()["code"] == "conflict"
 
 
+async def test_a_collar_has_limits_of_its_own_and_loses_them_whole(client: httpx.AsyncClient) -> None:
+    positions = [{**POSITION, "collar_id": "K7", "hdop": 12.0}, {**POSITION, "collar_id": "K8", "hdop": 12.0}]
+    for position in positions:
+        made = (await client.post("/api/v1/tracking/", json=position)).json()
+        assert made["flags"] == ["poor_dop"]
+    changed = (await client.patch("/api/v1/collars/K7/", json={"limits": {"max_hdop": 20, "min_sats": 3}})).json()
+    assert changed["limits"] == {"max_hdop": 20.0, "min_sats": 3}
+
+    async def flags() -> list[list[str]]:
+        rows = [(await client.get(f"/api/v1/tracking/?collar_id={name}")).json()["results"] for name in ("K7", "K8")]
+        return [row["flags"] for (row,) in rows]
+
+    assert await flags() == [[], ["poor_dop"]]
+    again = (await client.patch("/api/v1/collars/K7/", json={"limits": {"min_sats": 3, "max_hdop": 20.0}})).json()
+    assert again == changed
+    (found,) = (await client.get("/api/v1/collars/?search=K7")).json()["results"]
+    assert found == changed
+    assert (await client.patch("/api/v1/collars/K7/", json={"limits": None})).json()["limits"] == {}
+    assert await flags() == [["poor_dop"], ["poor_dop"]]
+
+
 @pytest.mark.parametrize(
     ("body", "detail"),
     [
@@ -58,6 +79,8 @@ async def test_an_alias_entered_late_moves_what_was_heard(client: httpx.AsyncCli
         ({"id": "K7", "aliases": ["animal:x"]}, ALIASES),
         ({"id": "collar:K7"}, "id: must not begin with animal: or collar:"),
         ({"id": "K7", "fix_interval_s": 0}, "fix_interval_s: must be between 1 and 31536000"),
+        ({"id": "K7", "limits": {"max_speed_mps": 0}}, "limits.max_speed_mps: expected `float` > 0.0"),
+        ({"id": "K7", "limits": {"speed": 3}}, "limits: object contains unknown field `speed`"),
     ],
 )
 async def test_a_bad_collar_is_refused(refusing: httpx.AsyncClient, body: dict[str, Any], detail: str) -> None:

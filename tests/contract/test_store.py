@@ -191,6 +191,27 @@ async def test_a_heard_collar_is_known_and_cannot_be_deleted(store: Store, view:
         await store.collar(view, "K3")
 
 
+async def test_a_collars_own_limits_go_before_its_species_for_all_that_it_said_and_says(
+    store: Store, view: View
+) -> None:
+    await elephant(store, view, collar_id="K1")
+    await store.add_fixes(view, [fix_of("K1", START + timedelta(hours=k), lon=37.5 + (k == 2)) for k in range(4)])
+
+    async def flags() -> list[FixFlag]:
+        page = await store.fixes(view, FixQuery(collar_id="K1", ordering="timestamp"))
+        return [FixFlag(fix.flags) for fix in page.results]
+
+    assert await flags() == [FixFlag(0), FixFlag(0), FixFlag.IMPOSSIBLE_SPEED, FixFlag(0)]
+    await store.put_collar(view, "K1", {"limits": '{"max_speed_mps":60.0}'})
+    assert await flags() == [FixFlag(0)] * 4
+    await store.add_fixes(view, [fix_of("K1", START + timedelta(hours=k), lon=37.5 + (k == 5)) for k in range(4, 7)])
+    assert await flags() == [FixFlag(0)] * 7
+    await store.put_collar(view, "K1", {"limits": None})
+    assert [k for k, flag in enumerate(await flags()) if flag] == [2, 5]
+    with pytest.raises(Invalid, match="limits"):
+        await store.put_collar(view, "K1", {"limits": '{"speed":1}'})
+
+
 async def test_an_alias_moves_what_was_heard_under_it(store: Store, view: View) -> None:
     radio = "eui:0101010101010101"
     later = START + timedelta(hours=1)

@@ -103,3 +103,11 @@ def test_a_quantile_is_one_of_the_values() -> None:
 def test_every_number_is_a_fix_of_its_own() -> None:
     numbers = range(0, 200_000, 37)
     assert len({herd.id_of(number) for number in numbers}) == len(numbers)
+
+
+def test_a_file_goes_in_and_out_in_every_format() -> None:
+    said = run("tests.benchmarks.exchange", "--rows", "200")
+    assert said.returncode == 0, said.stderr
+    lines = [line for line in said.stdout.splitlines() if re.match(r"\s+(import|export)", line)]
+    assert len(lines) == 9
+    assert all(" 200 " in line for line in lines)

@@ -266,6 +266,51 @@ def test_a_file_that_cannot_be_written_is_one_line(made: Station, tmp_path: Path
     assert "No such file" in line
 
 
+def test_a_file_of_another_system_is_known_by_its_columns_and_its_bad_rows_are_written_down(
+    station: Station, tmp_path: Path
+) -> None:
+    path, refused = tmp_path / "events.csv", tmp_path / "refused.csv"
+    path.write_text(
+        "timestamp,location-long,location-lat,tag-local-identifier,individual-local-identifier,sensor-type\n"
+        "2026-06-01 12:00:00.250,37.5,-2.5,K1,Ayo,gps\nnever,37.5,-2.5,K1,Ayo,gps\n"
+    )
+    said = facts("import", path, "--refused", refused, "--config", station.config, code=1)
+    assert (said["new"], said["refused"]) == (1, 1)
+    head, line = refused.read_text().splitlines()
+    assert head == "line,reason"
+    assert line.startswith("3,")
+    out = tmp_path / "out.gpx"
+    assert run("export", out, "--config", station.config).stderr == "1 fixes\n"
+    assert "2026-06-01T12:00:00.250Z" in out.read_text()
+    reference = run("export", "-", "--format", "movebank-reference", "--config", station.config)
+    assert reference.stdout.splitlines()[1].startswith("K1,Ayo,")
+    assert reference.stderr == "1 deployments\n"
+
+
+def test_a_time_zone_is_asked_for(station: Station, tmp_path: Path) -> None:
+    path = station.tracks("Ayo,2026-06-01 12:00:00,37.5,-2.5")
+    assert "--timezone AREA/CITY, or --utc" in refusal("import", path, "--config", station.config)
+    assert "no time zone" in refusal("import", path, "--timezone", "Mars/Base", "--config", station.config)
+    run("import", path, "--utc", "--timezone", "Africa/Nairobi", "--config", station.config, code=2)
+    assert facts("import", path, "--timezone", "Africa/Nairobi", "--config", station.config)["new"] == 1
+    where = ["--against", path, "--config", station.config]
+    assert facts("verify", "--timezone", "Africa/Nairobi", *where)["matching"] == 1
+    assert facts("verify", "--utc", *where, code=1)["missing"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["import", "x.csv", "--format", "shapefile"], ["export"], ["export", "x.csv", "--since", "2026-01-01"],
+     ["export", "--to", "mars"], ["export", "x.csv", "--to", "gundi"]],
+)  # fmt: skip
+def test_what_import_and_export_cannot_do_is_said_before_anything_is_done(made: Station, arguments: list[str]) -> None:
+    run(*arguments, "--config", made.config, code=2)
+
+
+def test_a_system_that_is_not_configured_is_one_line_without_its_token(made: Station) -> None:
+    assert refusal("export", "--to", "gundi", "--config", made.config).startswith("config: gundi.url")
+
+
 # --- redecode
 def test_redecode_twice_changes_nothing(station: Station) -> None:
     ledger = Ledger(station.data / "ledger", bytes.fromhex(station.key.read_text().strip()), boot="b")

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shared.domain import Collar, Deployment
 from shared.errors import Invalid
+from shared.movement.quality import CollarLimits, collar_limits
 from shared.wire.public.fields import RESERVED, Notes, Reference, When, collar_id, given
 from shared.wire.public.tracking import battery_level
 from shared.wire.reading import instant, optional_text, text
@@ -25,6 +26,7 @@ class CollarOut(Struct, frozen=True, kw_only=True):
     model: str | None
     fix_interval_s: int | None
     notes: str | None
+    limits: CollarLimits
     aliases: list[str]
     last_heard_at: datetime | None
     battery_level: str | None
@@ -41,6 +43,7 @@ class CollarOut(Struct, frozen=True, kw_only=True):
             model=collar.model,
             fix_interval_s=collar.fix_interval_s,
             notes=collar.notes,
+            limits=collar_limits(collar.limits),
             aliases=list(collar.aliases),
             last_heard_at=collar.last_heard_at,
             battery_level=battery_level(collar.battery_pct, collar.battery_mv),
@@ -52,11 +55,12 @@ class CollarOut(Struct, frozen=True, kw_only=True):
 
 
 class CollarPatch(Struct, kw_only=True):
-    """Changes to a collar; what is not named stays. ``aliases`` replaces the whole list."""
+    """Changes to a collar; what is not named stays. ``aliases`` and ``limits`` replace what was there whole."""
 
     model: Annotated[str, Meta(max_length=100)] | UnsetType | None = UNSET
     fix_interval_s: Annotated[int, Meta(ge=1, le=31_536_000, description="Seconds.")] | UnsetType | None = UNSET
     notes: Notes | UnsetType | None = UNSET
+    limits: CollarLimits | UnsetType | None = UNSET
     aliases: Annotated[list[str], Meta(max_length=32)] | UnsetType = UNSET
 
     def columns(self) -> dict[str, Any]:
@@ -65,6 +69,8 @@ class CollarPatch(Struct, kw_only=True):
         for field in ("model", "notes"):
             if not isinstance(value := getattr(self, field), UnsetType):
                 columns[field] = optional_text(field, value)
+        if not isinstance(self.limits, UnsetType):
+            columns["limits"] = None if self.limits is None else self.limits.text()
         if not isinstance(self.aliases, UnsetType):
             columns["aliases"] = tuple(dict.fromkeys(_alias(alias) for alias in self.aliases))
         return columns

@@ -41,6 +41,12 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
         {"zone_entry": {"margin_m": 80.0}},
     ),
     ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
+    ("earthranger", "url", '"https://er.example.org"', "https://er.example.org", "https://er.example.org"),
+    ("earthranger", "provider", '"post-7"', "post-7", "post-7"),
+    ("earthranger", "sensor", '"other"', "other", "other"),
+    ("earthranger", "token", '"secret"', "secret", "secret"),
+    ("gundi", "url", '"https://gundi.example.org"', "https://gundi.example.org", "https://gundi.example.org"),
+    ("gundi", "token", '"secret"', "secret", "secret"),
 ]
 LINKS = "".join(f'\n[[links]]\nkind = "serial"\nname = "{name}"\npath = "/dev/tty{name}"\n' for name in "ab")
 

@@ -15,10 +15,12 @@ from shared.movement.quality import (
     ROLLOVER_MS,
     Judged,
     Limits,
+    collar_limits,
     corrected_ms,
     intrinsic_flags,
     judge,
     limits_for,
+    limits_of,
     rejudge,
     stands_alone,
 )
@@ -139,6 +141,43 @@ def test_the_newest_fix_is_flagged_by_its_one_leg_until_the_next_clears_it() -> 
     far = [fix(k * HOUR_S + 17, north_m=90_000 * (k > 1)) for k in range(4)]
     assert flags(*far[:3]) == [NONE, NONE, FixFlag.IMPOSSIBLE_SPEED]
     assert flags(*far) == [NONE] * 4  # it went there: carried by truck, or a gap in the truth that we do not know
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_run_of_outliers_at_one_wrong_place_is_flagged_and_no_neighbour_with_it(size: int) -> None:
+    track = [fix(k * HOUR_S + 17, north_m=k * 500) for k in range(10)]
+    for k in range(4, 4 + size):
+        track[k] = fix(k * HOUR_S + 17, north_m=90_000 + 10 * k)
+    expected = [FixFlag.IMPOSSIBLE_SPEED if 4 <= k < 4 + size else NONE for k in range(10)]
+    assert flags(*track) == expected
+    assert flags(*track[: 5 + size]) == expected[: 5 + size]  # the first fix after it is not accused in its place
+    assert flags(*track[: 4 + size]) == [NONE] * (4 + size)  # without one after it, it may have gone there
+
+
+def test_a_fourth_fix_at_the_other_place_is_believed() -> None:
+    track = [fix(k * HOUR_S + 17, north_m=90_000 * (4 <= k < 8)) for k in range(12)]
+    assert flags(*track) == [NONE] * 12
+
+
+def test_of_two_stretches_that_contradict_each_other_the_longer_is_believed() -> None:
+    away = {3, 4, 8, 9}  # three good fixes between two runs of two
+    track = [fix(k * HOUR_S + 17, north_m=90_000 * (k in away)) for k in range(13)]
+    assert [k for k, flag in enumerate(flags(*track)) if flag] == sorted(away)
+
+
+def test_a_run_with_an_outlier_of_its_own_in_it_is_flagged_whole() -> None:
+    norths = (0, 0, 0, 0, 90_000, -200_000, 90_000, 0, 0, 0, 0)
+    track = [fix(k * HOUR_S + 17, north_m=north) for k, north in enumerate(norths)]
+    assert [k for k, flag in enumerate(flags(*track)) if flag] == [4, 5, 6]
+
+
+def test_a_time_before_there_were_collars_is_of_a_clock_that_was_never_set() -> None:
+    at_ms = 315_964_800_000  # the beginning of GPS time
+    never_set = fix(time_ms=at_ms, raw_ms=at_ms)
+    assert flags(never_set) == [FixFlag.CLOCK_UNSET]
+    assert stands_alone(intrinsic_flags(never_set, LIMITS))
+    rolled = fix(is_rolled=True, raw_ms=at_ms)
+    assert flags(rolled) == [FixFlag.WEEK_ROLLOVER]
 
 
 def test_the_newest_fix_is_not_accused_by_an_outlier_before_it() -> None:
@@ -265,3 +304,18 @@ def test_rejudging_after_the_last_fix_was_removed_is_nothing() -> None:
 def test_a_range_that_runs_backwards_is_refused() -> None:
     with pytest.raises(ValueError, match="before it begins"):
         rejudge(Nothing(), (6, 5), LIMITS)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"max_hdop":1.5,"min_sats":0}', '{"sprint_mps":0.0}'])
+def test_a_collars_own_limits_stand_in_the_place_of_its_species(text: str) -> None:
+    own = collar_limits(text)
+    said = msgspec.json.decode(text)
+    assert msgspec.structs.asdict(limits_of("elephant", text)) == {**msgspec.structs.asdict(LIMITS), **said}
+    assert collar_limits(own.text()) == own
+    assert limits_of("elephant", None) is LIMITS
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"max_hdop":0}', '{"max_hdop":null,"x":1}', '{"min_sats":1.5}', "null"])
+def test_limits_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        collar_limits(text)

@@ -571,7 +571,7 @@ def test_tombstones_come_down_unless_an_edit_waits(desk: Desk) -> None:
 
 def collar(aliases: tuple[str, ...]) -> dict[str, Any]:
     """Return a collar's columns."""
-    return {"model": None, "fix_interval_s": None, "notes": None, "aliases": aliases}
+    return {"model": None, "fix_interval_s": None, "notes": None, "limits": None, "aliases": aliases}
 
 
 @pytest.mark.parametrize("is_tombstone_first", [False, True])
