@@ -30,7 +30,7 @@ from edge.ops.system_clock import follow_kernel, system_clock
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.insight import KeptInsight
 from edge.pipeline.pipeline import Pipeline
-from edge.store.accounts import SqliteTables, home_secret, secret_of
+from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.store import SpatialiteStore
@@ -71,8 +71,11 @@ async def accounts_of(
     """Return the accounts of the station; ``clock`` is a real one, ``seen_by`` that of the data (a replay's)."""
     tables = SqliteTables(store)
     seen = clock if seen_by is None else seen_by
+    secret = await tables.read(kept_secret())
+    if secret is None:  # made once: a station whose disk is full must start as well
+        secret = await tables.write(home_secret())
     return Accounts(
-        tables, home="station", name=config.station.id, secret=await tables.write(home_secret()),
+        tables, home="station", name=config.station.id, secret=secret,
         moments=moments_of(clock, boot_id()), now_ms=lambda: sure_ms(seen), species=config.species(),
     )  # fmt: skip
 

@@ -192,6 +192,7 @@ async def stream(
     *,
     is_exact: bool = True,
     may_go_on: Callable[[], Awaitable[bool]] | None = None,
+    recheck_s: float = RECHECK_S,
 ) -> AsyncGenerator[bytes, None]:
     """Yield what a listener gets, and a comment when nothing happens, so that proxies and phones keep the line.
 
@@ -203,7 +204,7 @@ async def stream(
     try:
         yield b"retry: %d\n: listening\n\n" % RETRY_MS
         while (lines := await listener.take(keep_alive_s)) is not None:
-            if may_go_on is not None and time.monotonic() - asked_s >= RECHECK_S:
+            if may_go_on is not None and time.monotonic() - asked_s >= recheck_s:
                 asked_s = time.monotonic()
                 if not await may_go_on():
                     return

@@ -53,13 +53,19 @@ class SqliteTables:
         return await self._store.write(lambda db: run(db, job))
 
 
+def kept_secret() -> Job[bytes | None]:
+    """Return the station's secret; None before it was made."""
+    kept = yield from fact(_SECRET)
+    return None if kept is None else bytes.fromhex(kept)
+
+
 def home_secret() -> Job[bytes]:
     """Return the station's secret, made once: what signs its tokens and seals its seeds follows from it."""
-    kept = yield from fact(_SECRET)
+    kept = yield from kept_secret()
     if kept is None:
-        kept = secrets.token_hex(SECRET_BYTES)
-        yield from set_fact(_SECRET, kept)
-    return bytes.fromhex(kept)
+        kept = secrets.token_bytes(SECRET_BYTES)
+        yield from set_fact(_SECRET, kept.hex())
+    return kept
 
 
 def secret_of(path: Path, key: bytes | None) -> bytes:
@@ -68,9 +74,9 @@ def secret_of(path: Path, key: bytes | None) -> bytes:
     try:
         with translated(path):
             if schema_version(reader) == len(migrations()):
-                kept = run(reader, fact(_SECRET))
+                kept = run(reader, kept_secret())
                 if kept is not None:
-                    return bytes.fromhex(kept)
+                    return kept
     finally:
         reader.close()
     db = connect(path, key)

@@ -3,8 +3,8 @@
 ::
 
     shared.api.auth, users, access      HTTP: bodies, cookies, guards
-      service.Accounts                  one for both homes: checks, hashes off the loop, runs jobs
-        users, sessions, logins, keys, audit, rosters    jobs: generators that ask for statements of SQL
+      service.Accounts                  one for both homes; checks.py counts attempts, hashes off the loop
+        users, sessions, logins, keys, audit, rosters, facts    jobs: generators that ask for statements of SQL
           Tables                        a home: edge.store.accounts over SQLite, cloud.store.accounts over PostgreSQL
       roles                             the one table of routes and roles
       tokens, passwords, factors, sealing, limits, moments       pure

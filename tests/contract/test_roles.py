@@ -180,3 +180,16 @@ def test_the_table_says_what_the_design_says() -> None:
     assert roles.granted_by("admin") == ALL
     assert not roles.granted_by("ranger")
     assert rule_of("HEAD", "/api/v1/animals/") == rule_of("GET", "/api/v1/animals")
+
+
+async def test_what_is_open_on_the_machine_itself_is_closed_to_who_comes_through_a_proxy_on_it(app: Litestar) -> None:
+    transport = httpx.ASGITransport(cast("Any", app))
+    for path in ("/api/docs/", "/api/schema/openapi.json", "/health/detail"):
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as here:
+            assert (await here.get(path)).status_code == 200
+            assert (await here.get(path, headers={"X-Forwarded-For": "10.0.0.9"})).status_code == 401
+            assert (await here.get(path, headers={"Host": "post.example"})).status_code == 401
+            assert (await here.get("/api/v1/animals/")).status_code == 401
+        far = httpx.ASGITransport(cast("Any", app), client=("10.0.0.9", 1))
+        async with httpx.AsyncClient(transport=far, base_url="http://localhost:8000") as there:
+            assert (await there.get(path)).status_code == 401

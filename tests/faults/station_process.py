@@ -40,7 +40,7 @@ from firmware_bridge.codecs.station_frame import pack_station_frame
 from firmware_bridge.framing.cobs import encode_frame
 from shared.privacy import OPERATOR, view_for
 from shared.store import FixQuery
-from tests.access import operator_of_station
+from tests.access import TokenAuth, operator_of_station
 from tests.services import free_port
 
 #: The promise: so long after a kill the station serves again.
@@ -84,6 +84,7 @@ class StationProcess:
         data_dir = data_dir or folder / "data"
         self.data_dir = data_seen_at or data_dir
         self._prefix = tuple(prefix)
+        self._made: tuple[float, str] | None = None
         self.log_file = folder / "station.log"
         self._config = folder / "station.toml"
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,7 +98,9 @@ class StationProcess:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         #: makes a client its operator
-        self.auth = operator_of_station(data_dir / "station.db", self.key, "faults")
+        self.auth: httpx.Auth = operator_of_station(data_dir / "station.db", self.key, "faults")
+        if self._prefix:  # its files are where only a program with the same prefix sees them
+            self.auth = TokenAuth(self._token)
         text = (
             f'[station]\nid = "faults"\ndata_dir = "{data_dir}"\n[store]\nkey_file = "{key_file}"\n'
             f"[api]\nport = {port}\n"
@@ -173,6 +176,15 @@ class StationProcess:
     def tail(self, lines: int = 20) -> str:
         """Return the last lines of the program's log."""
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+
+    def _token(self) -> str:
+        """Return an operator's token that the station's own program made, the same for five minutes."""
+        if not self._made or time.monotonic() - self._made[0] > 300:
+            program = Path(sys.executable).parent / "outpost-station"
+            command: list[str | Path] = [*self._prefix, program, "token", "operator", "--config", self._config]
+            ended = subprocess.run(command, check=True, capture_output=True, text=True)
+            self._made = time.monotonic(), ended.stdout.strip()
+        return self._made[1]
 
     def _is_ready(self) -> bool:
         assert self._process is not None

@@ -135,3 +135,19 @@ async def test_closing_the_hub_ends_every_stream_after_what_is_queued() -> None:
     hub.close()
     assert [b"event: fix" in chunk async for chunk in events] == [True]
     assert [chunk async for chunk in stream(hub, None, keep_alive_s=60)][1:] == []
+
+
+async def test_a_stream_ends_when_its_listener_may_listen_no_more() -> None:
+    hub = EventHub()
+    asked: list[bool] = []
+
+    async def may_go_on() -> bool:
+        asked.append(len(asked) < 2)
+        return asked[-1]
+
+    heard = b""
+    async for part in stream(hub, None, 0.001, may_go_on=may_go_on, recheck_s=0.0):
+        heard += part
+    assert asked == [True, True, False]
+    assert b"listening" in heard
+    assert hub.listeners == 0

@@ -1,0 +1,135 @@
+"""``user``, ``token`` and ``sweep`` of both programs, over real databases."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyotp
+import pytest
+
+from cloud.cli import main as cloud_main
+from edge.cli import main as station_main
+from edge.config import load
+from tests.clouds import ask
+
+pytestmark = [pytest.mark.integration, pytest.mark.auth]
+
+PASSWORD = "seven giraffes at dawn"
+
+
+class Program:
+    """A program with its configuration."""
+
+    def __init__(self, name: str, main: Callable[[], None], config: Path) -> None:
+        self._name = name
+        self._main = main
+        self._config = config
+
+    def run(self, *arguments: str, code: int = 0, stdin: str = "") -> tuple[str, str]:
+        """Run a command to its end, in this process."""
+        said, complained = io.StringIO(), io.StringIO()
+        before = sys.argv, sys.stdin
+        sys.argv, sys.stdin = [self._name, *arguments, "--config", str(self._config)], io.StringIO(stdin)
+        try:
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+                try:
+                    self._main()
+                    ended = 0
+                except SystemExit as leaving:
+                    ended = int(leaving.code or 0)
+        finally:
+            sys.argv, sys.stdin = before
+        assert ended == code, (said.getvalue(), complained.getvalue())
+        return said.getvalue(), complained.getvalue()
+
+    def facts(self, *arguments: str, stdin: str = "") -> Any:
+        return json.loads(self.run(*arguments, "--json", stdin=stdin)[0])
+
+
+@pytest.fixture(params=["station", "cloud"])
+def program(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    for name in [name for name in os.environ if name.startswith("OUTPOST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    if request.param == "station":
+        config = tmp_path / "station.toml"
+        data, key = tmp_path / "data", tmp_path / "key"
+        station = Program("outpost-station", station_main, config)
+        station.run("init", "--data-dir", str(data), "--key-file", str(key))
+        return station
+    config = tmp_path / "cloud.toml"
+    cloud = Program("outpost-cloud", cloud_main, config)
+    cloud.run("init", "--database", request.getfixturevalue("database_url"))
+    assert (tmp_path / "cloud.key").stat().st_mode & 0o077 == 0
+    return cloud
+
+
+def test_people_are_added_listed_changed_shut_out_and_let_in_again(program: Program) -> None:
+    made = program.facts("user", "add", "boss@example.org", "--role", "admin", stdin=PASSWORD + "\n")
+    assert (made["role"], made["password"], len(made["recovery_codes"])) == ("admin", None, 10)
+    assert pyotp.parse_uri(made["totp_uri"]).secret == made["totp_secret"]
+    other = program.facts("user", "add", "asha@example.org", "--name", "Asha", "--generate")
+    assert len(other["password"]) >= 12
+    text = program.run("user", "add", "vera@example.org", "--role", "viewer", "--generate")[0]
+    assert "recovery codes" in text
+    listed = program.facts("user", "list")
+    assert {each["email"]: each["role"] for each in listed} == {
+        "asha@example.org": "ranger", "boss@example.org": "admin", "vera@example.org": "viewer",
+    }  # fmt: skip
+    assert made["totp_secret"] not in program.run("user", "list")[0]
+    assert program.facts("user", "role", "vera@example.org", "ranger")["role"] == "ranger"
+    assert program.facts("user", "stations", "asha@example.org", "post-1")["stations"] == ["post-1"]
+    program.run("user", "revoke", "asha@example.org")
+    assert "shut out" in program.run("user", "list")[0]
+    assert "shut out" in program.run("token", "asha@example.org", code=1)[1]
+    program.run("user", "restore", "asha@example.org")
+    assert program.run("token", "asha@example.org")[0].count(".") == 2
+    assert program.facts("token", "operator")["expires_in"] == 900
+    assert program.facts("sweep") == {"removed": 0}
+
+
+def test_what_cannot_be_is_one_line(program: Program) -> None:
+    program.facts("user", "add", "boss@example.org", "--role", "admin", "--generate")
+    for arguments, stdin, words in (
+        (("user", "add", "boss@example.org", "--generate"), "", "there is an account"),
+        (("user", "add", "x", "--generate"), "", "email: must be an address"),
+        (("user", "add", "a@example.org", "--role", "king", "--generate"), "", "role: must be one of"),
+        (("user", "add", "a@example.org"), "password1\n", "tried first"),
+        (("user", "role", "boss@example.org", "viewer"), "", "last administrator"),
+        (("user", "revoke", "who@example.org"), "", "there is no user"),
+        (("token", "who@example.org"), "", "there is no user"),
+    ):
+        complained = program.run(*arguments, code=1, stdin=stdin)[1]
+        assert words in complained
+        assert complained.count("\n") == 1
+        assert "password1" not in complained
+
+
+def test_an_export_leaves_a_line_in_the_audit_log(
+    program: Program, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "cloud" in request.node.name:
+        pytest.skip("the cloud has no export yet")
+    program.run("export", str(tmp_path / "out.csv"))
+    assert load(tmp_path / "station.toml", {}).database.exists()
+    assert "0 fixes of all to out.csv" in program.run("db", "--sql", "SELECT actor, action, detail FROM audit")[0]
+
+
+def test_a_cloud_without_its_secret_says_where_it_should_be(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cloud = Program("outpost-cloud", cloud_main, tmp_path / "cloud.toml")
+    cloud.run("init", "--database", database_url)
+    (tmp_path / "cloud.key").unlink()
+    assert "accounts.key_file" in cloud.run("user", "list", code=1)[1]
+    (tmp_path / "cloud.key").write_text("nonsense")
+    assert "64 hex digits" in cloud.run("user", "list", code=1)[1]
+    assert ask(database_url, "SELECT count(*) FROM users") == [(0,)]
