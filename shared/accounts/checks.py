@@ -258,7 +258,8 @@ class Checks:
         phone = body.get("phone") if user is None else user.phone
         channel = None if self._messenger is None else self._messenger.channel(phone)
         kept = msgspec.structs.replace(challenge, code_hash=hashed, body={**body, "channel": channel})
-        await self.tables.write(logins.open_challenge(kept))
+        if kind != "none":  # what leads nowhere must not void what somebody else has begun
+            await self.tables.write(logins.open_challenge(kept))
         if kind == "otp" and self._messenger is not None and channel is not None:
             to = email if channel == "mail" else str(phone)
             task = asyncio.create_task(self._deliver(self._messenger, channel, to, code))

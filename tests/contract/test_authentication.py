@@ -499,6 +499,17 @@ async def test_an_account_without_a_password_logs_in_by_code(
 
 
 @pytest.mark.usefixtures("only_cloud")
+async def test_who_knows_an_address_alone_voids_no_login_that_was_begun(
+    nobody: httpx.AsyncClient, accounts: Accounts, clock: FakeClock
+) -> None:
+    asha = await enter(accounts, clock)
+    await nobody.post(f"{AUTH}/login/", json={"email": asha.email, "password": PASSWORD})
+    assert (await nobody.post(f"{AUTH}/login/", json={"email": asha.email})).status_code == 200
+    body = {"email": asha.email, "otp_code": asha.code()}
+    assert (await nobody.post(f"{AUTH}/login/verify/", json=body)).status_code == 200
+
+
+@pytest.mark.usefixtures("only_cloud")
 async def test_a_code_by_mail_does_not_stand_for_a_password(
     nobody: httpx.AsyncClient, accounts: Accounts, outbox: FakeMessenger, clock: FakeClock
 ) -> None:
