@@ -165,7 +165,9 @@ def watch(config: ConfigOption = None) -> None:
 
 @cli.command()
 def decode(
-    format_name: Annotated[str, typer.Option("--format", help="opencollar, chirpstack_v4, nmea0183, ubx_nav_pvt, ...")],
+    format_name: Annotated[
+        str, typer.Option("--format", help="opencollar, chirpstack_v4, cayenne_lpp, aprs, ...; a wrong name lists all.")
+    ],
     port: Annotated[int | None, typer.Option(help="LoRaWAN fPort, where the format has one.")] = None,
     hex_bytes: Annotated[str | None, typer.Option("--hex", help="The frame as hex digits.")] = None,
     text: Annotated[str | None, typer.Option("--text", help="The frame as a line of text.")] = None,
@@ -175,7 +177,7 @@ def decode(
     given = [value for value in (hex_bytes, text, json_file) if value is not None]
     if len(given) != 1:
         raise typer.BadParameter("give one of --hex, --text and --json-file")
-    data: bytes | str | dict[str, Any]
+    data: bytes | str | dict[str, Any] | list[Any]
     if hex_bytes is not None:
         try:
             data = bytes.fromhex(hex_bytes)
@@ -186,7 +188,7 @@ def decode(
     else:
         assert json_file is not None
         try:
-            data = msgspec.json.decode(json_file.read_bytes(), type=dict[str, Any])
+            data = msgspec.json.decode(json_file.read_bytes(), type=dict[str, Any] | list[Any])
         except (OSError, msgspec.DecodeError) as error:
             raise typer.BadParameter(f"--json-file: {error}") from error
     print_json(explain(format_name, data=data, port=port))

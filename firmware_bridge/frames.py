@@ -15,14 +15,18 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-Framing = Literal["cobs", "kiss", "slip", "nmea", "ubx", "mqtt"]
+Framing = Literal[
+    "cobs", "kiss", "slip", "nmea", "ubx", "mqtt", "rnode", "rak", "rn2483", "lp0", "meshtastic", "wpl", "ax25", "aprs",
+    "directip",
+]  # fmt: skip
 
 
 class Frame(msgspec.Struct, frozen=True):
     """One unit of a link: what stood between two delimiters, unescaped and with its checksum verified and removed.
 
     ``payload`` of framing ``nmea`` is one epoch: the sentences that share a time of day, with CRLF
-    after each and their checksums kept.
+    after each and their checksums kept. That of ``ubx``, ``meshtastic``, ``directip`` and ``rnode`` is the message as
+    it stands on the wire, and that of ``rak``, ``rn2483``, ``lp0``, ``wpl`` and ``aprs`` one line without its end.
     ``topic`` is the MQTT topic, empty on serial links.
     """
 
@@ -53,8 +57,21 @@ class FrameDecoder(Protocol):
         ...
 
 
+class TimeOfDay(msgspec.Struct, frozen=True):
+    """What a device says of an instant when it leaves out the date, or all of it but the day of the month; UTC."""
+
+    hour: int
+    minute: int
+    second: int = 0
+    day_of_month: int | None = None
+
+
 class DecodedFix(msgspec.Struct, frozen=True, kw_only=True):
-    """A position as a payload gives it. ``lon_deg`` and ``lat_deg`` are None where the receiver failed to fix."""
+    """A position as a payload gives it. ``lon_deg`` and ``lat_deg`` are None where the receiver failed to fix.
+
+    ``recorded_at`` is the device's own time, or None where it gives none; ``time_of_day`` is what it gives instead.
+    ``codecs.timing`` says what can be made of either.
+    """
 
     recorded_at: datetime | None
     lon_deg: float | None
@@ -70,6 +87,7 @@ class DecodedFix(msgspec.Struct, frozen=True, kw_only=True):
     battery_mv: int | None = None
     temperature_c: float | None = None
     is_clock_unset: bool = False
+    time_of_day: TimeOfDay | None = None
 
 
 class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True):

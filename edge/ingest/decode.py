@@ -21,6 +21,7 @@ from edge.store.fixes import StoredFix
 from edge.store.ledger import LedgerReader, Row
 from edge.store.store import HeardDevice, SpatialiteStore, Undecoded
 from firmware_bridge.codecs.registry import decode_frame
+from firmware_bridge.codecs.timing import recorded_at
 from firmware_bridge.frames import DecodedFix, Frame, Uplink
 from shared.clock import ClockState
 from shared.domain import NewFix
@@ -76,11 +77,14 @@ def _facts(row: Row, uplinks: Sequence[Uplink]) -> tuple[list[NewFix], list[Hear
     for uplink in uplinks:
         device = uplink.device or row.device or f"link:{row.link}"
         for fix in uplink.fixes:
-            if fix.recorded_at is None:
+            at, reason = recorded_at(
+                fix, network_time=uplink.network_time, received_at=received_at if is_sure else None
+            )
+            if at is None:
                 if fix.lon_deg is None:
                     continue  # neither time nor place: the receiver said only that it is there
-                raise FrameError("a position without the device's time")
-            fixes.append(_new_fix(fix, uplink, device, row, received_at=received_at, is_clock_sure=is_sure))
+                raise FrameError(reason)
+            fixes.append(_new_fix(fix, at, uplink, device, row, received_at=received_at, is_clock_sure=is_sure))
         if uplink.port == OPENCOLLAR_FLASH_LOG:
             heard.append(HeardDevice(device, row.received_ms))  # what it says of itself may be weeks old
             continue
@@ -95,12 +99,18 @@ def _facts(row: Row, uplinks: Sequence[Uplink]) -> tuple[list[NewFix], list[Hear
 
 
 def _new_fix(
-    fix: DecodedFix, uplink: Uplink, device: str, row: Row, *, received_at: datetime, is_clock_sure: bool
+    fix: DecodedFix,
+    at: datetime,
+    uplink: Uplink,
+    device: str,
+    row: Row,
+    *,
+    received_at: datetime,
+    is_clock_sure: bool,
 ) -> NewFix:
-    assert fix.recorded_at is not None
     return NewFix(
         device=device,
-        recorded_at=fix.recorded_at,
+        recorded_at=at,
         lon_deg=fix.lon_deg,
         lat_deg=fix.lat_deg,
         received_at=received_at,

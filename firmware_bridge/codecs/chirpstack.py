@@ -10,7 +10,9 @@ Layout: chirpstack/chirpstack, api/proto/integration/integration.proto. What it 
 - it is proto3 JSON: a value that equals its default (fCnt 0, rssi 0, battery 0, false) is absent;
 - times have nine decimals;
 - ``time`` is the gateway's only while that is within 30 s of the server's clock, otherwise the server's own: what a
-  gateway had buffered carries the time of delivery. So it is ``network_time`` and never the time of a fix;
+  gateway had buffered carries the time of delivery. So it is ``network_time`` and never replaces the device's;
+- the payload is OpenCollar's unless the device has the tag ``payload`` with the name of another format, or its profile
+  is called like one;
 - an uplink without ``data`` carries commands of the network and says nothing of the animal; one with only ``object``
   has been through somebody's decoder, whose fields nobody here knows.
 """
@@ -20,14 +22,14 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
-from firmware_bridge.codecs.instants import iso_text
+from firmware_bridge.codecs.instants import instant_of, iso_or_none
 from firmware_bridge.codecs.json_body import decode_json
-from firmware_bridge.codecs.opencollar import Message, read_messages, uplinks_of
+from firmware_bridge.codecs.lorawan import payload_format, read_payload
+from firmware_bridge.codecs.messages import Message, uplinks_of
 from firmware_bridge.codecs.routes import Route
 from firmware_bridge.frames import DeviceStatus, Uplink
 from shared.errors import FrameError
@@ -35,6 +37,8 @@ from shared.errors import FrameError
 _UP = "application/+/device/+/event/up"
 _STATUS = "application/+/device/+/event/status"
 _TOPIC_LEVELS = 6
+#: The tag of a device, or of its profile, that names the format of its payload.
+PAYLOAD_TAG = "payload"
 _ABSENT = frozenset({b"", b"null"})
 _EUI = re.compile(r"[0-9A-Fa-f]{16}")
 
@@ -42,6 +46,8 @@ _EUI = re.compile(r"[0-9A-Fa-f]{16}")
 class _DeviceInfo(msgspec.Struct, rename="camel"):
     dev_eui: str = ""
     device_name: str = ""
+    device_profile_name: str = ""
+    tags: dict[str, Any] | None = None
 
 
 class _RxInfo(msgspec.Struct, rename="camel"):
@@ -87,7 +93,7 @@ class ChirpStackCodec:
         return self._uplinks(event, device)
 
     def _uplinks(self, event: _Event, device: str) -> list[Uplink]:
-        network_time = _network_time(event.time)
+        network_time = instant_of(event.time)
         best = max(event.rx_info, key=lambda rx: rx.rssi, default=None)
         snr_db = best.snr if best is not None and isinstance(best.snr, float) else None
         envelope: dict[str, Any] = {
@@ -96,7 +102,7 @@ class ChirpStackCodec:
             "devEui": device.removeprefix("eui:"),
             "fCnt": event.f_cnt,
             "fPort": event.f_port,
-            "network_time": None if network_time is None else iso_text(network_time),
+            "network_time": iso_or_none(network_time),
             "gateways": len(event.rx_info),
         }
         messages = [message._replace(details={**message.details, "envelope": envelope}) for message in _messages(event)]
@@ -111,7 +117,7 @@ class ChirpStackCodec:
         )
 
     def _status(self, event: _Event, device: str) -> Uplink:
-        network_time = _network_time(event.time)
+        network_time = instant_of(event.time)
         has_level = not (event.external_power_source or event.battery_level_unavailable)
         battery_pct = (event.battery_level or 0.0) if has_level else None
         return Uplink(
@@ -125,7 +131,7 @@ class ChirpStackCodec:
                 "externalPowerSource": bool(event.external_power_source),
                 "batteryLevel": battery_pct,
                 "deduplicationId": event.deduplication_id,
-                "network_time": None if network_time is None else iso_text(network_time),
+                "network_time": iso_or_none(network_time),
             },
         )
 
@@ -146,7 +152,10 @@ def _messages(event: _Event) -> list[Message]:
         raise FrameError(f"the data is not base64: {error}") from error
     if not data:
         return [Message(event.f_port or None, {"message": "empty"})]
-    return read_messages(data, event.f_port or None)
+    info = event.device_info
+    return read_payload(
+        data, event.f_port or None, payload_format((info.tags or {}).get(PAYLOAD_TAG), [info.device_profile_name])
+    )
 
 
 def _dev_eui(event: _Event, topic: str) -> str:
@@ -164,12 +173,3 @@ def _dev_eui(event: _Event, topic: str) -> str:
 def _has_status(event: _Event) -> bool:
     status = (event.margin, event.external_power_source, event.battery_level_unavailable, event.battery_level)
     return any(value is not None for value in status)
-
-
-def _network_time(text: str) -> datetime | None:
-    """Return the event's time; None where it has none, or none with a zone: it never costs a fix."""
-    try:
-        instant = msgspec.convert(text, datetime)
-        return None if instant.tzinfo is None else instant.astimezone(UTC)
-    except (msgspec.ValidationError, OverflowError):
-        return None

@@ -21,7 +21,8 @@ from firmware_bridge.framing.kiss import decode_kiss
 from firmware_bridge.framing.slip import END, encode_slip, unescape
 from shared.errors import FrameError
 
-Data = bytes | str | dict[str, Any]
+Data = bytes | str | dict[str, Any] | list[Any]
+_ToolData = bytes | str | dict[str, Any]
 
 _CRC_BYTES = 2
 
@@ -29,12 +30,15 @@ _CRC_BYTES = 2
 def explain(format: str, *, data: Data, port: int | None = None) -> dict[str, object]:  # noqa: A002  (the option's name)
     """Return the facts of ``data`` as values that JSON can hold; raises FrameError with the reason.
 
-    ``data`` is the bytes of a payload (of a whole message for ``ubx_nav_pvt``, of what stands on the wire for ``cobs``,
-    ``slip`` and ``kiss``), the text of a sentence or body, or a JSON object. For ``cobs`` and ``slip`` an object
+    ``data`` is the bytes of a payload (of a whole message for ``ubx_nav_pvt``, ``meshtastic_serial`` and
+    ``iridium_directip``, of what stands on the wire for ``cobs``, ``slip``, ``kiss``, ``kiss_ax25`` and ``rnode``), the
+    text of a sentence or body, or a JSON object or list. For ``cobs`` and ``slip`` an object
     ``{"raw": HEX}`` is encoded, for ``crc16`` an object ``{"check_input": TEXT}`` is summed. ``port`` is the LoRaWAN
     fPort.
     """
     if (tool := _TOOLS.get(format)) is not None:
+        if isinstance(data, list):
+            raise FrameError("give an object, not a list")
         return {"format": format, **tool(data)}
     codec = FORMATS.get(format)
     if codec is None:
@@ -50,7 +54,13 @@ def formats() -> list[str]:
     return sorted({*FORMATS, *_TOOLS})
 
 
-_TEXT_FORMATS = frozenset({"nmea0183", "chirpstack_v4", "outpost_json"})
+_TEXT_FORMATS = frozenset(
+    {
+        "nmea0183", "nmea_wpl", "aprs", "rak_at", "rn2483", "chirpstack_v4", "the_things_stack_v3", "outpost_json",
+        "opencollar_lp0", "meshtastic_mqtt", "rockblock_http", "sigfox_rhino_v1", "vectronic_json", "lotek_json",
+        "earthranger", "gundi_v2", "movebank_csv", "movebank_live_feed",
+    }
+)  # fmt: skip
 
 
 def _payload(data: Data, *, is_text: bool) -> bytes:
@@ -98,11 +108,12 @@ def _fix_facts(fix: DecodedFix) -> dict[str, object]:
     return {
         **msgspec.structs.asdict(fix),
         "recorded_at": None if fix.recorded_at is None else iso_text(fix.recorded_at),
+        "time_of_day": None if fix.time_of_day is None else msgspec.structs.asdict(fix.time_of_day),
         "store_as": "fix" if fix.lon_deg is not None else "failed_fix_event_without_geometry",
     }
 
 
-def _explain_crc16(data: Data) -> dict[str, object]:
+def _explain_crc16(data: _ToolData) -> dict[str, object]:
     if isinstance(data, dict):
         text = data.get("check_input")
         if not isinstance(text, str):
@@ -112,7 +123,7 @@ def _explain_crc16(data: Data) -> dict[str, object]:
     return {"details": {name: f"{crc(raw):04x}" for name, crc in CRC16_VARIANTS.items()}}
 
 
-def _explain_cobs(data: Data) -> dict[str, object]:
+def _explain_cobs(data: _ToolData) -> dict[str, object]:
     if isinstance(data, dict):
         raw = _hex(data, "raw")
         encoded = encode_cobs(raw)
@@ -124,7 +135,7 @@ def _explain_cobs(data: Data) -> dict[str, object]:
     return {"details": {"encoded": stuffed.hex(), "decoded": decoded.hex(), "crc_ok": is_whole, "payload": payload}}
 
 
-def _explain_slip(data: Data) -> dict[str, object]:
+def _explain_slip(data: _ToolData) -> dict[str, object]:
     if isinstance(data, dict):
         raw = _hex(data, "raw")
         encoded = encode_slip(raw)
@@ -134,7 +145,7 @@ def _explain_slip(data: Data) -> dict[str, object]:
     return {"details": {"encoded": wire.hex(), "decoded": unescape(_one_segment(wire)).hex()}}
 
 
-def _explain_kiss(data: Data) -> dict[str, object]:
+def _explain_kiss(data: _ToolData) -> dict[str, object]:
     if isinstance(data, dict):
         raise FrameError("kiss takes the bytes of one frame as hex digits")
     port, command, content = decode_kiss(_one_segment(_wire(data)))
@@ -162,6 +173,6 @@ def _hex(data: dict[str, Any], key: str) -> bytes:
         raise FrameError(f"{key} is not hex digits") from error
 
 
-_TOOLS: Mapping[str, Callable[[Data], dict[str, object]]] = MappingProxyType(
+_TOOLS: Mapping[str, Callable[[_ToolData], dict[str, object]]] = MappingProxyType(
     {"crc16": _explain_crc16, "cobs": _explain_cobs, "slip": _explain_slip, "kiss": _explain_kiss}
 )

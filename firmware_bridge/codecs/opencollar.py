@@ -35,6 +35,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from firmware_bridge.codecs.instants import is_clock_unset, iso_text, utc
+from firmware_bridge.codecs.messages import Message, uplinks_of
 from firmware_bridge.codecs.routes import Route
 from firmware_bridge.frames import DecodedFix, DeviceStatus, Uplink
 from shared.errors import FrameError
@@ -73,16 +74,6 @@ _IDS_OF_PORT: Mapping[int, frozenset[int]] = MappingProxyType(
 )
 
 
-class Message(NamedTuple):
-    """What one message says, before anyone knows how it arrived."""
-
-    port: int | None
-    details: dict[str, Any]
-    fixes: tuple[DecodedFix, ...] = ()
-    status: DeviceStatus | None = None
-    device_time: datetime | None = None
-
-
 class OpenCollarCodec:
     """The codec of a bare payload, whose device is the link's own."""
 
@@ -112,35 +103,6 @@ def read_messages(payload: bytes, port: int | None) -> list[Message]:
         messages.append(message)
         if position == len(payload):
             return messages
-
-
-def uplinks_of(
-    messages: Iterable[Message],
-    format_name: str,
-    *,
-    device: str = "",
-    network_time: datetime | None = None,
-    rssi_dbm: float | None = None,
-    snr_db: float | None = None,
-    gateway: str | None = None,
-) -> list[Uplink]:
-    """Return one uplink per message, all of which arrived in the same way."""
-    return [
-        Uplink(
-            format=format_name,
-            device=device,
-            port=message.port,
-            fixes=message.fixes,
-            status=message.status,
-            network_time=network_time,
-            device_time=message.device_time,
-            rssi_dbm=rssi_dbm,
-            snr_db=snr_db,
-            gateway=gateway,
-            details=message.details,
-        )
-        for message in messages
-    ]
 
 
 def _read_message(payload: bytes, position: int, port: int | None) -> tuple[Message, int]:

@@ -27,14 +27,13 @@ def _discovered() -> Iterable[Route]:
             yield from getattr(importlib.import_module(f"{codecs.__name__}.{module.name}"), "ROUTES", ())
 
 
-_ROUTES = tuple(_discovered())
-_BY_FRAMING: Mapping[str, Codec] = {
-    route.framing: route.codec for route in _ROUTES if route.framing and not route.topic
-}
-_BY_TOPIC = tuple((route.topic.split("/"), route.codec) for route in _ROUTES if route.topic)
+#: Every route of every codec module.
+ROUTES = tuple(_discovered())
+_BY_FRAMING: Mapping[str, Codec] = {route.framing: route.codec for route in ROUTES if route.framing and not route.topic}
+_BY_TOPIC = tuple((route.topic.split("/"), route.codec) for route in ROUTES if route.topic)
 
 #: Every codec by the name of its format.
-FORMATS: Mapping[str, Codec] = MappingProxyType({route.codec.format: route.codec for route in _ROUTES})
+FORMATS: Mapping[str, Codec] = MappingProxyType({route.codec.format: route.codec for route in ROUTES})
 
 
 def codec_for(frame: Frame) -> Codec:

@@ -11,8 +11,10 @@ modem that adds nothing. No OpenCollar message has the id 1, so the two cannot b
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
-from firmware_bridge.codecs.opencollar import read_messages, uplinks_of
+from firmware_bridge.codecs.messages import uplinks_of
+from firmware_bridge.codecs.opencollar import read_messages
 from firmware_bridge.codecs.routes import Route
 from firmware_bridge.frames import Uplink
 from shared.errors import FrameError
@@ -36,6 +38,25 @@ def pack_station_frame(eui: bytes | str, port: int, rssi_dbm: float, snr_db: flo
     return _HEADER.pack(VERSION, raw, port, _signed_byte(rssi_dbm), _signed_byte(snr_db / _QUARTER_DB)) + message
 
 
+class StationFrame(NamedTuple):
+    """A message and what the base station added to it."""
+
+    device: str
+    port: int
+    rssi_dbm: float
+    snr_db: float
+    message: bytes
+
+
+def split_station_frame(payload: bytes) -> StationFrame:
+    """Return the parts of a payload whose first byte is the version; raises FrameError where it is too short."""
+    if len(payload) < _HEADER.size:
+        raise FrameError(f"{len(payload)} bytes are too few for a station frame")
+    # Port 0 is the radio network's own and carries no message: a station that knows no port sends it.
+    _, eui, port, rssi_dbm, snr_quarters = _HEADER.unpack_from(payload)
+    return StationFrame("eui:" + eui.hex(), port, float(rssi_dbm), snr_quarters * _QUARTER_DB, payload[_HEADER.size :])
+
+
 class StationFrameCodec:
     """Read station frames, and bare OpenCollar messages from links without them."""
 
@@ -47,16 +68,13 @@ class StationFrameCodec:
             raise FrameError("the frame is empty")
         if payload[0] != VERSION:
             return uplinks_of(read_messages(payload, port), self.format)
-        if len(payload) < _HEADER.size:
-            raise FrameError(f"{len(payload)} bytes are too few for a station frame")
-        # Port 0 is the radio network's own and carries no message: a station that knows no port sends it.
-        _, eui, frame_port, rssi_dbm, snr_quarters = _HEADER.unpack_from(payload)
+        frame = split_station_frame(payload)
         return uplinks_of(
-            read_messages(payload[_HEADER.size :], frame_port),
+            read_messages(frame.message, frame.port),
             self.format,
-            device="eui:" + eui.hex(),
-            rssi_dbm=float(rssi_dbm),
-            snr_db=snr_quarters * _QUARTER_DB,
+            device=frame.device,
+            rssi_dbm=frame.rssi_dbm,
+            snr_db=frame.snr_db,
         )
 
 

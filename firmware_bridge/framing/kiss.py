@@ -10,7 +10,7 @@ not passed on. There is no checksum: the modem has dropped what the air damaged.
 
 from __future__ import annotations
 
-from firmware_bridge.frames import Frame
+from firmware_bridge.frames import Frame, Framing
 from firmware_bridge.framing.delimited import DelimitedDecoder
 from firmware_bridge.framing.slip import END, escape, unescape
 from shared.errors import FrameError
@@ -40,6 +40,8 @@ class KissDecoder(DelimitedDecoder):
     """
 
     delimiter = END
+
+    framing: Framing = "kiss"
 
     def __init__(self, max_frame: int = 2048) -> None:
         super().__init__(max_frame)
@@ -72,4 +74,10 @@ class KissDecoder(DelimitedDecoder):
         if command:
             self.commands += 1
             return None
-        return Frame("kiss", data)
+        return Frame(self.framing, data)
+
+
+class Ax25Decoder(KissDecoder):
+    """Read the AX.25 frames of a packet radio's KISS modem, which has checked and removed their checksum."""
+
+    framing = "ax25"

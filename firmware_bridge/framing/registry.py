@@ -7,9 +7,13 @@ from types import MappingProxyType
 
 from firmware_bridge.frames import FrameDecoder
 from firmware_bridge.framing.cobs import CobsDecoder
-from firmware_bridge.framing.kiss import KissDecoder
+from firmware_bridge.framing.directip import DirectIpDecoder
+from firmware_bridge.framing.kiss import Ax25Decoder, KissDecoder
+from firmware_bridge.framing.lines import AprsDecoder, OffloadDecoder, RakDecoder, Rn2483Decoder, WaypointDecoder
+from firmware_bridge.framing.meshtastic import MeshtasticDecoder
 from firmware_bridge.framing.mixed import MixedDecoder
 from firmware_bridge.framing.nmea import NmeaDecoder
+from firmware_bridge.framing.rnode import RNodeDecoder
 from firmware_bridge.framing.slip import SlipDecoder
 from firmware_bridge.framing.ubx import NAV_PVT, UbxDecoder
 from shared.errors import ConfigError
@@ -25,6 +29,15 @@ DECODERS: Mapping[str, Callable[[], FrameDecoder]] = MappingProxyType(
         "nmea": NmeaDecoder,
         "ubx": lambda: UbxDecoder(_POSITIONS),
         "mixed": lambda: MixedDecoder(_POSITIONS),
+        "rnode": RNodeDecoder,
+        "rak": RakDecoder,
+        "rn2483": Rn2483Decoder,
+        "lp0": OffloadDecoder,
+        "meshtastic": MeshtasticDecoder,
+        "wpl": WaypointDecoder,
+        "ax25": Ax25Decoder,
+        "aprs": AprsDecoder,
+        "directip": DirectIpDecoder,
     }
 )
 

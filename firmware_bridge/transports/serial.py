@@ -10,7 +10,8 @@ The port is opened with pyserial and read without a thread: the event loop watch
 
 An open descriptor of a USB adapter that was pulled keeps its name taken, and the adapter would come back as ttyUSB1: so
 the port is closed before anything else happens. Paths under /dev/serial/by-id survive that anyway and should be used.
-What the kernel buffered before the port was opened is kept: it may be the end of a dump.
+What the kernel buffered before the port was opened is kept: it may be the end of a dump. A few devices have to be
+spoken to before they speak (``framing.talk``); what cannot be written at once is said again at the next turn.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import structlog
 
 from firmware_bridge.frames import Frame, FrameDecoder, Heard, LinkStatus
 from firmware_bridge.framing.registry import decoder_for
+from firmware_bridge.framing.talk import TALKS
 from firmware_bridge.transports.backoff import Backoff
 from firmware_bridge.transports.capture import Tap
 from firmware_bridge.transports.inbox import Inbox
@@ -75,6 +77,7 @@ class SerialLink:
         self._now = now
         self._monotonic = monotonic
         self._decoder = decoder if decoder is not None else decoder_for(framing)
+        self._talk = TALKS.get(framing)
         self._silence_s = silence_s
         self._max_batch = max_batch
         self._tap = tap
@@ -85,6 +88,7 @@ class SerialLink:
         self._is_watched = False
         self._last_byte_s = 0.0
         self._silence: asyncio.TimerHandle | None = None
+        self._turn: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
         self._is_closed = False
@@ -149,6 +153,9 @@ class SerialLink:
         self._status.last_error = ""
         log.info("link.up", link=self.name, address=self._path)
         self._watch()
+        if self._talk is not None:
+            self._say(self._talk.opening)
+            self._await_turn()
 
     async def _until_lost(self) -> None:
         while not self._lost.is_set():
@@ -184,6 +191,9 @@ class SerialLink:
         """Close the port, then say what the decoder still holds: the line is silent for good."""
         port = self._port
         self._unwatch()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         self._port = None
         self._status.is_up = False
         if port is not None:
@@ -243,8 +253,27 @@ class SerialLink:
             self._tap("silence", "", b"")
         self._hear(self._decoder.flush())
 
+    def _await_turn(self) -> None:
+        assert self._talk is not None
+        self._turn = asyncio.get_running_loop().call_later(self._talk.again_s, self._on_turn)
+
+    def _on_turn(self) -> None:
+        assert self._talk is not None
+        self._say(self._talk.again)
+        self._await_turn()
+
+    def _say(self, words: bytes) -> None:
+        assert self._port is not None
+        try:
+            os.write(self._port.fileno(), words)
+        except OSError as error:
+            # A port that is gone is noticed by whoever reads it; a full one is spoken to again.
+            log.info("link.unsaid", link=self.name, error=_reason(error))
+
     def _hear(self, frames: list[Frame]) -> None:
         if frames:
+            if self._port is not None and self._talk is not None and self._talk.after_frame:
+                self._say(self._talk.after_frame)
             self._status.frames += len(frames)
             self._status.last_frame_at = self._now()
             self._inbox.put(Heard(frame) for frame in frames)

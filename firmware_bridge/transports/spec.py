@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from firmware_bridge.codecs.meshtastic import JSON_TOPICS as MESHTASTIC_TOPICS
 from firmware_bridge.frames import Link
 from firmware_bridge.framing.registry import DECODERS
 from firmware_bridge.transports.capture import CaptureLink, CaptureWriter, RecordedLink
@@ -17,8 +18,14 @@ from firmware_bridge.transports.mqtt import MqttLink
 from firmware_bridge.transports.serial import SerialLink
 from shared.errors import ConfigError
 
-#: ChirpStack's uplinks and device status, and the fixes of our own gateways.
-DEFAULT_TOPICS = ("application/+/device/+/event/up", "application/+/device/+/event/status", "outpost/+/+/fix")
+#: ChirpStack's uplinks and device status, The Things Stack's uplinks, the fixes of our own gateways, and Meshtastic.
+DEFAULT_TOPICS = (
+    "application/+/device/+/event/up",
+    "application/+/device/+/event/status",
+    "v3/+/devices/+/up",
+    "outpost/+/+/fix",
+    *MESHTASTIC_TOPICS,
+)
 
 
 class LinkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

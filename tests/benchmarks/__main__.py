@@ -91,7 +91,7 @@ def main(
         with _progress() as progress:
             measured = _measure(place, wanted, effort, progress)
             with _step(progress, "codecs"):
-                codecs = decode.codecs(effort.run_s)
+                codecs, peers = decode.codecs(effort.run_s), decode.peers(effort.run_s)
             with _step(progress, "framing"):
                 framings = decode.framings(effort.run_s)
         of_machine.append(("syncs after all of it", f"{machine.syncs_per_s(place, effort.run_s * 2):,.0f} a second"))
@@ -101,7 +101,7 @@ def main(
         else:
             shutil.rmtree(place)
     promises, is_kept = _promises(measured)
-    made = [promises, *_tables(measured), *_decode_tables(codecs, framings)]
+    made = [promises, *_tables(measured), *_decode_tables(codecs, framings, peers)]
     made.append(Table("Machine", ("what", "value"), of_machine))
     for table in made:
         console.print(table.on_terminal())
@@ -271,7 +271,9 @@ def _tables(measured: Sequence[AtSize]) -> list[Table]:
     ]  # fmt: skip
 
 
-def _decode_tables(codecs: Sequence[decode.Speed], framings: Sequence[decode.Speed]) -> list[Table]:
+def _decode_tables(
+    codecs: Sequence[decode.Speed], framings: Sequence[decode.Speed], peers: Sequence[decode.Beside]
+) -> list[Table]:
     return [
         Table(
             "Decoding alone, one thread",
@@ -279,6 +281,14 @@ def _decode_tables(codecs: Sequence[decode.Speed], framings: Sequence[decode.Spe
             [
                 (it.name, f"{it.frame_bytes:.0f}", f"{it.frames:,.0f}", f"{it.fixes:,.0f}", f"{1e6 / it.fixes:.1f}")
                 for it in codecs
+            ],
+        ),
+        Table(
+            "Decoding beside a library, frames/s",
+            ("codec", "ours", "library", "theirs", "ours / theirs"),
+            [
+                (it.name, f"{it.frames:,.0f}", it.library, f"{it.theirs:,.0f}", f"{it.frames / it.theirs:.2f}")
+                for it in peers
             ],
         ),
         Table(

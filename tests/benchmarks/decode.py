@@ -20,12 +20,16 @@ from firmware_bridge.codecs.station_frame import pack_station_frame
 from firmware_bridge.frames import Frame, FrameDecoder
 from firmware_bridge.framing.cobs import CobsDecoder
 from firmware_bridge.framing.nmea import NmeaDecoder, encode_sentence
+from firmware_bridge.framing.registry import DECODERS
 from firmware_bridge.framing.ubx import NAV_PVT, UbxDecoder, encode_ubx
 from firmware_bridge.simulator.transmission import Transmission, chirpstack_event, signal_from
+from tests.benchmarks import collars
 from tests.benchmarks.herd import COLLARS, device_of, frame_of, payload_of, position_e7, recorded_at
 
 #: Different payloads of each kind, so that nothing is measured that only remembers the last one.
 PAYLOADS: Final = 500
+#: Fewer where each is read twice over: the libraries take their time.
+PEER_PAYLOADS: Final = 100
 RUNS: Final = 5
 FLASH_RECORDS: Final = 50
 _CHUNK_BYTES: Final = 4_096
@@ -44,6 +48,15 @@ class Speed(msgspec.Struct, frozen=True):
     megabytes: float
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """Frames a second of a codec and of a library that reads the same bytes."""
+
+    name: str
+    library: str
+    frames: float
+    theirs: float
+
+
 def codecs(run_s: float) -> list[Speed]:
     """Return how fast ``decode_frame`` is on each kind of frame, over runs of ``run_s``."""
     rng = np.random.default_rng(1)
@@ -60,7 +73,20 @@ def codecs(run_s: float) -> list[Speed]:
         ("UBX NAV-PVT", [Frame("ubx", _nav_pvt(number)) for number in numbers]),
         ("own JSON over MQTT", [Frame("mqtt", _json(number), "outpost/station/gateway/fix") for number in numbers]),
     ]
-    return [_speed(name, frames, run_s) for name, frames in kinds]
+    ours = [_speed(name, frames, run_s) for name, frames in kinds]
+    return ours + [_kind_speed(kind, run_s) for kind in collars.kinds(numbers)]
+
+
+def peers(run_s: float) -> list[Beside]:
+    """Return how fast libraries read the same bytes; theirs gives the fields of a message, ours a fix of it."""
+    numbers = range(PEER_PAYLOADS)
+    epochs, messages = [_epoch(number) for number in numbers], [_nav_pvt(number) for number in numbers]
+    measured = []
+    for peer in collars.peers(epochs, messages, numbers):
+        ours = _kind_speed(peer.kind, run_s)
+        theirs = _rounds_per_s(lambda peer=peer: [peer.parse(each) for each in peer.kind.payloads], run_s)  # type: ignore[misc]
+        measured.append(Beside(peer.kind.name, peer.library, ours.frames, theirs * len(peer.kind.payloads)))
+    return measured
 
 
 def framings(run_s: float) -> list[Speed]:
@@ -70,6 +96,7 @@ def framings(run_s: float) -> list[Speed]:
         ("COBS, short messages", CobsDecoder, b"".join(map(frame_of, numbers)), PAYLOADS),
         ("NMEA, RMC and GGA", NmeaDecoder, b"".join(map(_epoch, numbers)), PAYLOADS),
         ("UBX, NAV-PVT", lambda: UbxDecoder(frozenset({NAV_PVT})), b"".join(map(_nav_pvt, numbers)), PAYLOADS),
+        *((name, DECODERS[name], wire, PAYLOADS) for name, wire in collars.wires(numbers)),
     ]
     return [_framing_speed(name, make, stream, count, run_s) for name, make, stream, count in kinds]
 
@@ -86,6 +113,16 @@ def _speed(name: str, frames: Sequence[Frame], run_s: float) -> Speed:
     rounds = _rounds_per_s(once, run_s)
     size = sum(len(frame.payload) for frame in frames)
     return Speed(name, size / len(frames), rounds * len(frames), rounds * fixes, rounds * size / 1e6)
+
+
+def _kind_speed(kind: collars.Kind, run_s: float) -> Speed:
+    once = collars.decoder_of(kind)
+    count, fixes = len(kind.payloads), once()
+    if fixes < count:
+        raise RuntimeError(f"{kind.name}: {count} payloads gave {fixes} fixes")
+    rounds = _rounds_per_s(once, run_s)
+    size = sum(map(len, kind.payloads))
+    return Speed(kind.name, size / count, rounds * count, rounds * fixes, rounds * size / 1e6)
 
 
 def _framing_speed(name: str, make: Callable[[], FrameDecoder], stream: bytes, count: int, run_s: float) -> Speed:

@@ -203,6 +203,15 @@ def test_decode_takes_a_json_file(tmp_path: Path) -> None:
     assert said["device"] == "collar:K1"
 
 
+def test_decode_takes_a_json_list_and_tells_each_of_its_positions(tmp_path: Path) -> None:
+    row = {"idCollar": 5, "acquisitionTime": "2026-01-01T00:00:00", "latitude": -2.5, "longitude": 37.5}
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([row, row | {"latitude": None}]))
+    said = json.loads(run("decode", "--format", "vectronic_json", "--json-file", path).stdout)
+    stored = [fix["store_as"] for message in said["messages"] for fix in message["fixes"]]
+    assert stored == ["fix", "failed_fix_event_without_geometry"]
+
+
 @pytest.mark.parametrize("name", ["ubx_nav_pvt", "chirpstack_v4", "opencollar", "cobs", "nmea0183", "nope"])
 def test_decode_says_why_it_cannot(name: str) -> None:
     assert refusal("decode", "--format", name, "--hex", "ff").startswith("frame: ")

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import threading
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from edge.ingest.receive import discipline, receipt_for, receive
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Entry, Ledger, LedgerReader, Row
 from edge.store.store import SpatialiteStore, Undecoded
+from firmware_bridge.codecs.lora_packet import pack_lp0
 from firmware_bridge.codecs.opencollar import PORT_SHORT, PORT_STATUS, encode_short, encode_status
 from firmware_bridge.codecs.outpost_json import encode_fix
 from firmware_bridge.codecs.station_frame import pack_station_frame
@@ -523,6 +525,71 @@ async def test_a_position_without_a_time_is_listed(bench: Bench) -> None:
     decoded = decode_rows([row])
     assert decoded.fixes == []
     assert [each.ledger_seq for each in decoded.undecoded] == [1]
+
+
+# --- collars that do not tell the whole time
+LPP = b64encode(b"\x01\x88" + (-25_000).to_bytes(3, "big", signed=True) + bytes.fromhex("05b8d8000000")).decode()
+
+
+def chirpstack_lpp(time: str) -> Row:
+    body = {
+        "deviceInfo": {"devEui": EUI, "tags": {"payload": "cayenne_lpp"}}, "time": time, "fPort": 1, "data": LPP,
+    }  # fmt: skip
+    topic = f"application/a/device/{EUI}/event/up"
+    return Row(1, "broker", "mqtt", topic, "", json.dumps(body).encode(), to_ms(START + HOUR), "ntp", 1)
+
+
+def packet_radio(info: str, clock: str) -> Row:
+    return Row(1, "radio", "aprs", "", "", f"COLLAR-7>APRS:{info}".encode(), to_ms(START + HOUR), clock, 1)
+
+
+def test_a_collar_that_tells_no_time_has_the_networks() -> None:
+    (fix,) = decode_rows([chirpstack_lpp(START.isoformat())]).fixes
+    assert (fix.recorded_at, fix.network_time, fix.received_at) == (START, START, START + HOUR)
+    assert (fix.lat_deg, fix.lon_deg) == (-2.5, 37.5)
+
+
+def test_without_a_time_of_the_network_it_is_listed_and_never_given_the_stations() -> None:
+    decoded = decode_rows([chirpstack_lpp("")])
+    assert decoded.fixes == []
+    assert [each.reason for each in decoded.undecoded] == ["a position without the device's time"]
+    assert decode_rows([packet_radio("!0230.00S/03730.00E[", "ntp")]).fixes == []
+
+
+def test_a_time_of_day_gets_its_date_from_a_sure_clock_and_from_no_other() -> None:
+    said = (START + HOUR / 2).strftime("/%H%M%Sh0230.00S/03730.00E[")
+    (fix,) = decode_rows([packet_radio(said, "ntp")]).fixes
+    assert fix.recorded_at == START + HOUR / 2
+    decoded = decode_rows([packet_radio(said, "unset")])
+    assert decoded.fixes == []
+    assert "no sure clock" in decoded.undecoded[0].reason
+
+
+async def test_a_collar_of_a_new_format_is_listed_as_it_is_heard(bench: Bench) -> None:
+    position = {"latitude_i": -25_000_000, "longitude_i": 375_000_000, "timestamp": int(START.timestamp())}
+    body = json.dumps({"from": 0x7EFEEE00, "type": "position", "payload": position}).encode()
+    gateways = ("!0a0b0c0d", "!0a0b0c0e")
+    bench.heard(*(Frame("mqtt", body, f"msh/EU_868/2/json/LongFast/{gateway}") for gateway in gateways))
+    await bench.decode_all()
+    (fix,) = await bench.fixes()
+    assert (fix.collar_id, fix.animal_id) == ("mesh:!7efeee00", None)
+    collars = await bench.store.collars(VIEW, search=None, offset=0, limit=10)
+    assert [collar.id for collar in collars.results] == ["mesh:!7efeee00"]
+
+
+def offload(hours: int, rssi_dbm: int) -> Frame:
+    message = encode_short(recorded_at=START + hours * HOUR, lat_deg=-2.5, lon_deg=37.5, h_acc_m=5.0)
+    packet = b64encode(pack_lp0(7, PORT_SHORT, message)).decode()
+    return Frame("lp0", json.dumps({"gatewayEui": "01", "rxpk": {"rssi": rssi_dbm, "data": packet}}).encode())
+
+
+async def test_a_collar_that_offloads_its_memory_on_every_visit_is_stored_once(bench: Bench) -> None:
+    for visit in range(3):
+        bench.heard(*(offload(hours, -90 - visit) for hours in range(40)), at=START + (40 + visit) * HOUR)
+    await bench.decode_all()
+    fixes = await bench.fixes()
+    assert len(fixes) == 40
+    assert {fix.collar_id for fix in fixes} == {"lp0:00000007"}
 
 
 # --- the station's own receiver

@@ -17,8 +17,10 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from firmware_bridge.codecs.registry import codec_for
 from firmware_bridge.frames import Frame, Heard, Link
 from firmware_bridge.framing.cobs import encode_frame
+from firmware_bridge.framing.meshtastic import encode_mesh_frame
 from firmware_bridge.transports.broker import BrokerAddress
 from firmware_bridge.transports.capture import CaptureLink, CaptureReader, CaptureWriter
 from firmware_bridge.transports.mqtt import MAX_PAYLOAD_BYTES, MqttLink, MqttReceipt
@@ -107,6 +109,50 @@ async def started(link: AnyLink) -> AsyncIterator[AnyLink]:
         yield link
     finally:
         await link.close()
+
+
+# --- devices that have to be spoken to -------------------------------------------------------------------------------
+
+
+async def said_to(terminal: Terminal, words: bytes) -> bytes:
+    """Wait until the link has said ``words``; return all that it said."""
+    said = b""
+    async with asyncio.timeout(DEADLINE_S):
+        while words not in said:
+            try:
+                said += os.read(terminal.master, 4096)
+            except BlockingIOError:
+                await asyncio.sleep(0.002)
+    return said
+
+
+async def test_a_mesh_node_is_asked_for_its_packets_and_its_position_is_heard(terminal: Terminal) -> None:
+    data = b"\x08\x03\x12\x0a" + b"\x0d\x04\x67\x94\xfe" + b"\x15\x56\x41\x16\x16"
+    packet = b"\x0d\x01\x02\x03\x04\x22" + bytes((len(data),)) + data
+    frame = encode_mesh_frame(b"\x12" + bytes((len(packet),)) + packet)
+    async with started(SerialLink("mesh", str(terminal.path), now=now, framing="meshtastic")) as link:
+        assert (await said_to(terminal, b"\x18\x01")).endswith(b"\x94\xc3\x00\x02\x18\x01")
+        await terminal.write(b"INFO | heard something\r\n" + frame)
+        (heard,) = await collect(link, 1)
+    assert heard.frame == Frame("meshtastic", frame)
+
+
+async def test_a_modem_that_listens_once_is_told_to_listen_again_after_each_packet(terminal: Terminal) -> None:
+    listen = b"radio rx 0\r\n"
+    async with started(SerialLink("radio", str(terminal.path), now=now, framing="rn2483")) as link:
+        assert b"mac pause" in await said_to(terminal, listen)
+        for _ in range(2):
+            await terminal.write(b"radio_rx  00FF\r\n")
+            await collect(link, 1)
+            assert await said_to(terminal, listen) == listen
+
+
+async def test_a_base_station_is_never_spoken_to(terminal: Terminal) -> None:
+    async with started(SerialLink("base", str(terminal.path), now=now)) as link:
+        await terminal.write(encode_frame(b"hello"))
+        await collect(link, 1)
+    with pytest.raises(BlockingIOError):
+        os.read(terminal.master, 1)
 
 
 # --- serial --------------------------------------------------------------------------------------------------------
@@ -264,6 +310,29 @@ async def test_unacknowledged_messages_come_again_after_a_restart_of_the_station
     async with started(mqtt_link(broker)) as link:
         await send(broker, [b"marker"])
         assert payloads(await collect(link, 1)) == [b"marker"]
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "application/17c82e96/device/0101010101010101/event/up",
+        "v3/collars@ttn/devices/oc-0042/up",
+        "msh/EU_868/2/json/LongFast/!7efeee00",
+        "msh/US/CA/2/json/LongFast/!7efeee00",
+    ],
+)
+async def test_a_link_without_topics_hears_every_network_whose_uplinks_a_codec_reads(
+    broker: Broker, topic: str
+) -> None:
+    spec = LinkSpec(kind="mqtt", name="mqtt", host=broker.host, port=broker.port, client_id="station")
+    link = link_from(spec, now=now)
+    assert isinstance(link, MqttLink)
+    async with started(link):
+        await send(broker, [b"body"], topic)
+        (heard,) = await collect(link, 1)
+        await link.acknowledge([heard])
+    assert heard.frame == Frame("mqtt", b"body", topic)
+    assert codec_for(heard.frame).format in {"chirpstack_v4", "the_things_stack_v3", "meshtastic_mqtt"}
 
 
 async def test_a_receipt_of_an_earlier_connection_acknowledges_nothing(broker: Broker) -> None:

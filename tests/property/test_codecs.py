@@ -26,7 +26,11 @@ from shared.errors import FrameError
 NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
 
 UP = "application/a/device/0101010101010101/event/up"
-TOPICS = ["", UP, UP.replace("/up", "/status"), "outpost/s/g/fix", "outpost/s", "/"]
+MESH = "msh/EU_868/2/json/LongFast/!7efeee00"
+TOPICS = [
+    "", UP, UP.replace("/up", "/status"), "outpost/s/g/fix", "outpost/s", "/", "v3/a@t/devices/d/up", MESH,
+    MESH.replace("/json/", "/e/"),
+]  # fmt: skip
 OPENCOLLAR = FORMATS["opencollar"]
 
 
@@ -236,6 +240,9 @@ json_values = st.recursive(
 KEYS = [
     "time", "deviceInfo", "devEui", "fPort", "data", "object", "rxInfo", "rssi", "snr", "gatewayId", "margin",
     "batteryLevel", "externalPowerSource", "collar_id", "recorded_at", "lon_deg", "lat_deg", "seq", "alt_m", "fCnt",
+    "end_device_ids", "uplink_message", "simulated", "from", "type", "payload", "timestamp", "imei", "transmit_time",
+    "deviceId", "computedLocation", "idCollar", "acquisitionTime", "latitude", "longitude", "DeviceID", "RecDateTime",
+    "manufacturer_id", "location", "source", "tag_id", "gatewayEui", "rxpk",
 ]  # fmt: skip
 objects = st.dictionaries(
     st.sampled_from(KEYS),
@@ -263,8 +270,14 @@ def test_random_bytes_are_a_value_or_a_frame_error(name: str, payload: bytes, po
     assert is_value_or_frame_error(name, payload, port, topic)
 
 
-@pytest.mark.parametrize("name", ["chirpstack_v4", "outpost_json"])
-@examples(100)
+JSON_FORMATS = [
+    "chirpstack_v4", "outpost_json", "the_things_stack_v3", "meshtastic_mqtt", "rockblock_http", "sigfox_rhino_v1",
+    "vectronic_json", "lotek_json", "earthranger", "gundi_v2", "movebank_live_feed", "opencollar_lp0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JSON_FORMATS)
+@examples(60)
 @given(body=objects, topic=st.sampled_from(TOPICS))
 def test_random_json_is_a_value_or_a_frame_error(name: str, body: dict[str, Any], topic: str) -> None:
     assert is_value_or_frame_error(name, msgspec.json.encode(body), topic=topic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 
 from firmware_bridge.frames import Frame, FrameDecoder
 from firmware_bridge.framing.cobs import encode_frame
+from firmware_bridge.framing.directip import HEADER, PAYLOAD, encode_directip
 from firmware_bridge.framing.kiss import encode_kiss
+from firmware_bridge.framing.meshtastic import encode_mesh_frame
 from firmware_bridge.framing.nmea import encode_sentence
 from firmware_bridge.framing.registry import DECODERS, decoder_for
+from firmware_bridge.framing.rnode import encode_rnode
 from firmware_bridge.framing.slip import encode_slip
 from firmware_bridge.framing.ubx import encode_ubx
 
@@ -25,7 +29,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 ALL = sorted(DECODERS)
 
 #: Bytes that mean something to one of the framings, so that random noise hits their special cases.
-SPECIAL = b"\x00\x01\xc0\xdb\xdc\xdd$*\r\n\xb5\x62\x07"
+SPECIAL = b"\x00\x01\xc0\xdb\xdc\xdd$*\r\n\xb5\x62\x07\x94\xc3\x23\x24+:>{}"
 
 
 def examples(n: int) -> settings:
@@ -68,6 +72,46 @@ def numbered(kinds: Sequence[str]) -> st.SearchStrategy[list[tuple[Frame, bytes]
     return st.lists(st.sampled_from(kinds), min_size=1, max_size=8).map(build)
 
 
+def hex_line(name: str, head: bytes) -> st.SearchStrategy[list[tuple[Frame, bytes]]]:
+    lines = payloads.map(lambda payload: head + payload.hex().upper().encode())
+    return st.lists(lines.map(lambda line: (Frame(name, line), line + b"\r\n")), min_size=1, max_size=8)  # type: ignore[arg-type]
+
+
+def written(
+    name: str, lines: st.SearchStrategy[bytes], end: bytes = b"\r\n"
+) -> st.SearchStrategy[list[tuple[Frame, bytes]]]:
+    return st.lists(lines.map(lambda line: (Frame(name, line), line + end)), min_size=1, max_size=8)  # type: ignore[arg-type]
+
+
+def rnode_frame(payload: bytes, rssi_dbm: int, quarters: int) -> tuple[Frame, bytes]:
+    wire = encode_rnode(payload, rssi_dbm, quarters / 4)
+    return Frame("rnode", wire), wire
+
+
+def mesh_frame(payload: bytes, portnum: int) -> tuple[Frame, bytes]:
+    """Return a packet of the position application; lengths stay below 128 so that they are one byte."""
+    data = b"\x08" + bytes((portnum,)) + b"\x12" + bytes((len(payload),)) + payload
+    packet = b"\x0d\x01\x02\x03\x04\x22" + bytes((len(data),)) + data
+    wire = encode_mesh_frame(b"\x12" + bytes((len(packet),)) + packet)
+    return Frame("meshtastic", wire), wire
+
+
+def directip_message(payload: bytes, number: int) -> tuple[Frame, bytes]:
+    header = struct.pack(">I15sBHHI", number, b"300434061234560", 0, number & 0xFFFF, 0, 1_767_225_600)
+    wire = encode_directip({HEADER: header, PAYLOAD: payload})
+    return Frame("directip", wire), wire
+
+
+waypoints = st.tuples(st.integers(0, 89), st.text("abcXYZ019 -", min_size=1, max_size=20)).map(
+    lambda drawn: encode_sentence(f"GPWPL,{drawn[0]:02}22.97,S,03720.28,E,{drawn[1]}").rstrip()
+)
+aprs_lines = st.tuples(
+    st.sampled_from(["COL", "COLLAR-7", "N0CALL-15"]), st.text("!/@0123456789.NSEW [=", min_size=1)
+).map(lambda drawn: f"{drawn[0]}>APRS,WIDE1-1:{drawn[1]}".encode())
+offload_lines = payloads.map(
+    lambda payload: b'{"gatewayEui": "0102030405060708", "rxpk": {"data": "%b"}}' % b64encode(payload)
+)
+
 STREAMS: dict[str, st.SearchStrategy[list[tuple[Frame, bytes]]]] = {
     "cobs": st.lists(delimited("cobs", encode_frame), min_size=1, max_size=8),
     "slip": st.lists(delimited("slip", encode_slip), min_size=1, max_size=8),
@@ -75,7 +119,22 @@ STREAMS: dict[str, st.SearchStrategy[list[tuple[Frame, bytes]]]] = {
     "nmea": numbered(["nmea"]),
     "ubx": numbered(["ubx"]),
     "mixed": numbered(["nmea", "ubx"]),
+    "rnode": st.lists(
+        st.builds(rnode_frame, payloads, st.integers(-157, 98), st.integers(-128, 127)), min_size=1, max_size=8
+    ),
+    "rak": st.tuples(st.integers(-140, 0), st.integers(-20, 20)).flatmap(
+        lambda signal: hex_line("rak", b"+EVT:RXP2P:%d:%d:" % signal)
+    ),
+    "rn2483": hex_line("rn2483", b"radio_rx  "),
+    "lp0": written("lp0", offload_lines),
+    "meshtastic": st.lists(st.builds(mesh_frame, payloads, st.just(3)), min_size=1, max_size=8),
+    "wpl": written("wpl", waypoints),
+    "ax25": st.lists(delimited("ax25", encode_kiss), min_size=1, max_size=8),
+    "aprs": written("aprs", aprs_lines),
+    "directip": st.lists(st.builds(directip_message, payloads, st.integers(0, 2**32 - 1)), min_size=1, max_size=8),
 }
+#: The last byte of a frame is all that parts it from the next: damage to it is damage to both.
+SHARED_END = frozenset({"cobs", "aprs"})
 
 
 def covered_by_checksum(framing: str, wire: bytes | bytearray) -> Sequence[int]:
@@ -153,8 +212,7 @@ def test_damage_to_one_frame_never_costs_another(name: str, data: st.DataObject)
     sent = data.draw(STREAMS[name])
     victim = data.draw(st.integers(0, len(sent) - 1))
     wire = bytearray(sent[victim][1])
-    # The one delimiter of a COBS frame is all that parts it from the next.
-    last = len(wire) - (2 if name == "cobs" else 1)
+    last = len(wire) - (2 if name in SHARED_END else 1)
     wire[data.draw(st.integers(0, last))] ^= data.draw(st.integers(1, 255))
     parts = [bytes(wire) if i == victim else part for i, (_, part) in enumerate(sent)]
     frames = heard(decoder_for(name), parts)
@@ -197,12 +255,16 @@ def test_noise_before_a_silence_never_costs_the_frame_after_it(name: str, data: 
 def test_buffers_stay_bounded_and_a_silence_empties_them(name: str, data: st.DataObject) -> None:
     decoder = decoder_for(name)
     piece = data.draw(noise(80))
-    start = data.draw(st.sampled_from([b"", b"\xc0\x00", b"$GNRMC,", b"\xb5\x62\x01\x07\xff\x07"]))
+    start = data.draw(
+        st.sampled_from(
+            [b"", b"\xc0\x00", b"$GNRMC,", b"\xb5\x62\x01\x07\xff\x07", b"\x94\xc3\x02\x00", b"\x01\x09\x00"]
+        )
+    )
     decoder.feed(start)
     for _ in range(120):
         decoder.feed(piece)
         # One message at its longest, and one epoch of three sentences.
-        assert held_bytes(decoder) <= 2056 + 3 * 256
+        assert held_bytes(decoder) <= 2400 + 3 * 256
     decoder.flush()
     assert held_bytes(decoder) == 0
 

@@ -8,6 +8,7 @@ import pytest
 
 from firmware_bridge.frames import Link
 from firmware_bridge.framing.cobs import encode_frame
+from firmware_bridge.framing.registry import DECODERS
 from firmware_bridge.transports.capture import CaptureLink, CaptureWriter, RecordedLink
 from firmware_bridge.transports.mqtt import MqttLink
 from firmware_bridge.transports.serial import SerialLink
@@ -34,6 +35,11 @@ async def test_each_kind_makes_its_link() -> None:
     assert isinstance(broker, MqttLink)
     assert broker.status.address == "localhost:1883"
     assert isinstance(made(LinkSpec(kind="capture", name="old", path="x.capture")), CaptureLink)
+
+
+@pytest.mark.parametrize("framing", sorted(DECODERS))
+async def test_every_framing_can_be_configured(framing: str) -> None:
+    assert isinstance(made(LinkSpec(kind="serial", name="base", path="/dev/x", framing=framing)), SerialLink)
 
 
 async def test_record_wraps_the_link(tmp_path: Path) -> None:
