@@ -11,7 +11,8 @@ import structlog
 import uvicorn
 
 from cloud.api.app import create_app
-from cloud.config import Config
+from cloud.config import Config, IngestSection
+from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
@@ -52,9 +53,11 @@ async def running(
         statement_timeout_s=section.statement_timeout_s,
     ) as database:  # fmt: skip
         store = PostgresStore(database, now=clock.now)
+        ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
         app = create_app(
-            store, clock=clock, allowed_hosts=config.api.allowed_hosts, allowed_origins=config.api.allowed_origins
-        )
+            store, clock=clock, ingest=ingest, allowed_hosts=config.api.allowed_hosts,
+            allowed_origins=config.api.allowed_origins,
+        )  # fmt: skip
         server = _Server(
             uvicorn.Config(
                 app, host=config.api.host, port=config.api.port if port is None else port, http="httptools",
@@ -75,10 +78,45 @@ async def running(
             host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
             address = f"http://{host}:{bound}"
             log.info("cloud.ready", url=address, database=database.where, schema=newest)
-            yield address, task
+            async with ingest.running(*_links(config.ingest)) as tasks:
+                ended = asyncio.create_task(_first(task, *tasks), name="ended")
+                try:
+                    yield address, ended
+                finally:
+                    server.should_exit = True
+                    await task  # what is under way over HTTP ends before its ledger does
+                    ended.cancel()
+                    (why,) = await asyncio.gather(ended, return_exceptions=True)
+                if isinstance(why, StoreError):
+                    raise why
         finally:
             server.should_exit = True
             await task
+
+
+async def _first(*tasks: asyncio.Task[None]) -> None:
+    """Wait for the first task that ends; raises StoreError where it fell: a supervisor starts the program again."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("task.fell", task=task.get_name(), exc_info=error)
+            raise StoreError(f"the cloud ended because its task {task.get_name()} fell; see the log")
+
+
+def _links(section: IngestSection) -> tuple[list[MqttSource], DirectIp | None]:
+    sources = [
+        MqttSource(
+            name=each.name, host=each.host, port=each.port, topics=each.topics,
+            client_id=each.client_id or f"outpost-cloud-{each.name}", username=each.username, password=each.password,
+            tls_ca=each.tls_ca or None, is_v5=each.mqtt_version == "5",
+        )
+        for each in section.things_stack
+    ]  # fmt: skip
+    directip = DirectIp(
+        host=section.directip_host, port=section.directip_port, peers=section.directip_peers,
+        does_confirm=section.directip_confirms,
+    )  # fmt: skip
+    return sources, directip if section.directip_host else None
 
 
 class _Server(uvicorn.Server):

@@ -31,7 +31,7 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import Changes, FixPage
+from shared.wire.link import Changes, FixPage, HeardFixes
 
 log = structlog.get_logger()
 
@@ -112,6 +112,22 @@ class Uplink:
         async with self._store.database.transaction() as connection:
             await stations.see(connection, station_id, to_ms(self._now()), since)
         return Changes(ours, after, is_more, packed)
+
+    async def heard(self, station_id: str, epoch: str | None, since: int, after: str | None, limit: int) -> HeardFixes:
+        """Return fixes that the cloud took itself after a station's cursor; raises StaleCursor as for changes."""
+        async with self._store.database.snapshot() as connection:
+            ours = await feed.epoch(connection)
+            if since and epoch != ours:
+                raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+            while True:
+                columns, reached, last, is_more = await feed.own_fixes(connection, station_id, since, after, limit)
+                try:
+                    return HeardFixes(ours, reached, last, is_more, encode_fixes(columns))
+                except Invalid as error:
+                    if len(columns["raw_ms"]) <= 1:
+                        log.error("feed.unsendable", entity="fix", collar=columns["collar_id"], why=error.detail)
+                        return HeardFixes(ours, reached, last, is_more, encode_fixes({"collar_id": [], "raw_ms": []}))
+                    limit = max(1, min(limit, len(columns["raw_ms"])) // 2)
 
     async def fixes(self, station_id: str, collar_id: str, after: str | None, limit: int) -> FixPage:
         """Return a page of the fixes of a collar that the station has brought fixes of."""

@@ -26,7 +26,8 @@ READY_S = 20.0
 class CloudProcess:
     """The cloud's program on a port that stays the same, its database in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self._settings = {f"OUTPOST_{name.upper()}": str(value) for name, value in settings.items()}
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "cloud.log"
         # pytest's own folders may not be entered by the server's user
@@ -88,7 +89,7 @@ class CloudProcess:
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "DATABASE_URL": self.database_url}
+        return {**os.environ, "DATABASE_URL": self.database_url, **self._settings}
 
     def _is_ready(self) -> bool:
         assert self._process is not None

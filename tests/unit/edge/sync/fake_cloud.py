@@ -30,7 +30,7 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FIX_COLUMNS, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, FixPage, Heads
+from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, FixPage, Heads, HeardFixes
 
 NAMES = [column.name for column in FIX_COLUMNS]
 
@@ -62,6 +62,8 @@ class InMemoryCloud:
         #: fixes and operations that are quarantined: ids of rows, collars
         self.poison: set[str] = set()
         self.page = MAX_CHANGES
+        #: fixes that it took itself
+        self.own: list[dict[str, Any]] | None = None
         self.bytes_up = 0
         self.bytes_down = 0
         self.is_closed = False
@@ -106,6 +108,20 @@ class InMemoryCloud:
         wanted = sorted(dict.fromkeys(log[since:until]), key=lambda item: [*DOWN, item[0]].index(item[0]))
         records = [record for item in wanted if item[0] in DOWN and (record := self.kept.rows.get(*item)) is not None]
         return Changes(self.epoch, until, until < len(log), encode_records(records))
+
+    async def heard(
+        self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
+    ) -> HeardFixes | None:
+        """Return the fixes of ``own``, one a page at most; like a cloud from before there were any while it is None."""
+        if self.own is None:
+            return None
+        self._leave(self._arrive("heard", str(since)))
+        if since and (epoch != self.epoch or since > len(self.own)):
+            raise StaleCursor("begin at 0")
+        some = self.own[since : since + 1]
+        columns = {name: [_said(row, name) for row in some] for name in NAMES}
+        reached = since + len(some)
+        return HeardFixes(self.epoch, reached, None, reached < len(self.own), encode_fixes(columns))
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return fixes of a collar, by id."""
