@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud.config import Config, load
+from cloud.config import Config, ThingsStackSection, load
 from shared.errors import ConfigError
 
 pytestmark = pytest.mark.unit
 
 URL = "postgresql://ranger:geheim@db.example:5433/outpost?sslmode=verify-full"
+KEY = "0123456789abcdef0123456789abcdef"
 #: A value of each key as TOML and as the environment says it, and what it becomes.
 KEYS: list[tuple[str, str, str, str, Any]] = [
     ("database", "url", f'"{URL}"', URL, URL),
@@ -26,7 +27,15 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("api", "port", "8123", "8123", 8123),
     ("api", "allowed_hosts", '["a.example", "b.example"]', "a.example,b.example", ("a.example", "b.example")),
     ("api", "allowed_origins", '["https://a.example"]', "https://a.example", ("https://a.example",)),
-]
+    ("ingest", "rockblock_keys", f'["{KEY}"]', KEY, (KEY,)),
+    ("ingest", "directip_host", '""', "", ""),
+    ("ingest", "directip_port", "10801", "10801", 10_801),
+    ("ingest", "directip_peers", '["192.0.2.1", "2001:db8::/32"]', "192.0.2.1,2001:db8::/32",
+     ("192.0.2.1", "2001:db8::/32")),
+    ("ingest", "directip_confirms", "false", "false", False),
+    ("ingest", "things_stack", '[{name = "ttn", host = "eu1.example"}]', '[{"name": "ttn", "host": "eu1.example"}]',
+     (ThingsStackSection(name="ttn", host="eu1.example"),)),
+]  # fmt: skip
 
 
 def read(folder: Path, text: str, environment: dict[str, str] | None = None) -> Config:
@@ -128,3 +137,28 @@ def test_a_url_of_something_else_is_refused_without_its_password(tmp_path: Path,
 def test_a_file_that_is_not_there_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="outpost-cloud init"):
         load(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(("lines", "word"), [
+    ('rockblock_keys = ["short"]', "rockblock_keys"),
+    (f'rockblock_keys = ["{KEY}/"]', "rockblock_keys"),
+    ('directip_host = "0.0.0.0"', "directip_peers"),
+    ('directip_peers = ["gateway.example"]', "gateway.example"),
+    ('directip_host = "0.0.0.0"\ndirectip_peers = ["192.0.2.1"]\ndirectip_port = 70000', "directip_port"),
+    ('things_stack = [{name = "rockblock", host = "h"}]', "rockblock"),
+    ('things_stack = [{name = "a", host = "h"}, {name = "a", host = "i"}]', "two are called so"),
+    ('things_stack = [{name = "a", host = ""}]', "needs a host"),
+    ('things_stack = [{name = "a", host = "h", password = "geheim"}]', "username"),
+    ('things_stack = [{name = "a", host = "eu1.example", tls_ca = ""}]', "tls_ca"),
+    ('things_stack = [{name = "a", host = "h", what = 1}]', "what"),
+])  # fmt: skip
+def test_what_would_take_collars_from_anybody_or_from_nobody_is_refused(tmp_path: Path, lines: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as caught:
+        read(tmp_path, f"[ingest]\n{lines}\n")
+    assert "geheim" not in str(caught.value)
+    assert f"{KEY}/" not in str(caught.value)
+
+
+def test_a_broker_on_this_machine_may_be_spoken_to_in_the_clear(tmp_path: Path) -> None:
+    config = read(tmp_path, '[ingest]\nthings_stack = [{name = "a", host = "127.0.0.1", tls_ca = ""}]\n')
+    assert config.ingest.things_stack[0].tls_ca == ""

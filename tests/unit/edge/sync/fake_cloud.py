@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ from shared.sync.streams import (
     answer_of,
     receive,
 )
-from shared.wire.batch import FIX_COLUMNS, decode_fixes, decode_records, encode_fixes, encode_records
+from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
 from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, FixPage, Heads, HeardFixes
 
 NAMES = [column.name for column in FIX_COLUMNS]
@@ -119,7 +120,7 @@ class InMemoryCloud:
         if since and (epoch != self.epoch or since > len(self.own)):
             raise StaleCursor("begin at 0")
         some = self.own[since : since + 1]
-        columns = {name: [_said(row, name) for row in some] for name in NAMES}
+        columns = columns_of(some)
         reached = since + len(some)
         return HeardFixes(self.epoch, reached, None, reached < len(self.own), encode_fixes(columns))
 
@@ -227,6 +228,11 @@ class InMemoryCloud:
                 moved = {**row, "collar_id": into_id}
                 new = fix_id(into_id, row["raw_ms"], row["lon_e7"], row["lat_e7"])
                 fold(self.kept.fixes.setdefault(new, moved), moved)
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> FixColumns:
+    """Return rows as columns; what a row does not say has its default."""
+    return {column.name: [row.get(column.name, column.default) for row in rows] for column in FIX_COLUMNS}
 
 
 def _said(row: dict[str, Any], name: str) -> Any:
