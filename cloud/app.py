@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import structlog
 import uvicorn
@@ -104,6 +105,12 @@ async def _first(*tasks: asyncio.Task[None]) -> None:
 
 
 def _links(section: IngestSection) -> tuple[list[MqttSource], DirectIp | None]:
+    for each in section.things_stack:
+        if each.tls_ca and not Path(each.tls_ca).is_file():
+            raise ConfigError(
+                f"ingest.things_stack {each.name}: there is no file {each.tls_ca} of authorities; on Debian install"
+                " ca-certificates, or name another in tls_ca"
+            )
     sources = [
         MqttSource(
             name=each.name, host=each.host, port=each.port, topics=each.topics,

@@ -37,7 +37,7 @@ async def facts(connection: Connection) -> CloudFacts:
         " (SELECT count(*) FROM animals WHERE deleted_ms IS NULL),"
         " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND NOT starts_with(id, %s)),"
         " (SELECT count(*) FROM quarantine), (SELECT count(*) FROM lost_edits),"
-        " (SELECT count(*) FROM frames), (SELECT count(*) FROM frames WHERE seq >"
+        " (SELECT value FROM counters WHERE name = 'frames'), (SELECT count(*) FROM frames WHERE seq >"
         "  coalesce((SELECT position FROM cursors WHERE consumer = 'decode'), 0)), (SELECT count(*) FROM undecoded),"
         " (SELECT value FROM counters WHERE name = 'change'), pg_database_size(current_database())",
         (STANDS_FOR,),

@@ -110,10 +110,14 @@ async def append(connection: Connection, entries: Sequence[Entry]) -> int:
             " last_received_ms = greatest(f.last_received_ms, excluded.last_received_ms)",
             rows,
         )
-    await connection.execute(
-        "UPDATE counters SET value = coalesce((SELECT max(seq) FROM frames), value) WHERE name = 'frame'"
+    newest, fresh = await one(
+        connection, "SELECT coalesce(max(seq), %s), count(*) FROM frames WHERE seq > %s", (last, last)
     )
-    (newest,) = await one(connection, "SELECT value FROM counters WHERE name = 'frame'")
+    await connection.execute(
+        "UPDATE counters SET value = CASE name WHEN 'frame' THEN %s ELSE value + %s END"
+        " WHERE name IN ('frame', 'frames')",
+        (newest, fresh),
+    )
     return int(newest)
 
 

@@ -108,12 +108,13 @@ class FixWriter:
 
     def add(self, fixes: Sequence[NewFix], now_ms: int) -> list[StoredFix]:
         """Store ``fixes`` inside the caller's transaction and say of each, in order, what became of it."""
-        return self._add([self._row(fix, now_ms) for fix in fixes], is_news_above=True)
+        return self._add([self._row(fix, now_ms) for fix in fixes], now_ms, is_news_above=True)
 
     def take(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[StoredFix]:
         """Store fixes that the cloud sent down (``shared.wire.batch``), as ``add`` does, but leave no outbox row.
 
-        The cloud has them. What a copy here knew besides, it has too or waits for it in a row of its own.
+        The cloud has them; should it lose them, ``heard_above`` tells which they are. What a copy here knew besides, it
+        has too or waits for it in a row of its own.
         """
         names = list(columns)
         rows = []
@@ -123,9 +124,9 @@ class FixWriter:
             said = row.pop("said_animal_id")
             said_pk = None if said is None else self._animal_pk(said)
             rows.append(place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said_pk))
-        return self._add(rows, is_news_above=False)
+        return self._add(rows, now_ms, is_news_above=False)
 
-    def _add(self, rows: Sequence[Row], *, is_news_above: bool) -> list[StoredFix]:
+    def _add(self, rows: Sequence[Row], now_ms: int, *, is_news_above: bool) -> list[StoredFix]:
         if not rows:
             return []
         batch, order = fold_batch(rows)
@@ -157,6 +158,11 @@ class FixWriter:
         if fresh:
             if is_news_above:
                 self._post("fix", fresh[0]["pk"], fresh[-1]["pk"], "insert")
+            else:
+                self._connection.execute(
+                    "INSERT INTO heard_above (first_pk, last_pk, taken_ms) VALUES (?, ?, ?)",
+                    (fresh[0]["pk"], fresh[-1]["pk"], now_ms),
+                )
             self._connection.execute("UPDATE counters SET value = value + ? WHERE name = 'fixes'", (len(fresh),))
         rejudged: dict[bytes, int] = {}
         for collar, times_ms in changed.values():

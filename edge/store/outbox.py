@@ -169,6 +169,7 @@ def enrol(
         _start_over(db, epoch)
         db.execute("DELETE FROM enrolment")
         db.execute("DELETE FROM outbox WHERE entity = 'fix' AND operation <> 'flag'")
+        db.execute("DELETE FROM heard_above")
         db.execute(
             "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
             " SELECT 'fix', min(pk), max(pk), 'insert' FROM fixes HAVING count(*)"
@@ -193,7 +194,17 @@ def set_cursor(db: Connection, cloud_epoch: str, cursor: int) -> None:
     if enrolled(db).cloud_epoch != cloud_epoch:
         _forget_revisions(db)
         db.execute("UPDATE enrolment SET heard_cursor = 0, heard_after = NULL")
+        _send_what_was_heard_above(db)
     db.execute("UPDATE enrolment SET cloud_epoch = ?, cursor = ?", (cloud_epoch, cursor))
+
+
+def _send_what_was_heard_above(db: Connection) -> None:
+    """Have fixes wait that the cloud took itself in an earlier life: a backup may be from before them."""
+    db.execute(
+        "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
+        " SELECT 'fix', first_pk, last_pk, 'insert' FROM heard_above ORDER BY first_pk"
+    )
+    db.execute("DELETE FROM heard_above")
 
 
 def set_heard(db: Connection, cloud_epoch: str, cursor: int, after: str | None) -> bool:
@@ -285,9 +296,10 @@ def apply_answer(db: Connection, channel: Channel, action: Action, *, now_ms: in
 def forget_acknowledged(db: Connection, before_ms: int) -> int:
     """Forget batches that were acknowledged before then, oldest first, and return how many; call it on a sure clock.
 
-    The last one of a channel stays: it is where its chain goes on.
+    The last one of a channel stays: it is where its chain goes on. Fixes that the cloud took itself are as old then.
     """
     forgotten = 0
+    db.execute("DELETE FROM heard_above WHERE taken_ms < ?", (before_ms,))
     for channel in CHANNELS:
         kept = db.execute(
             "SELECT min(n) FROM batches WHERE epoch = (SELECT epoch FROM enrolment) AND channel = ?1"

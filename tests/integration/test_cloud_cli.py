@@ -151,7 +151,7 @@ def test_the_shell_reads_and_cannot_write(url: str) -> None:
         "EXPLAIN ANALYZE DELETE FROM counters",
     ):
         assert refusal("db", "--sql", statement).startswith("invalid: "), statement
-        assert ask(url, "SELECT count(*) FROM counters") == [(3,)]
+        assert ask(url, "SELECT count(*) FROM counters") == [(4,)]
 
 
 def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:

@@ -12,7 +12,7 @@ CREATE TABLE frames (
   last_received_ms bigint NOT NULL,
   UNIQUE (day, digest)
 );
-INSERT INTO counters VALUES ('frame', 0);
+INSERT INTO counters VALUES ('frame', 0), ('frames', 0);  -- the newest number; how many there are
 
 -- How far the consumers of the ledger have come.
 CREATE TABLE cursors (consumer text PRIMARY KEY, position bigint NOT NULL);

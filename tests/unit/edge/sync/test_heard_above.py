@@ -139,6 +139,17 @@ async def test_in_a_new_life_of_the_cloud_they_are_taken_again_and_stored_once(
     assert (here.cloud_epoch, here.heard_cursor, here.heard_after) == ("cloud-2", 5, None)
 
 
+async def test_a_cloud_that_was_restored_from_before_them_gets_them_back(
+    station: Station, cloud: InMemoryCloud
+) -> None:
+    await station.sync(cloud)
+    cloud.restore(cloud.backup(), "cloud-2")
+    cloud.own = []
+    await station.sync(cloud)
+    assert len(cloud.kept.fixes) == 5
+    assert (await station.store.read(outbox.waiting))["fixes"].items == 0
+
+
 async def test_a_page_of_a_life_that_is_over_is_not_taken(station: Station, cloud: InMemoryCloud) -> None:
     await station.sync(cloud)
     assert await station.store.take_heard("another", 99, None, columns_of([row(9)])) == 0
