@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from litestar import Litestar
 
 from cloud.api.app import create_app
 from cloud.config import Config, IngestSection
@@ -59,40 +60,19 @@ async def running(
             store, clock=clock, ingest=ingest, allowed_hosts=config.api.allowed_hosts,
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
-        server = _Server(
-            uvicorn.Config(
-                app, host=config.api.host, port=config.api.port if port is None else port, http="httptools",
-                log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False,
-            )
-        )  # fmt: skip
-        task = asyncio.create_task(_serve(server), name="http")
-        try:
-            while not server.started:
-                if task.done():
-                    await task
-                    raise ConfigError(
-                        f"port {config.api.port if port is None else port} on {config.api.host} cannot be had; choose "
-                        "another with --port"
-                    )
-                await asyncio.sleep(0.005)
-            bound = server.servers[0].sockets[0].getsockname()[1]
-            host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
-            address = f"http://{host}:{bound}"
+        async with (
+            ingest.running(*_links(config.ingest)) as tasks,  # until the last request has ended: it may hold a frame
+            _http(app, config.api.host, config.api.port if port is None else port) as (address, http),
+        ):
             log.info("cloud.ready", url=address, database=database.where, schema=newest)
-            async with ingest.running(*_links(config.ingest)) as tasks:
-                ended = asyncio.create_task(_first(task, *tasks), name="ended")
-                try:
-                    yield address, ended
-                finally:
-                    server.should_exit = True
-                    await task  # what is under way over HTTP ends before its ledger does
-                    ended.cancel()
-                    (why,) = await asyncio.gather(ended, return_exceptions=True)
-                if isinstance(why, StoreError):
-                    raise why
-        finally:
-            server.should_exit = True
-            await task
+            ended = asyncio.create_task(_first(http, *tasks), name="ended")
+            try:
+                yield address, ended
+            finally:
+                ended.cancel()
+                (why,) = await asyncio.gather(ended, return_exceptions=True)
+            if isinstance(why, StoreError):
+                raise why
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:
@@ -124,6 +104,29 @@ def _links(section: IngestSection) -> tuple[list[MqttSource], DirectIp | None]:
         does_confirm=section.directip_confirms,
     )  # fmt: skip
     return sources, directip if section.directip_host else None
+
+
+@contextlib.asynccontextmanager
+async def _http(app: Litestar, host: str, port: int) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+    """Answer requests while the block runs; gives the address and the task that ends with it."""
+    server = _Server(
+        uvicorn.Config(
+            app, host=host, port=port, http="httptools", log_config=None, access_log=False,
+            timeout_graceful_shutdown=5, server_header=False,
+        )
+    )  # fmt: skip
+    task = asyncio.create_task(_serve(server), name="http")
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise ConfigError(f"port {port} on {host} cannot be had; choose another with --port")
+            await asyncio.sleep(0.005)
+        bound = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}", task
+    finally:
+        server.should_exit = True
+        await task
 
 
 class _Server(uvicorn.Server):

@@ -162,7 +162,7 @@ def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:
     said = run("db", stdin="\n".join(lines)).stdout
     assert "nonsense" in said
     assert "42" in said
-    assert ask(url, "SELECT count(*) FROM counters") == [(3,)]
+    assert ask(url, "SELECT count(*) FROM counters") == [(4,)]
 
 
 # --- stations -------------------------------------------------------------------------------------------------------
