@@ -44,7 +44,7 @@ class Hooks(Controller):
     ) -> Response[Kept | ErrorOut]:
         """Keep a delivery, form or JSON, and say so; a delivery that is repeated is kept once."""
         if not hook.knows(key):
-            raise NotFound("there is nothing at this path")
+            raise NotFound("nothing is taken under this key")
         body = await request.body()
         if not body:
             raise Invalid("the delivery is empty")

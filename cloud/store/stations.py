@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import msgspec
@@ -116,6 +116,15 @@ async def follow(connection: Connection, station_id: str, collar_ids: Sequence[s
     )
     lines = [Noted("fix", identity, "insert", "", first, last) for identity, first, last in await found.fetchall()]
     await note(connection, lines)
+
+
+async def may_read(connection: Connection, station_id: str, collar_ids: Collection[str]) -> None:
+    """Let a station read the fixes of collars again, as if it had brought some."""
+    await connection.execute(
+        "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, pk FROM collars WHERE id = ANY(%s)"
+        " ON CONFLICT DO NOTHING",
+        (station_id, sorted(collar_ids)),
+    )
 
 
 async def public_key_of(connection: Connection, station_id: str) -> bytes | None:

@@ -36,6 +36,7 @@ from shared.wire.link import Changes, FixPage, HeardFixes
 log = structlog.get_logger()
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_NO_FIXES: Final = encode_fixes({"collar_id": [], "raw_ms": []})
 _DAMAGED: Final = "the batch is not what its hash says: it was damaged on the way"
 
 
@@ -119,15 +120,11 @@ class Uplink:
             ours = await feed.epoch(connection)
             if since and epoch != ours:
                 raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
-            while True:
-                columns, reached, last, is_more = await feed.own_fixes(connection, station_id, since, after, limit)
-                try:
-                    return HeardFixes(ours, reached, last, is_more, encode_fixes(columns))
-                except Invalid as error:
-                    if len(columns["raw_ms"]) <= 1:
-                        log.error("feed.unsendable", entity="fix", collar=columns["collar_id"], why=error.detail)
-                        return HeardFixes(ours, reached, last, is_more, encode_fixes({"collar_id": [], "raw_ms": []}))
-                    limit = max(1, min(limit, len(columns["raw_ms"])) // 2)
+            page, collar_ids = await _heard(connection, ours, station_id, since, after, limit)
+        if collar_ids:  # it will hold their fixes, so it may compare them with ours
+            async with self._store.database.transaction() as connection:
+                await stations.may_read(connection, station_id, collar_ids)
+        return page
 
     async def fixes(self, station_id: str, collar_id: str, after: str | None, limit: int) -> FixPage:
         """Return a page of the fixes of a collar that the station has brought fixes of."""
@@ -147,6 +144,22 @@ async def _packed(connection: Connection, since: int, limit: int) -> tuple[bytes
                 log.error("feed.unsendable", entity=records[0].entity, id=records[0].id, why=error.detail)
                 return encode_records([]), after, is_more
             limit = max(1, min(limit, len(records)) // 2)
+
+
+async def _heard(
+    connection: Connection, epoch: str, station_id: str, since: int, after: str | None, limit: int
+) -> tuple[HeardFixes, set[str]]:
+    """Return a page of the cloud's own fixes and the collars in it; fewer where long notes would burst it."""
+    while True:
+        columns, reached, last, is_more = await feed.own_fixes(connection, station_id, since, after, limit)
+        count = len(columns["raw_ms"])
+        try:
+            return HeardFixes(epoch, reached, last, is_more, encode_fixes(columns)), set(columns["collar_id"])
+        except Invalid as error:
+            if count == 1:  # not one of several, so that nothing else is passed over with it
+                log.error("feed.unsendable", entity="fix", collar=columns["collar_id"][0], why=error.detail)
+                return HeardFixes(epoch, reached, last, is_more, _NO_FIXES), set()
+            limit = max(1, min(limit, count) // 2)
 
 
 def _opened(batch: Batch) -> FixColumns | list[Operation] | Invalid:

@@ -29,6 +29,7 @@ from cloud.store import frames
 from cloud.store.database import Database
 from cloud.store.stations import follow, new_code
 from cloud.store.store import PostgresStore
+from edge.ops.verify_cloud import verify_cloud
 from edge.store import outbox
 from edge.store.store import SpatialiteStore
 from edge.sync.client import CloudClient, enrol
@@ -328,7 +329,7 @@ async def test_each_of_several_keys_counts_so_that_one_can_be_replaced(cloud: In
 
 
 @pytest.mark.parametrize("key", ["wrong", KEY[:-1], KEY + "0", KEY.upper(), "%00", "é"])
-async def test_a_wrong_key_is_answered_as_nothing_and_stores_nothing(cloud: Intake, key: str) -> None:
+async def test_a_wrong_key_is_not_found_and_stores_nothing(cloud: Intake, key: str) -> None:
     answer = await cloud.deliver(rockblock(position()), f"/api/v1/ingest/rockblock/{key}/")
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert cloud.count("frames") == 0
@@ -481,6 +482,15 @@ async def test_a_station_reads_the_collars_that_it_follows_and_later_ones_from_t
     assert sorted(row["collar_id"] for row in rows) == ["K8", "K8", "K9", "K9"]
 
 
+async def test_what_no_page_can_hold_is_passed_over_alone(cloud: Intake) -> None:
+    await cloud.store.add_fixes(VIEW, by_time(4))
+    cloud.ask("UPDATE fixes SET notes = repeat(md5(raw_ms::text) || md5(id::text), 60000) WHERE raw_ms = %s", START_MS)
+    cloud.ask("UPDATE fixes SET snr_db = 'NaN' WHERE raw_ms = %s", START_MS + 60_000)
+    found = [row["raw_ms"] for row in await heard(cloud.station())]
+    assert found[-2:] == [START_MS + 120_000, START_MS + 180_000]
+    assert START_MS + 60_000 not in found
+
+
 async def test_a_cursor_of_another_life_is_refused(cloud: Intake) -> None:
     station = cloud.station()
     epoch = (await station.changes()).epoch
@@ -528,6 +538,8 @@ async def test_a_fix_from_the_internet_is_at_the_station_after_its_next_session(
         page = await store.fixes(VIEW, FixQuery())
         assert sorted(fix.recorded_at for fix in page.results) == [START, START + timedelta(hours=1)]
         assert {fix.collar_id for fix in page.results} == {DEVICE}
+        compared = await verify_cloud(store, cloud)
+        assert (compared.fixes, compared.matching, compared.differences) == (2, 2, 0)
         again = await sync_once(store, cloud, clock)
         assert (again.heard, again.fixes, again.records) == (0, 0, 0)
         await cloud.close()
