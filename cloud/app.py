@@ -12,11 +12,13 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from litestar import Litestar
 
 from cloud.accounts.rosters import Rosters
 from cloud.accounts.secret import read_secret
 from cloud.api.app import create_app
-from cloud.config import Config
+from cloud.config import Config, IngestSection
+from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
 from cloud.notify.sms import Texter, TwilioAccount
@@ -101,38 +103,31 @@ async def running(
         store = PostgresStore(database, now=clock.now)
         accounts = accounts_of(config, database, clock)
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
+        ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
         app = create_app(
-            store, clock=clock, accounts=accounts, rosters=rosters,
+            store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
-        calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
-        server = _Server(
-            uvicorn.Config(
-                app, host=config.api.host, port=config.api.port if port is None else port, http="httptools",
-                log_config=None, access_log=False, timeout_graceful_shutdown=5, server_header=False,
-            )
-        )  # fmt: skip
-        task = asyncio.create_task(_serve(server), name="http")
         try:
-            while not server.started:
-                if task.done():
-                    await task
-                    raise ConfigError(
-                        f"port {config.api.port if port is None else port} on {config.api.host} cannot be had; choose "
-                        "another with --port"
-                    )
-                await asyncio.sleep(0.005)
-            bound = server.servers[0].sockets[0].getsockname()[1]
-            host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
-            address = f"http://{host}:{bound}"
-            log.info("cloud.ready", url=address, database=database.where, schema=newest)
-            yield address, task
+            async with (
+                ingest.running(
+                    *_links(config.ingest)
+                ) as tasks,  # until the last request has ended: it may hold a frame
+                _http(app, config.api.host, config.api.port if port is None else port) as (address, http),
+            ):
+                log.info("cloud.ready", url=address, database=database.where, schema=newest)
+                calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
+                ended = asyncio.create_task(_first(http, *tasks), name="ended")
+                try:
+                    yield address, ended
+                finally:
+                    ended.cancel()
+                    calibrating.cancel()
+                    why, _ = await asyncio.gather(ended, calibrating, return_exceptions=True)
+                if isinstance(why, StoreError):
+                    raise why
         finally:
-            server.should_exit = True
-            await task
-            calibrating.cancel()
-            await asyncio.gather(calibrating, return_exceptions=True)
             await accounts.drain()
 
 
@@ -141,6 +136,60 @@ async def _calibrate(accounts: Accounts) -> None:
     time_cost = await asyncio.to_thread(calibrated, time.monotonic)
     if time_cost > accounts.hasher.time_cost:
         accounts.hasher = Hasher(time_cost)
+
+
+async def _first(*tasks: asyncio.Task[None]) -> None:
+    """Wait for the first task that ends; raises StoreError where it fell: a supervisor starts the program again."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("task.fell", task=task.get_name(), exc_info=error)
+            raise StoreError(f"the cloud ended because its task {task.get_name()} fell; see the log")
+
+
+def _links(section: IngestSection) -> tuple[list[MqttSource], DirectIp | None]:
+    for each in section.things_stack:
+        if each.tls_ca and not Path(each.tls_ca).is_file():
+            raise ConfigError(
+                f"ingest.things_stack {each.name}: there is no file {each.tls_ca} of authorities; on Debian install"
+                " ca-certificates, or name another in tls_ca"
+            )
+    sources = [
+        MqttSource(
+            name=each.name, host=each.host, port=each.port, topics=each.topics,
+            client_id=each.client_id or f"outpost-cloud-{each.name}", username=each.username, password=each.password,
+            tls_ca=each.tls_ca or None, is_v5=each.mqtt_version == "5",
+        )
+        for each in section.things_stack
+    ]  # fmt: skip
+    directip = DirectIp(
+        host=section.directip_host, port=section.directip_port, peers=section.directip_peers,
+        does_confirm=section.directip_confirms,
+    )  # fmt: skip
+    return sources, directip if section.directip_host else None
+
+
+@contextlib.asynccontextmanager
+async def _http(app: Litestar, host: str, port: int) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+    """Answer requests while the block runs; gives the address and the task that ends with it."""
+    server = _Server(
+        uvicorn.Config(
+            app, host=host, port=port, http="httptools", log_config=None, access_log=False,
+            timeout_graceful_shutdown=5, server_header=False,
+        )
+    )  # fmt: skip
+    task = asyncio.create_task(_serve(server), name="http")
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise ConfigError(f"port {port} on {host} cannot be had; choose another with --port")
+            await asyncio.sleep(0.005)
+        bound = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{bound}", task
+    finally:
+        server.should_exit = True
+        await task
 
 
 class _Server(uvicorn.Server):

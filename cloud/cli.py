@@ -21,16 +21,19 @@ from rich.text import Text
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
 from shared.clock import StationClock
-from shared.console import console, print_facts, print_json, run_program
+from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import Invalid
 from shared.people import operator_token_of, user_commands
 from shared.sync.records import to_ms
 
 if TYPE_CHECKING:
     from cloud.config import Config
-    from cloud.store.database import Connection
+    from cloud.ingest.decode import Redecoded
+    from cloud.store.database import Connection, Database
 
 T = TypeVar("T")
+
+_HEAD_DIGITS = 24
 
 cli = typer.Typer(
     name="outpost-cloud",
@@ -144,6 +147,54 @@ def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     print_facts({"removed": _with_accounts(config, lambda accounts: accounts.sweep())}, as_json=as_json)
 
 
+def undecoded(
+    config: ConfigOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """List frames from the internet that cannot be read, and why; `redecode` tries them again."""
+    from cloud.store import frames
+
+    found = _read(_load(config), lambda connection: frames.undecoded(connection, limit))
+    if as_json:
+        print_json(found)
+        return
+    _print_rows(
+        ["frame", "received", "link", "copies", "bytes", "begins with", "why"],
+        [
+            (
+                each.seq, f"{each.received_at:%Y-%m-%d %H:%M:%S}", each.link, each.copies, each.size_bytes,
+                each.head[:_HEAD_DIGITS], each.reason,
+            )
+            for each in found
+        ],
+    )  # fmt: skip
+
+
+@cli.command()
+def redecode(
+    config: ConfigOption = None,
+    is_undecoded_only: Annotated[
+        bool, typer.Option("--undecoded", help="Only what could not be read, not the whole ledger.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Decode the ledger of frames again, after a codec has learnt something. Changes nothing when nothing changed."""
+    from cloud.ingest.decode import redecode as decode_again
+    from cloud.store.store import PostgresStore
+
+    async def job(database: Database) -> Redecoded:
+        store = PostgresStore(database, now=lambda: datetime.now(UTC))
+
+        def progress(frames: int) -> None:
+            if not as_json:
+                errors.print(f"{frames} frames", highlight=False, markup=False)
+
+        return await decode_again(store, is_undecoded_only=is_undecoded_only, progress=progress)
+
+    print_facts(asyncio.run(_over_database(_load(config), job)), as_json=as_json)
+
+
 @cli.command()
 def db(
     config: ConfigOption = None,
@@ -216,6 +267,24 @@ def station_retire(
     console.print(f"{station_id} is retired; a new code lets it in again", highlight=False, markup=False)
 
 
+@station.command("follow")
+def station_follow(
+    station_id: Annotated[str, typer.Argument(help="Who reads.")],
+    collars: Annotated[list[str] | None, typer.Argument(help="Ids of collars; none: no collar.")] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Every collar, as at first.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Name the collars whose fixes from the internet a station reads. What was brought there stays there."""
+    from cloud.store.stations import follow
+
+    if is_all and collars:
+        raise Invalid("--all: name collars or all of them")
+    followed = None if is_all else list(collars or ())
+    _write(_load(config), lambda connection: follow(connection, station_id, followed))
+    said = "every collar" if followed is None else ", ".join(followed) or "no collar"
+    console.print(f"{station_id} follows {said}", highlight=False, markup=False)
+
+
 def _with_accounts(config: Path | None, job: Callable[[Accounts], Awaitable[T]]) -> T:
     from cloud.app import accounts_of
     from cloud.store.database import Database
@@ -248,6 +317,13 @@ def _read(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:
 
 def _write(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:
     return asyncio.run(_with_database(config, job, is_snapshot=False))
+
+
+async def _over_database(config: Config, job: Callable[[Database], Awaitable[T]]) -> T:
+    from cloud.store.database import Database as Pool
+
+    async with Pool.open(config.database_url(), pool_min=1, pool_max=1, is_pooled=config.database.is_pooled) as pool:
+        return await job(pool)
 
 
 async def _with_database(config: Config, job: Callable[[Connection], Awaitable[T]], *, is_snapshot: bool) -> T:

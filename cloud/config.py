@@ -6,9 +6,10 @@ CORS_ALLOWED_ORIGINS, TWILIO_ACCOUNT_SID and EMAIL_HOST with their kin. Where bo
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -33,6 +34,12 @@ ALIASES: Final = {
 _SCHEMES: Final = ("postgresql://", "postgres://")
 #: What the online platform's framework calls the same thing.
 _OTHER_SCHEME: Final = "postgis://"
+#: The authorities that Debian trusts, in one file.
+SYSTEM_AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
+#: What stands for an identity must not be guessed: 128 bits in hex digits are as long.
+MIN_KEY_CHARACTERS: Final = 32
+#: Names of links that the ledger uses itself.
+_TAKEN_NAMES: Final = frozenset({"directip", "rockblock"})
 
 
 class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +95,31 @@ class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     species_file: str = ""
 
 
+class ThingsStackSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An application of The Things Stack: ``[[ingest.things_stack]]``, as its console names host, user and key."""
+
+    name: str
+    host: str
+    port: int = 8883
+    username: str | None = None
+    password: str | None = None
+    tls_ca: str = SYSTEM_AUTHORITIES
+    topics: tuple[str, ...] = ("v3/+/devices/+/up",)
+    client_id: str = ""
+    mqtt_version: Literal["3.1.1", "5"] = "3.1.1"
+
+
+class IngestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Collars that reach the cloud over the internet. Nothing is taken unless it is configured here."""
+
+    rockblock_keys: tuple[str, ...] = ()
+    directip_host: str = ""
+    directip_port: int = 10_800
+    directip_peers: tuple[str, ...] = ()
+    directip_confirms: bool = True
+    things_stack: tuple[ThingsStackSection, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of the cloud."""
 
@@ -96,6 +128,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts: AccountsSection = AccountsSection()
     notify: NotifySection = NotifySection()
     privacy: PrivacySection = PrivacySection()
+    ingest: IngestSection = IngestSection()
 
     def species(self) -> Species:
         """Return the categories of species; raises ConfigError."""
@@ -142,6 +175,7 @@ def _check(config: Config) -> None:
         )
     if database.statement_timeout_s < 0:
         raise ConfigError("database.statement_timeout_s: must be positive, or 0 for no limit")
+    _check_ingest(config.ingest)
     configuration.check_port("api.port", config.api.port)
     configuration.check_port("notify.email_port", config.notify.email_port)
     twilio = (config.notify.twilio_account_sid, config.notify.twilio_auth_token, config.notify.twilio_phone_number)
@@ -149,3 +183,41 @@ def _check(config: Config) -> None:
         raise ConfigError("notify: twilio_account_sid, twilio_auth_token and twilio_phone_number go together")
     if config.notify.email_host and not (config.notify.email_from or config.notify.email_host_user):
         raise ConfigError("notify.email_from: is required with email_host, unless email_host_user is an address")
+
+
+def _check_ingest(ingest: IngestSection) -> None:
+    for key in ingest.rockblock_keys:
+        # the value itself is not shown: whoever has it can make collars be anywhere
+        if len(key) < MIN_KEY_CHARACTERS or not (key.isascii() and key.replace("-", "").replace("_", "").isalnum()):
+            raise ConfigError(
+                f"ingest.rockblock_keys: a key has at least {MIN_KEY_CHARACTERS} letters, digits, - and _; "
+                "`openssl rand -hex 16` makes one"
+            )
+    if ingest.directip_host:
+        configuration.check_port("ingest.directip_port", ingest.directip_port)
+        if not ingest.directip_peers:
+            raise ConfigError(
+                "ingest.directip_peers: is required, because DirectIP proves nobody's identity: the addresses of the"
+                " Iridium gateway, as the provisioning says them"
+            )
+    for peer in ingest.directip_peers:
+        try:
+            ipaddress.ip_network(peer, strict=False)
+        except ValueError as error:
+            raise ConfigError(f"ingest.directip_peers: {peer} is no address and no network") from error
+    names = [source.name for source in ingest.things_stack]
+    for source in ingest.things_stack:
+        if not source.name or source.name in _TAKEN_NAMES or names.count(source.name) > 1:
+            raise ConfigError(f"ingest.things_stack: {source.name!r} cannot be a name here, or two are called so")
+        _check_source(f"ingest.things_stack {source.name}", source)
+
+
+def _check_source(where: str, source: ThingsStackSection) -> None:
+    if not source.host or not 1 <= source.port <= 65_535 or not source.topics:
+        raise ConfigError(f"{where}: it needs a host, a port and a topic")
+    if source.password is not None and source.username is None:
+        raise ConfigError(f"{where}: a password needs a username")
+    if not source.tls_ca and source.host not in configuration.LOOPBACK:
+        raise ConfigError(
+            f"{where}: tls_ca may be empty on this machine alone: anybody on the way could read and write"
+        )

@@ -17,7 +17,7 @@ import msgspec
 
 Framing = Literal[
     "cobs", "kiss", "slip", "nmea", "ubx", "mqtt", "rnode", "rak", "rn2483", "lp0", "meshtastic", "wpl", "ax25", "aprs",
-    "directip",
+    "directip", "rockblock",
 ]  # fmt: skip
 
 
@@ -27,7 +27,7 @@ class Frame(msgspec.Struct, frozen=True):
     ``payload`` of framing ``nmea`` is one epoch: the sentences that share a time of day, with CRLF
     after each and their checksums kept. That of ``ubx``, ``meshtastic``, ``directip`` and ``rnode`` is the message as
     it stands on the wire, and that of ``rak``, ``rn2483``, ``lp0``, ``wpl`` and ``aprs`` one line without its end.
-    ``topic`` is the MQTT topic, empty on serial links.
+    ``rockblock`` is the body of a request to RockBLOCK's hook. ``topic`` is the MQTT topic, empty on serial links.
     """
 
     framing: Framing

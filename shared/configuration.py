@@ -115,14 +115,15 @@ def _overlay(
 
 
 def _value(kind: Any, text: str) -> Any:
-    """Return what a variable says; a list is separated by commas, a table is JSON."""
-    if get_origin(kind) is dict:
+    """Return what a variable says; a list of words is separated by commas, a table and a list of tables are JSON."""
+    if get_origin(kind) is tuple and get_args(kind)[0] is str:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if get_origin(kind) in (dict, tuple):
         try:
             return msgspec.json.decode(text)
         except msgspec.DecodeError as error:
-            raise ConfigError(f"expected a table as JSON, got {text!r}") from error
-    if get_origin(kind) is tuple and get_args(kind)[0] is str:
-        return [part.strip() for part in text.split(",") if part.strip()]
+            what = "a table" if get_origin(kind) is dict else "a list of tables"
+            raise ConfigError(f"expected {what} as JSON, got {text!r}") from error
     return text
 
 

@@ -72,6 +72,29 @@ def is_usable(flags: int) -> bool:
     return bool(flags & FixFlag.REINSTATED) or not flags & EXCLUDING
 
 
+class HeardDevice(msgspec.Struct, frozen=True):
+    """A device that was heard, when, and what it said of itself (columns of ``collars``; None is not known)."""
+
+    device: str
+    heard_ms: int
+    battery_mv: int | None = None
+    battery_pct: float | None = None
+    firmware: str | None = None
+
+    def folded(self, known: HeardDevice | None) -> HeardDevice:
+        """Fold this into what was known of the same device before, in whatever order both were said."""
+        if known is None:
+            return self
+        first, last = sorted((known, self), key=lambda device: device.heard_ms)
+        return HeardDevice(
+            last.device,
+            last.heard_ms,
+            first.battery_mv if last.battery_mv is None else last.battery_mv,
+            first.battery_pct if last.battery_pct is None else last.battery_pct,
+            first.firmware if last.firmware is None else last.firmware,
+        )
+
+
 class NewFix(msgspec.Struct, frozen=True, kw_only=True):
     """A fix on its way into a store: what the device and the link said, not yet judged.
 

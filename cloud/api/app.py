@@ -11,7 +11,9 @@ from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
 from cloud.api.health import Health
+from cloud.api.ingest import Hooks
 from cloud.api.stations import StationLink
+from cloud.ingest.service import Ingest
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
@@ -28,12 +30,17 @@ def create_app(
     clock: Clock,
     accounts: Accounts,
     rosters: Rosters,
+    ingest: Ingest | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
 ) -> Litestar:
-    """Return the cloud's web application. It opens nothing and closes nothing."""
+    """Return the cloud's web application. It opens nothing and closes nothing.
+
+    Without ``ingest`` nothing is taken from the internet: every delivery is refused.
+    """
     uplink = Uplink(store, now=clock.now)
+    taking = Ingest(store, clock) if ingest is None else ingest
     return create_home(
         title="Outpost cloud",
         version=version("outpost"),
@@ -41,11 +48,13 @@ def create_app(
         insight=OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
-        routes=[Health, StationLink],
+        routes=[Health, StationLink, Hooks],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
             "rosters": Provide(lambda: rosters, sync_to_thread=False),
+            "ingest": Provide(lambda: taking, sync_to_thread=False),
+            "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,
         allowed_origins=allowed_origins,

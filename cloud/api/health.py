@@ -12,12 +12,15 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import SkipValidationMarker
 from msgspec import Struct
 
+from cloud.ingest.ledger import Taken
+from cloud.ingest.service import BrokerStatus, Ingest
 from cloud.store import facts
 from cloud.store.facts import CloudFacts
 from cloud.store.store import PostgresStore
 from shared.api.inject import ViewGiven
 from shared.errors import StoreError
 
+IngestGiven = Annotated[Ingest, Dependency(kind="named"), SkipValidationMarker()]
 PostgresGiven = Annotated[PostgresStore, Dependency(kind="named"), SkipValidationMarker()]
 
 
@@ -33,6 +36,9 @@ class CloudDetail(Struct, frozen=True, kw_only=True):
     status: Literal["ok", "failing"]
     version: str
     database: CloudFacts
+    #: brokers that this process listens to, and what each of its links brought and refused since it started
+    brokers: list[BrokerStatus]
+    taken: dict[str, Taken]
 
 
 class Health(Controller):
@@ -57,10 +63,13 @@ class Health(Controller):
         return await _word(postgres)
 
     @get("/detail", summary="All that the operator sees")
-    async def detail(self, postgres: PostgresGiven, view: ViewGiven) -> CloudDetail:
+    async def detail(self, postgres: PostgresGiven, ingest: IngestGiven, view: ViewGiven) -> CloudDetail:
         """Count what is kept and name the stations."""
         async with postgres.database.snapshot() as connection:
-            return CloudDetail(status="ok", version=version("outpost"), database=await facts.facts(connection))
+            return CloudDetail(
+                status="ok", version=version("outpost"), database=await facts.facts(connection),
+                brokers=ingest.brokers, taken=ingest.ledger.taken,
+            )  # fmt: skip
 
 
 async def _word(postgres: PostgresStore) -> Response[HealthWord]:

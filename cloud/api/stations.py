@@ -35,6 +35,7 @@ from shared.wire.link import (
     Enrolled,
     FixPage,
     Heads,
+    HeardFixes,
 )
 
 UplinkGiven = Annotated[Uplink, Dependency(kind="named"), SkipValidationMarker()]
@@ -149,6 +150,20 @@ class StationLink(Controller):
             raise Invalid(f"the body: {error}") from error
         return Response(msgspec.msgpack.encode(await rosters.take(signed, sent)), media_type=MESSAGES)
 
+    @get("/{station_id:str}/heard", summary="Fixes that the cloud took itself", responses=documented(401, 410))
+    async def heard(
+        self,
+        uplink: UplinkGiven,
+        signed: SignedGiven,
+        since: Annotated[int, QueryParameter(ge=0, description="The cursor; 0 for everything.")] = 0,
+        after: Annotated[str | None, QueryParameter(description="The rest of the cursor, 32 hex digits.")] = None,
+        epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
+    ) -> Response[bytes]:
+        """Give the fixes of collars that reach the cloud over the internet, or were entered here, after a cursor."""
+        _check_after(after)
+        return _message(await uplink.heard(signed, epoch, since, after, limit))
+
     @get("/{station_id:str}/fixes", summary="Fixes of a collar", responses=documented(401))
     async def fixes(
         self,
@@ -159,12 +174,16 @@ class StationLink(Controller):
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
     ) -> Response[bytes]:
         """Give the fixes that the cloud holds of a collar, as in a batch, for a comparison."""
-        if after is not None and (len(after) != 32 or not _is_hex(after)):
-            raise Invalid("after: must be 32 hex digits")
+        _check_after(after)
         return _message(await uplink.fixes(signed, collar_id, after, limit))
 
 
-def _message(answer: Changes | Heads | FixPage) -> Response[bytes]:
+def _check_after(after: str | None) -> None:
+    if after is not None and (len(after) != 32 or not _is_hex(after)):
+        raise Invalid("after: must be 32 hex digits")
+
+
+def _message(answer: Changes | Heads | FixPage | HeardFixes) -> Response[bytes]:
     return Response(msgspec.msgpack.encode(answer), media_type=MESSAGES)
 
 

@@ -81,7 +81,7 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
     unfit = _unfit(columns)
     for place, detail in unfit.items():
         refuse(place, Invalid.code, detail)
-    await _halving(connection, [place for place in range(len(columns["raw_ms"])) if place not in unfit], take, refuse)
+    await halving(connection, [place for place in range(len(columns["raw_ms"])) if place not in unfit], take, refuse)
     taken.counts["quarantined"] += len(taken.refused)
     await connection.execute(
         "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, unnest(%s::bigint[]) ON CONFLICT DO NOTHING",
@@ -161,7 +161,7 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
         outcomes[operations[place].id] = "quarantined"
         refuse(place, code, detail)
 
-    await _halving(connection, list(fresh.values()), take, set_aside)
+    await halving(connection, list(fresh.values()), take, set_aside)
     taken.counts.update(outcomes.values())
     taken.counts["quarantined"] += n_nameless
     taken.counts["duplicate"] += len(operations) - n_nameless - len(fresh)
@@ -215,12 +215,16 @@ async def quarantine(
         )
 
 
-async def _halving(
+async def halving(
     connection: Connection,
     places: Sequence[int],
     take: Callable[[Sequence[int]], Awaitable[None]],
     refuse: Callable[[int, str, str], None],
 ) -> None:
+    """Have ``take`` write the items at ``places``; what the database refuses goes to ``refuse``, one by one.
+
+    Of a ``take`` that was refused nothing remains in the database; what it counted elsewhere it must count at its end.
+    """
     if not places:
         return
     try:
@@ -231,8 +235,8 @@ async def _halving(
             refuse(places[0], "unstorable", f"the database does not take it ({error.sqlstate or type(error).__name__})")
             return
         middle = len(places) // 2
-        await _halving(connection, places[:middle], take, refuse)
-        await _halving(connection, places[middle:], take, refuse)
+        await halving(connection, places[:middle], take, refuse)
+        await halving(connection, places[middle:], take, refuse)
 
 
 def _picked(columns: Mapping[str, Sequence[Any]], places: Sequence[int]) -> FixColumns:

@@ -11,13 +11,19 @@ from shared.sync.operations import STANDS_FOR
 
 
 class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts and size of what is kept; ``last_change`` is the newest number of the change log."""
+    """Counts and size of what is kept; ``last_change`` is the newest number of the change log.
+
+    ``frames`` came over the internet, ``frames_waiting`` of them are not decoded yet, ``frames_undecoded`` cannot be.
+    """
 
     fixes: int
     animals: int
     collars: int
     quarantined: int
     lost_edits: int
+    frames: int
+    frames_waiting: int
+    frames_undecoded: int
     last_change: int
     size_bytes: int
     stations: list[Station]
@@ -25,16 +31,19 @@ class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 async def facts(connection: Connection) -> CloudFacts:
     """Count what is kept."""
-    fixes, animals, collars, quarantined, lost, last_change, size_bytes = await one(
+    fixes, animals, collars, quarantined, lost, frames, waiting, undecoded, last_change, size_bytes = await one(
         connection,
         "SELECT (SELECT value FROM counters WHERE name = 'fixes'),"
         " (SELECT count(*) FROM animals WHERE deleted_ms IS NULL),"
         " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND NOT starts_with(id, %s)),"
         " (SELECT count(*) FROM quarantine), (SELECT count(*) FROM lost_edits),"
+        " (SELECT value FROM counters WHERE name = 'frames'), (SELECT count(*) FROM frames WHERE seq >"
+        "  coalesce((SELECT position FROM cursors WHERE consumer = 'decode'), 0)), (SELECT count(*) FROM undecoded),"
         " (SELECT value FROM counters WHERE name = 'change'), pg_database_size(current_database())",
         (STANDS_FOR,),
     )
     return CloudFacts(
         fixes=fixes, animals=animals, collars=collars, quarantined=quarantined, lost_edits=lost,
+        frames=frames, frames_waiting=waiting, frames_undecoded=undecoded,
         last_change=last_change, size_bytes=size_bytes, stations=await stations(connection),
     )  # fmt: skip

@@ -22,7 +22,7 @@ from cloud.store.database import Connection
 from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch, read
 from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import Noted
-from shared.domain import NewFix
+from shared.domain import HeardDevice, NewFix
 from shared.movement.quality import Judged, intrinsic_flags, limits_of, rejudge, stands_alone
 from shared.sync.fixes import (
     BY_HAND,
@@ -112,6 +112,30 @@ class FixWriter:
         self._hear(rows)
         return await self._store(rows)
 
+    async def hear(self, heard: Sequence[HeardDevice]) -> None:
+        """Note when devices were heard and what they said of themselves, unless something newer is known.
+
+        Their lines for the change log come with those of the next fixes.
+        """
+        if not heard:
+            return
+        await self._know({each.device for each in heard})
+        pk_of = {each.device: self._collars[each.device].pk for each in heard}
+        ordered = sorted(heard, key=lambda each: (pk_of[each.device], each.heard_ms))
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(
+                "UPDATE collars SET last_heard_ms = %(heard)s, battery_mv = coalesce(%(mv)s, battery_mv),"
+                " battery_pct = coalesce(%(pct)s, battery_pct), firmware = coalesce(%(firmware)s, firmware)"
+                " WHERE pk = %(pk)s AND (coalesce(last_heard_ms, 0) <= %(heard)s OR last_heard_ms > %(now)s)",
+                [
+                    {
+                        "heard": each.heard_ms, "mv": each.battery_mv, "pct": each.battery_pct,
+                        "firmware": _clean(each.firmware), "pk": pk_of[each.device], "now": self._now_ms,
+                    }
+                    for each in ordered
+                ],
+            )  # fmt: skip
+
     async def readopt(self, collar_ids: Iterable[str]) -> list[Noted]:
         """Give every fix of these collars to whoever wore them, correct its time anew and judge all of them again."""
         names = await self._existing(collar_ids)
@@ -161,7 +185,8 @@ class FixWriter:
                 place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], row["said_animal_pk"])
                 rows.append(row)
             added = await self._store(rows)
-            self._lines += added.lines
+            # not new to anybody: who hears of the alias does the same
+            self._lines += [msgspec.structs.replace(line, kind="move") for line in added.lines]
             n += added.new - len(rows)
         await self._last_words(heard, collar.pk)
         # who brought fixes under the old name may read them under the new one

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 import msgspec
 
 from cloud.store.database import Connection
-from cloud.store.records import one
+from cloud.store.records import Noted, note, one
 from shared.errors import Conflict, Forbidden, NotFound
 from shared.sync.records import from_ms
 from shared.sync.streams import GENESIS, Head
@@ -17,7 +18,10 @@ from shared.wire.link import CODE_ALPHABET, CODE_LENGTH, plain_code
 
 
 class Station(msgspec.Struct, frozen=True, kw_only=True):
-    """A station as the cloud knows it; ``cursor`` is how far it said to have come in the changes."""
+    """A station as the cloud knows it; ``cursor`` is how far it said to have come in the changes.
+
+    ``follows`` are the collars whose fixes it reads of those that the cloud took itself; None: all.
+    """
 
     id: str
     name: str
@@ -25,6 +29,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True):
     last_seen_at: datetime | None
     is_retired: bool
     cursor: int
+    follows: list[str] | None = None
 
 
 async def new_code(connection: Connection, station_id: str, name: str, now_ms: int, valid_ms: int) -> str:
@@ -91,6 +96,37 @@ async def retire(connection: Connection, station_id: str, now_ms: int) -> None:
     await connection.execute("UPDATE stations SET retired_ms = %s WHERE id = %s", (now_ms, station_id))
 
 
+async def follow(connection: Connection, station_id: str, collar_ids: Sequence[str] | None) -> None:
+    """Have a station read the cloud's own fixes of these collars alone, or of all. Raises NotFound.
+
+    What it passed over until now goes into the change log anew; others that follow the same read it again as copies.
+    """
+    found = await connection.execute(
+        "UPDATE stations SET follows = %s WHERE id = %s RETURNING id",
+        (None if collar_ids is None else list(collar_ids), station_id),
+    )
+    if await found.fetchone() is None:
+        raise NotFound(f"there is no station {station_id}")
+    found = await connection.execute(
+        "SELECT row_id, min(first_ms), max(last_ms) FROM changes WHERE entity = 'fix' AND origin = ''"
+        " AND kind = 'insert' AND (%(ids)s::text[] IS NULL OR row_id = ANY(%(ids)s) OR row_id IN"
+        " (SELECT alias FROM collar_aliases a JOIN collars c ON c.pk = a.collar_pk WHERE c.id = ANY(%(ids)s)))"
+        " GROUP BY row_id ORDER BY row_id",
+        {"ids": None if collar_ids is None else list(collar_ids)},
+    )
+    lines = [Noted("fix", identity, "insert", "", first, last) for identity, first, last in await found.fetchall()]
+    await note(connection, lines)
+
+
+async def may_read(connection: Connection, station_id: str, collar_ids: Collection[str]) -> None:
+    """Let a station read the fixes of collars again, as if it had brought some."""
+    await connection.execute(
+        "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, pk FROM collars WHERE id = ANY(%s)"
+        " ON CONFLICT DO NOTHING",
+        (station_id, sorted(collar_ids)),
+    )
+
+
 async def public_key_of(connection: Connection, station_id: str) -> bytes | None:
     """Return the key that a station signs with; None for one that is unknown or retired."""
     found = await connection.execute(
@@ -103,15 +139,15 @@ async def public_key_of(connection: Connection, station_id: str) -> bytes | None
 async def stations(connection: Connection) -> list[Station]:
     """Return every station, by id."""
     found = await connection.execute(
-        'SELECT id, name, enrolled_ms, last_seen_ms, retired_ms, cursor FROM stations ORDER BY id COLLATE "C"'
+        'SELECT id, name, enrolled_ms, last_seen_ms, retired_ms, cursor, follows FROM stations ORDER BY id COLLATE "C"'
     )
     return [
         Station(
             id=identity, name=name, enrolled_at=from_ms(enrolled_ms),
             last_seen_at=None if seen_ms is None else from_ms(seen_ms), is_retired=retired_ms is not None,
-            cursor=cursor,
+            cursor=cursor, follows=follows,
         )
-        for identity, name, enrolled_ms, seen_ms, retired_ms, cursor in await found.fetchall()
+        for identity, name, enrolled_ms, seen_ms, retired_ms, cursor, follows in await found.fetchall()
     ]  # fmt: skip
 
 

@@ -31,11 +31,12 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import Changes, FixPage
+from shared.wire.link import Changes, FixPage, HeardFixes
 
 log = structlog.get_logger()
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_NO_FIXES: Final = encode_fixes({"collar_id": [], "raw_ms": []})
 _DAMAGED: Final = "the batch is not what its hash says: it was damaged on the way"
 
 
@@ -113,6 +114,18 @@ class Uplink:
             await stations.see(connection, station_id, to_ms(self._now()), since)
         return Changes(ours, after, is_more, packed)
 
+    async def heard(self, station_id: str, epoch: str | None, since: int, after: str | None, limit: int) -> HeardFixes:
+        """Return fixes that the cloud took itself after a station's cursor; raises StaleCursor as for changes."""
+        async with self._store.database.snapshot() as connection:
+            ours = await feed.epoch(connection)
+            if since and epoch != ours:
+                raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+            page, collar_ids = await _heard(connection, ours, station_id, since, after, limit)
+        if collar_ids:  # it will hold their fixes, so it may compare them with ours
+            async with self._store.database.transaction() as connection:
+                await stations.may_read(connection, station_id, collar_ids)
+        return page
+
     async def fixes(self, station_id: str, collar_id: str, after: str | None, limit: int) -> FixPage:
         """Return a page of the fixes of a collar that the station has brought fixes of."""
         async with self._store.database.snapshot() as connection:
@@ -131,6 +144,22 @@ async def _packed(connection: Connection, since: int, limit: int) -> tuple[bytes
                 log.error("feed.unsendable", entity=records[0].entity, id=records[0].id, why=error.detail)
                 return encode_records([]), after, is_more
             limit = max(1, min(limit, len(records)) // 2)
+
+
+async def _heard(
+    connection: Connection, epoch: str, station_id: str, since: int, after: str | None, limit: int
+) -> tuple[HeardFixes, set[str]]:
+    """Return a page of the cloud's own fixes and the collars in it; fewer where long notes would burst it."""
+    while True:
+        columns, reached, last, is_more = await feed.own_fixes(connection, station_id, since, after, limit)
+        count = len(columns["raw_ms"])
+        try:
+            return HeardFixes(epoch, reached, last, is_more, encode_fixes(columns)), set(columns["collar_id"])
+        except Invalid as error:
+            if count == 1:  # not one of several, so that nothing else is passed over with it
+                log.error("feed.unsendable", entity="fix", collar=columns["collar_id"][0], why=error.detail)
+                return HeardFixes(epoch, reached, last, is_more, _NO_FIXES), set()
+            limit = max(1, min(limit, count) // 2)
 
 
 def _opened(batch: Batch) -> FixColumns | list[Operation] | Invalid:

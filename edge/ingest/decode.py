@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +18,10 @@ import structlog
 
 from edge.store.fixes import StoredFix
 from edge.store.ledger import LedgerReader, Row
-from edge.store.store import HeardDevice, SpatialiteStore, Undecoded
-from firmware_bridge.codecs.registry import decode_frame
-from firmware_bridge.codecs.timing import recorded_at
-from firmware_bridge.frames import DecodedFix, Frame, Uplink
+from edge.store.store import SpatialiteStore, Undecoded
+from firmware_bridge.reception import HEAD_BYTES, Received, facts_of
 from shared.clock import ClockState
-from shared.domain import NewFix
+from shared.domain import HeardDevice, NewFix
 from shared.errors import FrameError, StoreError
 from shared.sync.records import from_ms
 
@@ -33,8 +30,6 @@ log = structlog.get_logger()
 CONSUMER: Final = "decode"
 BATCH: Final = 1_000
 RETRY_S: Final = 1.0
-OPENCOLLAR_FLASH_LOG: Final = 29
-_HEAD_BYTES: Final = 64
 
 
 class Decoded(msgspec.Struct):
@@ -53,13 +48,18 @@ def decode_rows(rows: Sequence[Row]) -> Decoded:
     decoded = Decoded(rows[-1].seq, is_full=len(rows) >= BATCH)
     for row in rows:
         try:
-            uplinks = decode_frame(Frame(row.framing, row.payload, row.topic))  # type: ignore[arg-type] # as stored
-            fixes, heard = _facts(row, uplinks)
+            fixes, heard = facts_of(
+                Received(
+                    link=row.link, framing=row.framing, topic=row.topic, device=row.device,  # type: ignore[arg-type] # as stored
+                    payload=row.payload, received_at=from_ms(row.received_ms),
+                    is_clock_sure=ClockState(row.clock).is_sure,
+                )
+            )  # fmt: skip
         except FrameError as error:
             decoded.undecoded.append(
                 Undecoded(
                     row.seq, row.link, row.framing, row.topic, error.detail, from_ms(row.received_ms),
-                    len(row.payload), row.payload[:_HEAD_BYTES],
+                    len(row.payload), row.payload[:HEAD_BYTES],
                 )
             )  # fmt: skip
             continue
@@ -67,70 +67,6 @@ def decode_rows(rows: Sequence[Row]) -> Decoded:
         decoded.heard += heard
         decoded.decoded_seqs.append(row.seq)
     return decoded
-
-
-def _facts(row: Row, uplinks: Sequence[Uplink]) -> tuple[list[NewFix], list[HeardDevice]]:
-    received_at = from_ms(row.received_ms)
-    is_sure = ClockState(row.clock).is_sure
-    fixes: list[NewFix] = []
-    heard: list[HeardDevice] = []
-    for uplink in uplinks:
-        device = uplink.device or row.device or f"link:{row.link}"
-        for fix in uplink.fixes:
-            at, reason = recorded_at(
-                fix, network_time=uplink.network_time, received_at=received_at if is_sure else None
-            )
-            if at is None:
-                if fix.lon_deg is None:
-                    continue  # neither time nor place: the receiver said only that it is there
-                raise FrameError(reason)
-            fixes.append(_new_fix(fix, at, uplink, device, row, received_at=received_at, is_clock_sure=is_sure))
-        if uplink.port == OPENCOLLAR_FLASH_LOG:
-            heard.append(HeardDevice(device, row.received_ms))  # what it says of itself may be weeks old
-            continue
-        status = uplink.status
-        battery_mv = next((fix.battery_mv for fix in reversed(uplink.fixes) if fix.battery_mv is not None), None)
-        if status is None:
-            heard.append(HeardDevice(device, row.received_ms, battery_mv))
-        else:
-            battery_mv = battery_mv if status.battery_mv is None else status.battery_mv
-            heard.append(HeardDevice(device, row.received_ms, battery_mv, status.battery_pct, status.firmware))
-    return fixes, heard
-
-
-def _new_fix(
-    fix: DecodedFix,
-    at: datetime,
-    uplink: Uplink,
-    device: str,
-    row: Row,
-    *,
-    received_at: datetime,
-    is_clock_sure: bool,
-) -> NewFix:
-    return NewFix(
-        device=device,
-        recorded_at=at,
-        lon_deg=fix.lon_deg,
-        lat_deg=fix.lat_deg,
-        received_at=received_at,
-        is_clock_sure=is_clock_sure,
-        network_time=uplink.network_time,
-        alt_m=fix.alt_m,
-        speed_mps=fix.speed_mps,
-        heading_deg=fix.heading_deg,
-        hdop=fix.hdop,
-        pdop=fix.pdop,
-        sats=fix.sats,
-        h_acc_m=fix.h_acc_m,
-        seq=fix.seq,
-        battery_mv=fix.battery_mv,
-        temperature_c=fix.temperature_c,
-        rssi_dbm=uplink.rssi_dbm,
-        snr_db=uplink.snr_db,
-        is_clock_unset=fix.is_clock_unset,
-        link=row.link,
-    )
 
 
 class Decoder:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -108,9 +108,28 @@ class FixWriter:
 
     def add(self, fixes: Sequence[NewFix], now_ms: int) -> list[StoredFix]:
         """Store ``fixes`` inside the caller's transaction and say of each, in order, what became of it."""
-        if not fixes:
+        return self._add([self._row(fix, now_ms) for fix in fixes], now_ms, is_news_above=True)
+
+    def take(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[StoredFix]:
+        """Store fixes that the cloud sent down (``shared.wire.batch``), as ``add`` does, but leave no outbox row.
+
+        The cloud has them; should it lose them, ``heard_above`` tells which they are. What a copy here knew besides, it
+        has too or waits for it in a row of its own.
+        """
+        names = list(columns)
+        rows = []
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(names, values, strict=True))
+            collar = self.collar(row.pop("collar_id"), now_ms)
+            said = row.pop("said_animal_id")
+            said_pk = None if said is None else self._animal_pk(said)
+            rows.append(place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said_pk))
+        return self._add(rows, now_ms, is_news_above=False)
+
+    def _add(self, rows: Sequence[Row], now_ms: int, *, is_news_above: bool) -> list[StoredFix]:
+        if not rows:
             return []
-        batch, order = fold_batch(self._row(fix, now_ms) for fix in fixes)
+        batch, order = fold_batch(rows)
         stored = self._find(batch)
         fresh = [row for identity, row in batch.items() if identity not in stored]
         changed = self._insert(fresh)
@@ -134,10 +153,16 @@ class FixWriter:
                     times_ms += [judged_before.time_ms, old["recorded_ms"]]
             is_richer = filled(old, OPTIONAL) > rich_before
             outcomes[identity] = _stored(old, "enriched" if is_richer else "duplicate")
-            if is_changed:  # by whatever: both homes must end with the same row
+            if is_changed and is_news_above:  # by whatever: both homes must end with the same row
                 self._post("fix", old["pk"], old["pk"], "update")
         if fresh:
-            self._post("fix", fresh[0]["pk"], fresh[-1]["pk"], "insert")
+            if is_news_above:
+                self._post("fix", fresh[0]["pk"], fresh[-1]["pk"], "insert")
+            else:
+                self._connection.execute(
+                    "INSERT INTO heard_above (first_pk, last_pk, taken_ms) VALUES (?, ?, ?)",
+                    (fresh[0]["pk"], fresh[-1]["pk"], now_ms),
+                )
             self._connection.execute("UPDATE counters SET value = value + ? WHERE name = 'fixes'", (len(fresh),))
         rejudged: dict[bytes, int] = {}
         for collar, times_ms in changed.values():

@@ -63,7 +63,10 @@ _FIX_SELECT: Final = (
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
-    """The cloud that this station is enrolled at; ``epoch`` is the station's, ``cursor`` is of ``cloud_epoch``."""
+    """The cloud that this station is enrolled at; ``epoch`` is the station's, the cursors are of ``cloud_epoch``.
+
+    ``heard_cursor`` and ``heard_after`` are how far the fixes are taken that the cloud took itself.
+    """
 
     url: str
     station_id: str
@@ -73,6 +76,8 @@ class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
     cursor: int
     enrolled_ms: int
     last_receipt_ms: int | None
+    heard_cursor: int = 0
+    heard_after: str | None = None
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -128,14 +133,16 @@ class _Frozen(msgspec.Struct, frozen=True):
 def enrolment(db: Connection) -> Enrolment | None:
     """Return where this station is enrolled; None where it is not."""
     row = db.execute(
-        "SELECT url, station_id, private_key, epoch, cloud_epoch, cursor, enrolled_ms, last_receipt_ms FROM enrolment"
+        "SELECT url, station_id, private_key, epoch, cloud_epoch, cursor, enrolled_ms, last_receipt_ms,"
+        " heard_cursor, heard_after FROM enrolment"
     ).fetchone()
     if row is None:
         return None
-    url, station_id, private_key, epoch, cloud_epoch, cursor, enrolled_ms, last_receipt_ms = row
+    url, station_id, private_key, epoch, cloud_epoch, cursor, enrolled_ms, last_receipt_ms, heard, after = row
     return Enrolment(
         url=url, station_id=station_id, private_key=private_key, epoch=epoch, cloud_epoch=cloud_epoch, cursor=cursor,
-        enrolled_ms=enrolled_ms, last_receipt_ms=last_receipt_ms,
+        enrolled_ms=enrolled_ms, last_receipt_ms=last_receipt_ms, heard_cursor=heard,
+        heard_after=after,
     )  # fmt: skip
 
 
@@ -162,6 +169,7 @@ def enrol(
         _start_over(db, epoch)
         db.execute("DELETE FROM enrolment")
         db.execute("DELETE FROM outbox WHERE entity = 'fix' AND operation <> 'flag'")
+        db.execute("DELETE FROM heard_above")
         db.execute(
             "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
             " SELECT 'fix', min(pk), max(pk), 'insert' FROM fixes HAVING count(*)"
@@ -185,12 +193,31 @@ def set_cursor(db: Connection, cloud_epoch: str, cursor: int) -> None:
     """Note how far the cloud's changes are taken. In another epoch of the cloud no revision means what it did."""
     if enrolled(db).cloud_epoch != cloud_epoch:
         _forget_revisions(db)
+        db.execute("UPDATE enrolment SET heard_cursor = 0, heard_after = NULL")
+        _send_what_was_heard_above(db)
     db.execute("UPDATE enrolment SET cloud_epoch = ?, cursor = ?", (cloud_epoch, cursor))
+
+
+def _send_what_was_heard_above(db: Connection) -> None:
+    """Have fixes wait that the cloud took itself in an earlier life: a backup may be from before them."""
+    db.execute(
+        "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
+        " SELECT 'fix', first_pk, last_pk, 'insert' FROM heard_above ORDER BY first_pk"
+    )
+    db.execute("DELETE FROM heard_above")
+
+
+def set_heard(db: Connection, cloud_epoch: str, cursor: int, after: str | None) -> bool:
+    """Note how far the fixes are taken that the cloud took itself; False where its life is another one by now."""
+    changed = db.execute(
+        "UPDATE enrolment SET heard_cursor = ?, heard_after = ? WHERE cloud_epoch = ?", (cursor, after, cloud_epoch)
+    )
+    return bool(changed.rowcount)
 
 
 def forget_cursor(db: Connection) -> None:
     """Begin the cloud's changes anew, as in a life of it that is not known yet."""
-    db.execute("UPDATE enrolment SET cloud_epoch = NULL, cursor = 0")
+    db.execute("UPDATE enrolment SET cloud_epoch = NULL, cursor = 0, heard_cursor = 0, heard_after = NULL")
 
 
 def _forget_revisions(db: Connection) -> None:
@@ -269,9 +296,10 @@ def apply_answer(db: Connection, channel: Channel, action: Action, *, now_ms: in
 def forget_acknowledged(db: Connection, before_ms: int) -> int:
     """Forget batches that were acknowledged before then, oldest first, and return how many; call it on a sure clock.
 
-    The last one of a channel stays: it is where its chain goes on.
+    The last one of a channel stays: it is where its chain goes on. Fixes that the cloud took itself are as old then.
     """
     forgotten = 0
+    db.execute("DELETE FROM heard_above WHERE taken_ms < ?", (before_ms,))
     for channel in CHANNELS:
         kept = db.execute(
             "SELECT min(n) FROM batches WHERE epoch = (SELECT epoch FROM enrolment) AND channel = ?1"

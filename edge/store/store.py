@@ -18,7 +18,19 @@ from edge.store.driver import Connection, Synchronous, connect, quick_check, sql
 from edge.store.fixes import FixWriter, StoredFix
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
-from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import (
+    AddedFix,
+    Alert,
+    Animal,
+    Collar,
+    Corridor,
+    Deployment,
+    Fix,
+    HeardDevice,
+    NewFix,
+    Observation,
+    Zone,
+)
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
 from shared.ids import id_bytes, id_text
 from shared.movement.areas import Nearby, Place
@@ -37,20 +49,11 @@ from shared.store import (
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation
 from shared.sync.records import Record, from_ms, to_ms
+from shared.wire.batch import FixColumns
 
 T = TypeVar("T")
 
 READERS: Final = 3
-
-
-class HeardDevice(msgspec.Struct, frozen=True):
-    """A device that was heard, when, and what it said of itself (columns of ``collars``; None is not known)."""
-
-    device: str
-    heard_ms: int
-    battery_mv: int | None = None
-    battery_pct: float | None = None
-    firmware: str | None = None
 
 
 class Undecoded(msgspec.Struct, frozen=True):
@@ -82,7 +85,7 @@ class SpatialiteStore(RecordEdits):
     """Implements ``shared.store.Store`` over one file.
 
     ``now`` dates the records that people make; ``stored`` hears, in the loop's thread, of fixes that came by
-    ``add_fixes``.
+    ``add_fixes`` or from the cloud.
     """
 
     def __init__(
@@ -216,7 +219,7 @@ class SpatialiteStore(RecordEdits):
             stored = self._fixes.add(fixes, now_ms)
             newest: dict[str, HeardDevice] = {}
             for device in heard:
-                newest[device.device] = _newer(newest.get(device.device), device)
+                newest[device.device] = device.folded(newest.get(device.device))
             for device in newest.values():
                 status = {
                     "battery_mv": device.battery_mv, "battery_pct": device.battery_pct, "firmware": device.firmware,
@@ -287,6 +290,25 @@ class SpatialiteStore(RecordEdits):
             return self._records.take(records, outbox.pending_columns(db), to_ms(self._now()))
 
         return await self.write(job)
+
+    async def take_heard(self, cloud_epoch: str, cursor: int, after: str | None, columns: FixColumns) -> int:
+        """Store fixes that the cloud took itself, and how far they are taken then; return how many were news.
+
+        They do not wait for the cloud, which has them. Nothing is taken where the cloud's life is another one by now.
+        """
+
+        def job(db: Connection) -> list[StoredFix]:
+            if not outbox.set_heard(db, cloud_epoch, cursor, after):
+                return []
+            now_ms = to_ms(self._now())
+            stored = self._fixes.take(columns, now_ms)
+            for collar_id, heard_ms, battery_mv in _last_heard(columns):
+                self._records.heard(collar_id, {"battery_mv": battery_mv}, heard_ms, now_ms)
+            return stored
+
+        stored = await self.write(job)
+        self._stored(stored)
+        return sum(fix.outcome != "duplicate" for fix in stored)
 
     async def check(self) -> None:
         """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
@@ -433,15 +455,10 @@ def _is_spoilt(connection: Connection) -> bool:
     return False
 
 
-def _newer(known: HeardDevice | None, said: HeardDevice) -> HeardDevice:
-    """Fold what a device said later into what it said before."""
-    if known is None:
-        return said
-    first, last = sorted((known, said), key=lambda device: device.heard_ms)
-    return HeardDevice(
-        last.device,
-        last.heard_ms,
-        first.battery_mv if last.battery_mv is None else last.battery_mv,
-        first.battery_pct if last.battery_pct is None else last.battery_pct,
-        first.firmware if last.firmware is None else last.firmware,
-    )
+def _last_heard(columns: FixColumns) -> list[tuple[str, int, int | None]]:
+    """Return of each collar when it was last heard and the voltage that it said then."""
+    newest: dict[str, tuple[str, int, int | None]] = {}
+    for said in zip(columns["collar_id"], columns["received_ms"], columns["battery_mv"], strict=True):
+        if said[1] is not None and (said[0] not in newest or newest[said[0]][1] < said[1]):
+            newest[said[0]] = said
+    return list(newest.values())

@@ -51,6 +51,7 @@ from shared.wire.link import (
     Enrolled,
     FixPage,
     Heads,
+    HeardFixes,
     plain_code,
 )
 
@@ -90,6 +91,12 @@ class Cloud(Protocol):
 
     async def changes(self, epoch: str | None, since: int, limit: int = MAX_CHANGES) -> Changes:
         """Return what changed after ``since``; raises StaleCursor where ``epoch`` is not the cloud's any more."""
+        ...
+
+    async def heard(
+        self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
+    ) -> HeardFixes | None:
+        """Return fixes that the cloud took itself, after a cursor; None where it knows none. StaleCursor as above."""
         ...
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
@@ -135,6 +142,17 @@ class CloudClient:
         """Return what changed after ``since``; raises StaleCursor where ``epoch`` is not the cloud's any more."""
         asked = {"since": since, "limit": limit, **({} if epoch is None else {"epoch": epoch})}
         return _decoded(_accepted(await self._send("GET", "/changes", asked)), Changes)
+
+    async def heard(
+        self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
+    ) -> HeardFixes | None:
+        """Return fixes that the cloud took itself, after a cursor; None from a cloud of before there were any."""
+        asked: dict[str, Any] = {"since": since, "limit": limit}
+        asked |= {name: value for name, value in (("epoch", epoch), ("after", after)) if value is not None}
+        answer = await self._send("GET", "/heard", asked)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return _decoded(_accepted(answer), HeardFixes)
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return the cloud's fixes of a collar after the id ``after`` (hex digits)."""

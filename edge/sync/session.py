@@ -3,7 +3,7 @@
 A session takes changes down, brings what waits up, and takes changes down again if it brought records::
 
     records that were sent and not confirmed  ->  changes after the cursor  ->  until nothing waits: the first batch of
-    the first channel that has one  ->  changes
+    the first channel that has one, a page of fixes that the cloud took itself  ->  changes
 
 Every step is a request and one transaction; a session that breaks off anywhere goes on where it stopped, because what
 was asked and what was answered lies in the database and not here. What an answer means is decided in
@@ -66,6 +66,9 @@ class Synced(msgspec.Struct, kw_only=True):
     quarantined: int = 0
     lost_edits: int = 0
     changes: int = 0
+    #: fixes that the cloud took itself, and how many of them were news here
+    heard: int = 0
+    new_fixes: int = 0
     #: how often the station's streams had to go back to an older head, or begin anew
     healed: int = 0
     bytes_up: int = 0
@@ -125,8 +128,12 @@ class _Session:
             await self._pull()
         except (SyncError, RequestError) as error:  # what cannot be taken must not keep fixes from being sent
             untaken = error
-        while await self._send_next():
-            pass
+        is_more = True
+        while await self._send_next() or is_more:  # by turns: no backlog of either way holds up the other
+            try:
+                is_more = is_more and await self._pull_heard()
+            except (SyncError, RequestError) as error:
+                untaken, is_more = untaken or error, False
         if untaken is not None:
             raise untaken
         if self._done.records:
@@ -171,6 +178,26 @@ class _Session:
             if not page.is_more:
                 return
             epoch, since = page.epoch, page.next
+
+    async def _pull_heard(self) -> bool:
+        """Take the next fixes that the cloud took itself, with their cursor; say whether more wait."""
+        here = await self._store.read(outbox.enrolled)
+        if here.cloud_epoch is None:
+            return False  # its changes could not be taken, and with them the collars that these are of
+        try:
+            page = await self._cloud.heard(here.cloud_epoch, here.heard_cursor, here.heard_after)
+        except StaleCursor:
+            # the next session finds out about the cloud's new life where changes are taken
+            return False
+        if page is None or page.epoch != here.cloud_epoch:
+            return False
+        _check_number(page.next)
+        if page.is_more and (page.next, page.after) == (here.heard_cursor, here.heard_after):
+            raise LinkError("the cloud's fixes do not go on: an answer of another request?")
+        columns = decode_fixes(page.batch)
+        self._done.heard += len(columns["raw_ms"])
+        self._done.new_fixes += await self._store.take_heard(page.epoch, page.next, page.after, columns)
+        return page.is_more
 
     async def _compare_heads(self) -> None:
         """Ask where the cloud stands in every channel, and make what it does not have wait again."""

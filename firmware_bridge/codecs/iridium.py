@@ -124,7 +124,7 @@ class RockBlockCodec:
         return _uplinks(self.format, imei, network_time, data or None, envelope)
 
 
-ROUTES = (Route(DirectIpCodec(), "directip"), Route(RockBlockCodec()))
+ROUTES = (Route(DirectIpCodec(), "directip"), Route(RockBlockCodec(), "rockblock"))
 
 
 def _uplinks(

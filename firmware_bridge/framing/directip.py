@@ -26,8 +26,10 @@ VERSION = 1
 HEADER, PAYLOAD, LOCATION, CONFIRMATION = 0x01, 0x02, 0x03, 0x05
 MAX_PAYLOAD = 1960
 
-_PREFIX_BYTES = 3
-_MAX_MESSAGE = 2400
+#: Version and length: as much as tells how long a message is.
+PREFIX_BYTES = 3
+MAX_MESSAGE = 2400
+
 #: The guide prints 20 for the location, the gateway sends 11; its own length field decides.
 _LENGTHS: Mapping[int, range] = MappingProxyType(
     {HEADER: range(28, 29), PAYLOAD: range(1, MAX_PAYLOAD + 1), LOCATION: range(11, 21), CONFIRMATION: range(1, 2)}
@@ -40,17 +42,27 @@ def encode_directip(elements: Mapping[int, bytes]) -> bytes:
     return bytes((VERSION,)) + len(body).to_bytes(2, "big") + body
 
 
+def message_length(prefix: bytes) -> int:
+    """Return how long the message that begins with these three bytes is; raises FrameError where none can be."""
+    if prefix[0] != VERSION:
+        raise FrameError(f"a DirectIP message begins with 01, not with {prefix[0]:02X}")
+    length = PREFIX_BYTES + int.from_bytes(prefix[1:PREFIX_BYTES], "big")
+    if not PREFIX_BYTES < length <= MAX_MESSAGE:
+        raise FrameError(f"no DirectIP message has {length} bytes")
+    return length
+
+
 def elements_of(message: bytes) -> dict[int, bytes]:
     """Return the elements of a complete message by their ids; raises FrameError."""
-    if len(message) < _PREFIX_BYTES or message[0] != VERSION:
+    if len(message) < PREFIX_BYTES or message[0] != VERSION:
         raise FrameError("a DirectIP message begins with 01 and its length")
-    length = int.from_bytes(message[1:_PREFIX_BYTES], "big")
-    if length != len(message) - _PREFIX_BYTES:
-        raise FrameError(f"the message says {length} bytes and has {len(message) - _PREFIX_BYTES}")
+    length = int.from_bytes(message[1:PREFIX_BYTES], "big")
+    if length != len(message) - PREFIX_BYTES:
+        raise FrameError(f"the message says {length} bytes and has {len(message) - PREFIX_BYTES}")
     elements: dict[int, bytes] = {}
-    position = _PREFIX_BYTES
+    position = PREFIX_BYTES
     while position < len(message):
-        start = position + _PREFIX_BYTES
+        start = position + PREFIX_BYTES
         kind = message[position]
         size = int.from_bytes(message[position + 1 : start], "big")
         data = message[start : start + size]
@@ -72,11 +84,11 @@ class DirectIpDecoder(ClaimedDecoder):
 
     start = re.compile(rb"\x01")
     start_bytes = 1
-    header_bytes = _PREFIX_BYTES
-    max_frame = _MAX_MESSAGE
+    header_bytes = PREFIX_BYTES
+    max_frame = MAX_MESSAGE
 
     def _length(self, header: bytes) -> int:
-        return _PREFIX_BYTES + int.from_bytes(header[1:], "big")
+        return PREFIX_BYTES + int.from_bytes(header[1:], "big")
 
     def _frame_of(self, whole: bytes) -> Frame:
         elements_of(whole)

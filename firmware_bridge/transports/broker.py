@@ -1,4 +1,4 @@
-"""One connection to an MQTT 5 broker after another, on the event loop's own thread.
+"""One connection to an MQTT broker after another, on the event loop's own thread.
 
 ::
 
@@ -17,7 +17,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -41,8 +41,15 @@ MAX_PACKET_BYTES = 16 * 1024 * 1024
 log = structlog.get_logger()
 
 
+#: The Things Stack speaks the older one alone.
+MqttVersion = Literal["5", "3.1.1"]
+
+
 class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a broker is and who we are there. ``tls_ca`` is the path of the only authority that is believed."""
+    """Where a broker is and who we are there. ``tls_ca`` is the path of the only authorities that are believed.
+
+    ``version`` 3.1.1 has no bound on messages under way and no expiry of sessions: the broker's own settings count.
+    """
 
     host: str
     port: int
@@ -50,6 +57,7 @@ class BrokerAddress(msgspec.Struct, frozen=True, kw_only=True):
     username: str | None = None
     password: str | None = None
     tls_ca: str | None = None
+    version: MqttVersion = "5"
 
     @property
     def text(self) -> str:
@@ -154,10 +162,12 @@ class BrokerConnection:
 
     def _make_client(self) -> Client:
         address = self._address
+        is_v5 = address.version == "5"
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=address.client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
+            clean_session=None if is_v5 else not self._keeps_session,
+            protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
             manual_ack=True,
         )
@@ -176,19 +186,15 @@ class BrokerConnection:
 
     async def _dial(self, client: Client) -> None:
         """Open the socket and send CONNECT, in a thread because name look-up and TLS block."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = _NEVER if self._keeps_session else 0
-        properties.ReceiveMaximum = self._receive_maximum
-        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        of_version: dict[str, Any] = {}
+        if self._address.version == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = _NEVER if self._keeps_session else 0
+            properties.ReceiveMaximum = self._receive_maximum
+            properties.MaximumPacketSize = MAX_PACKET_BYTES
+            of_version = {"clean_start": not self._keeps_session, "properties": properties}
         dialling = asyncio.ensure_future(
-            asyncio.to_thread(
-                client.connect,
-                self._address.host,
-                self._address.port,
-                _KEEPALIVE_S,
-                clean_start=not self._keeps_session,
-                properties=properties,
-            )
+            asyncio.to_thread(client.connect, self._address.host, self._address.port, _KEEPALIVE_S, **of_version)
         )
         try:
             await asyncio.shield(dialling)

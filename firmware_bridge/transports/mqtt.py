@@ -1,4 +1,4 @@
-"""Collar messages of an MQTT 5 broker, acknowledged only when they are on this station's disk.
+"""Collar messages of an MQTT broker, acknowledged only when they are on this station's disk.
 
 A broker's own word is not durability: with the defaults of Mosquitto a killed broker forgets what it accepted. So the
 chain of receipts ends at the station's ledger::
@@ -32,7 +32,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from firmware_bridge.frames import Frame, Heard, LinkStatus
-from firmware_bridge.transports.broker import BrokerAddress, BrokerConnection
+from firmware_bridge.transports.broker import BrokerAddress, BrokerConnection, MqttVersion
 from firmware_bridge.transports.capture import Tap
 from firmware_bridge.transports.inbox import Inbox
 
@@ -63,6 +63,7 @@ class MqttLink:
         username: str | None = None,
         password: str | None = None,
         tls_ca: str | None = None,
+        version: MqttVersion = "5",
         receive_maximum: int = 500,
         device: str = "",
         max_batch: int = 500,
@@ -73,11 +74,13 @@ class MqttLink:
         self.device = device
         self._now = now
         self._topics = tuple(topics)
+        self._version = version
         self._max_batch = max_batch
         self._tap = tap
         address = BrokerAddress(
-            host=host, port=port, client_id=client_id, username=username, password=password, tls_ca=tls_ca
-        )
+            host=host, port=port, client_id=client_id, username=username, password=password, tls_ca=tls_ca,
+            version=version,
+        )  # fmt: skip
         self._connection = BrokerConnection(
             name,
             address,
@@ -145,6 +148,9 @@ class MqttLink:
         if self._has_been_up:
             self._status.reconnects += 1
         self._has_been_up = True
+        if self._version != "5":
+            client.subscribe([(topic, 1) for topic in self._topics])
+            return
         # Retained messages once, when the subscription is new: not all of them again after every reconnect.
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         client.subscribe([(topic, options) for topic in self._topics])

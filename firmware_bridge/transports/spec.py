@@ -13,6 +13,7 @@ import msgspec
 from firmware_bridge.codecs.meshtastic import JSON_TOPICS as MESHTASTIC_TOPICS
 from firmware_bridge.frames import Link
 from firmware_bridge.framing.registry import DECODERS
+from firmware_bridge.transports.broker import MqttVersion
 from firmware_bridge.transports.capture import CaptureLink, CaptureWriter, RecordedLink
 from firmware_bridge.transports.mqtt import MqttLink
 from firmware_bridge.transports.serial import SerialLink
@@ -53,6 +54,7 @@ class LinkSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     username: str | None = None
     password: str | None = None
     tls_ca: str | None = None
+    mqtt_version: MqttVersion = "5"
     receive_maximum: int = 500
 
 
@@ -90,6 +92,7 @@ def link_from(
             username=spec.username,
             password=spec.password,
             tls_ca=spec.tls_ca,
+            version=spec.mqtt_version,
             receive_maximum=spec.receive_maximum,
             device=spec.device,
             tap=tap,

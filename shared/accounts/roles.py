@@ -180,7 +180,10 @@ RULES: Final[Mapping[str, Rule]] = {
     f"PUT {_STATION}/streams/{{epoch}}/{{channel}}/batches/{{n}}": _SIGNED,
     f"GET {_STATION}/streams/{{epoch}}": _SIGNED,
     f"GET {_STATION}/changes": _SIGNED,
+    f"GET {_STATION}/heard": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
+    # --- what services on the internet deliver: the key is in the path
+    f"POST {_V1}/ingest/rockblock/{{key}}": _OPEN,
 }  # fmt: skip
 
 #: Everything that an API key may be given.

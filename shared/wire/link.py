@@ -6,6 +6,7 @@
     PUT  /api/v1/stations/{id}/streams/{epoch}/{channel}/batches/{n}    a batch -> Receipt | 409 StreamAnswer
     GET  /api/v1/stations/{id}/streams/{epoch}                          Heads
     GET  /api/v1/stations/{id}/changes?epoch=&since=&limit=             Changes | 410 must_refetch
+    GET  /api/v1/stations/{id}/heard?epoch=&since=&after=&limit=        HeardFixes | 410 must_refetch
     GET  /api/v1/stations/{id}/fixes?collar_id=&after=&limit=           FixPage
     GET  /api/v1/stations/{id}/roster                                   a signed roster (shared.accounts.roster)
     PUT  /api/v1/stations/{id}/roster                                   HandOver: people that the station made
@@ -76,6 +77,20 @@ class Changes(msgspec.Struct, frozen=True):
 
     epoch: str
     next: int
+    is_more: bool
+    batch: bytes
+
+
+class HeardFixes(msgspec.Struct, frozen=True):
+    """Fixes that the cloud took itself, over the internet; ``batch`` holds them (``shared.wire.batch.decode_fixes``).
+
+    ``next`` and ``after`` together are the cursor after them: a number of the cloud's changes and, where a page ended
+    among the fixes of one change, the id of the last one in hex digits. A cloud that knows no such path has none.
+    """
+
+    epoch: str
+    next: int
+    after: str | None
     is_more: bool
     batch: bytes
 

@@ -28,7 +28,8 @@ READY_S = 20.0
 class CloudProcess:
     """The cloud's program on a port that stays the same, its database in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self._settings = {f"OUTPOST_{name.upper()}": str(value) for name, value in settings.items()}
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "cloud.log"
         # pytest's own folders may not be entered by the server's user
@@ -98,6 +99,7 @@ class CloudProcess:
             **os.environ,
             "DATABASE_URL": self.database_url,
             "OUTPOST_ACCOUNTS_KEY_FILE": str(self.key_file),
+            **self._settings,
         }
 
     def _is_ready(self) -> bool:

@@ -114,7 +114,8 @@ def test_migrate_brings_an_empty_database_to_this_programs_schema(
 
 @pytest.mark.parametrize("command", [
     ("init", "--config", "cloud.toml"), ("migrate",), ("run",), ("status",), ("db", "--sql", "SELECT 1"),
-    ("station", "add", "Post"), ("station", "list"), ("station", "retire", "post"),
+    ("station", "add", "Post"), ("station", "list"), ("station", "retire", "post"), ("station", "follow", "post"),
+    ("undecoded",), ("redecode",),
 ])  # fmt: skip
 def test_without_a_database_each_command_says_where_to_name_one(command: tuple[str, ...]) -> None:
     ended = run(*command, code=1)
@@ -151,7 +152,7 @@ def test_the_shell_reads_and_cannot_write(url: str) -> None:
         "EXPLAIN ANALYZE DELETE FROM counters",
     ):
         assert refusal("db", "--sql", statement).startswith("invalid: "), statement
-        assert ask(url, "SELECT count(*) FROM counters") == [(2,)]
+        assert ask(url, "SELECT count(*) FROM counters") == [(4,)]
 
 
 def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:
@@ -162,7 +163,7 @@ def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:
     said = run("db", stdin="\n".join(lines)).stdout
     assert "nonsense" in said
     assert "42" in said
-    assert ask(url, "SELECT count(*) FROM counters") == [(2,)]
+    assert ask(url, "SELECT count(*) FROM counters") == [(4,)]
 
 
 # --- stations -------------------------------------------------------------------------------------------------------
@@ -198,10 +199,40 @@ def test_an_id_that_fits_no_topic_is_refused(url: str, arguments: tuple[str, ...
 def test_status_tells_what_is_kept(url: str) -> None:
     found = facts("status")
     assert {name for name in found if found[name] == 0} == {
-        "fixes", "animals", "collars", "quarantined", "lost_edits", "last_change",
+        "fixes", "animals", "collars", "quarantined", "lost_edits", "last_change", "frames", "frames_waiting",
+        "frames_undecoded",
     }  # fmt: skip
     assert found["size_bytes"] > 1_000_000
     assert "lost edits: 0" in run("status").stdout
+
+
+def test_a_station_is_told_which_collars_it_follows(url: str) -> None:
+    ask(url, "INSERT INTO stations (id, name, public_key, enrolled_ms) VALUES ('post', 'Post', '', 0)")
+    assert "post follows K1, K2" in run("station", "follow", "post", "K1", "K2").stdout
+    assert facts("station", "list")[0]["follows"] == ["K1", "K2"]
+    assert "no collar" in run("station", "follow", "post").stdout
+    assert facts("station", "list")[0]["follows"] == []
+    assert "every collar" in run("station", "follow", "post", "--all").stdout
+    assert facts("station", "list")[0]["follows"] is None
+    assert "--all" in refusal("station", "follow", "post", "K1", "--all")
+    assert "nowhere" in refusal("station", "follow", "nowhere", "K1")
+
+
+def test_frames_that_cannot_be_read_are_listed_and_tried_again(url: str) -> None:
+    ask(
+        url,
+        "INSERT INTO frames (seq, day, digest, link, framing, topic, device, payload, received_ms, clock,"
+        " last_received_ms) VALUES (1, 0, '', 'rockblock', 'rockblock', '', '', 'hello', 5, 'ntp', 5)",
+    )
+    assert facts("status")["frames_waiting"] == 1
+    assert facts("redecode") == {
+        "frames": 1, "fixes": 0, "new_fixes": 0, "enriched_fixes": 0, "undecoded": 1,
+    }  # fmt: skip
+    (listed,) = facts("undecoded")
+    assert (listed["seq"], listed["link"], listed["head"]) == (1, "rockblock", b"hello".hex())
+    assert listed["reason"] in run("undecoded").stdout
+    assert facts("redecode", "--undecoded")["frames"] == 1
+    assert "1 frames" in run("redecode").stderr
 
 
 # --- the service ----------------------------------------------------------------------------------------------------

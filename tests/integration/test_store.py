@@ -18,8 +18,8 @@ from edge.store import shell
 from edge.store.driver import Connection, connect, load_spatialite, transaction
 from edge.store.migrate import migrate, migrations, schema_version, statements
 from edge.store.queries import list_fixes
-from edge.store.store import HeardDevice, SpatialiteStore, Undecoded
-from shared.domain import FixFlag, is_usable
+from edge.store.store import SpatialiteStore, Undecoded
+from shared.domain import FixFlag, HeardDevice, is_usable
 from shared.errors import DatabaseCorrupt, Invalid, SchemaTooNew, StoreError, WrongKey
 from shared.ids import fix_id
 from shared.movement.quality import ROLLOVER_MS

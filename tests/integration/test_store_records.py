@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from edge.store.driver import Connection
 from edge.store.fixes import FixWriter
 from edge.store.records import RecordWriter
-from edge.store.store import HeardDevice, SpatialiteStore
-from shared.domain import FixFlag
+from edge.store.store import SpatialiteStore
+from shared.domain import FixFlag, HeardDevice
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import random_id
 from shared.sync.operations import Effects, Kind, Operation

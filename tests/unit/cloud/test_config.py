@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloud.config import Config, load
+from cloud.config import Config, ThingsStackSection, load
 from shared.errors import ConfigError
 
 pytestmark = pytest.mark.unit
 
 URL = "postgresql://ranger:geheim@db.example:5433/outpost?sslmode=verify-full"
 TWILIO = {"twilio_account_sid": "AC1", "twilio_auth_token": "geheim", "twilio_phone_number": "+15550100"}
+KEY = "0123456789abcdef0123456789abcdef"
 #: A value of each key as TOML and as the environment says it, and what it becomes.
 KEYS: list[tuple[str, str, str, str, Any]] = [
     ("database", "url", f'"{URL}"', URL, URL),
@@ -39,6 +40,24 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("notify", "email_from", '"outpost@mail.example"', "outpost@mail.example", "outpost@mail.example"),
     ("notify", "outbox_file", '"var/outbox"', "var/outbox", "var/outbox"),
     ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
+    ("ingest", "rockblock_keys", f'["{KEY}"]', KEY, (KEY,)),
+    ("ingest", "directip_host", '""', "", ""),
+    ("ingest", "directip_port", "10801", "10801", 10_801),
+    (
+        "ingest",
+        "directip_peers",
+        '["192.0.2.1", "2001:db8::/32"]',
+        "192.0.2.1,2001:db8::/32",
+        ("192.0.2.1", "2001:db8::/32"),
+    ),
+    ("ingest", "directip_confirms", "false", "false", False),
+    (
+        "ingest",
+        "things_stack",
+        '[{name = "ttn", host = "eu1.example"}]',
+        '[{"name": "ttn", "host": "eu1.example"}]',
+        (ThingsStackSection(name="ttn", host="eu1.example"),),
+    ),
 ]
 #: What the configuration asks for beside a key.
 BESIDE = {
@@ -161,3 +180,28 @@ def test_a_url_of_something_else_is_refused_without_its_password(tmp_path: Path,
 def test_a_file_that_is_not_there_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="outpost-cloud init"):
         load(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(("lines", "word"), [
+    ('rockblock_keys = ["short"]', "rockblock_keys"),
+    (f'rockblock_keys = ["{KEY}/"]', "rockblock_keys"),
+    ('directip_host = "0.0.0.0"', "directip_peers"),
+    ('directip_peers = ["gateway.example"]', "gateway.example"),
+    ('directip_host = "0.0.0.0"\ndirectip_peers = ["192.0.2.1"]\ndirectip_port = 70000', "directip_port"),
+    ('things_stack = [{name = "rockblock", host = "h"}]', "rockblock"),
+    ('things_stack = [{name = "a", host = "h"}, {name = "a", host = "i"}]', "two are called so"),
+    ('things_stack = [{name = "a", host = ""}]', "needs a host"),
+    ('things_stack = [{name = "a", host = "h", password = "geheim"}]', "username"),
+    ('things_stack = [{name = "a", host = "eu1.example", tls_ca = ""}]', "tls_ca"),
+    ('things_stack = [{name = "a", host = "h", what = 1}]', "what"),
+])  # fmt: skip
+def test_what_would_take_collars_from_anybody_or_from_nobody_is_refused(tmp_path: Path, lines: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word) as caught:
+        read(tmp_path, f"[ingest]\n{lines}\n")
+    assert "geheim" not in str(caught.value)
+    assert f"{KEY}/" not in str(caught.value)
+
+
+def test_a_broker_on_this_machine_may_be_spoken_to_in_the_clear(tmp_path: Path) -> None:
+    config = read(tmp_path, '[ingest]\nthings_stack = [{name = "a", host = "127.0.0.1", tls_ca = ""}]\n')
+    assert config.ingest.things_stack[0].tls_ca == ""

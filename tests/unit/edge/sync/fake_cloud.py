@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -29,8 +30,8 @@ from shared.sync.streams import (
     answer_of,
     receive,
 )
-from shared.wire.batch import FIX_COLUMNS, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, FixPage, Heads
+from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
+from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, FixPage, Heads, HeardFixes
 
 NAMES = [column.name for column in FIX_COLUMNS]
 
@@ -62,6 +63,8 @@ class InMemoryCloud:
         #: fixes and operations that are quarantined: ids of rows, collars
         self.poison: set[str] = set()
         self.page = MAX_CHANGES
+        #: fixes that it took itself
+        self.own: list[dict[str, Any]] | None = None
         self.bytes_up = 0
         self.bytes_down = 0
         self.is_closed = False
@@ -106,6 +109,20 @@ class InMemoryCloud:
         wanted = sorted(dict.fromkeys(log[since:until]), key=lambda item: [*DOWN, item[0]].index(item[0]))
         records = [record for item in wanted if item[0] in DOWN and (record := self.kept.rows.get(*item)) is not None]
         return Changes(self.epoch, until, until < len(log), encode_records(records))
+
+    async def heard(
+        self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
+    ) -> HeardFixes | None:
+        """Return the fixes of ``own``, one a page at most; like a cloud from before there were any while it is None."""
+        if self.own is None:
+            return None
+        self._leave(self._arrive("heard", str(since)))
+        if since and (epoch != self.epoch or since > len(self.own)):
+            raise StaleCursor("begin at 0")
+        some = self.own[since : since + 1]
+        columns = columns_of(some)
+        reached = since + len(some)
+        return HeardFixes(self.epoch, reached, None, reached < len(self.own), encode_fixes(columns))
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return fixes of a collar, by id."""
@@ -211,6 +228,11 @@ class InMemoryCloud:
                 moved = {**row, "collar_id": into_id}
                 new = fix_id(into_id, row["raw_ms"], row["lon_e7"], row["lat_e7"])
                 fold(self.kept.fixes.setdefault(new, moved), moved)
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> FixColumns:
+    """Return rows as columns; what a row does not say has its default."""
+    return {column.name: [row.get(column.name, column.default) for row in rows] for column in FIX_COLUMNS}
 
 
 def _said(row: dict[str, Any], name: str) -> Any:
