@@ -14,7 +14,11 @@ from typing import Final, TypeAlias
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from pyproj import Transformer
+
+from shared.symbols import own_symbols
+
+with own_symbols():
+    from pyproj import Transformer
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]

@@ -19,6 +19,7 @@ import numpy as np
 from models.habitat.covariates import Float32Array, FloatArray, IntArray, covariates, margin_cells
 from models.habitat.layers import KINDS, LAND_COVER, Layer, Rasters, read_rasters
 from shared.errors import Invalid, OutpostError
+from shared.symbols import own_symbols
 
 __all__ = ["Float32Array", "FloatArray", "Grid", "RasterSet", "Window", "open_rasters", "read_rasters"]
 
@@ -206,12 +207,13 @@ def write_geotiff(path: Path, grid: Grid, parts: Iterator[tuple[Window, Float32A
 
 def _rasterio() -> Any:
     try:
-        import rasterio
-        import rasterio.errors
-        import rasterio.transform
-        import rasterio.vrt
-        import rasterio.warp
-        import rasterio.windows
+        with own_symbols():
+            import rasterio
+            import rasterio.errors
+            import rasterio.transform
+            import rasterio.vrt
+            import rasterio.warp
+            import rasterio.windows
     except ModuleNotFoundError as error:
         raise OutpostError(f"maps need {error.name}: install outpost[station]") from error
     return rasterio

@@ -11,7 +11,11 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pyproj import Geod
+
+from shared.symbols import own_symbols
+
+with own_symbols():
+    from pyproj import Geod
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
