@@ -67,7 +67,7 @@ async def test_every_route_answers_with_and_without_its_slash() -> None:
     asked = 0
     async with client_of(app) as client:
         for route in app.routes:
-            path = re.sub(r"\{[^}]+\}", "x", route.path).rstrip("/")
+            path = re.sub(r"\{[^}]+\}", lambda part: "1" if part[0].endswith(":int}") else "x", route.path).rstrip("/")
             if path in {"/api/v1/events", "/api/schema/openapi.json/x"}:
                 continue
             for method in sorted(getattr(route, "methods", set()) - {"OPTIONS"}):
