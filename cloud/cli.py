@@ -147,6 +147,7 @@ def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     print_facts({"removed": _with_accounts(config, lambda accounts: accounts.sweep())}, as_json=as_json)
 
 
+@cli.command()
 def undecoded(
     config: ConfigOption = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 100,
