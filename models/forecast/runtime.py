@@ -484,11 +484,15 @@ class LiteRtEngine:
     def __init__(self, model: bytes) -> None:
         """Open the model; raises ModelUnavailable without the library, ArtifactError where it is no model."""
         try:
-            from ai_edge_litert.interpreter import Interpreter
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
         except ImportError as error:
             raise ModelUnavailable(f"LiteRT is not installed: {error}") from error
         try:
-            self._interpreter: Any = Interpreter(model_content=model, num_threads=1)
+            # without XNNPACK, which writes to stderr whatever is asked of it, between the lines of a station's log
+            plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            self._interpreter: Any = Interpreter(
+                model_content=model, num_threads=1, experimental_op_resolver_type=plain
+            )
             self._interpreter.allocate_tensors()
             inputs = {one["name"]: one["index"] for one in self._interpreter.get_input_details()}
             self._tokens, self._context = inputs["tokens"], inputs["context"]
