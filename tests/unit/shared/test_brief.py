@@ -88,7 +88,7 @@ async def test_an_answer_that_takes_longer_than_it_is_kept_is_made_once() -> Non
     second = asyncio.create_task(brief.get("a", making))
     await asyncio.sleep(0)
     making.go.set()
-    assert await asyncio.gather(first, second) == [1, 1]
+    assert list(await asyncio.gather(first, second)) == [1, 1]
     assert await brief.get("a", making) == 2
 
 
