@@ -127,7 +127,7 @@ class Keeper:
         told: list[Told] = []
         for first in range(0, len(animals), _TICK_ANIMALS):
             some = animals[first : first + _TICK_ANIMALS]
-            these = await self._store.write(lambda db, some=some: self._tick_within(db, some, moment))  # type: ignore[misc]
+            these = await self._store.write(lambda db, some=some: self._tick_within(db, some, moment))  # type: ignore[misc] # of this turn
             self.announce(these)
             told += these
         return told

@@ -41,9 +41,9 @@ class _Callback(msgspec.Struct):
     deviceId: str  # noqa: N815  Sigfox's own name for it
     time: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
     data: str = ""
-    seqNumber: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None  # noqa: N815
+    seqNumber: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None  # noqa: N815 - its name there
     reception: list[_Reception] = msgspec.field(default_factory=list)
-    computedLocation: dict[str, float] | None = None  # noqa: N815
+    computedLocation: dict[str, float] | None = None  # noqa: N815 - its name there
 
 
 _DECODER = msgspec.json.Decoder(_Callback)

@@ -2,7 +2,7 @@
 
 Kept by who may see what, never by address alone: a ranger's exact answer must not reach a viewer. The clock is the
 monotonic one. While an answer is made, others who ask for it wait for it instead of making it too; and whoever asks
-shortly before an answer is too old has the next one begun, so that nobody waits where screens ask all the time.
+shortly before an answer is too old has the next one begun, so that screens that ask all the time seldom wait.
 """
 
 from __future__ import annotations
