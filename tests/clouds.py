@@ -28,7 +28,8 @@ EPOCH = "0123456789abcdef"
 START_MS = to_ms(START)
 #: Of those that hang on others first.
 _TABLES = (
-    "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
+    "jobs", "procrastinate_jobs", "procrastinate_workers", "undecoded", "frames", "cursors", "station_collars",
+    "receipts", "streams",
     "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
     "alerts", "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",
@@ -37,7 +38,7 @@ _WIPE = "; ".join(
     [
         *(f"DELETE FROM {table}" for table in _TABLES),
         "UPDATE counters SET value = 0",
-        "DELETE FROM facts WHERE name <> 'cloud_epoch'",
+        "DELETE FROM facts WHERE name NOT IN ('cloud_epoch', 'queue_schema')",
     ]
 )
 

@@ -82,6 +82,7 @@ _AUTH: Final = f"{_V1}/auth"
 _TRACKING: Final = f"{_V1}/tracking"
 _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
+_JOBS: Final = f"{_V1}/jobs"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -160,6 +161,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/conflict-zones/geojson": _read("zones"),
     **_crud(f"{_V1}/corridors", "corridor_id", "corridors", _write("corridors", MANAGERS), _factor(MANAGERS)),
     f"GET {_V1}/corridors/geojson": _read("corridors"),
+    f"POST {_V1}/corridors/optimize": Rule(roles=MANAGERS),
     f"GET {_ALERTS}/rules": _read("alerts"),
     f"PUT {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
     f"DELETE {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
@@ -173,6 +175,11 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- long work: everybody's own, an administrator's everybody's
+    f"GET {_JOBS}": _SELF,
+    f"GET {_JOBS}/{{job_id}}": _SELF,
+    f"DELETE {_JOBS}/{{job_id}}": _SELF,
+    f"GET {_JOBS}/{{job_id}}/events": _SELF,
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,

@@ -25,12 +25,14 @@ from shared.api.errors import answer
 from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
+from shared.api.optimise import Optimise
 from shared.api.security import add_headers, same_origin
 from shared.api.tracking import Tracking
 from shared.api.users import ApiKeys, Audit, Users
 from shared.api.zones import Zones
 from shared.clock import Clock
 from shared.insight import Insight
+from shared.jobs import Optimiser
 from shared.store import Store
 
 API_PATH = "/api/v1"
@@ -50,6 +52,7 @@ def create_home(
     insight: Insight,
     clock: Clock,
     accounts: Accounts,
+    optimiser: Optimiser,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -69,7 +72,7 @@ def create_home(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts,
+            Deployments, Zones, Optimise, Corridors, Alerts,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -78,6 +81,7 @@ def create_home(
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
+            "optimiser": Provide(lambda: optimiser, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             **(dependencies or {}),
         },
