@@ -85,6 +85,12 @@ async def work(config: Config, *, clock: Clock) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await work_until(told, config, clock=clock)
+    log.info("worker.stopped")
+
+
+async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> None:
+    """Run jobs until ``told`` is set."""
     url, section, jobs = await _checked_url(config), config.database, config.jobs
     async with Database.open(
         url, pool_min=1, pool_max=section.pool_max, is_pooled=section.is_pooled, statement_timeout_s=0,
@@ -99,7 +105,6 @@ async def work(config: Config, *, clock: Clock) -> None:
             ),
         )  # fmt: skip
         await worker.run(queue.working(url, is_pooled=section.is_pooled), told, does_listen=not section.is_pooled)
-    log.info("worker.stopped")
 
 
 async def _checked_url(config: Config) -> str:

@@ -95,12 +95,12 @@ class JobRoutes(Controller):
         caller: CallerGiven,
         paging: PagingGiven,
         kind: Annotated[str | None, QueryParameter(description="Exactly this.", max_length=100)] = None,
-        state: Annotated[JobState | None, QueryParameter(description="Exactly this.")] = None,
+        in_state: Annotated[JobState | None, QueryParameter(name="state", description="Exactly this.")] = None,
     ) -> Paged[JobOut]:
         """List your own jobs, newest first; an administrator sees everybody's."""
         wanted = None if kind is None else kind.replace("\0", "")
         page = await jobs.page(
-            caller.principal, kind=wanted or None, state=state, offset=paging.offset, limit=paging.limit
+            caller.principal, kind=wanted or None, state=in_state, offset=paging.offset, limit=paging.limit
         )
         return paging.of(page, JobOut.of)
 

@@ -22,6 +22,7 @@ from tests.workers import QUICK, Gate, Wish, kind_of, now, working
 
 pytestmark = [pytest.mark.integration]
 
+KINDS: dict[str, int] = {}
 RANGER = Principal(user_id="r", role="ranger")
 
 
@@ -311,13 +312,16 @@ async def test_a_job_is_there_with_the_transaction_that_submits_it_or_not_at_all
 
     async with Database.open(database_url) as database:
         jobs = Jobs(database, Kinds([kind_of(run)]), now=now)
-        with pytest.raises(RuntimeError, match="no"):
+
+        async def submit_and_fail() -> None:
             async with database.transaction() as connection:
                 await jobs.submit_in(connection, "test", Wish(), OPERATOR)
                 raise RuntimeError("no")
-    assert ask(database_url, "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM procrastinate_jobs)") == [
-        (0, 0)
-    ]
+
+        with pytest.raises(RuntimeError, match="no"):
+            await submit_and_fail()
+    both = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM procrastinate_jobs)"
+    assert ask(database_url, both) == [(0, 0)]
 
 
 async def test_a_log_is_bounded_and_says_so(database_url: str) -> None:
@@ -377,7 +381,7 @@ async def test_a_thread_hands_back_its_errors_and_gets_rows_of_the_loop(database
 
     async def run(run: Run[Wish]) -> int:
         with pytest.raises(KeyError):
-            await run.in_thread(lambda _reporter: {}["nothing"])
+            await run.in_thread(lambda _reporter: KINDS["nothing"])
         with pytest.raises(RuntimeError):
             await run.in_thread(lambda _reporter: next(iter(())))
         return await run.in_thread(lambda _reporter: sum(run.each_in_thread(rows())))
