@@ -21,6 +21,7 @@ from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
 from shared.insight import Insight
+from shared.jobs import NoOptimiser
 from shared.store import Store
 
 
@@ -51,6 +52,10 @@ def create_app(
         clock=clock,
         accounts=accounts,
         ring=lambda alert: events.publish("alert", told_of(alert)),
+        optimiser=NoOptimiser(
+            "corridors are searched in the cloud, not at a station: ask there, and what it finds comes here with the"
+            " next exchange"
+        ),
         routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),

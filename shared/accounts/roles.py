@@ -82,6 +82,7 @@ _AUTH: Final = f"{_V1}/auth"
 _TRACKING: Final = f"{_V1}/tracking"
 _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
+_JOBS: Final = f"{_V1}/jobs"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
 _RANGERS: Final = f"{_V1}/rangers"
 _FIELD_READ: Final = Rule(roles=FIELD, is_exact=True, scope="rangers:read")
@@ -171,6 +172,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/conflict-zones/geojson": _read("zones"),
     **_crud(f"{_V1}/corridors", "corridor_id", "corridors", _write("corridors", MANAGERS), _factor(MANAGERS)),
     f"GET {_V1}/corridors/geojson": _read("corridors"),
+    f"POST {_V1}/corridors/optimize": Rule(roles=MANAGERS),
     f"GET {_ALERTS}/rules": _read("alerts"),
     f"PUT {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
     f"DELETE {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
@@ -200,6 +202,11 @@ RULES: Final[Mapping[str, Rule]] = {
     **_patrols("routes", "route_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
     f"POST {_RANGERS}/routes/{{route_id}}/start_patrol": _write("rangers", FIELD),
     f"POST {_RANGERS}/routes/{{route_id}}/end_patrol": _write("rangers", FIELD),
+    # --- long work: everybody's own, an administrator's everybody's
+    f"GET {_JOBS}": _SELF,
+    f"GET {_JOBS}/{{job_id}}": _SELF,
+    f"DELETE {_JOBS}/{{job_id}}": _SELF,
+    f"GET {_JOBS}/{{job_id}}/events": _SELF,
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,

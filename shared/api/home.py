@@ -25,6 +25,7 @@ from shared.api.errors import answer
 from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
+from shared.api.optimise import Optimise
 from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
 from shared.api.rangers import Rangers, RangerTracking, Teams
 from shared.api.security import add_headers, same_origin
@@ -33,6 +34,7 @@ from shared.api.users import ApiKeys, Audit, Users
 from shared.api.zones import Zones
 from shared.clock import Clock
 from shared.insight import Insight
+from shared.jobs import Optimiser
 from shared.store import Store
 
 API_PATH = "/api/v1"
@@ -53,6 +55,7 @@ def create_home(
     clock: Clock,
     accounts: Accounts,
     ring: Ring = lambda _alert: None,
+    optimiser: Optimiser,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -72,7 +75,7 @@ def create_home(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
+            Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -81,6 +84,7 @@ def create_home(
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
+            "optimiser": Provide(lambda: optimiser, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             "ring": Provide(lambda: ring, sync_to_thread=False),
             **(dependencies or {}),
