@@ -138,6 +138,7 @@ RULES: Final[Mapping[str, Rule]] = {
         f"{_V1}/animals", "animal_id", "animals", _write("animals", FIELD, ranger_at="station"), _factor(MANAGERS)
     ),
     f"GET {_V1}/animals/live_status": _read("animals", is_exact=True),
+    "GET /api/animals/live_status": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/movement_trail": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation/{{z}}/{{x}}/{{tile}}": _read("animals", is_exact=True),

@@ -23,7 +23,7 @@ from shared.api.collars import Collars, Deployments
 from shared.api.corridors import Corridors
 from shared.api.errors import answer
 from shared.api.inject import providers
-from shared.api.insights import LiveAnimals, TrackedBehaviour
+from shared.api.insights import LiveAnimals, LiveStatusUnversioned, TrackedBehaviour
 from shared.api.observations import Observations
 from shared.api.optimise import Optimise
 from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
@@ -80,7 +80,7 @@ def create_home(
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
     return Litestar(
-        route_handlers=[v1, *docs.pages(assets), *routes],
+        route_handlers=[v1, LiveStatusUnversioned, *docs.pages(assets), *routes],
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
