@@ -15,6 +15,7 @@ from cloud.api.ingest import Hooks
 from cloud.api.stations import StationLink
 from cloud.ingest.service import Ingest
 from cloud.store.store import PostgresStore
+from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
 from models.live.runtime import Models
@@ -48,6 +49,7 @@ def create_app(
         insight=OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
+        queue=CloudQueue(store, now=clock.now),
         routes=[Health, StationLink, Hooks],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),

@@ -11,11 +11,15 @@ import structlog
 from msgspec.structs import replace
 
 from cloud.store import batches, feed, stations
+from cloud.store.accounts import run
 from cloud.store.batches import Taken
 from cloud.store.database import Connection
 from cloud.store.records import note
 from cloud.store.store import PostgresStore
 from shared.errors import CorruptBatch, Invalid, StaleCursor
+from shared.ids import derived_id
+from shared.sync import log as sync_log
+from shared.sync.log import Session
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.sync.streams import (
@@ -83,6 +87,7 @@ class Uplink:
                     )  # fmt: skip
                     await stations.keep_receipt(connection, *key, reached, receipt, now_ms)
                     await stations.see(connection, station_id, now_ms)
+                    await run(connection, sync_log.note(_session(station_id, batch, taken, now_ms, to_ms(self._now()))))
                     await note(connection, taken.lines, new_fixes=taken.new_fixes)
                     return receipt
 
@@ -131,6 +136,17 @@ class Uplink:
         async with self._store.database.snapshot() as connection:
             columns, last = await feed.fixes_of(connection, station_id, collar_id, after, limit)
         return FixPage(last, encode_fixes(columns))
+
+
+def _session(station_id: str, batch: Batch, taken: Taken, began_ms: int, now_ms: int) -> Session:
+    counts = taken.counts
+    conflicts = sum(bool(each.lost) for each in taken.exceptions)
+    total, failed = sum(counts.values()), counts["quarantined"]
+    return Session(
+        id=derived_id(station_id, f"{batch.epoch} {batch.channel} {batch.n} {batch.hash.hex()}"), user_id=None,
+        device_id=station_id, path="batch", total=total, synced=total - failed - conflicts, conflicts=conflicts,
+        failed=failed, started_ms=began_ms, completed_ms=now_ms,
+    )  # fmt: skip
 
 
 async def _packed(connection: Connection, since: int, limit: int) -> tuple[bytes, int, bool]:

@@ -14,11 +14,14 @@ from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
+from edge.store.store import SpatialiteStore
+from edge.sync.queue import StationQueue
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
+from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
 from shared.insight import Insight
 from shared.store import Store
@@ -50,6 +53,7 @@ def create_app(
         insight=insight or OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
+        queue=StationQueue(store) if isinstance(store, SpatialiteStore) else NothingWaits(),
         routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),

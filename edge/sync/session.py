@@ -24,12 +24,15 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from edge.store import outbox
+from edge.store import outbox, queue
+from edge.store.accounts import run
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from edge.sync.client import Cloud
 from shared.clock import Clock
 from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
+from shared.ids import random_id
+from shared.sync import log as sync_log
 from shared.sync import streams
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
@@ -116,10 +119,30 @@ class _Session:
         self._limits = limits
         self._progress = progress
         self._epochs = epochs
+        self._id = random_id()
+        self._began_ms = to_ms(clock.now())
         self._done = Synced()
         self._damaged = 0
 
     async def hold(self) -> Synced:
+        try:
+            return await self._hold()
+        finally:
+            if self._done.batches or self._done.changes or self._done.heard:
+                await self._note()
+
+    async def _note(self) -> None:
+        """Write the session into the log, also one that broke off."""
+        done, now_ms = self._done, to_ms(self._clock.now())
+        total = done.records + done.fixes + done.changes + done.heard
+        session = sync_log.Session(
+            id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path="session",
+            total=total, synced=total - done.quarantined - done.lost_edits, conflicts=done.lost_edits,
+            failed=done.quarantined, started_ms=self._began_ms, completed_ms=now_ms,
+        )  # fmt: skip
+        await self._store.write(lambda db: run(db, sync_log.note(session)))
+
+    async def _hold(self) -> Synced:
         began_s = self._clock.monotonic()
         up, down = self._cloud.bytes_up, self._cloud.bytes_down
         untaken: OutpostError | None = None
@@ -254,6 +277,8 @@ class _Session:
         def job(db: Connection) -> Action:
             _, action = streams.answered(outbox.sender(db, channel, about_n), answer)
             self._apply(db, channel, action)
+            if isinstance(action, SendNext):
+                queue.note_receipt(db, batch, action.receipt, self._id, to_ms(self._clock.now()))
             return action
 
         action = await self._store.write(job)

@@ -173,6 +173,14 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- what was synchronised: rangers see their own
+    f"GET {_V1}/sync/logs": Rule(roles=FIELD),
+    f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),
+    f"GET {_V1}/sync/logs/stats": Rule(roles=FIELD),
+    f"GET {_V1}/sync/queue/pending": Rule(roles=FIELD, is_exact=True),
+    f"GET {_V1}/sync/queue/failed": Rule(roles=FIELD, is_exact=True),
+    f"POST {_V1}/sync/queue/retry_failed": Rule(roles=FIELD),
+    f"POST {_V1}/sync/queue/{{item_id}}/retry_item": Rule(roles=FIELD, is_exact=True),
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,

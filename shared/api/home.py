@@ -26,6 +26,7 @@ from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
 from shared.api.security import add_headers, same_origin
+from shared.api.sync_log import Queue, SyncLogs, SyncQueue
 from shared.api.tracking import Tracking
 from shared.api.users import ApiKeys, Audit, Users
 from shared.api.zones import Zones
@@ -50,6 +51,7 @@ def create_home(
     insight: Insight,
     clock: Clock,
     accounts: Accounts,
+    queue: Queue,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -58,9 +60,9 @@ def create_home(
 ) -> Litestar:
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
-    ``accounts`` say who may do what. ``allowed_hosts`` are the names that the home answers to (empty: any);
-    ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
-    trailing slash for the same.
+    ``accounts`` say who may do what, ``queue`` what waits for the other home. ``allowed_hosts`` are the names that the
+    home answers to (empty: any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a
+    path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
@@ -69,7 +71,7 @@ def create_home(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts,
+            Deployments, Zones, Corridors, Alerts, SyncLogs, SyncQueue,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -78,6 +80,7 @@ def create_home(
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
+            "queue": Provide(lambda: queue, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             **(dependencies or {}),
         },

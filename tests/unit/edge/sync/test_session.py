@@ -15,14 +15,17 @@ from structlog.testing import capture_logs
 
 from edge.ops.verify_cloud import verify_cloud
 from edge.store import outbox
+from edge.store.accounts import SqliteTables
 from edge.store.store import SpatialiteStore
 from edge.sync.background import FIRST_WAIT_S, LONGEST_WAIT_S, Background, sole_session
 from edge.sync.client import CloudBusy
+from edge.sync.queue import StationQueue
 from edge.sync.session import Synced, sync_once
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import LinkError, NotAuthenticated, NotFound, SyncError
-from shared.privacy import OPERATOR, view_for
+from shared.privacy import OPERATOR, Principal, view_for
+from shared.sync import log as sync_log
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.wire.link import Changes
@@ -274,6 +277,54 @@ async def test_what_the_cloud_quarantines_is_told_once_and_blocks_nothing(
     assert (done.quarantined, done.fixes, len(cloud.kept.fixes)) == (2, 3, 2)
     told = [(each.get("collar_id"), each.get("id")) for each in said if each["event"] == "sync.quarantined"]
     assert told == [(None, "K2"), ("K2", None)]
+
+
+async def test_what_the_cloud_quarantined_is_sent_again_when_a_person_says_so(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 1, device="K2")
+    await store.create_animal(VIEW, {**ELEPHANT, "id": "a1"})
+    cloud.poison = {"K2", "a1"}
+    await sync(store, cloud, clock)
+    queue = StationQueue(store)
+    tables = SqliteTables(store)
+    _, failed = await tables.read(sync_log.items(sync_log.EVERYBODY, "failed", 0, 10))
+    assert {(each.data_type, each.error_message) for each in failed} == {
+        ("animal", "poison"), ("collar", "poison"), ("tracking", "poison"),
+    }  # fmt: skip
+    for item in failed:
+        assert (await queue.retry(item)).status == "syncing"
+    assert (await queue.pending(sync_log.EVERYBODY, 0, 10)).count == 3
+    await sync(store, cloud, clock)  # it is refused once more
+    _, failed = await tables.read(sync_log.items(sync_log.EVERYBODY, "failed", 0, 10))
+    assert [each.attempts for each in failed] == [2, 2, 2]
+    cloud.poison = set()
+    for item in failed:
+        await queue.retry(item)
+    await sync(store, cloud, clock)
+    assert (await tables.read(sync_log.items(sync_log.EVERYBODY, "completed", 0, 10)))[0] == 3
+    assert (len(cloud.kept.fixes), cloud.kept.rows.get("animal", "a1") is not None) == (1, True)
+    count, sessions = await tables.read(sync_log.sessions(sync_log.EVERYBODY, 0, 10))
+    assert (count, {each.path for each in sessions}, {each.failed for each in sessions}) == (3, {"session"}, {0, 3})
+
+
+async def test_what_waits_is_told_and_a_ranger_sees_his_own(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 5)
+    ranger = view_for(Principal(user_id="r1", role="ranger"))
+    await store.create_observation(ranger, {"description": "tracks"})
+    await store.create_animal(VIEW, {**ELEPHANT, "id": "a1"})
+    cloud.faults.extend(["ok", "lost"])
+    with pytest.raises(LinkError):
+        await sync(store, cloud, clock)
+    queue = StationQueue(store)
+    waiting = await queue.pending(sync_log.EVERYBODY, 0, 10)
+    assert waiting.results[0].status == "syncing"
+    assert "tracking" in {each.data_type for each in waiting.results}
+    await store.create_observation(ranger, {"description": "more"})
+    own = await queue.pending(sync_log.Whose("r1", ()), 0, 10)
+    assert [(each.data_type, each.user_id) for each in own.results] == [("observation", "r1")]
 
 
 async def test_a_deployment_that_comes_a_page_before_its_collar_waits_for_it(
