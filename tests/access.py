@@ -41,7 +41,7 @@ class MemoryTables:
     def __init__(self) -> None:
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         for script in sorted((Path(str(resources.files("edge.store"))) / "migrations").glob("*.sql")):
-            if script.stem.endswith(("_accounts", "_sync_log")):
+            if script.stem.endswith(("_accounts", "_sync_log", "_blobs")):
                 self._db.executescript(script.read_text(encoding="utf-8"))
         self._db.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
 

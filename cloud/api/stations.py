@@ -15,10 +15,13 @@ from cloud.store import feed, stations
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from shared.accounts.roster import HandOver
+from shared.api.access import AccountsGiven
+from shared.api.blobs import BlobOut, Offset, Size, checked, media_type
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven
-from shared.errors import Invalid, NotAuthenticated
+from shared.errors import Invalid, NotAuthenticated, NotFound
+from shared.sync import blobs
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire import signatures
@@ -133,6 +136,42 @@ class StationLink(Controller):
     ) -> Response[bytes]:
         """Give the records that changed after a cursor, each as it stands now."""
         return _message(await uplink.changes(signed, epoch, since, limit))
+
+    @put(
+        "/{station_id:str}/blobs/{sha256:str}",
+        summary="Bring a part of a file",
+        status_code=200,
+        request_max_body_size=blobs.MAX_PART_BYTES,
+        responses=documented(401, 409, 413, 422, 507),
+    )
+    async def bring_part(
+        self,
+        request: Request[Any, Any, Any],
+        accounts: AccountsGiven,
+        clock: ClockGiven,
+        signed: SignedGiven,
+        sha256: FromPath[str],
+        size: Size,
+        offset: Offset = 0,
+        owner: Annotated[str | None, QueryParameter(max_length=200, description="Whose file it is.")] = None,
+    ) -> BlobOut:
+        """Keep a part of a file that somebody gave to the station, as ``/api/v1/blobs/`` does."""
+        kept = await accounts.tables.write(
+            blobs.put(
+                sha256, size=size, offset=offset, part=await request.body(), media_type=media_type(request),
+                owner=owner, origin=signed, now_ms=to_ms(clock.now()),
+            )
+        )  # fmt: skip
+        return BlobOut.of(checked(kept))
+
+    @get("/{station_id:str}/blobs/{sha256:str}", summary="How far a file has come", responses=documented(401, 404))
+    async def how_far(self, accounts: AccountsGiven, signed: SignedGiven, sha256: FromPath[str]) -> BlobOut:
+        """Tell how many bytes of a file have come, from whichever station."""
+        blobs.check_name(sha256)
+        blob = await accounts.tables.read(blobs.find(sha256))
+        if blob is None:
+            raise NotFound(f"nothing of the file {sha256} has come, station {signed}")
+        return BlobOut.of(blob)
 
     @get("/{station_id:str}/roster", summary="Who may log in", responses=documented(401))
     async def roster(self, rosters: RostersGiven, signed: SignedGiven) -> Response[bytes]:

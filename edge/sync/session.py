@@ -32,8 +32,9 @@ from edge.sync.client import Cloud
 from shared.clock import Clock
 from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
 from shared.ids import random_id
+from shared.sync import blobs, streams
 from shared.sync import log as sync_log
-from shared.sync import streams
+from shared.sync.blobs import Blob
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import (
@@ -54,6 +55,7 @@ from shared.wire.link import CHANNELS, Channel
 log = structlog.get_logger()
 
 RECORDS_IN_BATCH: Final = 200
+BLOB_PART_BYTES: Final = 64 << 10
 #: The same bytes arrive damaged this often, or the streams are healed this often, and the session ends.
 _MAX_DAMAGED: Final = 3
 _MAX_HEALED: Final = 6
@@ -74,6 +76,8 @@ class Synced(msgspec.Struct, kw_only=True):
     new_fixes: int = 0
     #: how often the station's streams had to go back to an older head, or begin anew
     healed: int = 0
+    #: files that the cloud has whole
+    blobs: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     duration_s: float = 0.0
@@ -161,6 +165,7 @@ class _Session:
             raise untaken
         if self._done.records:
             await self._pull()
+        await self._send_blobs()
         if self._clock.state.is_sure:
             before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
             await self._store.write(lambda db: outbox.forget_acknowledged(db, before_ms))
@@ -263,6 +268,29 @@ class _Session:
                 await self._send(channel, batch)
                 return True
         return False
+
+    async def _send_blobs(self) -> None:
+        """Bring files, the oldest first, each from where the cloud has it; what else comes up meanwhile goes before."""
+        while (blob := await self._store.read(functools.partial(run, job=blobs.unsent()))) is not None:
+            await self._send_blob(blob)
+            sent = blobs.sent(blob.sha256, to_ms(self._clock.now()))
+            await self._store.write(functools.partial(run, job=sent))
+            self._done.blobs += 1
+
+    async def _send_blob(self, blob: Blob) -> None:
+        offset, n_damaged = await self._cloud.blob_offset(blob.sha256), 0
+        while offset < blob.size:
+            first, end = offset, min(offset + BLOB_PART_BYTES, blob.size)
+            part = await self._store.read(functools.partial(run, job=blobs.read(blob.sha256, first, end)))
+            try:
+                offset = await self._cloud.put_blob(blob, first, part)
+            except CorruptBatch:
+                offset = 0
+            n_damaged += offset <= first
+            if n_damaged >= _MAX_DAMAGED:
+                raise LinkError("a file does not arrive at the cloud as it is sent: something alters it on the way")
+            while await self._send_next():
+                pass
 
     async def _send(self, channel: Channel, batch: Batch) -> None:
         try:

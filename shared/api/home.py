@@ -17,6 +17,7 @@ from shared.api.access import AuditTrail, guarded, known_hosts
 from shared.api.alerts import Alerts
 from shared.api.animals import Animals
 from shared.api.auth import Auth
+from shared.api.blobs import Blobs
 from shared.api.body import MAX_BODY_BYTES
 from shared.api.brief import Brief
 from shared.api.collars import Collars, Deployments
@@ -71,7 +72,7 @@ def create_home(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts, SyncLogs, SyncQueue,
+            Deployments, Zones, Corridors, Alerts, SyncLogs, SyncQueue, Blobs,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []

@@ -33,6 +33,9 @@ MESSAGES: Final = "application/msgpack"
 BATCH: Final = "application/vnd.outpost.batch"
 PREVIOUS: Final = "Outpost-Previous"
 HASH: Final = "Outpost-Hash"
+#: How far a file has come, and its whole size, as resumable uploads on the web name them.
+OFFSET: Final = "Upload-Offset"
+LENGTH: Final = "Upload-Length"
 
 #: Channels by priority: each is a stream of its own, so a backlog in one never delays another.
 Channel = Literal["records", "fixes"]

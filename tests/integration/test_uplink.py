@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -20,7 +21,8 @@ from shared.domain import FixFlag
 from shared.errors import Conflict, CorruptBatch
 from shared.ids import fix_id, id_text
 from shared.movement.quality import ROLLOVER_MS
-from shared.sync import log
+from shared.privacy import Principal
+from shared.sync import blobs, log
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Exceptional, Receipt
@@ -536,6 +538,29 @@ async def test_what_was_refused_is_taken_when_a_person_tries_it_again(cloud: Clo
         await queue.retry(msgspec.structs.replace(item, status="failed", attempts=2))
     count, sessions = await tables.read(log.sessions(log.EVERYBODY, 0, 10))
     assert (count, {each.path for each in sessions}, sum(each.failed for each in sessions)) == (2, {"batch"}, 1)
+
+
+async def test_a_file_of_a_station_is_readable_by_those_who_may_see_its_station(cloud: Cloud, station: Station) -> None:
+    content = random.Random(8).randbytes(5_000)
+    name = hashlib.sha256(content).hexdigest()
+    path = f"/blobs/{name}"
+    assert (await station.send("GET", path)).status_code == 404
+    for offset in (0, 2_000):
+        part = content[offset : offset + 2_000 if not offset else None]
+        asked = f"size=5000&offset={offset}&owner=r1"
+        told = await station.send("PUT", path, asked, part, {"Content-Type": "image/png"})
+        assert told.status_code == 200, told.text
+    assert (await station.send("GET", path)).json()["received"] == 5_000
+    tables = PostgresTables(cloud.database)
+    blob = await tables.read(blobs.find(name))
+    assert blob is not None
+    assert (blob.owner, blob.origin, blob.is_whole) == ("r1", "post-1", True)
+    assert await tables.read(blobs.read(name, 0, 5_000)) == content
+    may = [
+        blob.is_open_to(Principal(user_id=user, role="ranger", stations=stations))
+        for user, stations in (("r1", ()), ("r2", ("post-1",)), ("r2", ("post-2",)), ("r2", None))
+    ]
+    assert may == [True, True, False, True]
 
 
 BAD: list[tuple[str, Operation]] = [

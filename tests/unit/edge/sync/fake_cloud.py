@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from shared.errors import CorruptBatch, Invalid, LinkError, RequestError, StaleCursor
 from shared.ids import fix_id
+from shared.sync.blobs import Blob
 from shared.sync.decide import decide
 from shared.sync.fixes import fold
 from shared.sync.operations import Operation, Rows
@@ -65,6 +66,8 @@ class InMemoryCloud:
         self.page = MAX_CHANGES
         #: fixes that it took itself
         self.own: list[dict[str, Any]] | None = None
+        #: files, as far as they have come
+        self.blobs: dict[str, bytes] = {}
         self.bytes_up = 0
         self.bytes_down = 0
         self.is_closed = False
@@ -131,6 +134,23 @@ class InMemoryCloud:
         rows = [(identity, row) for identity, row in rows if after is None or identity.hex() > after][:limit]
         columns = {name: [_said(row, name) for _, row in rows] for name in NAMES}
         return FixPage(rows[-1][0].hex() if len(rows) == limit else None, encode_fixes(columns))
+
+    async def blob_offset(self, sha256: str) -> int:
+        """Return how many bytes of a file have come."""
+        self._leave(self._arrive("offset", sha256))
+        return len(self.blobs.get(sha256, b""))
+
+    async def put_blob(self, blob: Blob, offset: int, part: bytes) -> int:
+        """Take a part of a file."""
+        fault = self._arrive("part", blob.sha256, str(offset))
+        had = self.blobs.get(blob.sha256, b"")
+        assert offset <= len(had)
+        if fault == "damaged":
+            self.blobs[blob.sha256] = b""
+            raise CorruptBatch("damaged")
+        self.blobs[blob.sha256] = had[:offset] + part
+        self._leave(fault)
+        return len(self.blobs[blob.sha256])
 
     def _arrive(self, *request: str) -> str:
         self.requests.append(request)

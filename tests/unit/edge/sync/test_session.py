@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -20,11 +21,12 @@ from edge.store.store import SpatialiteStore
 from edge.sync.background import FIRST_WAIT_S, LONGEST_WAIT_S, Background, sole_session
 from edge.sync.client import CloudBusy
 from edge.sync.queue import StationQueue
-from edge.sync.session import Synced, sync_once
+from edge.sync.session import BLOB_PART_BYTES, Synced, sync_once
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import LinkError, NotAuthenticated, NotFound, SyncError
 from shared.privacy import OPERATOR, Principal, view_for
+from shared.sync import blobs
 from shared.sync import log as sync_log
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
@@ -306,6 +308,27 @@ async def test_what_the_cloud_quarantined_is_sent_again_when_a_person_says_so(
     assert (len(cloud.kept.fixes), cloud.kept.rows.get("animal", "a1") is not None) == (1, True)
     count, sessions = await tables.read(sync_log.sessions(sync_log.EVERYBODY, 0, 10))
     assert (count, {each.path for each in sessions}, {each.failed for each in sessions}) == (3, {"session"}, {0, 3})
+
+
+async def test_a_file_goes_up_in_parts_from_where_the_cloud_has_it(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    content = random.Random(2).randbytes(3 * BLOB_PART_BYTES + 5)
+    name = hashlib.sha256(content).hexdigest()
+    put = blobs.put(
+        name, size=len(content), offset=0, part=content, media_type="image/jpeg", owner="r1", origin="", now_ms=1,
+    )  # fmt: skip
+    await SqliteTables(store).write(put)
+    await add(store, 2)
+    cloud.faults.extend(["ok"] * 6 + ["unanswered"])
+    with pytest.raises(LinkError):
+        await sync(store, cloud, clock)
+    assert len(cloud.kept.fixes) == 2  # no fix waits for a photograph
+    assert 0 < len(cloud.blobs[name]) < len(content)
+    cloud.faults.extend(["ok"] * 2 + ["damaged"])
+    assert (await sync(store, cloud, clock)).blobs == 1
+    assert cloud.blobs[name] == content
+    assert (await sync(store, cloud, clock)).blobs == 0
 
 
 async def test_what_waits_is_told_and_a_ranger_sees_his_own(
