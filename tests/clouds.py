@@ -28,7 +28,7 @@ EPOCH = "0123456789abcdef"
 START_MS = to_ms(START)
 #: Of those that hang on others first.
 _TABLES = (
-    "blob_parts", "blobs", "sync_items", "sync_log",
+    "blob_parts", "blobs", "sync_items", "sync_log", "conflicts",
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
     "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",

@@ -34,6 +34,7 @@ from shared.wire.link import (
     MESSAGES,
     PREVIOUS,
     Changes,
+    Clashes,
     EnrolIn,
     Enrolled,
     FixPage,
@@ -189,6 +190,17 @@ class StationLink(Controller):
             raise Invalid(f"the body: {error}") from error
         return Response(msgspec.msgpack.encode(await rosters.take(signed, sent)), media_type=MESSAGES)
 
+    @get("/{station_id:str}/conflicts", summary="Conflicts", responses=documented(401))
+    async def conflicts(
+        self,
+        uplink: UplinkGiven,
+        signed: SignedGiven,
+        since: Annotated[int, QueryParameter(ge=0, description="The cursor; 0 for everything.")] = 0,
+        epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
+    ) -> Response[bytes]:
+        """Give conflicts that concern the station after a cursor, resolved ones too."""
+        return _message(await uplink.clashes(signed, epoch, since))
+
     @get("/{station_id:str}/heard", summary="Fixes that the cloud took itself", responses=documented(401, 410))
     async def heard(
         self,
@@ -222,7 +234,7 @@ def _check_after(after: str | None) -> None:
         raise Invalid("after: must be 32 hex digits")
 
 
-def _message(answer: Changes | Heads | FixPage | HeardFixes) -> Response[bytes]:
+def _message(answer: Changes | Clashes | Heads | FixPage | HeardFixes) -> Response[bytes]:
     return Response(msgspec.msgpack.encode(answer), media_type=MESSAGES)
 
 

@@ -23,9 +23,10 @@ from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
 from cloud.store.store import apply
 from shared.errors import Invalid, RequestError
 from shared.ids import derived_id
-from shared.sync import log
+from shared.sync import clashes, log
+from shared.sync.clashes import Clash
 from shared.sync.decide import decide
-from shared.sync.operations import Effects, Operation, Outcome, wanted
+from shared.sync.operations import CollarTaken, Effects, Operation, Outcome, wanted
 from shared.sync.records import check_text, to_ms
 from shared.sync.streams import Exceptional
 from shared.wire.batch import FixColumns
@@ -134,6 +135,7 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
         decided: list[tuple[Operation, Effects]] = []
         refused: list[tuple[int, RequestError]] = []
         lines: list[Noted] = []
+        noted: list[Clash] = []
         n = 0
         for stretch in _runs(operations, places):
             rows = await load(connection, wanted(operations[place] for place in stretch))
@@ -143,12 +145,16 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
                     effects = decide(operations[place], rows)
                 except RequestError as error:
                     refused.append((place, error))
+                    if isinstance(error, CollarTaken):
+                        other = error.other
+                        noted.append(clashes.of_collar(operations[place], other.id, other.columns, now_ms))
                 else:
                     rows.take(effects)
                     decided.append((operations[place], effects))
             more, more_fixes = await apply(connection, decided[begun:], now_ms)
             lines += more
             n += more_fixes
+        await run(connection, clashes.note(noted))
         # noted when all of it is written: of what the database refuses there is no trace
         taken.lines += lines
         taken.new_fixes += n

@@ -18,6 +18,7 @@ from cloud.store.records import note
 from cloud.store.store import PostgresStore
 from shared.errors import CorruptBatch, Invalid, StaleCursor
 from shared.ids import derived_id
+from shared.sync import clashes
 from shared.sync import log as sync_log
 from shared.sync.log import Session
 from shared.sync.operations import Operation
@@ -35,7 +36,7 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import Changes, FixPage, HeardFixes
+from shared.wire.link import DOWN, MAX_CLASHES, Changes, Clashes, FixPage, HeardFixes
 
 log = structlog.get_logger()
 
@@ -118,6 +119,14 @@ class Uplink:
         async with self._store.database.transaction() as connection:
             await stations.see(connection, station_id, to_ms(self._now()), since)
         return Changes(ours, after, is_more, packed)
+
+    async def clashes(self, station_id: str, epoch: str | None, since: int) -> Clashes:
+        """Return conflicts that concern a station after its cursor; one of another life begins at 0."""
+        async with self._store.database.snapshot() as connection:
+            ours = await feed.epoch(connection)
+            begin = since if epoch == ours else 0
+            found, after = await run(connection, clashes.since(begin, station_id, DOWN, MAX_CLASHES))
+        return Clashes(ours, after, len(found) == MAX_CLASHES, found)
 
     async def heard(self, station_id: str, epoch: str | None, since: int, after: str | None, limit: int) -> HeardFixes:
         """Return fixes that the cloud took itself after a station's cursor; raises StaleCursor as for changes."""

@@ -12,8 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.store import outbox
-from edge.store.accounts import run
 from edge.store.driver import Connection
+from edge.store.jobs import run
 from shared.errors import Conflict
 from shared.ids import derived_id, fix_id
 from shared.store import Page

@@ -48,6 +48,7 @@ from shared.wire.link import (
     MESSAGES,
     PREVIOUS,
     Changes,
+    Clashes,
     EnrolIn,
     Enrolled,
     FixPage,
@@ -99,6 +100,10 @@ class Cloud(Protocol):
         self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
     ) -> HeardFixes | None:
         """Return fixes that the cloud took itself, after a cursor; None where it knows none. StaleCursor as above."""
+        ...
+
+    async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
+        """Return conflicts that concern this station after a cursor; None where the cloud tells of none."""
         ...
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
@@ -163,6 +168,12 @@ class CloudClient:
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         return _decoded(_accepted(answer), HeardFixes)
+
+    async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
+        """Return conflicts that concern this station after a cursor; None from a cloud of before there were any."""
+        asked = {"since": since, **({} if epoch is None else {"epoch": epoch})}
+        answer = await self._send("GET", "/conflicts", asked)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _decoded(_accepted(answer), Clashes)
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return the cloud's fixes of a collar after the id ``after`` (hex digits)."""

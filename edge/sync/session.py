@@ -25,10 +25,11 @@ import msgspec
 import structlog
 
 from edge.store import outbox, queue
-from edge.store.accounts import run
 from edge.store.driver import Connection
-from edge.store.store import SpatialiteStore
+from edge.store.jobs import run
+from edge.store.store import CLASH_CURSOR, SpatialiteStore
 from edge.sync.client import Cloud
+from shared.accounts.facts import fact
 from shared.clock import Clock
 from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
 from shared.ids import random_id
@@ -71,6 +72,8 @@ class Synced(msgspec.Struct, kw_only=True):
     quarantined: int = 0
     lost_edits: int = 0
     changes: int = 0
+    #: conflicts that were news here, and their resolutions
+    conflicts: int = 0
     #: fixes that the cloud took itself, and how many of them were news here
     heard: int = 0
     new_fixes: int = 0
@@ -165,6 +168,7 @@ class _Session:
             raise untaken
         if self._done.records:
             await self._pull()
+        await self._pull_clashes()
         await self._send_blobs()
         if self._clock.state.is_sure:
             before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
@@ -206,6 +210,21 @@ class _Session:
             if not page.is_more:
                 return
             epoch, since = page.epoch, page.next
+
+    async def _pull_clashes(self) -> None:
+        """Take conflicts that concern this station, and how they were resolved."""
+        while True:
+            known = await self._store.read(functools.partial(run, job=fact(CLASH_CURSOR)))
+            epoch, _, since = (known or "").partition(" ")
+            page = await self._cloud.clashes(epoch or None, int(since or 0))
+            if page is None:
+                return
+            _check_number(page.next)
+            if page.clashes or f"{page.epoch} {page.next}" != known:
+                await self._store.take_clashes(page.clashes, f"{page.epoch} {page.next}")
+            self._done.conflicts += len(page.clashes)
+            if not page.is_more:
+                return
 
     async def _pull_heard(self) -> bool:
         """Take the next fixes that the cloud took itself, with their cursor; say whether more wait."""

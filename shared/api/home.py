@@ -21,6 +21,7 @@ from shared.api.blobs import Blobs
 from shared.api.body import MAX_BODY_BYTES
 from shared.api.brief import Brief
 from shared.api.collars import Collars, Deployments
+from shared.api.conflicts import Conflicts
 from shared.api.corridors import Corridors
 from shared.api.errors import answer
 from shared.api.inject import providers
@@ -72,7 +73,7 @@ def create_home(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts, SyncLogs, SyncQueue, Blobs,
+            Deployments, Zones, Corridors, Alerts, SyncLogs, SyncQueue, Blobs, Conflicts,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -82,6 +83,7 @@ def create_home(
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),
+            "resolver": Provide(lambda: store, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             **(dependencies or {}),
         },

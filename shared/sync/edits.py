@@ -99,13 +99,16 @@ class RecordEdits(abc.ABC):
         """Store an alert."""
         return cast("Alert", await self._edit(view, "alert", "insert", None, columns))
 
-    async def update_alert(self, view: View, alert_id: str, columns: dict[str, Any]) -> Alert:
-        """Change the given columns."""
-        return cast("Alert", await self._edit(view, "alert", "update", alert_id, columns))
+    async def update_alert(
+        self, view: View, alert_id: str, columns: dict[str, Any], *, if_rev: int | None = None
+    ) -> Alert:
+        """Change the given columns, if nobody has changed the alert since revision ``if_rev``."""
+        return cast("Alert", await self._edit(view, "alert", "update", alert_id, columns, if_rev))
 
     async def _edit(
-        self, view: View, entity: EntityName, kind: Kind, row_id: str | None, given: Mapping[str, Any]
-    ) -> object:
+        self, view: View, entity: EntityName, kind: Kind, row_id: str | None, given: Mapping[str, Any],
+        if_rev: int | None = None,
+    ) -> object:  # fmt: skip
         if kind == "insert" and entity != "collar":  # nothing said leaves the default, which may not be None
             given = {name: value for name, value in given.items() if value is not None}
         columns = stored_columns(ENTITIES[entity], given)
@@ -119,6 +122,7 @@ class RecordEdits(abc.ABC):
             columns=columns,
             author=view.principal.user_id,
             made_ms=to_ms(self.now()),
+            base_rev=if_rev,
         )
         return after_edit(view, await self.edit(operation))
 

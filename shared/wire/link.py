@@ -26,6 +26,7 @@ from typing import Final, Literal
 import msgspec
 
 from shared.errors import Invalid
+from shared.sync.clashes import Clash
 from shared.sync.records import EntityName
 from shared.sync.streams import Head
 
@@ -45,6 +46,7 @@ CHANNELS: Final[tuple[Channel, ...]] = ("records", "fixes")
 DOWN: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "zone", "corridor")
 MAX_CHANGES: Final = 1_000
 MAX_FIXES: Final = 5_000
+MAX_CLASHES: Final = 200
 
 #: A one-time code: letters and digits that are not taken for one another (Crockford's base 32), 80 bits in groups.
 CODE_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -82,6 +84,15 @@ class Changes(msgspec.Struct, frozen=True):
     next: int
     is_more: bool
     batch: bytes
+
+
+class Clashes(msgspec.Struct, frozen=True):
+    """Conflicts that concern a station, after a number of the cloud's; a cloud that knows no such path has none."""
+
+    epoch: str
+    next: int
+    is_more: bool
+    clashes: list[Clash]
 
 
 class HeardFixes(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from edge.ops.verify_cloud import verify_cloud
@@ -26,8 +27,9 @@ from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import LinkError, NotAuthenticated, NotFound, SyncError
 from shared.privacy import OPERATOR, Principal, view_for
-from shared.sync import blobs
+from shared.sync import blobs, clashes
 from shared.sync import log as sync_log
+from shared.sync.clashes import Clash
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.wire.link import Changes
@@ -308,6 +310,25 @@ async def test_what_the_cloud_quarantined_is_sent_again_when_a_person_says_so(
     assert (len(cloud.kept.fixes), cloud.kept.rows.get("animal", "a1") is not None) == (1, True)
     count, sessions = await tables.read(sync_log.sessions(sync_log.EVERYBODY, 0, 10))
     assert (count, {each.path for each in sessions}, {each.failed for each in sessions}) == (3, {"session"}, {0, 3})
+
+
+async def test_conflicts_come_down_once_and_their_resolution_after_them(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    found = Clash(
+        id="c1", seq=1, kind="same_column", entity="animal", row_id="a1", ours="{}", theirs="{}", author="r1",
+        origin="post-1", made_ms=1, noted_ms=1, needs_person=True,
+    )  # fmt: skip
+    cloud.conflicts = [found]
+    done = [(await sync(store, cloud, clock)).conflicts for _ in range(2)]
+    cloud.conflicts.append(replace(found, seq=2, status="resolved", resolution="keep_server"))
+    done.append((await sync(store, cloud, clock)).conflicts)
+    assert done == [1, 0, 1]
+    job = clashes.page(sync_log.EVERYBODY, status=None, kind=None, entity=None, needs_person=True, offset=0, limit=5)
+    count, (told,) = await SqliteTables(store).read(job)
+    assert (count, told.status, told.is_from_above) == (1, "resolved", True)
+    cloud.epoch = "cloud-2"  # a restored cloud counts anew
+    assert (await sync(store, cloud, clock)).conflicts == 2
 
 
 async def test_a_file_goes_up_in_parts_from_where_the_cloud_has_it(
