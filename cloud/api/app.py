@@ -18,6 +18,7 @@ from cloud.ingest.service import Ingest
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
+from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
 from models.live.runtime import Models
@@ -56,6 +57,7 @@ def create_app(
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
+        queue=CloudQueue(store, now=clock.now),
         routes=[Health, StationLink, Hooks, JobRoutes],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),

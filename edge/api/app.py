@@ -14,11 +14,14 @@ from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
+from edge.store.store import SpatialiteStore
+from edge.sync.queue import StationQueue
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
+from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
 from shared.insight import Insight
 from shared.jobs import NoOptimiser
@@ -56,6 +59,7 @@ def create_app(
             "corridors are searched in the cloud, not at a station: ask there, and what it finds comes here with the"
             " next exchange"
         ),
+        queue=StationQueue(store) if isinstance(store, SpatialiteStore) else NothingWaits(),
         routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),

@@ -23,7 +23,7 @@ from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.pipeline.pipeline import Pipeline
 from edge.store import computing, outbox
-from edge.store.accounts import run
+from edge.store.jobs import run
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from firmware_bridge.frames import Link

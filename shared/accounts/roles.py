@@ -208,6 +208,20 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_JOBS}/{{job_id}}": _SELF,
     f"DELETE {_JOBS}/{{job_id}}": _SELF,
     f"GET {_JOBS}/{{job_id}}/events": _SELF,
+    # --- what was synchronised: rangers see their own
+    f"GET {_V1}/sync/logs": Rule(roles=FIELD),
+    f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),
+    f"GET {_V1}/sync/logs/stats": Rule(roles=FIELD),
+    f"GET {_V1}/sync/queue/pending": Rule(roles=FIELD, is_exact=True),
+    f"GET {_V1}/sync/queue/failed": Rule(roles=FIELD, is_exact=True),
+    f"POST {_V1}/sync/queue/retry_failed": Rule(roles=FIELD),
+    f"POST {_V1}/sync/queue/{{item_id}}/retry_item": Rule(roles=FIELD, is_exact=True),
+    f"GET {_V1}/conflicts": Rule(roles=FIELD, is_exact=True),
+    f"GET {_V1}/conflicts/{{conflict_id}}": Rule(roles=FIELD, is_exact=True),
+    f"POST {_V1}/conflicts/{{conflict_id}}/resolve": Rule(roles=MANAGERS),
+    # --- files: a photograph may tell where it was taken
+    f"GET {_V1}/blobs/{{sha256}}": Rule(roles=FIELD, is_exact=True, scope="observations:read"),
+    f"PUT {_V1}/blobs/{{sha256}}": _write("observations", FIELD),
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
@@ -215,6 +229,9 @@ RULES: Final[Mapping[str, Rule]] = {
     f"PUT {_STATION}/streams/{{epoch}}/{{channel}}/batches/{{n}}": _SIGNED,
     f"GET {_STATION}/streams/{{epoch}}": _SIGNED,
     f"GET {_STATION}/changes": _SIGNED,
+    f"GET {_STATION}/blobs/{{sha256}}": _SIGNED,
+    f"PUT {_STATION}/blobs/{{sha256}}": _SIGNED,
+    f"GET {_STATION}/conflicts": _SIGNED,
     f"GET {_STATION}/heard": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
     # --- what services on the internet deliver: the key is in the path
