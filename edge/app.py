@@ -23,9 +23,12 @@ from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
 from edge.config import Config
-from edge.ingest.decode import Decoder
+from edge.ingest.decode import CONSUMER, Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
+from edge.ops.backup import Source
+from edge.ops.backup_rounds import BackupRounds
+from edge.ops.heal import heal, mark_of
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.insight import KeptInsight
@@ -37,6 +40,7 @@ from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
+from edge.sync.session import new_epoch
 from firmware_bridge.transports.spec import link_from
 from models.live.runtime import Models
 from shared.accounts.moments import moments_of, sure_ms
@@ -63,6 +67,17 @@ TOKEN_REUSED_S: Final = 600.0
 def url_file(config: Config) -> Path:
     """Return where a running station writes its address."""
     return config.station.data_dir / "station.url"
+
+
+def backed_up(config: Config, file: Path | None) -> Source:
+    """Return what a backup of this station holds; ``file`` is the configuration's."""
+    beside = {"station.key": config.store.key_file} if config.store.is_encrypted else {}
+    if file is not None:
+        beside["station.toml"] = file
+    return Source(
+        station=config.station.id, database=config.database, ledger=config.ledger_dir, key=config.key(),
+        recovery_public=config.backup.recovery_public, beside=beside,
+    )  # fmt: skip
 
 
 async def accounts_of(
@@ -101,21 +116,21 @@ def operator_tokens(config: Config) -> Callable[[], str]:
     return token
 
 
-async def serve(config: Config, *, port: int | None = None) -> None:
+async def serve(config: Config, *, port: int | None = None, file: Path | None = None) -> None:
     """Run the station until SIGTERM or SIGINT; what was acknowledged is on disk whatever ends it."""
     configure_logging()
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with running(config, port=port):
+    async with running(config, port=port, file=file):
         await ended.wait()
     log.info("station.stopped")
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config, *, port: int | None = None) -> AsyncIterator[str]:
-    """A running station as a context; yields its address."""
+async def running(config: Config, *, port: int | None = None, file: Path | None = None) -> AsyncIterator[str]:
+    """A running station as a context; yields its address. ``file`` is where the configuration was read from."""
     key = config.key()
     config.station.data_dir.mkdir(parents=True, exist_ok=True)
     config.ledger_dir.mkdir(parents=True, exist_ok=True)
@@ -123,7 +138,8 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         check_key(config.ledger_dir, key)
     clock = _clock(config)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_sole_owner(config.station.data_dir))
+        stack.enter_context(sole_owner(config.station.data_dir))
+        healed = heal(config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch)
         hub = EventHub()
         models = Models()
 
@@ -133,10 +149,13 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
 
         store = SpatialiteStore(config.database, key, now=clock.now, stored=stored)
         stack.push_async_callback(store.close)
-        ledger = LedgerWriter(Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True))
+        frames = Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True)
+        ledger = LedgerWriter(frames)
         stack.push_async_callback(ledger.close)
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
+        if frames.go_on_after(decoded := await store.cursor(CONSUMER)):
+            log.error("ledger.lost_its_end", decoded_seq=decoded)
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
         alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
         pipeline = Pipeline(store, models, hub.publish, judge=AlarmJudge(alarms), is_behind=lambda: decoder.is_behind)
@@ -144,6 +163,10 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
         uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
+        backups = BackupRounds(
+            backed_up(config, file), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
+            daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
+        )  # fmt: skip
         health = StationHealth(
             clock,
             store,
@@ -154,6 +177,8 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             config.station.data_dir,
             is_encrypted=key is not None,
             uplink=uplink,
+            backups=backups,
+            healed=healed,
         )
         insight = KeptInsight(store, models, pipeline.occurrence, clock)
         app = create_app(
@@ -181,7 +206,9 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             tasks.start("clock", follow_kernel(real))
         tasks.start("alerts", alarms.run())
         tasks.start("calibrate", _calibrate(accounts))
-        tasks.start("check", _check_later(store, health))
+        tasks.start("check", _check_later(store, health, mark_of(config.database)))
+        if backups.is_enabled:
+            tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
         await stack.enter_async_context(_http(app, listening))
@@ -198,7 +225,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
 
 
 @contextlib.contextmanager
-def _sole_owner(data_dir: Path) -> Iterator[None]:
+def sole_owner(data_dir: Path) -> Iterator[None]:
     """Hold the folder against a second station, which would give out the same places in the ledger."""
     with (data_dir / "station.lock").open("w", encoding="ascii") as lock:
         try:
@@ -326,7 +353,7 @@ async def _calibrate(accounts: Accounts) -> None:
         accounts.hasher = Hasher(time_cost)
 
 
-async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:
+async def _check_later(store: SpatialiteStore, health: StationHealth, mark: Path) -> None:
     await asyncio.sleep(CHECK_AFTER_S)
     try:
         await store.check()
@@ -334,3 +361,5 @@ async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:
     except DatabaseCorrupt as error:
         health.check = error.detail
         log.critical("store.corrupt", detail=error.detail)
+        with contextlib.suppress(OSError):  # the next start checks every page and brings the newest good copy
+            await asyncio.to_thread(mark.touch, mode=0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +76,19 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is_enabled: bool = True
 
 
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Copies of every hour and archives of every day; ``dir`` should be a second medium, ``data_dir/backup`` if empty.
+
+    ``recovery_public`` is the public half of the emergency kit's recovery key: whoever holds the kit opens an archive.
+    """
+
+    dir: str = ""
+    recovery_public: str = ""
+    hourly_kept: int = 6
+    daily_kept: int = 30
+    is_enabled: bool = True
+
+
 class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the alarms' rules have otherwise: ``file`` is a TOML file of it, ``rules`` the same in place, over it."""
 
@@ -107,6 +121,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSection = ApiSection()
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
+    backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
     earthranger: EarthrangerSection = EarthrangerSection()
@@ -122,6 +137,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def ledger_dir(self) -> Path:
         """The folder of the ledger."""
         return Path(self.ledger.dir) if self.ledger.dir else self.station.data_dir / "ledger"
+
+    @property
+    def backup_dir(self) -> Path:
+        """The folder of the backups."""
+        return Path(self.backup.dir) if self.backup.dir else self.station.data_dir / "backup"
 
     def rule_book(self) -> RuleBook:
         """Return the alarms' rules as configured, reading their file; raises ConfigError."""
@@ -193,5 +213,9 @@ def _check(config: Config) -> None:
         raise ConfigError(f"cloud.interval_s: must be {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g}")
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
+    if min(config.backup.hourly_kept, config.backup.daily_kept) < 1:
+        raise ConfigError("backup.hourly_kept, backup.daily_kept: at least 1 is kept")
+    if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
+        raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-station init` makes it")
     rule_book(config.alerts.rules)
     configuration.check_port("api.port", config.api.port)

@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
+import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from edge import app
 from edge.config import DEFAULT_PATH, Config, load
+from edge.ops.archive import Opener, recovery_key_of
+from edge.ops.backup import daily, hourly
+from edge.ops.restore import Place
+from edge.ops.restore import restore as restore_to
 from edge.ops.system_clock import is_kernel_synchronised, system_clock
 from edge.ops.watch import watch as watch_station
 from edge.people import with_accounts
 from edge.store.ledger import LedgerReader
 from edge.store.store import SpatialiteStore
-from edge.terminal import ConfigOption, JsonOption, url_of, with_store
+from edge.sync.session import new_epoch
+from edge.terminal import ConfigOption, JsonOption, progress_of, url_of, with_store
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, print_facts, print_json
 from shared.errors import ConfigError
@@ -74,7 +82,7 @@ def run(
     ] = None,
 ) -> None:
     """Run the station until it is told to stop."""
-    asyncio.run(app.serve(load(config), port=port))
+    asyncio.run(app.serve(load(config), port=port, file=_file(config)))
 
 
 @operation.command()
@@ -159,6 +167,89 @@ def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         return await (await app.accounts_of(settings, store, clock)).sweep()
 
     print_facts({"removed": with_store(settings, job)}, as_json=as_json)
+
+
+@operation.command()
+def backup(
+    to: Annotated[Path | None, typer.Option("--to", help="Another folder than the configured one.")] = None,
+    is_daily: Annotated[
+        bool, typer.Option("--daily", help="One sealed file that may leave the station, not a copy beside it.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Back the station up now and prove it: read back, opened, compared row by row. A running one goes on meanwhile."""
+    settings = load(config)
+    source, folder, now = app.backed_up(settings, _file(config)), to or settings.backup_dir, datetime.now(UTC)
+    if not settings.database.exists():
+        raise ConfigError(f"{settings.database}: there is no station here yet; `outpost-station init` makes one")
+    if is_daily:
+        with progress_of("sealing and proving", as_json=as_json) as advance:
+            made = daily(source, folder, now, kept=settings.backup.daily_kept, progress=_summed(advance))
+    else:
+        made = hourly(source, folder, now, kept=settings.backup.hourly_kept)
+    print_facts({**msgspec.structs.asdict(made), "path": str(made.path)}, as_json=as_json)
+
+
+@operation.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A file or a folder that `backup` made; of a folder the newest good.")],
+    recovery_key_file: Annotated[
+        Path | None, typer.Option(help="A file with the emergency kit's recovery key; - asks for it.")
+    ] = None,
+    is_replacing: Annotated[
+        bool, typer.Option("--replace", help="Set aside, and keep, the data that lies there.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup in this station's place; the station must not run. It begins a new epoch towards its cloud.
+
+    On a new box the file and the recovery key are enough: configuration and key come out of the backup.
+    """
+    file = config or DEFAULT_PATH
+    settings = load(config) if file.exists() else Config()
+    has_key = settings.store.is_encrypted and settings.store.key_file.exists()
+    key = settings.key() if has_key else None
+    place = Place(
+        database=settings.database, ledger=settings.ledger_dir, config=file, key_file=settings.store.key_file, key=key,
+        is_encrypted=settings.store.is_encrypted,
+    )  # fmt: skip
+    opener = Opener(station_key=key, recovery_key=_recovery_key(recovery_key_file))
+    settings.station.data_dir.mkdir(parents=True, exist_ok=True)
+    with (
+        app.sole_owner(settings.station.data_dir),
+        progress_of("restoring", as_json=as_json) as advance,
+    ):
+        done = restore_to(
+            source, place, opener, epoch=new_epoch(), is_replacing=is_replacing, progress=_summed(advance)
+        )
+    print_facts(done, as_json=as_json)
+
+
+def _recovery_key(file: Path | None) -> bytes | None:
+    if file is None:
+        return None
+    if str(file) == "-":
+        return recovery_key_of(typer.prompt("Recovery key"))
+    return recovery_key_of(file.read_text(encoding="ascii"))
+
+
+def _summed(advance: Callable[[int], None]) -> Callable[[int], None]:
+    done = 0
+
+    def add(size_bytes: int) -> None:
+        nonlocal done
+        done += size_bytes
+        advance(done)
+
+    return add
+
+
+def _file(config: Path | None) -> Path | None:
+    """Return the file that the configuration was read from; None where there is none."""
+    file = config or DEFAULT_PATH
+    return file if file.exists() else None
 
 
 @operation.command()

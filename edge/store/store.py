@@ -18,6 +18,7 @@ from edge.store.driver import Connection, Synchronous, connect, quick_check, sql
 from edge.store.fixes import FixWriter, StoredFix
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
+from edge.store.snapshot import before_migration
 from shared.domain import (
     AddedFix,
     Alert,
@@ -107,6 +108,8 @@ class SpatialiteStore(RecordEdits):
         self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
         self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before_migration(path, key)
         self._db = connect(path, key, synchronous=synchronous)
         self._open_readers: list[Connection] = []
         try:

@@ -32,6 +32,11 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("cloud", "interval_s", "2.5", "2.5", 2.5),
     ("cloud", "batch_fixes", "500", "500", 500),
     ("cloud", "is_enabled", "false", "false", False),
+    ("backup", "dir", '"/mnt/usb/backup"', "/mnt/usb/backup", "/mnt/usb/backup"),
+    ("backup", "recovery_public", f'"{"0a" * 32}"', "0a" * 32, "0a" * 32),
+    ("backup", "hourly_kept", "3", "3", 3),
+    ("backup", "daily_kept", "7", "7", 7),
+    ("backup", "is_enabled", "false", "false", False),
     ("alerts", "file", '"/etc/outpost/alerts.toml"', "/etc/outpost/alerts.toml", "/etc/outpost/alerts.toml"),
     (
         "alerts",
