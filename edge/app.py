@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import secrets
 import signal
 import socket
@@ -29,6 +30,8 @@ from edge.ingest.receive import discipline, receive
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.heal import heal, mark_of
+from edge.ops.notify import Supervisor
+from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.insight import KeptInsight
@@ -206,6 +209,14 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("clock", follow_kernel(real))
         tasks.start("alerts", alarms.run())
         tasks.start("calibrate", _calibrate(accounts))
+        room = Room(
+            store, ledger.remove_before, real, consumer=CONSUMER, database=config.database, ledger=config.ledger_dir,
+            backups=config.backup_dir,
+        )  # fmt: skip
+        tasks.start("room", room.run())
+        supervisor = Supervisor(os.environ)
+        stack.callback(supervisor.stopping)
+        tasks.start("heartbeat", supervisor.beat(ledger.proof))
         tasks.start("check", _check_later(store, health, mark_of(config.database)))
         if backups.is_enabled:
             tasks.start("backup", backups.run())
@@ -218,6 +229,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         fresh.write_text(f"{url}\n", encoding="ascii")
         fresh.replace(url_file(config))  # whole or not at all: others wait for it to appear and read it at once
         stack.callback(url_file(config).unlink, missing_ok=True)
+        supervisor.ready(f"serving {url}")
         log.info("station.ready", url=url, links=len(links), clock=str(clock.state))
         yield url
         if tasks.fallen is not None:
