@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-import uvicorn
-from litestar import Litestar
 
+from edge import RELEASED_AT
 from edge.alerts.engine import Engine
 from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
+from edge.api.trust import Trust, redirecting
 from edge.config import Config
 from edge.ingest.decode import CONSUMER, Decoder
 from edge.ingest.group_commit import LedgerWriter
@@ -33,9 +33,11 @@ from edge.ops.heal import heal, mark_of
 from edge.ops.notify import Supervisor
 from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
+from edge.ops.trust import Authority, own_addresses
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.insight import KeptInsight
 from edge.pipeline.pipeline import Pipeline
+from edge.serving import listen, serving
 from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
@@ -74,13 +76,27 @@ def url_file(config: Config) -> Path:
 
 def backed_up(config: Config, file: Path | None) -> Source:
     """Return what a backup of this station holds; ``file`` is the configuration's."""
-    beside = {"station.key": config.store.key_file} if config.store.is_encrypted else {}
+    beside = {"tls/authority.pem": config.station.data_dir / "tls" / "authority.pem"}
+    if config.store.is_encrypted:
+        beside["station.key"] = config.store.key_file
     if file is not None:
         beside["station.toml"] = file
     return Source(
         station=config.station.id, database=config.database, ledger=config.ledger_dir, key=config.key(),
         recovery_public=config.backup.recovery_public, beside=beside,
     )  # fmt: skip
+
+
+def authority_of(config: Config, key: bytes | None, clock: Clock) -> Authority:
+    """Return the station's certificate authority, made once."""
+    names = own_hosts(socket.gethostname(), config.api.allowed_hosts)
+    folder = config.station.data_dir / "tls"
+    return Authority(folder, config.station.id, key, names=names, built_at=RELEASED_AT, clock=clock)
+
+
+def trust_of(config: Config, authority: Authority) -> Trust:
+    """Return what the page of trust shows."""
+    return Trust(station=config.station.id, fingerprint=authority.fingerprint, pin=authority.pin, pem=authority.pem)
 
 
 async def accounts_of(
@@ -183,14 +199,17 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             backups=backups,
             healed=healed,
         )
+        hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
+        authority = authority_of(config, key, real) if config.api.is_tls else None
         insight = KeptInsight(store, models, pipeline.occurrence, clock)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
-            allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
+            allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
         )  # fmt: skip
-        listening = _listen(config.api.host, config.api.port if port is None else port)
+        listening = listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
-        url = f"http://{host}:{listening.getsockname()[1]}"
+        lan_port = listening.getsockname()[1]
+        url = f"http://{host}:{lan_port}"
 
         tasks = Tasks()
         stack.push_async_callback(decoder.close)
@@ -222,7 +241,20 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
-        await stack.enter_async_context(_http(app, listening))
+        if authority is None:
+            await stack.enter_async_context(serving(app, listening))
+        else:
+            own = listen("127.0.0.1", 0)  # commands on this machine need no certificate
+            lan_url, url = f"https://{host}:{lan_port}", f"http://127.0.0.1:{own.getsockname()[1]}"
+            context = authority.context(own_addresses())
+            tasks.start("certificate", authority.keep(context))
+            await stack.enter_async_context(serving(app, own))
+            await stack.enter_async_context(serving(app, listening, context=context, is_second=True))
+            if config.api.redirect_port:
+                plain = listen(config.api.host, config.api.redirect_port)
+                sender = redirecting(trust_of(config, authority), lan_port, hosts)
+                await stack.enter_async_context(serving(sender, plain))
+            log.info("tls.serving", url=lan_url, authority=authority.fingerprint)
         stack.callback(hub.close)
         health.has_started = True
         fresh = url_file(config).with_suffix(".new")
@@ -272,47 +304,6 @@ class Tasks:
             log.critical("task.fell", task=task.get_name(), exc_info=error)
             self.fallen = self.fallen or task.get_name()
             signal.raise_signal(signal.SIGTERM)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the station ends it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def] # as uvicorn declares it
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _http(app: Litestar, listening: socket.socket) -> AsyncIterator[None]:
-    server = _Server(
-        uvicorn.Config(
-            app, http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False
-        )
-    )
-    task = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started:
-        if task.done():
-            await task
-            raise ConfigError("the LAN interface could not be started")
-        await asyncio.sleep(0.005)
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # the protocol is named because asyncio turns Nagle's algorithm off only where it is: small answers wait 40 ms else
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise ConfigError(f"port {port} on {host}: {error.strerror}; choose another with --port") from error
-    return listening
 
 
 def _clock(config: Config) -> Clock:

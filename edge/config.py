@@ -43,10 +43,16 @@ class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The LAN interface. Beside addresses and this machine's own name it answers to ``allowed_hosts``."""
+    """The LAN interface. Beside addresses and this machine's own name it answers to ``allowed_hosts``.
+
+    With ``is_tls`` that port speaks TLS alone, under the station's own authority; programs of this machine are answered
+    on the loopback, and on ``redirect_port`` (0: none) plain HTTP is sent on to it.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    is_tls: bool = False
+    redirect_port: int = 0
     allowed_hosts: tuple[str, ...] = ()
 
 
@@ -219,3 +225,6 @@ def _check(config: Config) -> None:
         raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-station init` makes it")
     rule_book(config.alerts.rules)
     configuration.check_port("api.port", config.api.port)
+    configuration.check_port("api.redirect_port", config.api.redirect_port)
+    if config.api.redirect_port and not config.api.is_tls:
+        raise ConfigError("api.redirect_port: sends plain HTTP on to TLS, which api.is_tls has to switch on")

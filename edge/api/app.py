@@ -14,6 +14,7 @@ from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
+from edge.api.trust import Trust, pages
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
@@ -33,6 +34,7 @@ def create_app(
     accounts: Accounts,
     insight: Insight | None = None,
     alarms: Keeper | None = None,
+    trust: Trust | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     keep_alive_s: float = KEEP_ALIVE_S,
@@ -41,7 +43,7 @@ def create_app(
     """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
 
     Without ``insight`` models are asked when somebody asks.
-    Without ``alarms`` their rules cannot be asked for.
+    Without ``alarms`` their rules cannot be asked for, without ``trust`` there is no page of it.
     """
     return create_home(
         title="Outpost station",
@@ -50,7 +52,13 @@ def create_app(
         insight=insight or OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
-        routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
+        routes=[
+            Health,
+            events_stream,
+            index,
+            *([] if alarms is None else [AlertRules]),
+            *([] if trust is None else pages(trust)),
+        ],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),

@@ -153,8 +153,11 @@ def _put(part: Path, place: Place, key: bytes | None) -> tuple[list[Path], list[
         place.config.parent.mkdir(parents=True, exist_ok=True)
         _move(part / "station.toml", place.config)
         made.append(place.config)
-    if (part / "tls").is_dir() and not (place.database.parent / "tls").exists():
-        (part / "tls").rename(place.database.parent / "tls")
+    tls = place.database.parent / "tls"
+    if (part / "tls").is_dir():  # the authority that the phones of the post believe
+        if tls.exists():
+            aside.append(tls.rename(tls.with_name(f"tls.{mark}")))
+        (part / "tls").rename(tls)
     _move(part / DATABASE, place.database)  # last: until then there is no station here
     _give_to_owner(place.database.parent)
     return aside, made

@@ -87,6 +87,8 @@ _STATION: Final = f"{_V1}/stations/{{station_id}}"
 RULES: Final[Mapping[str, Rule]] = {
     # --- what needs no account
     "GET /": _OPEN,
+    "GET /trust": _OPEN,
+    "GET /trust/station.crt": _OPEN,
     "GET /health": _OPEN,
     "GET /health/live": _OPEN,
     "GET /health/ready": _OPEN,
