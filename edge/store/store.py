@@ -19,6 +19,7 @@ from edge.store.fixes import FixWriter, StoredFix
 from edge.store.jobs import run
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
+from edge.store.snapshot import before_migration
 from shared.accounts.facts import set_fact
 from shared.domain import (
     AddedFix,
@@ -115,6 +116,8 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
         self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before_migration(path, key)
         self._db = connect(path, key, synchronous=synchronous)
         self._open_readers: list[Connection] = []
         try:

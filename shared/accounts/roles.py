@@ -99,6 +99,8 @@ def _patrols(name: str, key: str, write: Rule, change: Rule) -> dict[str, Rule]:
 RULES: Final[Mapping[str, Rule]] = {
     # --- what needs no account
     "GET /": _OPEN,
+    "GET /trust": _OPEN,
+    "GET /trust/station.crt": _OPEN,
     "GET /health": _OPEN,
     "GET /health/live": _OPEN,
     "GET /health/ready": _OPEN,

@@ -15,6 +15,7 @@ from cloud.api.app import create_app as create_cloud
 from cloud.store.store import PostgresStore
 from edge.api.app import create_app
 from edge.api.events import EventHub
+from edge.api.trust import Trust
 from shared.accounts import roles
 from shared.accounts.roles import ALL, RULES, Rule, rule_of
 from shared.accounts.service import Accounts
@@ -83,7 +84,7 @@ async def test_the_table_names_no_route_that_neither_home_has() -> None:
     accounts = accounts_over(None, clock)
     station = create_app(
         InMemoryStore(lambda: START), health=FakeHealth(), events=EventHub(), clock=clock, accounts=accounts,
-        alarms=cast("Any", object()),
+        alarms=cast("Any", object()), trust=Trust(station="s", fingerprint="", pin="", pem=b""),
     )  # fmt: skip
     store = PostgresStore(cast("Any", None), now=clock.now)
     cloud = create_cloud(store, clock=clock, accounts=accounts, rosters=cast("Any", None))
