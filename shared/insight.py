@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from shared.domain import Animal, Fix
 from shared.movement.areas import Nearby
 from shared.privacy import View
 from shared.store import LiveAnimal
@@ -31,6 +32,21 @@ class StepSaid(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     is_settled: bool
     log_likelihood: float
+
+
+ModelName: TypeAlias = Literal["hmm", "bbmm", "habitat", "forecast", "corridor"]
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model is. ``degraded``: something serves, but not the best there could be; ``detail`` says why.
+
+    ``versions`` are those that serve, by the name of the artefact.
+    """
+
+    model: ModelName
+    status: Literal["ready", "degraded", "unavailable"]
+    versions: Mapping[str, str] = {}
+    detail: str | None = None
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +75,18 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     semi_minor_90_m: float
     bearing_deg: float
     model: str
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an animal will be, all of it as it was worked out after ``fix``, its newest that the view has.
+
+    ``cell_deg``: the side of the cells to which places are generalised; None where they are exact.
+    """
+
+    animal: Animal
+    fix: Fix
+    predicted: tuple[Predicted, ...]
+    cell_deg: float | None = None
 
 
 class AlertsNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,4 +182,12 @@ class Insight(Protocol):
 
     async def occurrence_tile(self, view: View, animal_id: str, z: int, x: int, y: int) -> bytes:
         """Return occurrence as a PNG of 256 x 256 in Web Mercator; raises as ``occurrence`` does."""
+        ...
+
+    async def forecast(self, view: View, animal_id: str) -> Forecast:
+        """Return where an animal will be, made from the positions that ``view`` has; raises ModelUnavailable."""
+        ...
+
+    async def statuses(self) -> list[ModelStatus]:
+        """Say how each model of the movement is."""
         ...

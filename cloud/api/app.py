@@ -22,6 +22,8 @@ from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
+from shared.habitat import Habitat
+from shared.routing import Router
 
 
 def create_app(
@@ -31,6 +33,8 @@ def create_app(
     accounts: Accounts,
     rosters: Rosters,
     ingest: Ingest | None = None,
+    habitat: Habitat | None = None,
+    router: Router | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
@@ -48,6 +52,8 @@ def create_app(
         insight=OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
+        habitat=habitat,
+        router=router,
         routes=[Health, StationLink, Hooks],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),

@@ -20,7 +20,9 @@ from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
+from shared.habitat import Habitat
 from shared.insight import Insight
+from shared.routing import Router
 from shared.store import Store
 
 
@@ -32,6 +34,8 @@ def create_app(
     clock: Clock,
     accounts: Accounts,
     insight: Insight | None = None,
+    habitat: Habitat | None = None,
+    router: Router | None = None,
     alarms: Keeper | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
@@ -50,6 +54,8 @@ def create_app(
         insight=insight or OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
+        habitat=habitat,
+        router=router,
         routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),

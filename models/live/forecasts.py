@@ -82,6 +82,16 @@ class Forecasts:
             return msgspec.structs.replace(found, predicted=(), missing="its newest fix is too old")
         return msgspec.structs.replace(found, predicted=ahead)
 
+    def whole(self, animal: LiveAnimal) -> Forecast | None:
+        """Return the forecast of an animal's newest fix as it was worked out; None where it was not, or long ago."""
+        found = self._of(animal)
+        return found if found is not None and self._monotonic() - found.kept_since_s < KEPT_S else None
+
+    def forget_old(self) -> None:
+        """Drop what is older than an hour."""
+        now_s = self._monotonic()
+        self._kept = {key: kept for key, kept in self._kept.items() if now_s - kept.kept_since_s < KEPT_S}
+
     def _of(self, animal: LiveAnimal) -> Forecast | None:
         found = self._kept.get(animal.animal.id)
         return found if found is not None and found.fix_id == animal.fix.id else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -29,7 +29,7 @@ from shared.domain import Fix
 from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound
 from shared.movement.areas import REACH_M, Nearby, Place
 from shared.movement.geodesy import step_lengths_m
-from shared.privacy import View
+from shared.privacy import TIERS, View, seen_alike
 from shared.store import AlertQuery, FixQuery, LiveAnimal, Store
 from shared.sync.records import from_ms
 
@@ -41,6 +41,12 @@ _PAGE: Final = 5_000
 #: Why models say nothing to whoever sees positions reduced: a state, a width or a place ahead would sharpen them.
 REDUCED: Final = "models speak of exact positions, which you may not see"
 _DAY: Final = timedelta(days=1)
+_DEGREE_M: Final = 111_320.0
+_RADII: Final = ("semi_major_50_m", "semi_minor_50_m", "semi_major_90_m", "semi_minor_90_m")
+#: Views of which forecasts are kept beside those of who sees everything.
+_TIERS: Final = 16
+#: Fixes among which the newest that is placed is looked for.
+_LOOKED_AT: Final = 8
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
 MAP_S: Final = 60.0
@@ -75,6 +81,8 @@ class OnDemand:
         self._models = models
         self._clock = clock
         self._forecasts = Forecasts(models, clock.monotonic)
+        #: those made from reduced positions, by what is seen alike
+        self._reduced_forecasts: dict[Hashable, Forecasts] = {}
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
 
     async def live(self, view: View) -> list[insight.AnimalInsight]:
@@ -197,6 +205,49 @@ class OnDemand:
         self._maps[animal_id] = now_s, drawn
         return drawn
 
+    async def forecast(self, view: View, animal_id: str) -> insight.Forecast:
+        """Return where an animal will be, made from the positions that ``view`` has; raises ModelUnavailable.
+
+        What is made from reduced positions is reduced again: each place is the middle of its cell, and the ellipses
+        are wider by half a cell's diagonal.
+        """
+        animal = await self._newest_of(view, animal_id)
+        kept = self._forecasts_for(view)
+        if kept.whole(animal) is None:
+            kept.forget_old()
+            track = await (self._track(view, animal) if view.is_exact else self._track_seen(view, animal))
+            await asyncio.to_thread(kept.work_out, [(animal, track)])
+        found = kept.whole(animal)
+        if found is None or not found.predicted:
+            raise ModelUnavailable((found and found.missing) or "there is no forecast yet")
+        if found.predicted[-1].at <= self._clock.now():
+            raise ModelUnavailable("its newest position that you may see is too old for a forecast")
+        if view.is_exact:
+            return insight.Forecast(animal=animal.animal, fix=animal.fix, predicted=found.predicted)
+        return _generalised(view, animal, found.predicted)
+
+    async def statuses(self) -> list[insight.ModelStatus]:
+        """Say how each model of the movement is."""
+        return await asyncio.to_thread(self._models.statuses)
+
+    async def _newest_of(self, view: View, animal_id: str) -> LiveAnimal:
+        """Return an animal with its newest usable position; raises NotFound, ModelUnavailable where it has none."""
+        animal = await self._store.animal(view, animal_id)
+        fixes = await self._fixes(view, animal_id, None, None, limit=_LOOKED_AT)
+        if not fixes:
+            raise ModelUnavailable("there is no usable position of this animal that you may see")
+        return LiveAnimal(animal=animal, fix=fixes[-1], previous=fixes[-2] if len(fixes) > 1 else None)
+
+    def _forecasts_for(self, view: View) -> Forecasts:
+        if view.is_exact:
+            return self._forecasts
+        key = seen_alike(view)
+        if key not in self._reduced_forecasts:
+            while len(self._reduced_forecasts) >= _TIERS:
+                del self._reduced_forecasts[next(iter(self._reduced_forecasts))]
+            self._reduced_forecasts[key] = Forecasts(self._models, self._clock.monotonic)
+        return self._reduced_forecasts[key]
+
     async def _nearby(self, view: View, at: Sequence[tuple[float | None, float | None]]) -> list[list[Nearby]]:
         """Return what is near each place; nothing is near no place."""
         places = [Place(lon, lat) for lon, lat in at if lon is not None and lat is not None]
@@ -212,7 +263,11 @@ class OnDemand:
         return [self._forecasts.of(each, now) for each in animals]
 
     async def _track(self, view: View, animal: LiveAnimal) -> Fixes:
-        """Return the fixes that a forecast needs."""
+        """Return the fixes that a forecast needs; ``view`` sees them exactly."""
+        return await self._track_seen(view, animal)
+
+    async def _track_seen(self, view: View, animal: LiveAnimal) -> Fixes:
+        """Return of those fixes what ``view`` sees."""
         since = animal.fix.recorded_at - SPAN
         return columns_of(await self._fixes(view, animal.animal.id, since, None, limit=MOST_FIXES))
 
@@ -358,6 +413,29 @@ def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> Dr
         used.occurrence(), frame, since=fixes[0].recorded_at, until=fixes[-1].recorded_at,
         model=f"{calibration.name} {calibration.version}",
     )  # fmt: skip
+
+
+def _generalised(view: View, animal: LiveAnimal, predicted: Sequence[insight.Predicted]) -> insight.Forecast:
+    """Return a forecast as whoever sees positions reduced may have it."""
+    assert view.species is not None
+    tier = TIERS[view.species.category(animal.animal.species)]
+    told = []
+    for each in predicted:
+        middle = tier.generalised(each.lon_deg, each.lat_deg)
+        if middle is None or tier.cell_e7 is None:
+            raise ModelUnavailable("no place of this species is shown to you")
+        wider_m = tier.cell_e7 / 1e7 * _DEGREE_M / math.sqrt(2)
+        radii = {name: getattr(each, name) + wider_m for name in _RADII}
+        told.append(
+            msgspec.structs.replace(each, lon_deg=middle[0], lat_deg=middle[1], bearing_deg=0.0, **_rounded(radii))
+        )
+    cell_deg = None if tier.cell_e7 is None else tier.cell_e7 / 1e7
+    return insight.Forecast(animal=animal.animal, fix=animal.fix, predicted=tuple(told), cell_deg=cell_deg)
+
+
+def _rounded(radii: Mapping[str, float]) -> dict[str, float]:
+    """Return radii in whole kilometres, upwards: a metre of them would tell of steps within a cell."""
+    return {name: math.ceil(value / 1000) * 1000.0 for name, value in radii.items()}
 
 
 def _reduced(animal: LiveAnimal) -> insight.AnimalInsight:

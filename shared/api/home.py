@@ -11,6 +11,7 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 
+from shared import routing
 from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.access import AuditTrail, guarded, known_hosts
@@ -25,11 +26,13 @@ from shared.api.errors import answer
 from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
+from shared.api.predictions import HabitatTiles, Ml, Predictions
 from shared.api.security import add_headers, same_origin
 from shared.api.tracking import Tracking
 from shared.api.users import ApiKeys, Audit, Users
 from shared.api.zones import Zones
 from shared.clock import Clock
+from shared.habitat import Habitat, NoHabitat
 from shared.insight import Insight
 from shared.store import Store
 
@@ -50,6 +53,8 @@ def create_home(
     insight: Insight,
     clock: Clock,
     accounts: Accounts,
+    habitat: Habitat | None = None,
+    router: routing.Router | None = None,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -58,18 +63,20 @@ def create_home(
 ) -> Litestar:
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
-    ``accounts`` say who may do what. ``allowed_hosts`` are the names that the home answers to (empty: any);
-    ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
-    trailing slash for the same.
+    ``accounts`` say who may do what. Without ``habitat`` there are no maps, without ``router`` no routes.
+    ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are other sites whose
+    pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
+    ground: Habitat = NoHabitat() if habitat is None else habitat
+    routes_of: routing.Router = routing.NoRouter() if router is None else router
     trail = AuditTrail(accounts)
     v1 = Router(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts,
+            Deployments, Zones, Corridors, Alerts, Predictions, Ml, HabitatTiles,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -79,6 +86,8 @@ def create_home(
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
+            "habitat": Provide(lambda: ground, sync_to_thread=False),
+            "router": Provide(lambda: routes_of, sync_to_thread=False),
             **(dependencies or {}),
         },
         exception_handlers={Exception: answer},
