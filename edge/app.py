@@ -28,6 +28,7 @@ from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.pipeline.alarms import AlarmJudge
+from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
 from edge.pipeline.pipeline import Pipeline
 from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
@@ -38,6 +39,7 @@ from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from firmware_bridge.transports.spec import link_from
+from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
@@ -155,9 +157,12 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             is_encrypted=key is not None,
             uplink=uplink,
         )
-        insight = KeptInsight(store, models, pipeline.occurrence, clock)
+        habitat = MappedHabitat(config.maps_dir)
+        stack.callback(habitat.close)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
+            habitat=habitat,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
         )  # fmt: skip
         listening = _listen(config.api.host, config.api.port if port is None else port)
@@ -170,6 +175,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         stack.push_async_callback(tasks.cancel)
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
+        tasks.start("habitat", HabitatStage(store, habitat).run())
         for link in links:
             if link.name in config.clock.gnss_links:
                 if isinstance(clock, StationClock):

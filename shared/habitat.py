@@ -63,8 +63,8 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 class Habitat(Protocol):
     """What a home knows of habitat. Its questions raise ModelUnavailable without maps or without a model."""
 
-    async def missing(self) -> str | None:
-        """Return why there are no maps; None where there are."""
+    def missing(self) -> str | None:
+        """Return why there are no maps; None where a file names some. None are opened."""
         ...
 
     async def status(self) -> ModelStatus:
@@ -90,7 +90,7 @@ _NONE: Final = "this home has no maps: put rasters.toml and its files into the f
 class NoHabitat:
     """A home without maps."""
 
-    async def missing(self) -> str | None:
+    def missing(self) -> str | None:
         """Return that there are none."""
         return _NONE
 

@@ -101,7 +101,8 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     """An active animal, where it is and what the models say of it.
 
     ``step`` is the shown one. ``distance_24h_m`` is along its usable fixes of the last day before the newest.
-    ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``models`` gives name and version
+    ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``suitability`` is that of its
+    place, 0 to 1. ``models`` gives name and version
     of what spoke, by stage; ``missing`` why a stage does not. ``nearby``: zones and corridors, the nearest first;
     ``predicted_nearby`` the same of the first of ``predicted``, which lie ahead, by time.
     """
@@ -114,6 +115,7 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     alerts: AlertsNow
     predicted: tuple[Predicted, ...] = ()
     predicted_nearby: tuple[Nearby, ...] = ()
+    suitability: float | None = None
     models: Mapping[str, str] = {}
     missing: Mapping[str, str] = {}
 

@@ -49,7 +49,7 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models(), clock),
+        insight=OnDemand(store, Models(), clock, habitat),
         clock=clock,
         accounts=accounts,
         habitat=habitat,

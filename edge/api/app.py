@@ -51,7 +51,7 @@ def create_app(
         title="Outpost station",
         version=version("outpost"),
         store=store,
-        insight=insight or OnDemand(store, Models(), clock),
+        insight=insight or OnDemand(store, Models(), clock, habitat),
         clock=clock,
         accounts=accounts,
         habitat=habitat,

@@ -23,10 +23,12 @@ from models.live import maps
 from models.live import runtime as live
 from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
 from models.live.runtime import Fixes
+from models.live.standing import Spot, Standing, standings
 from shared import insight
 from shared.clock import Clock
 from shared.domain import Fix
 from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound
+from shared.habitat import Habitat, NoHabitat
 from shared.movement.areas import REACH_M, Nearby, Place
 from shared.movement.geodesy import step_lengths_m
 from shared.privacy import TIERS, View, seen_alike
@@ -71,15 +73,19 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     path_sd_m: float | None
     models: Mapping[str, str]
     missing: Mapping[str, str]
+    suitability: float | None = None
 
 
 class OnDemand:
     """Implements ``Insight`` over a Store."""
 
-    def __init__(self, store: Store, models: live.Models, clock: Clock) -> None:
+    def __init__(self, store: Store, models: live.Models, clock: Clock, habitat: Habitat | None = None) -> None:
         self._store = store
         self._models = models
         self._clock = clock
+        self._habitat: Habitat = NoHabitat() if habitat is None else habitat
+        #: how suitable places of fixes are, by the id of the fix
+        self._standings: dict[str, Standing] = {}
         self._forecasts = Forecasts(models, clock.monotonic)
         #: those made from reduced positions, by what is seen alike
         self._reduced_forecasts: dict[Hashable, Forecasts] = {}
@@ -95,6 +101,7 @@ class OnDemand:
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
         """Return what models say of animals that ``view`` sees exactly."""
         newest = [await self._newest(view, each) for each in animals]
+        standing = await self._standing(animals)
         said = await asyncio.to_thread(
             lambda: [
                 live.said(self._models, each.animal.species, columns_of(fixes))
@@ -109,12 +116,30 @@ class OnDemand:
                     step=_shown(one.behaviour),
                     distance_24h_m=distance_of_the_last_day_m(fixes),
                     path_sd_m=None if one.path is None else one.path.sd_m,
-                    models=_spoke(one),
-                    missing=dict(one.missing.items()),
+                    models={**_spoke(one), **spoke_of_place(place)},
+                    missing={**dict(one.missing.items()), **missing_of_place(place)},
+                    suitability=place.suitability,
                 )
-                for fixes, one in zip(newest, said, strict=True)
+                for fixes, one, place in zip(newest, said, standing, strict=True)
             ],
         )
+
+    async def _standing(self, animals: Sequence[LiveAnimal]) -> list[Standing]:
+        """Return how suitable the places of animals are; of each fix it is asked once."""
+        present = {each.fix.id for each in animals}
+        self._standings = {key: kept for key, kept in self._standings.items() if key in present}
+        placed = [(each, place_of(each)) for each in animals if each.fix.id not in self._standings]
+        spots = [
+            (each.fix.id, Spot(each.animal.species, place, each.fix.recorded_at.month))
+            for each, place in placed
+            if place is not None
+        ]
+        found = await standings(self._habitat, [spot for _, spot in spots])
+        fresh = {fix_id: said for (fix_id, _), said in zip(spots, found, strict=True)}
+        # what could not be told is asked again at the next view: somebody may bring the maps
+        self._standings |= {fix_id: said for fix_id, said in fresh.items() if said.missing is None}
+        nowhere = Standing(missing="it has no place")
+        return [self._standings.get(each.fix.id) or fresh.get(each.fix.id, nowhere) for each in animals]
 
     async def _insights(
         self, view: View, animals: Sequence[LiveAnimal], known: Sequence[Known]
@@ -135,6 +160,7 @@ class OnDemand:
                 alerts=alerts.get(each.animal.id, insight.AlertsNow()),
                 predicted=forecast.predicted,
                 predicted_nearby=tuple(then),
+                suitability=one.suitability,
                 models={**one.models, **({"forecast": forecast.predicted[0].model} if forecast.predicted else {})},
                 missing={**one.missing, **({} if forecast.missing is None else {"forecast": forecast.missing})},
             )
@@ -415,6 +441,22 @@ def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> Dr
     )  # fmt: skip
 
 
+def place_of(animal: LiveAnimal) -> Place | None:
+    """Return where an animal is."""
+    lon_deg, lat_deg = animal.fix.lon_deg, animal.fix.lat_deg
+    return None if lon_deg is None or lat_deg is None else Place(lon_deg, lat_deg)
+
+
+def spoke_of_place(standing: Standing) -> dict[str, str]:
+    """Return which model spoke of a place."""
+    return {} if standing.model is None or standing.suitability is None else {"habitat": standing.model}
+
+
+def missing_of_place(standing: Standing) -> dict[str, str]:
+    """Return why none did."""
+    return {} if standing.missing is None else {"habitat": standing.missing}
+
+
 def _generalised(view: View, animal: LiveAnimal, predicted: Sequence[insight.Predicted]) -> insight.Forecast:
     """Return a forecast as whoever sees positions reduced may have it."""
     assert view.species is not None
@@ -446,7 +488,7 @@ def _reduced(animal: LiveAnimal) -> insight.AnimalInsight:
         path_sd_m=None,
         nearby=(),
         alerts=insight.AlertsNow(),
-        missing=dict.fromkeys(("behaviour", "path", "forecast"), REDUCED),
+        missing=dict.fromkeys(("behaviour", "path", "habitat", "forecast"), REDUCED),
     )
 
 

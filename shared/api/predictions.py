@@ -176,7 +176,7 @@ class Predictions(Controller):
         """Return of each model whether it serves, in which version, and why not."""
         return ModelsOut.of(await _statuses(insight, habitat, router), version("outpost"))
 
-    @get("/xgboost/environment", summary="What the maps say of a place", responses=documented(503))
+    @get("/xgboost/environment", summary="What the maps say of a place", responses=documented(413, 503))
     async def environment(
         self,
         habitat: HabitatGiven,

@@ -151,6 +151,7 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
     last_update: datetime
     models: dict[str, str]
     missing: dict[str, str]
+    habitat_suitability: float | None = None
 
     @classmethod
     def of(cls, said: AnimalInsight) -> LiveStatusOut:
@@ -201,6 +202,7 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
             last_update=fix.recorded_at,
             models=dict(said.models),
             missing=dict(said.missing),
+            habitat_suitability=None if said.suitability is None else round(said.suitability, 3),
         )
 
 
@@ -230,6 +232,7 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
     recommendation: str | None
     models: dict[str, str]
     missing: dict[str, str]
+    habitat_suitability: float | None = None
 
     @classmethod
     def of(cls, said: AnimalInsight) -> TrackedOut:
@@ -257,6 +260,7 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
             recommendation=None,
             models=status.models,
             missing=status.missing,
+            habitat_suitability=status.habitat_suitability,
         )
 
 

@@ -9,3 +9,9 @@ CREATE TABLE predictions (
   confidence REAL, model_version TEXT, created_by TEXT, created_ms INTEGER NOT NULL
 );
 CREATE INDEX predictions_by_animal ON predictions (animal_id, created_ms);
+
+-- How suitable the place of the newest computed fix is: the instant of that fix, once somebody has looked.
+ALTER TABLE computed ADD COLUMN habitat_ms INTEGER;
+ALTER TABLE computed ADD COLUMN suitability REAL;
+ALTER TABLE computed ADD COLUMN habitat_model TEXT;
+ALTER TABLE computed ADD COLUMN habitat_missing TEXT;
