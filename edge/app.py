@@ -30,6 +30,7 @@ from edge.ops.system_clock import follow_kernel, system_clock
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
+from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import Pipeline
 from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
 from edge.store.fixes import StoredFix
@@ -141,7 +142,14 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             log.error("ledger.set_aside", file=str(aside))
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
         alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
-        pipeline = Pipeline(store, models, hub.publish, judge=AlarmJudge(alarms), is_behind=lambda: decoder.is_behind)
+        pipeline = Pipeline(
+            store,
+            models,
+            hub.publish,
+            judge=AlarmJudge(alarms),
+            lookout=Lookout(models),
+            is_behind=lambda: decoder.is_behind,
+        )
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)

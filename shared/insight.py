@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-from shared.domain import Animal, Fix
+from shared.domain import Animal, Fix, RiskLevel, ZoneType
 from shared.movement.areas import Nearby
 from shared.privacy import View
 from shared.store import LiveAnimal
@@ -77,6 +77,26 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     model: str
 
 
+class Ahead(msgspec.Struct, frozen=True, kw_only=True):
+    """A zone or corridor in which an animal may be: hours ahead, and the chance that it is inside then."""
+
+    kind: Literal["zone", "corridor"]
+    id: str
+    name: str
+    zone_type: ZoneType | None = None
+    risk_level: RiskLevel | None = None
+    chances: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def likeliest(self) -> tuple[float, float]:
+        """The hours ahead at which it is likeliest, the first of several, and the chance then."""
+        return max(self.chances, key=lambda each: (each[1], -each[0]), default=(0.0, 0.0))
+
+    def first(self, chance: float, within_h: float) -> tuple[float, float] | None:
+        """Return the first horizon, and its chance, that is as likely as ``chance``; None where none is."""
+        return next((each for each in self.chances if each[0] <= within_h and each[1] >= chance), None)
+
+
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """Where an animal will be, all of it as it was worked out after ``fix``, its newest that the view has.
 
@@ -102,7 +122,7 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
 
     ``step`` is the shown one. ``distance_24h_m`` is along its usable fixes of the last day before the newest.
     ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``suitability`` is that of its
-    place, 0 to 1. ``models`` gives name and version
+    place, 0 to 1. ``ahead``: where it may walk into, the likeliest first. ``models`` gives name and version
     of what spoke, by stage; ``missing`` why a stage does not. ``nearby``: zones and corridors, the nearest first;
     ``predicted_nearby`` the same of the first of ``predicted``, which lie ahead, by time.
     """
@@ -116,6 +136,7 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     predicted: tuple[Predicted, ...] = ()
     predicted_nearby: tuple[Nearby, ...] = ()
     suitability: float | None = None
+    ahead: tuple[Ahead, ...] = ()
     models: Mapping[str, str] = {}
     missing: Mapping[str, str] = {}
 

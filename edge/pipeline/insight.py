@@ -76,7 +76,7 @@ class KeptInsight(OnDemand):
     async def _track(self, view: View, animal: LiveAnimal) -> Fixes:
         """Return the fixes that a forecast needs."""
         newest_ms = to_ms(animal.fix.recorded_at)
-        return await self._kept.read(lambda db: _track_of(db, animal.animal.id, newest_ms))
+        return await self._kept.read(lambda db: track_for_forecast(db, animal.animal.id, newest_ms))
 
     async def draw(self, view: View, animal_id: str) -> DrawnMap:
         """Draw an animal's map from its tiles."""
@@ -128,7 +128,8 @@ def _known_of(db: Connection, animal_id: str, newest_ms: int, no_maps: str | Non
     )
 
 
-def _track_of(db: Connection, animal_id: str, newest_ms: int) -> Fixes:
+def track_for_forecast(db: Connection, animal_id: str, newest_ms: int) -> Fixes:
+    """Return the fixes up to an instant that a forecast needs."""
     span_ms = SPAN // timedelta(milliseconds=1)
     rows = computing.track_between(db, computing.pk_of(db, animal_id), newest_ms - span_ms, newest_ms)[-MOST_FIXES:]
     times_ms, lon_e7, lat_e7 = np.array(rows, dtype=np.float64).reshape(-1, 3).T

@@ -21,8 +21,10 @@ from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_
 from models.hmm.runtime import StepState
 from models.live import maps
 from models.live import runtime as live
+from models.live.ahead import aheads
 from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
 from models.live.runtime import Fixes
+from models.live.shapes import Shapes
 from models.live.standing import Spot, Standing, standings
 from shared import insight
 from shared.clock import Clock
@@ -84,6 +86,7 @@ class OnDemand:
         self._models = models
         self._clock = clock
         self._habitat: Habitat = NoHabitat() if habitat is None else habitat
+        self._shapes = Shapes(store, clock.monotonic)
         #: how suitable places of fixes are, by the id of the fix
         self._standings: dict[str, Standing] = {}
         self._forecasts = Forecasts(models, clock.monotonic)
@@ -149,6 +152,7 @@ class OnDemand:
         forecasts = await self._forecast(view, animals)
         ahead = [(f.predicted[0].lon_deg, f.predicted[0].lat_deg) if f.predicted else (None, None) for f in forecasts]
         there = await self._nearby(view, ahead)
+        shapes = await self._shapes.near(view, [each for f in forecasts for each in f.predicted])
         alerts = await alerts_now(self._store, view)
         return [
             insight.AnimalInsight(
@@ -161,6 +165,7 @@ class OnDemand:
                 predicted=forecast.predicted,
                 predicted_nearby=tuple(then),
                 suitability=one.suitability,
+                ahead=aheads(forecast.predicted, shapes, each.animal.species),
                 models={**one.models, **({"forecast": forecast.predicted[0].model} if forecast.predicted else {})},
                 missing={**one.missing, **({} if forecast.missing is None else {"forecast": forecast.missing})},
             )
