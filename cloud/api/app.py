@@ -26,6 +26,8 @@ from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
+from shared.habitat import Habitat
+from shared.routing import Router
 
 
 def create_app(
@@ -36,6 +38,8 @@ def create_app(
     rosters: Rosters,
     ingest: Ingest | None = None,
     kinds: Kinds | None = None,
+    habitat: Habitat | None = None,
+    router: Router | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
@@ -53,11 +57,13 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models(), clock),
+        insight=OnDemand(store, Models(), clock, habitat),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
         queue=CloudQueue(store, now=clock.now),
+        habitat=habitat,
+        router=router,
         routes=[Health, StationLink, Hooks, JobRoutes],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),

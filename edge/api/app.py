@@ -24,8 +24,10 @@ from shared.api import docs
 from shared.api.home import create_home
 from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
+from shared.habitat import Habitat
 from shared.insight import Insight
 from shared.jobs import NoOptimiser
+from shared.routing import Router
 from shared.store import Store
 
 
@@ -37,6 +39,8 @@ def create_app(
     clock: Clock,
     accounts: Accounts,
     insight: Insight | None = None,
+    habitat: Habitat | None = None,
+    router: Router | None = None,
     alarms: Keeper | None = None,
     trust: Trust | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -53,7 +57,7 @@ def create_app(
         title="Outpost station",
         version=version("outpost"),
         store=store,
-        insight=insight or OnDemand(store, Models(), clock),
+        insight=insight or OnDemand(store, Models(), clock, habitat),
         clock=clock,
         accounts=accounts,
         ring=lambda alert: events.publish("alert", told_of(alert)),
@@ -62,6 +66,8 @@ def create_app(
             " next exchange"
         ),
         queue=StationQueue(store) if isinstance(store, SpatialiteStore) else NothingWaits(),
+        habitat=habitat,
+        router=router,
         routes=[
             Health,
             events_stream,

@@ -83,6 +83,7 @@ _TRACKING: Final = f"{_V1}/tracking"
 _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
 _JOBS: Final = f"{_V1}/jobs"
+_PREDICTIONS: Final = f"{_V1}/predictions"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
 _RANGERS: Final = f"{_V1}/rangers"
 _FIELD_READ: Final = Rule(roles=FIELD, is_exact=True, scope="rangers:read")
@@ -224,6 +225,23 @@ RULES: Final[Mapping[str, Rule]] = {
     # --- files: a photograph may tell where it was taken
     f"GET {_V1}/blobs/{{sha256}}": Rule(roles=FIELD, is_exact=True, scope="observations:read"),
     f"PUT {_V1}/blobs/{{sha256}}": _write("observations", FIELD),
+    # --- what models say when they are asked; a map of few animals is a map of where they go, so viewers have none
+    f"GET {_PREDICTIONS}": _read("predictions", is_exact=True),
+    f"POST {_PREDICTIONS}": _write("predictions", FIELD),
+    f"GET {_PREDICTIONS}/history": _read("predictions", is_exact=True),
+    f"GET {_PREDICTIONS}/corridor": _read("predictions"),
+    f"POST {_PREDICTIONS}/corridor": _write("predictions", FIELD),
+    f"GET {_PREDICTIONS}/ml_status": _read("predictions"),
+    f"GET {_PREDICTIONS}/xgboost/environment": Rule(roles=FIELD, scope="predictions:read"),
+    f"POST {_PREDICTIONS}/xgboost/predict": _write("predictions", FIELD),
+    f"GET {_PREDICTIONS}/{{prediction_id}}": _read("predictions", is_exact=True),
+    f"DELETE {_PREDICTIONS}/{{prediction_id}}": _write("predictions", FIELD, is_own=True),
+    f"GET {_V1}/habitat/{{species}}/{{z}}/{{x}}/{{tile}}": Rule(roles=FIELD, scope="predictions:read"),
+    f"GET {_V1}/ml/health": _OPEN,
+    f"GET {_V1}/ml/health/live": _OPEN,
+    f"GET {_V1}/ml/health/ready": _OPEN,
+    f"POST {_V1}/ml/corridor/generate": _write("predictions", FIELD),
+    f"POST {_V1}/ml/corridor/evaluate": _write("predictions", FIELD),
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
