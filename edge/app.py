@@ -159,6 +159,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
+            maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
         listening = _listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host

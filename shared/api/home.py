@@ -12,7 +12,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 
 from shared.accounts.service import Accounts
-from shared.api import docs
+from shared.api import docs, web
 from shared.api.access import AuditTrail, guarded, known_hosts
 from shared.api.alerts import Alerts
 from shared.api.animals import Animals
@@ -50,6 +50,7 @@ def create_home(
     insight: Insight,
     clock: Clock,
     accounts: Accounts,
+    site: web.Site,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -58,7 +59,8 @@ def create_home(
 ) -> Litestar:
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
-    ``accounts`` say who may do what. ``allowed_hosts`` are the names that the home answers to (empty: any);
+    ``accounts`` say who may do what, ``site`` what the pages are made of. ``allowed_hosts`` are the names that the home
+    answers to (empty: any);
     ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
     trailing slash for the same.
     """
@@ -74,7 +76,7 @@ def create_home(
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
     return Litestar(
-        route_handlers=[v1, *docs.pages(assets), *routes],
+        route_handlers=[v1, *docs.pages(assets), *web.routes(site), *routes],
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
