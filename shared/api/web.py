@@ -261,7 +261,7 @@ def _page(
             scripts = "".join(f'<script type="module" src="/app/{name}"></script>' for name in built[1])
     boot = {
         "home": site.home, "name": accounts.name, "version": site.version, "lang": language,
-        "maps": map_names(site.maps),
+        "maps": [] if caller is None else map_names(site.maps),
         "user": None if caller is None else {"id": caller.principal.user_id, "role": caller.principal.role},
     }  # fmt: skip
     # "<" would end the script; the block is data, which no policy runs

@@ -178,6 +178,12 @@ class WatchedStation(Home):
         except httpx.TransportError:
             return False
 
+    def where(self, name: str) -> tuple[float, float]:
+        """Return longitude and latitude of an animal as the station shows it."""
+        found = self.api.get("/animals/live_status/").json()
+        at = next(each["current_position"] for each in found if each["name"] == name)
+        return at["lon"], at["lat"]
+
     def hear(self, n: int, lon_deg: float, lat_deg: float) -> None:
         """Let the collar of animal ``n`` be heard over the serial line, now."""
         message = encode_short(
@@ -238,7 +244,33 @@ def open_page(context: BrowserContext, way: str = "") -> Page:
     return page
 
 
+def go(page: Page, way: str) -> None:
+    """Go to another page of the application, and wait for what it lists."""
+    page.evaluate("way => { location.hash = '#/' + way; }", way)
+    page.wait_for_selector(f'nav.ways a[href="#/{way}"][aria-current=page]')
+    page.wait_for_selector("main table, main li")
+    page.wait_for_selector("main [aria-busy=true]", state="detached")
+
+
 def wait_for_map(page: Page) -> None:
     """Wait until the map is drawn."""
     page.wait_for_selector('[data-map="ready"]', timeout=60_000)
-    page.wait_for_function("document.querySelector('[data-map]').dataset.animals !== undefined")
+    page.wait_for_function("() => document.querySelector('[data-map]').dataset.animals !== undefined")
+
+
+def check_with_axe(page: Page, what: str) -> None:
+    """Assert that axe-core finds no serious or critical fault on a page."""
+    require(AXE.exists(), "axe-core is not there: bash .ci/web .venv/bin")
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    grave = [
+        (
+            each["id"],
+            each["impact"],
+            [node["html"][:160] + " | " + node["failureSummary"][:240] for node in each["nodes"][:3]],
+        )
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
+    assert grave == [], (what, grave)

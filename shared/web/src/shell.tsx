@@ -64,7 +64,7 @@ function Strip() {
   use(alerts);
   return (
     <header class="strip">
-      <a class="brand" href="#/" aria-label={t("nav.map")}><svg viewBox="0 0 32 32" width="22" height="22" aria-hidden="true"><circle cx="16" cy="16" r="11" fill="none" stroke="currentColor" stroke-width="3" /><circle cx="16" cy="16" r="4" fill="currentColor" /></svg>
+      <a class="brand" href="#/" title={t("nav.map")}><svg viewBox="0 0 32 32" width="22" height="22" aria-hidden="true"><circle cx="16" cy="16" r="11" fill="none" stroke="currentColor" stroke-width="3" /><circle cx="16" cy="16" r="4" fill="currentColor" /></svg>
         <b>{boot.name}</b></a>
       <ul class="facts" aria-label={t("status.heading")}>
         {found && <Fact name="status" icon={found.status === "ok" ? "✓" : "⚠"} tone={found.status === "ok" ? "" : found.status === "failing" ? "bad" : "warn"}>
@@ -97,7 +97,7 @@ function Prefer() {
   };
   return (
     <details class="prefer">
-      <summary aria-label={t("prefer.heading")}>☰ <span>{t(`role.${role}`)}</span></summary>
+      <summary title={t("prefer.heading")}>☰ <span>{t(`role.${role}`)}</span></summary>
       <div>
         <label>{t("prefer.theme")}<select value={theme} onChange={(event) => {
           const chosen = event.currentTarget.value;
