@@ -217,6 +217,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
             habitat=habitat, allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
+            maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
         listening = listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host

@@ -13,7 +13,7 @@ from litestar.di import Provide
 
 from shared import routing
 from shared.accounts.service import Accounts
-from shared.api import docs
+from shared.api import docs, web
 from shared.api.access import AuditTrail, guarded, known_hosts
 from shared.api.alerts import Alerts
 from shared.api.animals import Animals
@@ -65,6 +65,7 @@ def create_home(
     queue: Queue,
     habitat: Habitat | None = None,
     router: routing.Router | None = None,
+    site: web.Site,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -74,9 +75,9 @@ def create_home(
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
     ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised; ``queue`` says
-    what waits for the other home. Without ``habitat`` there are no maps, without ``router`` no routes.
-    ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are other sites whose
-    pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
+    what waits for the other home; ``site`` what the pages are made of. Without ``habitat`` there are no maps, without
+    ``router`` no routes. ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are
+    other sites whose pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
@@ -94,7 +95,7 @@ def create_home(
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
     return Litestar(
-        route_handlers=[v1, LiveStatusUnversioned, *docs.pages(assets), *routes],
+        route_handlers=[v1, LiveStatusUnversioned, *docs.pages(assets), *web.routes(site), *routes],
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),

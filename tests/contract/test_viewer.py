@@ -38,9 +38,9 @@ DELAY = {
 }  # fmt: skip
 #: Every list and row that a viewer may read.
 PAGES = (
-    "animals/", "animals/live_status/", "tracking/", "tracking/live/", "tracking/observations/", "collars/",
-    "deployments/", "conflict-zones/", "conflict-zones/geojson/", "alerts/", "alerts/active/", "alerts/critical/",
-    "alerts/stats/", "predictions/", "predictions/history/",
+    "animals/", "animals/live_status/", "animals/trails/", "tracking/", "tracking/live/", "tracking/observations/",
+    "collars/", "deployments/", "conflict-zones/", "conflict-zones/geojson/", "alerts/", "alerts/active/",
+    "alerts/critical/", "alerts/stats/", "predictions/", "predictions/history/",
 )  # fmt: skip
 PLACE = (37.123_456_7, -2.769_432_1)
 
