@@ -262,3 +262,19 @@ def _shifted(rows: int, columns: int, down: int, right: int) -> tuple[tuple[slic
     here = (slice(max(0, -down), rows - max(0, down)), slice(max(0, -right), columns - max(0, right)))
     there = (slice(max(0, down), rows + min(0, down)), slice(max(0, right), columns + min(0, right)))
     return here, there
+
+
+def node_fields(weights: FloatArray, sources: IntArray) -> tuple[FloatArray, IntArray]:
+    """Return the cost from each source to every parcel of a grid with four neighbours, and the parcel before it.
+
+    A move costs half of both parcels. Shapes: weights (rows, columns), sources (s,) flat; results (s, rows x columns).
+    """
+    rows, columns = weights.shape
+    flat = weights.ravel()
+    numbers = np.arange(flat.size).reshape(rows, columns)
+    froms = np.concatenate((numbers[:, :-1].ravel(), numbers[:-1].ravel()))
+    tos = np.concatenate((numbers[:, 1:].ravel(), numbers[1:].ravel()))
+    prices = (flat[froms] + flat[tos]) / 2
+    graph = sparse.csr_matrix((prices, (froms, tos)), shape=(flat.size, flat.size))
+    costs, before = csgraph.dijkstra(graph, directed=False, indices=sources, return_predecessors=True)
+    return np.asarray(costs), np.asarray(before, dtype=np.int64)

@@ -100,9 +100,9 @@ def _by_policy(
             f"no corridor policy was trained for {wanted}; there is one for {', '.join(policy.species)}"
         )
     walked = routes(policy, ground, start, end, count=walkers, seed=seed)
-    alone = min((cost_of(ground, path) for path in walked[:2]), default=None)
+    alone = None if walked[0] is None else cost_of(ground, walked[0])
     # Where no walker arrived the search begins at the straight line, and the answer has no cost of the policy alone.
-    begin = walked or [straight(start, end)]
+    begin = [path for path in walked if path is not None] or [straight(start, end)]
     say(0.7, None)
     best = bettered(ground, begin, price=lambda path: _price(ground, path), seen=lambda cost: say(0.8, cost))
     bound = cost_of(ground, exact)

@@ -129,11 +129,11 @@ def walking_pool(surface: Surface, ends: Sequence[tuple[Cell, Cell]]) -> Pool:
 
 def routes(
     policy: Policy, surface: Surface, start: Cell, end: Cell, *, count: int = 16, seed: int = 0, warmth: float = 0.15
-) -> list[IntArray]:
-    """Return the routes that arrive, each (cells, 2) from start to end; the first two follow the policy to the letter.
+) -> list[IntArray | None]:
+    """Return routes, each (cells, 2) from start to end, None where a walker did not arrive; same seed, same routes.
 
-    Half of them are walked backwards from the end. The others than the first two draw their moves, so that a later
-    search has a choice; same seed, same routes. A route that walks in circles for four times its way is not returned.
+    The first two follow the policy to the letter; of the others every move is drawn, so that a later search has a
+    choice. Every second one was walked backwards, from the end. A walker has four moves for each cell of the way.
     """
     rows, columns = surface.shape
     count = max(2, min(count, _MOST_REMEMBERED // ((rows + 2) * (columns + 2))))
@@ -156,9 +156,11 @@ def routes(
         lengths[new] = len(places)
         arrived[new] = stepped.terminated[new]
     walked = np.stack(places)
-    found = [walked[: lengths[one], one] for one in np.flatnonzero(arrived)]
-    backward = np.flatnonzero(arrived) % 2 == 1
-    return [path[::-1] if is_back else path for path, is_back in zip(found, backward, strict=True)]
+    found: list[IntArray | None] = []
+    for one in range(count):
+        path = walked[: lengths[one], one]
+        found.append((path[::-1] if one % 2 else path) if arrived[one] else None)
+    return found
 
 
 def _chosen(

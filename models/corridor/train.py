@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from models.artifact import Manifest, TrainingSet, versions
+from models.corridor.budget_policy import learn, save_budget_policy
 from models.corridor.env import observation_space
 from models.corridor.export import export
 from models.corridor.pools import training_pool
@@ -39,6 +40,8 @@ _log = logging.getLogger(__name__)
 
 HIDDEN: Final = (256, 128)
 _BLOCKED_REGRET: Final = 4.0
+#: The regret that makes a move e times less likely where imitation draws one.
+_SHARPNESS: Final = 0.08
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,7 +146,10 @@ def trained(folder: Path, plan: Plan, say: Callable[[str], None] = _log.info) ->
     dqn = _dqn(pool, plan)
     dqn_network = dqn.policy.q_net.q_net
     _copy(network, dqn_network)
-    fit_scores(dqn_network, pool, steps=1_500_000, n=plan.walkers, seed=plan.seed + 100, say=say)
+    with torch.no_grad():  # logits are minus the regret over the sharpness, but for what is the same for all moves
+        for one in dqn_network[-1].parameters():
+            one.mul_(_SHARPNESS)
+    fit_scores(dqn_network, pool, steps=1_200_000, n=plan.walkers, seed=plan.seed + 100, say=say)
     say(f"scores for DQN took {time.monotonic() - begun:.0f} s")
     ppo.set_env(WalkersVecEnv(pool, ppo.n_envs, seed=plan.seed + 200))
     _learn(ppo, plan.ppo_steps, say)
@@ -165,29 +171,33 @@ def imitate(
     say: Callable[[str], None] = _log.info,
 ) -> list[float]:
     """Teach a network the moves of small regret on the cells that it walks over; returns the loss over time."""
-
-    def loss_of(scores: torch.Tensor, regrets: torch.Tensor, is_open: torch.Tensor) -> torch.Tensor:
-        logits = scores.masked_fill(~is_open, -1e9)
-        chances = torch.softmax(logits, dim=1)
-        expected = (chances * regrets).sum(dim=1)
-        wanted = torch.softmax((-regrets / 0.08).masked_fill(~is_open, -1e9), dim=1)
-        surprise = -(wanted * torch.log_softmax(logits, dim=1).clamp(min=-20)).sum(dim=1)
-        return (expected + 0.15 * surprise).mean()
-
-    return _walk_and_learn(network, pool, loss_of, steps=steps, n=n, seed=seed, rate=rate, say=say)
+    return _walk_and_learn(network, pool, _regret_expected, steps=steps, n=n, seed=seed, rate=rate, say=say)
 
 
 def fit_scores(
     network: nn.Module, pool: Pool, *, steps: int, n: int, seed: int, say: Callable[[str], None] = _log.info
 ) -> list[float]:
-    """Fit a network's scores to minus the regret of each move, closed ones to minus ``STANDING``."""
+    """Fit a network's scores to minus the regret of each move, closed ones to minus ``_BLOCKED_REGRET``.
+
+    What differs between the best moves counts most, so the loss of imitation stays beside the square.
+    """
 
     def loss_of(scores: torch.Tensor, regrets: torch.Tensor, is_open: torch.Tensor) -> torch.Tensor:
         wanted = torch.where(is_open, -regrets, torch.full_like(regrets, -_BLOCKED_REGRET))
         weight = 1 / (0.1 + regrets)
-        return (weight * (scores - wanted) ** 2).mean()
+        return _regret_expected(scores / _SHARPNESS, regrets, is_open) + 0.05 * (weight * (scores - wanted) ** 2).mean()
 
     return _walk_and_learn(network, pool, loss_of, steps=steps, n=n, seed=seed, rate=5e-4, say=say)
+
+
+def _regret_expected(scores: torch.Tensor, regrets: torch.Tensor, is_open: torch.Tensor) -> torch.Tensor:
+    """Return the regret to expect from a softmax of scores, and how far it is from one over minus the regrets."""
+    logits = scores.masked_fill(~is_open, -1e9)
+    chances = torch.softmax(logits, dim=1)
+    expected = (chances * regrets).sum(dim=1)
+    wanted = torch.softmax((-regrets / _SHARPNESS).masked_fill(~is_open, -1e9), dim=1)
+    surprise = -(wanted * torch.log_softmax(logits, dim=1).clamp(min=-20)).sum(dim=1)
+    return (expected + 0.15 * surprise).mean()
 
 
 def _walk_and_learn(
@@ -346,7 +356,9 @@ def _written(folder: Path, plan: Plan, ppo: MaskablePPO, dqn: DQN, seconds: floa
         dataset="generated landscapes", individuals=tuple(f"seed {plan.seed}, side {side}" for side in sides),
         rows=sum(stage.steps for stage in plan.stages), licence="MIT", citation="models/corridor/landscape.py",
     )  # fmt: skip
-    return [
+    chooser = learn(seed=plan.seed)
+    made = save_budget_policy(folder, chooser, version, {})
+    return [made] + [
         export(
             folder, algorithm=name, version=version, zipped=policy_zip(algorithm),
             layers=layers_of_zip(policy_zip(algorithm)), species=tuple(read_weights()), trained_on=(trained_on,),
