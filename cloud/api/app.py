@@ -12,8 +12,11 @@ from litestar.di import Provide
 from cloud.accounts.rosters import Rosters
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
+from cloud.api.jobs import JobRoutes, Listeners
 from cloud.api.stations import StationLink
 from cloud.ingest.service import Ingest
+from cloud.jobs.kinds import Kinds
+from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
@@ -31,16 +34,20 @@ def create_app(
     accounts: Accounts,
     rosters: Rosters,
     ingest: Ingest | None = None,
+    kinds: Kinds | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
 ) -> Litestar:
     """Return the cloud's web application. It opens nothing and closes nothing.
 
-    Without ``ingest`` nothing is taken from the internet: every delivery is refused.
+    Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
+    asked for; workers run them.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
+    jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
+    listeners = Listeners()
     return create_home(
         title="Outpost cloud",
         version=version("outpost"),
@@ -48,12 +55,15 @@ def create_app(
         insight=OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
-        routes=[Health, StationLink, Hooks],
+        optimiser=jobs,
+        routes=[Health, StationLink, Hooks, JobRoutes],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
             "rosters": Provide(lambda: rosters, sync_to_thread=False),
             "ingest": Provide(lambda: taking, sync_to_thread=False),
+            "jobs": Provide(lambda: jobs, sync_to_thread=False),
+            "listeners": Provide(lambda: listeners, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,

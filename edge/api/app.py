@@ -9,7 +9,7 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
-from edge.alerts.keeper import Keeper
+from edge.alerts.keeper import Keeper, told_of
 from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
@@ -21,6 +21,7 @@ from shared.api import docs
 from shared.api.home import create_home
 from shared.clock import Clock
 from shared.insight import Insight
+from shared.jobs import NoOptimiser
 from shared.store import Store
 
 
@@ -50,6 +51,11 @@ def create_app(
         insight=insight or OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
+        ring=lambda alert: events.publish("alert", told_of(alert)),
+        optimiser=NoOptimiser(
+            "corridors are searched in the cloud, not at a station: ask there, and what it finds comes here with the"
+            " next exchange"
+        ),
         routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),

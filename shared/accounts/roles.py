@@ -82,7 +82,19 @@ _AUTH: Final = f"{_V1}/auth"
 _TRACKING: Final = f"{_V1}/tracking"
 _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
+_JOBS: Final = f"{_V1}/jobs"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
+_RANGERS: Final = f"{_V1}/rangers"
+_FIELD_READ: Final = Rule(roles=FIELD, is_exact=True, scope="rangers:read")
+
+
+def _patrols(name: str, key: str, write: Rule, change: Rule) -> dict[str, Rule]:
+    one = f"{_RANGERS}/{name}/{{{key}}}"
+    return {
+        f"GET {_RANGERS}/{name}": _FIELD_READ, f"POST {_RANGERS}/{name}": write, f"GET {one}": _FIELD_READ,
+        f"PUT {one}": write, f"PATCH {one}": change, f"DELETE {one}": _write("rangers", MANAGERS),
+    }  # fmt: skip
+
 
 RULES: Final[Mapping[str, Rule]] = {
     # --- what needs no account
@@ -126,6 +138,7 @@ RULES: Final[Mapping[str, Rule]] = {
         f"{_V1}/animals", "animal_id", "animals", _write("animals", FIELD, ranger_at="station"), _factor(MANAGERS)
     ),
     f"GET {_V1}/animals/live_status": _read("animals", is_exact=True),
+    "GET /api/animals/live_status": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/movement_trail": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation/{{z}}/{{x}}/{{tile}}": _read("animals", is_exact=True),
@@ -160,6 +173,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/conflict-zones/geojson": _read("zones"),
     **_crud(f"{_V1}/corridors", "corridor_id", "corridors", _write("corridors", MANAGERS), _factor(MANAGERS)),
     f"GET {_V1}/corridors/geojson": _read("corridors"),
+    f"POST {_V1}/corridors/optimize": Rule(roles=MANAGERS),
     f"GET {_ALERTS}/rules": _read("alerts"),
     f"PUT {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
     f"DELETE {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
@@ -173,6 +187,27 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- rangers and their patrols: viewers may know how many are on duty, and nothing else
+    **_patrols("teams", "team_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
+    **_patrols("rangers", "ranger_id", _write("rangers", MANAGERS), _write("rangers", FIELD, is_own=True)),
+    f"GET {_RANGERS}/live_status": _FIELD_READ,
+    f"GET {_RANGERS}/rangers/live_status": _FIELD_READ,
+    f"GET {_RANGERS}/stats": _read("rangers"),
+    f"GET {_RANGERS}/tracking": _FIELD_READ,
+    f"POST {_RANGERS}/tracking": _write("rangers", FIELD, is_own=True),
+    f"POST {_RANGERS}/tracking/bulk_upload": _write("rangers", FIELD, is_own=True),
+    f"GET {_RANGERS}/tracking/{{position_id}}": _FIELD_READ,
+    **_patrols("logs", "log_id", _write("rangers", FIELD, is_own=True), _write("rangers", FIELD, is_own=True)),
+    f"GET {_RANGERS}/logs/emergencies": _FIELD_READ,
+    f"POST {_RANGERS}/logs/{{log_id}}/resolve": _write("rangers", FIELD),
+    **_patrols("routes", "route_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
+    f"POST {_RANGERS}/routes/{{route_id}}/start_patrol": _write("rangers", FIELD),
+    f"POST {_RANGERS}/routes/{{route_id}}/end_patrol": _write("rangers", FIELD),
+    # --- long work: everybody's own, an administrator's everybody's
+    f"GET {_JOBS}": _SELF,
+    f"GET {_JOBS}/{{job_id}}": _SELF,
+    f"DELETE {_JOBS}/{{job_id}}": _SELF,
+    f"GET {_JOBS}/{{job_id}}/events": _SELF,
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,

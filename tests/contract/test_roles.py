@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.api, pytest.mark.auth]
 
 #: Answers without an end: whether it begins is all that is asked here.
 ENDLESS = "/api/v1/events"
+#: What a viewer asks for and takes back, of no record.
+VIEWERS_OWN = {"DELETE /api/v1/jobs/{job_id}", "POST /api/v1/exports"}
 _PART = re.compile(r"\{[^}]+\}")
 
 
@@ -168,7 +170,8 @@ def test_the_table_says_what_the_design_says() -> None:
         return rule.allows(role, home)
 
     writes = [key.split(" ", 1) for key, rule in RULES.items() if rule.access == "token" and "/auth/" not in key]
-    assert not any(may("viewer", method, path) for method, path in writes if method != "GET")
+    changing = {f"{method} {path}" for method, path in writes if method != "GET" and may("viewer", method, path)}
+    assert changing <= VIEWERS_OWN
     assert may("ranger", "POST", "/api/v1/animals")
     assert not may("ranger", "POST", "/api/v1/animals", "cloud")
     assert not may("ranger", "DELETE", "/api/v1/animals/{animal_id}")
