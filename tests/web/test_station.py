@@ -135,7 +135,7 @@ def test_a_manager_draws_a_zone_on_the_map_and_a_ranger_cannot(station: WatchedS
     page.get_by_label("Risk").select_option("high")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("cell", name="Boma of Lekaya")).to_be_visible(timeout=PATIENCE_MS)
-    zones = station.api.get("/conflict-zones/", params={"page_size": 1000}).json()["results"]
+    zones = station.api.get("/conflict-zones/", params={"page_size": 500}).json()["results"]
     (made,) = [zone for zone in zones if zone["name"] == "Boma of Lekaya"]
     assert (len(made["geometry"]["coordinates"][0]), made["risk_level"]) == (5, "high")
     ranger = open_page(look(station, "ranger"), "zones")
