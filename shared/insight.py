@@ -139,6 +139,8 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     ahead: tuple[Ahead, ...] = ()
     models: Mapping[str, str] = {}
     missing: Mapping[str, str] = {}
+    #: the side of the cell whose centre stands in the place of the position; None: the position itself
+    cell_deg: float | None = None
 
 
 class PathPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +195,10 @@ class Insight(Protocol):
 
     async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> Behaviour:
         """Return the steps that ended in a span."""
+        ...
+
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
+        """Return of each animal the ends and states of the steps that are written down; nothing where none are."""
         ...
 
     async def path(self, view: View, animal_id: str, since: datetime, until: datetime, points: int) -> LikelyPath:

@@ -178,6 +178,23 @@ def view_for(
     )
 
 
+def cell_shown_deg(view: View, species: str, lon_deg: float | None, lat_deg: float | None) -> float | None:
+    """Return the side of the cell whose centre is shown in the place of a position; None where it is the position.
+
+    A view of some stations has both kinds of rows; a centre is told by its digits.
+    """
+    if view.is_exact or view.species is None or lon_deg is None or lat_deg is None:
+        return None
+    cell_e7 = TIERS[view.species.category(species)].cell_e7
+    if cell_e7 is None:
+        return None
+    is_centre = all(
+        (round(degrees * 1e7) + half_turn) % cell_e7 == cell_e7 // 2
+        for degrees, half_turn in ((lon_deg, 1_800_000_000), (lat_deg, 900_000_000))
+    )
+    return cell_e7 / 1e7 if is_centre else None
+
+
 def seen_alike(view: View) -> tuple[str, tuple[str, ...] | None]:
     """Return a key that two views share only if every answer to both is the same."""
     return ("exact" if view.is_exact else view.principal.role, view.stations)

@@ -33,7 +33,7 @@ from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound
 from shared.habitat import Habitat, NoHabitat
 from shared.movement.areas import REACH_M, Nearby, Place
 from shared.movement.geodesy import step_lengths_m
-from shared.privacy import TIERS, View, seen_alike
+from shared.privacy import TIERS, View, cell_shown_deg, seen_alike
 from shared.store import AlertQuery, FixQuery, LiveAnimal, Store
 from shared.sync.records import from_ms
 
@@ -98,7 +98,7 @@ class OnDemand:
         """Return every active animal that has a usable position; to a reduced view models say nothing."""
         animals = await self._store.live_animals(view)
         if not view.is_exact:
-            return [_reduced(each) for each in animals]
+            return [_reduced(each, view) for each in animals]
         return await self._live(view, animals)
 
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
@@ -188,6 +188,10 @@ class OnDemand:
             return insight.Behaviour(steps=[], missing=error.detail)
         steps = [said_of(step) for step in said.steps if since.timestamp() <= step.ended_at_s]
         return insight.Behaviour(steps=steps, model=f"{said.model} {said.version}", interval_s=said.interval_s)
+
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
+        """Return nothing: no step is written down here."""
+        return {}
 
     async def path(
         self, view: View, animal_id: str, since: datetime, until: datetime, points: int
@@ -485,9 +489,10 @@ def _rounded(radii: Mapping[str, float]) -> dict[str, float]:
     return {name: math.ceil(value / 1000) * 1000.0 for name, value in radii.items()}
 
 
-def _reduced(animal: LiveAnimal) -> insight.AnimalInsight:
+def _reduced(animal: LiveAnimal, view: View) -> insight.AnimalInsight:
     return insight.AnimalInsight(
         live=animal,
+        cell_deg=cell_shown_deg(view, animal.animal.species, animal.fix.lon_deg, animal.fix.lat_deg),
         step=None,
         distance_24h_m=None,
         path_sd_m=None,

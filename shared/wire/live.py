@@ -26,12 +26,13 @@ SHORTEST_STEP_M = 10.0
 
 
 class CurrentPosition(Struct, frozen=True, kw_only=True):
-    """The newest usable position."""
+    """The newest usable position: when the collar took it, and when a home heard of it."""
 
     lat: float | None
     lon: float | None
     altitude: float | None
     timestamp: datetime
+    received_at: datetime
 
 
 class PredictedPosition(Struct, frozen=True, kw_only=True):
@@ -168,12 +169,16 @@ class AlertSummary(Struct, frozen=True, kw_only=True):
 
 
 class LiveStatusOut(Struct, frozen=True, kw_only=True):
-    """One active animal with a position. ``models``: what spoke, by stage; ``missing``: why a stage did not."""
+    """One active animal with a position; ``cell_deg``: it is the centre of a cell of this side.
+
+    ``models``: what spoke, by stage; ``missing``: why a stage did not.
+    """
 
     animal_id: str
     name: str
     species: str
     collar_id: str | None
+    cell_deg: float | None
     current_position: CurrentPosition
     predicted_position: PredictedPosition
     predictions: list[PredictionOut]
@@ -200,8 +205,13 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
             name=live.animal.name,
             species=live.animal.species,
             collar_id=live.animal.collar_id,
+            cell_deg=said.cell_deg,
             current_position=CurrentPosition(
-                lat=fix.lat_deg, lon=fix.lon_deg, altitude=fix.alt_m, timestamp=fix.recorded_at
+                lat=fix.lat_deg,
+                lon=fix.lon_deg,
+                altitude=fix.alt_m,
+                timestamp=fix.recorded_at,
+                received_at=fix.received_at,
             ),
             predicted_position=_predicted(said.predicted),
             predictions=[PredictionOut.of(each) for each in said.predicted],
