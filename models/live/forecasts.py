@@ -110,7 +110,7 @@ class Forecasts:
 class OwnPast:
     """How far off the animals' own past forecasts were, kept for a day of their fixes' time.
 
-    A forecast from kept distances costs a fifth of one that looks at six weeks of them anew, and its ellipses are at
+    A forecast from kept distances costs a third of one that looks at two weeks of them anew, and its ellipses are at
     most a day behind. A fix that comes late, or one that a person takes out, counts from the next day on.
     """
 

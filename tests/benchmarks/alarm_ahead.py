@@ -51,6 +51,9 @@ class Foretold(msgspec.Struct, kw_only=True):
     leads_h: list[float] = []
     rang: int = 0
     came_true: int = 0
+    #: fixes in reach of a village and not at it, and those after which it was at it as soon as that
+    in_reach: int = 0
+    in_reach_true: int = 0
     chances: list[tuple[float, bool]] = []
 
     def row(self) -> tuple[str, ...]:
@@ -59,6 +62,7 @@ class Foretold(msgspec.Struct, kw_only=True):
         return (
             self.name, f"{self.months:.1f}", str(self.entries), str(self.warned),
             f"{statistics.median(self.leads_h):.1f} h" if self.leads_h else "-", str(self.rang), str(self.came_true),
+            f"{self.in_reach_true / self.in_reach:.2f}" if self.in_reach else "-",
             f"{self.rang / self.months:.2f}" if self.months else "-",
             f"{np.mean([chance for chance, _ in self.chances if chance >= 0.3]):.2f}" if sure else "-",
             f"{np.mean(sure):.2f}" if sure else "-",
@@ -78,11 +82,13 @@ def foretold(engine: Engine, folder: Path, say: Callable[[str], object] = lambda
     everyone = Foretold(
         name="all", months=sum(each.months for each in found), entries=sum(each.entries for each in found),
         warned=sum(each.warned for each in found), leads_h=[lead for each in found for lead in each.leads_h],
+        in_reach=sum(each.in_reach for each in found), in_reach_true=sum(each.in_reach_true for each in found),
         rang=sum(each.rang for each in found), came_true=sum(each.came_true for each in found),
         chances=[pair for each in found for pair in each.chances],
     )  # fmt: skip
     columns = (
-        "animal", "months", "entries", "foretold", "before, median", "warnings", "came true", "a month",
+        "animal", "months", "entries", "foretold", "before, median", "warnings", "came true", "of any fix in reach",
+        "a month",
         "chance said of .3 and more", "inside then",
     )  # fmt: skip
     rows = [each.row() for each in [*found, everyone]]
@@ -209,9 +215,22 @@ def _measured(engine: Engine, track: Track, shapes: Sequence[Shape]) -> Foretold
                 found.leads_h += [(ms - min(before)) / HOUR_MS] if before else []
             last_ms = ms
         found.rang += len(told_ms)
+        ends = np.searchsorted(times_ms, times_ms + WITHIN_MS, side="right")
+        visits = np.append(0, np.cumsum(at))
+        far = _far_m(track, shapes[[shape.ahead.id for shape in shapes].index(zone_id)])
+        reached = (visits[ends] - visits[np.arange(len(at)) + 1] > 0)[~at & (far < REACH_M)]
+        found.in_reach, found.in_reach_true = found.in_reach + len(reached), found.in_reach_true + int(reached.sum())
         found.came_true += sum(bool(((times_ms > ms) & (times_ms <= ms + WITHIN_MS) & at).any()) for ms in told_ms)
         found.chances += _held(track.seen, times_ms, inside, zone_id)
     return found
+
+
+def _far_m(track: Track, shape: Shape) -> FloatArray:
+    """Return how far each fix is from the middle of a village."""
+    west, south, east, north = shape.box
+    lon, lat = (np.array([getattr(fix, name) for fix in track.seen]) for name in ("lon_deg", "lat_deg"))
+    shrink = math.cos(math.radians(float(lat.mean())))
+    return np.asarray(np.hypot((lon - (west + east) / 2) * shrink, lat - (south + north) / 2) * METRES_A_DEGREE)
 
 
 def _held(seen: Sequence[Seen], times_ms: np.ndarray, inside: np.ndarray, zone_id: str) -> list[tuple[float, bool]]:
