@@ -25,6 +25,7 @@ from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import Invalid
 from shared.people import operator_token_of, user_commands
 from shared.sync.records import to_ms
+from shared.wire.reading import bound
 
 if TYPE_CHECKING:
     from cloud.config import Config
@@ -151,6 +152,45 @@ def token(
 def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Remove spent codes, attempts and sessions."""
     print_facts({"removed": _with_accounts(config, lambda accounts: accounts.sweep())}, as_json=as_json)
+
+
+@cli.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="The file to write; - for standard output.")],
+    config: ConfigOption = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="tidy, movebank, gpx, geojson, geojson-lines, kml or geoparquet; by the name."),
+    ] = None,
+    animal: Annotated[list[str] | None, typer.Option(help="Only this animal, by name or id; repeatable.")] = None,
+    species: Annotated[str | None, typer.Option(help="Only this species.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this instant or day on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this instant, or to the end of this day.")] = None,
+    usable: Annotated[bool, typer.Option(help="Leave out fixes that a quality rule excludes.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write every fix of a known animal, exactly, in a format of other systems; it leaves a line in the audit log."""
+    from cloud.ops.export import export_file
+    from cloud.store.export import Selection
+
+    selection = Selection(
+        animals=tuple(animal) if animal else None, species=species,
+        since=None if since is None else bound("--since", since),
+        until=None if until is None else bound("--until", until, is_end=True), is_usable_only=usable,
+    )  # fmt: skip
+    settings = _load(config)
+
+    async def job(database: Database) -> int:
+        from cloud.app import accounts_of
+
+        accounts = accounts_of(settings, database, _clock())
+        return await export_file(database, accounts, file, selection, form, errors if not as_json else None)
+
+    rows = asyncio.run(_over_database(settings, job, statement_timeout_s=0))
+    if as_json and str(file) != "-":
+        print_json({"fixes": rows})
+    else:
+        errors.print(f"{rows} fixes")
 
 
 @cli.command()
@@ -330,10 +370,15 @@ def _write(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:
     return asyncio.run(_with_database(config, job, is_snapshot=False))
 
 
-async def _over_database(config: Config, job: Callable[[Database], Awaitable[T]]) -> T:
+async def _over_database(
+    config: Config, job: Callable[[Database], Awaitable[T]], *, statement_timeout_s: float = 30.0
+) -> T:
     from cloud.store.database import Database as Pool
 
-    async with Pool.open(config.database_url(), pool_min=1, pool_max=1, is_pooled=config.database.is_pooled) as pool:
+    async with Pool.open(
+        config.database_url(), pool_min=1, pool_max=2, is_pooled=config.database.is_pooled,
+        statement_timeout_s=statement_timeout_s,
+    ) as pool:  # fmt: skip
         return await job(pool)
 
 
