@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from psycopg.types.json import Jsonb
 
-from cloud.store import queries
+from cloud.store import patrols, queries
 from cloud.store.areas import areas_near_each
 from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
@@ -32,11 +32,12 @@ from shared.store import (
 )
 from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Effects, Operation, wanted
-from shared.sync.records import to_ms
+from shared.sync.operations import Effects, Operation, Outcome, wanted
+from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.records import Record, to_ms
 
 
-class PostgresStore(RecordEdits):
+class PostgresStore(RecordEdits, PatrolReads):
     """Implements ``shared.store.Store`` over one database; ``now`` dates what people make."""
 
     def __init__(self, database: Database, *, now: Callable[[], datetime]) -> None:
@@ -65,7 +66,32 @@ class PostgresStore(RecordEdits):
                 await note(connection, lines, new_fixes=n)
             return found
 
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations`` in one transaction, all or none; return what each did."""
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            rows = await load(connection, wanted(operations))
+            decided: list[tuple[Operation, Effects]] = []
+            for operation in operations:
+                effects = decide(operation, rows)
+                rows.take(effects)
+                decided.append((operation, effects))
+            lines, n = await apply(connection, decided, to_ms(self._now()))
+            if lines:
+                await note(connection, lines, new_fixes=n)
+            return [effects.outcome for _, effects in decided]
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then."""
+        async with self.database.transaction() as connection:
+            return await patrols.forget_positions(connection, to_ms(before))
+
     # --- reads
+
+    async def asked(self, asked: Asked) -> Page[Record]:
+        """Return a page of records of rangers and their patrols."""
+        async with self.database.snapshot() as connection:
+            return await patrols.answer(connection, asked)
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
@@ -205,6 +231,7 @@ async def apply(
     if not changes:
         return [], 0
     await write(connection, changes)
+    await patrols.note_stations(connection, decided)
     lines = [line for operation, effects in decided for line in noted(effects.changes, operation.origin)]
     fixes = FixWriter(connection, now_ms)
     n = 0

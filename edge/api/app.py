@@ -9,7 +9,7 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
-from edge.alerts.keeper import Keeper
+from edge.alerts.keeper import Keeper, told_of
 from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
@@ -51,6 +51,7 @@ def create_app(
         insight=insight or OnDemand(store, Models(), clock),
         clock=clock,
         accounts=accounts,
+        ring=lambda alert: events.publish("alert", told_of(alert)),
         optimiser=NoOptimiser(
             "corridors are searched in the cloud, not at a station: ask there, and what it finds comes here with the"
             " next exchange"

@@ -12,7 +12,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from edge.store import outbox, queries
+from edge.store import outbox, patrols, queries
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
@@ -47,7 +47,8 @@ from shared.store import (
     ZoneQuery,
 )
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Operation
+from shared.sync.operations import Operation, Outcome
+from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.records import Record, from_ms, to_ms
 from shared.wire.batch import FixColumns
 
@@ -81,7 +82,7 @@ class StoreFacts(msgspec.Struct, frozen=True):
     schema: int
 
 
-class SpatialiteStore(RecordEdits):
+class SpatialiteStore(RecordEdits, PatrolReads):
     """Implements ``shared.store.Store`` over one file.
 
     ``now`` dates the records that people make; ``stored`` hears, in the loop's thread, of fixes that came by
@@ -331,6 +332,18 @@ class SpatialiteStore(RecordEdits):
                 return None
 
         return await self.write(job)
+
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations`` in one transaction, all or none; return what each did."""
+        return await self.write(lambda _: [effects.outcome for effects in self._records.run(operations)])
+
+    async def asked(self, asked: Asked) -> Page[Record]:
+        """Return a page of records of rangers and their patrols."""
+        return await self.read(lambda db: patrols.answer(db, asked))
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then."""
+        return await self.write(lambda db: patrols.forget_positions(db, to_ms(before)))
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""

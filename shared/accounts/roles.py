@@ -84,6 +84,17 @@ _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
 _JOBS: Final = f"{_V1}/jobs"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
+_RANGERS: Final = f"{_V1}/rangers"
+_FIELD_READ: Final = Rule(roles=FIELD, is_exact=True, scope="rangers:read")
+
+
+def _patrols(name: str, key: str, write: Rule, change: Rule) -> dict[str, Rule]:
+    one = f"{_RANGERS}/{name}/{{{key}}}"
+    return {
+        f"GET {_RANGERS}/{name}": _FIELD_READ, f"POST {_RANGERS}/{name}": write, f"GET {one}": _FIELD_READ,
+        f"PUT {one}": write, f"PATCH {one}": change, f"DELETE {one}": _write("rangers", MANAGERS),
+    }  # fmt: skip
+
 
 RULES: Final[Mapping[str, Rule]] = {
     # --- what needs no account
@@ -175,6 +186,22 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- rangers and their patrols: viewers may know how many are on duty, and nothing else
+    **_patrols("teams", "team_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
+    **_patrols("rangers", "ranger_id", _write("rangers", MANAGERS), _write("rangers", FIELD, is_own=True)),
+    f"GET {_RANGERS}/live_status": _FIELD_READ,
+    f"GET {_RANGERS}/rangers/live_status": _FIELD_READ,
+    f"GET {_RANGERS}/stats": _read("rangers"),
+    f"GET {_RANGERS}/tracking": _FIELD_READ,
+    f"POST {_RANGERS}/tracking": _write("rangers", FIELD, is_own=True),
+    f"POST {_RANGERS}/tracking/bulk_upload": _write("rangers", FIELD, is_own=True),
+    f"GET {_RANGERS}/tracking/{{position_id}}": _FIELD_READ,
+    **_patrols("logs", "log_id", _write("rangers", FIELD, is_own=True), _write("rangers", FIELD, is_own=True)),
+    f"GET {_RANGERS}/logs/emergencies": _FIELD_READ,
+    f"POST {_RANGERS}/logs/{{log_id}}/resolve": _write("rangers", FIELD),
+    **_patrols("routes", "route_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
+    f"POST {_RANGERS}/routes/{{route_id}}/start_patrol": _write("rangers", FIELD),
+    f"POST {_RANGERS}/routes/{{route_id}}/end_patrol": _write("rangers", FIELD),
     # --- long work: everybody's own, an administrator's everybody's
     f"GET {_JOBS}": _SELF,
     f"GET {_JOBS}/{{job_id}}": _SELF,

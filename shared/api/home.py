@@ -26,6 +26,8 @@ from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
 from shared.api.optimise import Optimise
+from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
+from shared.api.rangers import Rangers, RangerTracking, Teams
 from shared.api.security import add_headers, same_origin
 from shared.api.tracking import Tracking
 from shared.api.users import ApiKeys, Audit, Users
@@ -52,6 +54,7 @@ def create_home(
     insight: Insight,
     clock: Clock,
     accounts: Accounts,
+    ring: Ring = lambda _alert: None,
     optimiser: Optimiser,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
@@ -61,9 +64,9 @@ def create_home(
 ) -> Litestar:
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
-    ``accounts`` say who may do what. ``allowed_hosts`` are the names that the home answers to (empty: any);
-    ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
-    trailing slash for the same.
+    ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised.
+    ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are other sites whose
+    pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
@@ -72,7 +75,7 @@ def create_home(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Optimise, Corridors, Alerts,
+            Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -83,6 +86,7 @@ def create_home(
             "insight": Provide(lambda: insight, sync_to_thread=False),
             "optimiser": Provide(lambda: optimiser, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
+            "ring": Provide(lambda: ring, sync_to_thread=False),
             **(dependencies or {}),
         },
         exception_handlers={Exception: answer},

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.domain import Alert, Animal, Collar, Deployment, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Deployment, Observation, Ranger, Zone
 from shared.privacy import TIERS, UNKNOWN_WEARER, View
 from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
 
-__all__ = ["SPECIES", "Reduced", "after_edit", "alerts", "fixes", "observations", "reduced"]
+__all__ = ["SPECIES", "Reduced", "after_edit", "alerts", "fixes", "observations", "personal", "reduced"]
 
 #: Asked before, in the same snapshot: the species that there are.
 SPECIES: Final = "SELECT DISTINCT species FROM animals"
@@ -166,6 +166,15 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, geometry=_generalised(value.geometry), description="")
         case _:
             return value
+
+
+def personal(view: View, value: Any) -> Any:
+    """Return a ranger without the numbers that are personal, unless ``view`` is a manager's or the person's own."""
+    if not isinstance(value, Ranger) or view.principal.role in ("admin", "conservation_manager"):
+        return value
+    if value.user_id is not None and value.user_id == view.principal.user_id:
+        return value
+    return msgspec.structs.replace(value, phone=None, emergency_contact=None)
 
 
 def after_edit(view: View, value: Any) -> Any:

@@ -39,7 +39,9 @@ Channel = Literal["records", "fixes"]
 CHANNELS: Final[tuple[Channel, ...]] = ("records", "fixes")
 
 #: Records that the cloud sends down. A record comes as it stands, tombstones too.
-DOWN: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "zone", "corridor")
+DOWN: Final[tuple[EntityName, ...]] = (
+    "animal", "collar", "deployment", "zone", "corridor", "team", "ranger", "patrol_route",
+)  # fmt: skip
 MAX_CHANGES: Final = 1_000
 MAX_FIXES: Final = 5_000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cloud.store.migrate import run_queue_schema, run_sql
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
