@@ -6,6 +6,7 @@ The rooms of the cloud are imported by the commands that open them, so ``--help`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HEAD_DIGITS = 24
+_TOLD_EVERY = 10_000
 
 cli = typer.Typer(
     name="outpost-cloud",
@@ -149,9 +151,18 @@ def token(
 
 
 @cli.command()
-def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def sweep(
+    config: ConfigOption = None,
+    audit_days: Annotated[
+        int | None, typer.Option(min=30, help="Take lines older than so many days off the audit log, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove spent codes, attempts and sessions."""
-    print_facts({"removed": _with_accounts(config, lambda accounts: accounts.sweep())}, as_json=as_json)
+    done = {"removed": _with_accounts(config, lambda accounts: accounts.sweep())}
+    if audit_days is not None:
+        done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
+    print_facts(done, as_json=as_json)
 
 
 @cli.command()
@@ -191,6 +202,55 @@ def export(
         print_json({"fixes": rows})
     else:
         errors.print(f"{rows} fixes")
+
+
+@cli.command("import-original")
+def import_original(
+    url: Annotated[str, typer.Argument(help="postgresql://... of the original platform's database; it is only read.")],
+    config: ConfigOption = None,
+    keep_roles: Annotated[
+        bool, typer.Option("--keep-roles", help="Let people keep their roles; else everybody is a viewer.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was not taken, a line each, to this file; it holds no positions.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy people, animals, positions, observations, zones, corridors and alerts of the original platform.
+
+    May be run again: what came once is left as it is here. Passwords are never copied.
+    """
+    from cloud.ops.import_original import ImportedOriginal
+    from cloud.ops.import_original import import_original as copy
+    from cloud.store.store import PostgresStore
+
+    settings = _load(config)
+
+    async def job(database: Database) -> ImportedOriginal:
+        from cloud.app import accounts_of
+
+        store = PostgresStore(database, now=lambda: datetime.now(UTC))
+
+        def told(table: str, n: int, total: int) -> None:
+            if not as_json and n % _TOLD_EVERY == 0:
+                errors.print(f"{table}: {n} of {total}", highlight=False, markup=False)
+
+        with report.open("w", encoding="utf-8") if report else contextlib.nullcontext() as file:
+            return await copy(
+                url, store, accounts_of(settings, database, _clock()), keeps_roles=keep_roles, told=told,
+                refused=lambda problem: None if file is None else print(problem, file=file),
+            )  # fmt: skip
+
+    done = asyncio.run(_over_database(settings, job, statement_timeout_s=0))
+    if as_json:
+        print_json(done)
+        return
+    tables = {name: value for name, value in _plain(done).items() if isinstance(value, dict) and name != "left"}
+    _print_rows(["table", "rows", "new", "known", "refused"], [(name, *each.values()) for name, each in tables.items()])
+    for problem in done.problems:
+        console.print(f"  {problem}", highlight=False, markup=False)
+    for name, rows in done.left.items():
+        console.print(f"not read: {name}, {rows} rows", highlight=False, markup=False)
 
 
 @cli.command()

@@ -2,7 +2,9 @@
 
 A refresh token is good once. The session remembers every token that it gave, by hash: one that comes a second time was
 stolen or is used by a thief, so the whole session ends. A session ends for good 90 days after it began, counted from
-the first moment at which the clock was sure; on an unsure clock nothing ends by age.
+the first moment at which the clock was sure, and when it was not used for so long that its owner has gone: 12 hours of a
+browser, which others may sit at, 30 days of a device that named itself at login. On an unsure clock nothing ends by age,
+and a use at such a time is one whose time nobody knows: idleness counts from the next on.
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from shared.errors import NotAuthenticated
 from shared.ids import random_id
 
 ABSOLUTE_MS: Final = 90 * 86_400_000
+#: Not used for so long a session ends: of a browser, and of a device that has a name.
+IDLE_BROWSER_MS: Final = 12 * 3_600_000
+IDLE_DEVICE_MS: Final = 30 * 86_400_000
+#: In the place of a time that nobody knows.
+_UNKNOWN_MS: Final = 0
 LOG_IN_AGAIN: Final = "this session has ended: log in again"
 
 
@@ -29,6 +36,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     factor: Moment | None
     revoked_ms: int | None
     born_ms: int | None
+    used_ms: int
+    device_id: str | None
+
+    def is_over(self, now: Moment) -> bool:
+        """Say whether it has ended by age or for want of use; nothing has on an unsure clock."""
+        if not now.is_sure:
+            return False
+        idle_ms = IDLE_BROWSER_MS if self.device_id is None else IDLE_DEVICE_MS
+        is_old = self.born_ms is not None and now.ms - self.born_ms > ABSOLUTE_MS
+        return is_old or (self.used_ms != _UNKNOWN_MS and now.ms - self.used_ms > idle_ms)
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -48,7 +65,7 @@ def begin(user: User, now: Moment, *, device_id: str | None, factor: Moment | No
         ),
         (
             session_id, user.id, device_id, None if factor is None else packed(factor), now.ms,
-            now.ms if now.is_sure else None, now.ms,
+            now.ms if now.is_sure else None, _used_ms(now),
         ),
     )  # fmt: skip
     yield _KEEP, (hashed(refresh), session_id, 1)
@@ -73,7 +90,7 @@ def rotate(refresh: str, now: Moment) -> Job[tuple[User, Tokens] | None]:
     if not is_current:
         yield from revoke(session_id, now.ms)
         return None
-    if now.is_sure and session.born_ms is not None and now.ms - session.born_ms > ABSOLUTE_MS:
+    if session.is_over(now):
         raise NotAuthenticated(LOG_IN_AGAIN)
     user = yield from get(session.user_id)
     if not user.may_enter:
@@ -82,20 +99,27 @@ def rotate(refresh: str, now: Moment) -> Job[tuple[User, Tokens] | None]:
     yield "UPDATE refresh_tokens SET is_current = 0 WHERE hash = ?", (hashed(refresh),)
     yield _KEEP, (hashed(following), session_id, 1)
     born_ms = now.ms if session.born_ms is None and now.is_sure else session.born_ms
-    yield "UPDATE sessions SET used_ms = ?, born_ms = ? WHERE id = ?", (now.ms, born_ms, session_id)
+    yield "UPDATE sessions SET used_ms = ?, born_ms = ? WHERE id = ?", (_used_ms(now), born_ms, session_id)
     return user, Tokens(session_id, following)
 
 
 def find(session_id: str) -> Job[Session | None]:
     """Return a session; None where there is none."""
-    rows = yield "SELECT id, user_id, factor, revoked_ms, born_ms FROM sessions WHERE id = ?", (session_id,)
+    rows = yield (
+        "SELECT id, user_id, factor, revoked_ms, born_ms, used_ms, device_id FROM sessions WHERE id = ?",
+        (session_id,),
+    )
     if not rows:
         return None
-    identity, user_id, factor, revoked_ms, born_ms = rows[0]
+    identity, user_id, factor, revoked_ms, born_ms, used_ms, device_id = rows[0]
     return Session(
         id=identity, user_id=user_id, factor=None if factor is None else unpacked(factor), revoked_ms=revoked_ms,
-        born_ms=born_ms,
+        born_ms=born_ms, used_ms=used_ms, device_id=device_id,
     )  # fmt: skip
+
+
+def _used_ms(now: Moment) -> int:
+    return now.ms if now.is_sure else _UNKNOWN_MS
 
 
 def revoke(session_id: str, now_ms: int) -> Job[None]:
