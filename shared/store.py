@@ -398,8 +398,13 @@ class Store(Protocol):
         """Store an alert; its animal and zone need not be known yet."""
         ...
 
-    async def update_alert(self, view: View, alert_id: str, columns: dict[str, Any]) -> Alert:
-        """Change the given columns: acknowledge, resolve, note. Alerts are never deleted."""
+    async def update_alert(
+        self, view: View, alert_id: str, columns: dict[str, Any], *, if_rev: int | None = None
+    ) -> Alert:
+        """Change the given columns: acknowledge, resolve, note. Alerts are never deleted.
+
+        Raises RecordMoved where the alert is not at revision ``if_rev`` any more.
+        """
         ...
 
     # --- rangers and their patrols: who sees which row is decided by ``view``

@@ -20,6 +20,7 @@ from cloud.jobs.files import Files
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
+from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
 from models.live.runtime import Models
@@ -58,6 +59,7 @@ def create_app(
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
+        queue=CloudQueue(store, now=clock.now),
         routes=[Health, StationLink, Hooks, JobRoutes, Exports],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),

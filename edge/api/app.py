@@ -14,11 +14,15 @@ from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.index import index
+from edge.api.trust import Trust, pages
+from edge.store.store import SpatialiteStore
+from edge.sync.queue import StationQueue
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs
 from shared.api.home import create_home
+from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
 from shared.insight import Insight
 from shared.jobs import NoOptimiser
@@ -34,6 +38,7 @@ def create_app(
     accounts: Accounts,
     insight: Insight | None = None,
     alarms: Keeper | None = None,
+    trust: Trust | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     keep_alive_s: float = KEEP_ALIVE_S,
@@ -42,7 +47,7 @@ def create_app(
     """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
 
     Without ``insight`` models are asked when somebody asks.
-    Without ``alarms`` their rules cannot be asked for.
+    Without ``alarms`` their rules cannot be asked for, without ``trust`` there is no page of it.
     """
     return create_home(
         title="Outpost station",
@@ -56,7 +61,14 @@ def create_app(
             "corridors are searched in the cloud, not at a station: ask there, and what it finds comes here with the"
             " next exchange"
         ),
-        routes=[Health, events_stream, index, *([] if alarms is None else [AlertRules])],
+        queue=StationQueue(store) if isinstance(store, SpatialiteStore) else NothingWaits(),
+        routes=[
+            Health,
+            events_stream,
+            index,
+            *([] if alarms is None else [AlertRules]),
+            *([] if trust is None else pages(trust)),
+        ],
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),

@@ -3,8 +3,9 @@
 The hash covers the line's own words and the hash before it. A cut at the end shows where the last hash is kept
 elsewhere: it is part of what a station tells of its health, and of what travels to the cloud.
 
-Old lines may be taken off the beginning. What is left begins at a checkpoint, number and hash of the last line that went,
-and the chain itself has a line that says the same and who did it: a checkpoint without one is a chain that was cut.
+Old lines may be taken off the beginning. What is left begins at a checkpoint, number and hash of the last line that
+went, and the chain itself has a line that says the same and who did it: a checkpoint without one is a chain that was
+cut.
 """
 
 from __future__ import annotations

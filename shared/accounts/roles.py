@@ -99,6 +99,8 @@ def _patrols(name: str, key: str, write: Rule, change: Rule) -> dict[str, Rule]:
 RULES: Final[Mapping[str, Rule]] = {
     # --- what needs no account
     "GET /": _OPEN,
+    "GET /trust": _OPEN,
+    "GET /trust/station.crt": _OPEN,
     "GET /health": _OPEN,
     "GET /health/live": _OPEN,
     "GET /health/ready": _OPEN,
@@ -138,6 +140,7 @@ RULES: Final[Mapping[str, Rule]] = {
         f"{_V1}/animals", "animal_id", "animals", _write("animals", FIELD, ranger_at="station"), _factor(MANAGERS)
     ),
     f"GET {_V1}/animals/live_status": _read("animals", is_exact=True),
+    "GET /api/animals/live_status": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/movement_trail": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation/{{z}}/{{x}}/{{tile}}": _read("animals", is_exact=True),
@@ -210,6 +213,20 @@ RULES: Final[Mapping[str, Rule]] = {
     # a fresh factor is asked for by the route itself, of who sees exactly; rangers' own patrols are no fixes of animals
     f"POST {_V1}/exports": Rule(roles=MANAGERS | {"viewer"}),
     f"GET {_V1}/exports/{{job_id}}/file": Rule(roles=MANAGERS | {"viewer"}),
+    # --- what was synchronised: rangers see their own
+    f"GET {_V1}/sync/logs": Rule(roles=FIELD),
+    f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),
+    f"GET {_V1}/sync/logs/stats": Rule(roles=FIELD),
+    f"GET {_V1}/sync/queue/pending": Rule(roles=FIELD, is_exact=True),
+    f"GET {_V1}/sync/queue/failed": Rule(roles=FIELD, is_exact=True),
+    f"POST {_V1}/sync/queue/retry_failed": Rule(roles=FIELD),
+    f"POST {_V1}/sync/queue/{{item_id}}/retry_item": Rule(roles=FIELD, is_exact=True),
+    f"GET {_V1}/conflicts": Rule(roles=FIELD, is_exact=True),
+    f"GET {_V1}/conflicts/{{conflict_id}}": Rule(roles=FIELD, is_exact=True),
+    f"POST {_V1}/conflicts/{{conflict_id}}/resolve": Rule(roles=MANAGERS),
+    # --- files: a photograph may tell where it was taken
+    f"GET {_V1}/blobs/{{sha256}}": Rule(roles=FIELD, is_exact=True, scope="observations:read"),
+    f"PUT {_V1}/blobs/{{sha256}}": _write("observations", FIELD),
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
@@ -217,6 +234,9 @@ RULES: Final[Mapping[str, Rule]] = {
     f"PUT {_STATION}/streams/{{epoch}}/{{channel}}/batches/{{n}}": _SIGNED,
     f"GET {_STATION}/streams/{{epoch}}": _SIGNED,
     f"GET {_STATION}/changes": _SIGNED,
+    f"GET {_STATION}/blobs/{{sha256}}": _SIGNED,
+    f"PUT {_STATION}/blobs/{{sha256}}": _SIGNED,
+    f"GET {_STATION}/conflicts": _SIGNED,
     f"GET {_STATION}/heard": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
     # --- what services on the internet deliver: the key is in the path

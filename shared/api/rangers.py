@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -23,6 +24,7 @@ from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import caller_as_ranger, named_ranger, named_team
 from shared.api.spans import SPAN, SpanGiven
+from shared.clock import Clock
 from shared.domain import Ranger
 from shared.errors import Conflict, Forbidden, Invalid, NotFound, RequestError
 from shared.ids import random_id
@@ -84,7 +86,7 @@ class Teams(Controller):
             limit=paging.limit,
         )  # fmt: skip
         counts = await _counts(store, view)
-        return paging.of(await store.teams(view, query), lambda team: TeamOut.of(team, counts))
+        return paging.of(await store.teams(view, query), partial(TeamOut.of, counts=counts))
 
     @post("/", summary="Enter a team", dto=JsonBody, responses=documented())
     async def create_team(self, store: StoreGiven, view: ViewGiven, data: JSONBody[TeamIn]) -> TeamOut:
@@ -164,11 +166,15 @@ class Rangers(Controller):
         await store.edit_together(view, [RecordEdit(entity="ranger", row_id=ranger_id, columns=columns, is_new=True)])
         return RangerOut.of(await store.ranger(view, ranger_id))
 
-    @get(["/live_status", "/rangers/live_status"], summary="Where rangers are now", responses=documented())
+    @get("/live_status", summary="Where rangers are now", responses=documented())
     async def live_status(self, store: StoreGiven, view: ViewGiven, clock: ClockGiven) -> list[LiveRangerOut]:
         """Return every ranger with status, newest position and what nobody has resolved; a ranger sees the own team."""
-        now = clock.now()
-        return [LiveRangerOut.of(live, now) for live in await store.live_rangers(view)]
+        return await _live(store, view, clock)
+
+    @get("/rangers/live_status", summary="Where rangers are now, by its other name", responses=documented())
+    async def rangers_live_status(self, store: StoreGiven, view: ViewGiven, clock: ClockGiven) -> list[LiveRangerOut]:
+        """Return the same as `rangers/live_status/`: the original platform's clients ask here."""
+        return await _live(store, view, clock)
 
     @get("/stats", summary="Count rangers by duty", responses=documented())
     async def stats(self, store: StoreGiven, view: ViewGiven) -> RangerStats:
@@ -327,6 +333,11 @@ async def _upload(store: Store, view: View, items: list[msgspec.Raw]) -> BulkOut
         received=len(items), created=created, duplicates=len(added) - created, failed=len(items) - len(added),
         results=results,
     )  # fmt: skip
+
+
+async def _live(store: Store, view: View, clock: Clock) -> list[LiveRangerOut]:
+    now = clock.now()
+    return [LiveRangerOut.of(live, now) for live in await store.live_rangers(view)]
 
 
 async def _counts(store: Store, view: View) -> Counter[str]:

@@ -15,9 +15,10 @@ from shared.accounts import audit, factors
 from shared.accounts.service import Accounts
 from shared.accounts.users import Job, User
 from shared.clock import ClockState
-from shared.errors import Conflict
+from shared.errors import Conflict, NotAuthenticated
 from shared.privacy import OPERATOR, Role
-from tests.access import TokenAuth, logged_in, person
+from shared.store import Store
+from tests.access import TokenAuth, accounts_over, logged_in, person
 from tests.contract.conftest import client_of
 from tests.fakes import FakeClock, FakeMessenger, InMemoryStore
 
@@ -316,7 +317,7 @@ async def test_a_session_ends_after_ninety_days_and_on_an_unsure_clock_by_no_age
 
 
 @pytest.mark.parametrize(("device_id", "idle_s"), [(None, 12 * 3_600), ("phone", 30 * 86_400)])
-async def test_a_session_that_nobody_uses_ends_and_on_an_unsure_clock_does_not(
+async def test_a_session_that_nobody_uses_ends_and_a_clock_that_steps_ends_none(
     nobody: httpx.AsyncClient, accounts: Accounts, clock: FakeClock, device_id: str | None, idle_s: int
 ) -> None:
     asha = await enter(accounts, clock)
@@ -330,14 +331,31 @@ async def test_a_session_that_nobody_uses_ends_and_on_an_unsure_clock_does_not(
 
     clock.tick(idle_s - 60)
     assert await refreshed() == 200
-    clock.set_state(ClockState.HELD)
-    clock.tick(idle_s + 60)
+    clock.at += timedelta(days=40)  # a step, not time that passed
     assert await refreshed() == 200
-    clock.set_state(ClockState.NTP)
-    clock.tick(idle_s + 60)  # when it was used last nobody knows: it counts from now on
+    clock.at -= timedelta(days=40)
     assert await refreshed() == 200
     clock.tick(idle_s + 60)
     assert await refreshed() == 401
+
+
+async def test_across_boots_want_of_use_is_known_on_sure_clocks_alone(store: Store, clock: FakeClock) -> None:
+    boot = "one"
+    accounts = accounts_over(store, clock, boot=lambda: boot)
+    asha = await enter(accounts, clock)
+    _, refresh = await logged_in(accounts, asha.user)
+    clock.tick(13 * 3_600)
+    boot = "two"
+    clock.set_state(ClockState.HELD)
+    refresh = (await accounts.refresh(refresh)).refresh
+    clock.tick(13 * 3_600)
+    boot = "three"
+    clock.set_state(ClockState.NTP)
+    refresh = (await accounts.refresh(refresh)).refresh
+    clock.tick(13 * 3_600)
+    boot = "four"
+    with pytest.raises(NotAuthenticated):
+        await accounts.refresh(refresh)
 
 
 async def test_logging_out_ends_the_session_and_a_devices_sessions(
