@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:
