@@ -8,14 +8,26 @@ from typing import Any, cast
 
 from psycopg.types.json import Jsonb
 
-from cloud.store import patrols, queries
+from cloud.store import patrols, predictions, queries
 from cloud.store.accounts import run
 from cloud.store.areas import areas_near_each
 from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
-from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import (
+    AddedFix,
+    Alert,
+    Animal,
+    Collar,
+    Corridor,
+    Deployment,
+    Fix,
+    NewFix,
+    Observation,
+    Prediction,
+    Zone,
+)
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
@@ -29,6 +41,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PredictionQuery,
     ZoneQuery,
 )
 from shared.sync import clashes
@@ -210,6 +223,28 @@ class PostgresStore(RecordEdits, PatrolReads):
         """Return one fix; raises NotFound."""
         async with self.database.snapshot() as connection:
             return await queries.get_fix(connection, fix_id, view)
+
+    # --- predictions
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked."""
+        async with self.database.snapshot() as connection:
+            return await predictions.find(connection, view, query)
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return await predictions.get(connection, view, "id", prediction_id)
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        async with self.database.transaction() as connection:
+            return await predictions.keep(connection, view, prediction, key)
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        async with self.database.transaction() as connection:
+            await predictions.delete(connection, view, prediction_id)
 
     # --- fixes
 

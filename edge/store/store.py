@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from edge.store import outbox, patrols, queries
+from edge.store import outbox, patrols, predictions, queries
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
@@ -32,6 +32,7 @@ from shared.domain import (
     HeardDevice,
     NewFix,
     Observation,
+    Prediction,
     Zone,
 )
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
@@ -47,6 +48,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PredictionQuery,
     ZoneQuery,
 )
 from shared.sync import clashes
@@ -446,6 +448,22 @@ class SpatialiteStore(RecordEdits, PatrolReads):
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first, all in one read."""
         return await self.read(lambda db: areas_near_each(db, places, reach_m=reach_m))
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked."""
+        return await self.read(lambda db: predictions.find(db, view, query))
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        return await self.read(lambda db: predictions.get(db, view, "id", prediction_id))
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        return await self.write(lambda db: predictions.keep(db, view, prediction, key))
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        await self.write(lambda db: predictions.delete(db, view, prediction_id))
 
     # --- shared.store.Store: fixes
 

@@ -25,10 +25,23 @@ def homes(tmp_path: Path) -> Iterator[TwoHomes]:
     """Give both homes, running."""
     homes = TwoHomes(tmp_path)
     try:
-        homes.start()
+        homes.cloud.create()
+        homes.cloud.start()
+        code = homes.cloud.command("station", "add", "North post")["code"]
+        homes.run("enrol", homes.proxy.url, code)
+        homes.station.start()
+        until(lambda: is_ready(homes.station.url), "the station", 120)  # how soon is promised elsewhere
         yield homes
     finally:
         homes.close()
+
+
+def is_ready(url: str) -> bool:
+    """Say whether a home answers."""
+    try:
+        return httpx.get(f"{url}/health/ready", timeout=5).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
 
 
 def log_in(phone: httpx.Client, made: dict[str, Any]) -> httpx.Response:
@@ -44,7 +57,7 @@ def log_in(phone: httpx.Client, made: dict[str, Any]) -> httpx.Response:
 
 def test_a_ranger_logs_in_with_no_cloud_until_the_next_roster_says_no(homes: TwoHomes) -> None:
     made = homes.cloud.command("user", "add", ASHA, "--role", "ranger", "--generate")
-    until(lambda: ASHA in homes.run("user", "list", "--json").stdout, "the roster", 60)
+    until(lambda: ASHA in homes.run("user", "list", "--json").stdout, "the roster", 120)
     homes.cloud.kill()
     with httpx.Client(base_url=homes.station.url, timeout=20) as phone:
         assert phone.get("/api/v1/animals/").status_code == 401
@@ -57,7 +70,7 @@ def test_a_ranger_logs_in_with_no_cloud_until_the_next_roster_says_no(homes: Two
         assert phone.post("/api/v1/tracking/observations/", headers=header, json=report).status_code == 201
         homes.cloud.start()
         revoke(homes)
-        until(lambda: phone.get("/api/v1/animals/", headers=header).status_code == 401, "that she is shut out", 60)
+        until(lambda: phone.get("/api/v1/animals/", headers=header).status_code == 401, "that she is shut out", 120)
         assert log_in(phone, made).status_code == 401
 
 
