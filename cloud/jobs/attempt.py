@@ -99,7 +99,8 @@ class Attempt(Generic[P]):
     def add_line(self, line: str) -> None:
         """Note a line of the log; from any thread."""
         self.check()
-        self._lines.append((to_ms(self._now()), line))
+        if len(self._lines) < jobs.MAX_LINES:  # more than a log takes in all is not written any more
+            self._lines.append((to_ms(self._now()), line))
 
     async def keep(self, state: Any) -> None:
         """Keep what the next attempt goes on from."""
