@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,42 +34,6 @@ from shared.people import operator_token_of
 from shared.privacy import OPERATOR
 
 operation = typer.Typer()
-
-
-@operation.command()
-def init(
-    config: ConfigOption = None,
-    data_dir: Annotated[Path, typer.Option(help="Where the station keeps its data.")] = Path("/var/lib/outpost"),
-    key_file: Annotated[
-        Path, typer.Option(help="Where the key goes; better a USB token than the card that holds the data.")
-    ] = Path("/etc/outpost/station.key"),
-    station_id: Annotated[str, typer.Option(help="The station's name in topics and files.")] = "station",
-) -> None:
-    """Make a new station: its configuration, its key and its empty database. Nothing that exists is overwritten."""
-    path = config or DEFAULT_PATH
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            f"[station]\nid = {json.dumps(station_id)}\ndata_dir = {json.dumps(str(data_dir.absolute()))}\n\n"
-            f"[store]\nkey_file = {json.dumps(str(key_file.absolute()))}\n\n"
-            "# One block for each wire to collars, for example:\n"
-            '# [[links]]\n# kind = "serial"\n# name = "base"\n# path = "/dev/serial/by-id/..."\n'
-            '#\n# [[links]]\n# kind = "mqtt"\n# name = "chirpstack"\n# host = "127.0.0.1"\n',
-            encoding="utf-8",
-        )
-        console.print(f"wrote {path}", highlight=False, markup=False)
-    settings = load(path)
-    if settings.store.is_encrypted and not settings.store.key_file.exists():
-        if settings.database.exists():
-            raise ConfigError(
-                f"{settings.database} exists and its key {settings.store.key_file} does not: bring the key"
-            )
-        settings.store.key_file.parent.mkdir(parents=True, exist_ok=True)
-        settings.store.key_file.touch(mode=0o600)
-        settings.store.key_file.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-        console.print(f"wrote {settings.store.key_file}: without it the data cannot be read; keep a copy elsewhere")
-    with_store(settings, _nothing)
-    console.print(f"the station's data lies in {settings.station.data_dir}; start it with `outpost-station run`")
 
 
 @operation.command()
@@ -263,10 +225,6 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         reader.close()
     with_store(settings, lambda store: store.check())
     print_facts({"database": "ok", "ledger": "ok"}, as_json=as_json)
-
-
-async def _nothing(_: SpatialiteStore) -> None:
-    return None
 
 
 def _detail(settings: Config) -> dict[str, Any]:
