@@ -55,7 +55,7 @@ shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-l
 station-env: $(VENV)/.station services shared/api/assets/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl faketime network-manager
+	@bash .ci/apt systemd openssl faketime network-manager nftables
 
 dev-env: station-env cloud-env test-services $(VENV)/.dev
 

@@ -21,6 +21,7 @@ from edge.ops.backup import daily, hourly
 from edge.ops.restore import Place
 from edge.ops.restore import restore as restore_to
 from edge.ops.system_clock import is_kernel_synchronised, system_clock
+from edge.ops.trust import own_addresses
 from edge.ops.watch import watch as watch_station
 from edge.people import with_accounts
 from edge.store.ledger import LedgerReader
@@ -29,7 +30,7 @@ from edge.sync.session import new_epoch
 from edge.terminal import ConfigOption, JsonOption, progress_of, url_of, with_store
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, print_facts, print_json
-from shared.errors import ConfigError
+from shared.errors import ConfigError, Invalid
 from shared.people import operator_token_of
 from shared.privacy import OPERATOR
 
@@ -187,6 +188,22 @@ def restore(
             source, place, opener, epoch=new_epoch(), is_replacing=is_replacing, progress=_summed(advance)
         )
     print_facts(done, as_json=as_json)
+
+
+@operation.command()
+def certificate(
+    name: Annotated[str, typer.Argument(help="What it is for, like `broker`; the files are called so.")],
+    folder: Annotated[Path, typer.Argument(help="Where NAME.pem and NAME.key go.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Issue a certificate of the station's authority for another program of this machine; good for 397 days."""
+    settings = load(config)
+    if not name.isascii() or not name.isalnum():
+        raise Invalid("the name of a certificate has letters and digits only")
+    authority = app.authority_of(settings, settings.key(), system_clock())
+    files = authority.certificate_for(name, folder, own_addresses())
+    print_facts({"files": [str(file) for file in files], "authority": authority.fingerprint}, as_json=as_json)
 
 
 def _recovery_key(file: Path | None) -> bytes | None:
