@@ -36,7 +36,9 @@ from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.ops.trust import Authority, own_addresses
 from edge.pipeline.alarms import AlarmJudge
+from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
+from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import Pipeline
 from edge.serving import listen, serving
 from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
@@ -48,6 +50,7 @@ from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.session import new_epoch
 from firmware_bridge.transports.spec import link_from
+from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
@@ -178,7 +181,14 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             log.error("ledger.lost_its_end", decoded_seq=decoded)
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
         alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
-        pipeline = Pipeline(store, models, hub.publish, judge=AlarmJudge(alarms), is_behind=lambda: decoder.is_behind)
+        pipeline = Pipeline(
+            store,
+            models,
+            hub.publish,
+            judge=AlarmJudge(alarms),
+            lookout=Lookout(models),
+            is_behind=lambda: decoder.is_behind,
+        )
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
@@ -202,10 +212,13 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         )
         hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
         authority = authority_of(config, key, real) if config.api.is_tls else None
-        insight = KeptInsight(store, models, pipeline.occurrence, clock)
+        habitat = MappedHabitat(config.maps_dir)
+        stack.callback(habitat.close)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
-            allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
+            habitat=habitat, allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
+            maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
         listening = listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
@@ -218,6 +231,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         stack.push_async_callback(tasks.cancel)
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
+        tasks.start("habitat", HabitatStage(store, habitat).run())
         for link in links:
             if link.name in config.clock.gnss_links:
                 if isinstance(clock, StationClock):

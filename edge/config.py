@@ -104,6 +104,12 @@ class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: dict[str, Any] = {}
 
 
+class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The reserve's maps: ``dir`` holds ``rasters.toml`` and its files, and is ``data_dir`` when empty."""
+
+    dir: str = ""
+
+
 class EarthrangerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where ``export --to earthranger`` sends: the site, the provider that stands for this station there, its token."""
 
@@ -132,6 +138,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
+    habitat: HabitatSection = HabitatSection()
     earthranger: EarthrangerSection = EarthrangerSection()
     gundi: GundiSection = GundiSection()
     links: tuple[LinkSpec, ...] = ()
@@ -150,6 +157,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def backup_dir(self) -> Path:
         """The folder of the backups."""
         return Path(self.backup.dir) if self.backup.dir else self.station.data_dir / "backup"
+
+    @property
+    def maps_dir(self) -> Path:
+        """The folder of the reserve's maps."""
+        return Path(self.habitat.dir) if self.habitat.dir else self.station.data_dir
 
     def rule_book(self) -> RuleBook:
         """Return the alarms' rules as configured, reading their file; raises ConfigError."""

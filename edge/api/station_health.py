@@ -26,7 +26,7 @@ from edge.ops.backup_rounds import BackupRounds
 from edge.ops.heal import Healed
 from edge.pipeline.pipeline import Pipeline
 from edge.store import computing, outbox
-from edge.store.accounts import run
+from edge.store.jobs import run
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from firmware_bridge.frames import Link
