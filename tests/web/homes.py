@@ -67,6 +67,12 @@ def eui(n: int) -> str:
     return f"{0x0101_0101_0000_0000 + n:016x}"
 
 
+def in_thread(act: Callable[[], T]) -> T:
+    """Return what ``act`` returns in a thread of its own: the browser's library has an event loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(act).result()
+
+
 class Home:
     """A running home, and people of each role who are logged in at it."""
 
@@ -80,9 +86,7 @@ class Home:
         self.animals: dict[str, str] = {}
 
     def _accounts(self, job: Callable[[Accounts], Awaitable[Any]]) -> Any:
-        # in a thread of its own: the browser's library has an event loop in this one
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(self._accounts_of, job).result()
+        return in_thread(lambda: self._accounts_of(job))
 
     def enter_people(self, kept: Path) -> None:
         """Enter a person of each role."""
