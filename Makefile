@@ -60,7 +60,7 @@ shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
 station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl chromium
+	@bash .ci/apt systemd openssl faketime chromium
 
 dev-env: station-env cloud-env test-services $(VENV)/.dev
 

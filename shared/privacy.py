@@ -49,6 +49,16 @@ class Tier(msgspec.Struct, frozen=True):
     cell_e7: int | None
     delay_ms: int
 
+    def generalised(self, lon_deg: float, lat_deg: float) -> tuple[float, float] | None:
+        """Return the middle of the cell that a place lies in; None where no place is shown."""
+        if self.cell_e7 is None:
+            return None
+        lon_e7, lat_e7 = (
+            (round(degrees * 1e7) + shift) // self.cell_e7 * self.cell_e7 - shift + self.cell_e7 // 2
+            for degrees, shift in ((lon_deg, 1_800_000_000), (lat_deg, 900_000_000))
+        )
+        return lon_e7 / 1e7, lat_e7 / 1e7
+
 
 TIERS: Final[Mapping[Category, Tier]] = {
     1: Tier(None, 7 * 24 * _HOUR_MS),

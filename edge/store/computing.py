@@ -103,6 +103,16 @@ class Fix(msgspec.Struct, frozen=True):
     rssi_dbm: float | None
 
 
+class Unplaced(msgspec.Struct, frozen=True):
+    """The newest fix of an animal of which nobody has said yet how suitable its place is."""
+
+    animal_pk: int
+    species: str
+    recorded_ms: int
+    lon_e7: int
+    lat_e7: int
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """Something the collar sent at an instant, usable or not."""
 
@@ -287,6 +297,35 @@ def settle(db: Connection, due: Due, again_ms: int | None) -> None:
             "UPDATE to_compute SET since_ms = ? WHERE animal_pk = ? AND turn = ?",
             (again_ms, due.animal_pk, due.turn),
         )
+
+
+def without_standing(db: Connection, limit: int) -> list[Unplaced]:
+    """Return animals of whose newest computed fix nobody has said how suitable its place is."""
+    found = db.execute(
+        f"SELECT c.animal_pk, a.species, c.through_ms, f.lon_e7, f.lat_e7 FROM computed c"
+        " JOIN animals a ON a.pk = c.animal_pk AND a.deleted_ms IS NULL"
+        " JOIN fixes f ON f.animal_pk = c.animal_pk AND f.recorded_ms = c.through_ms"
+        f" WHERE c.habitat_ms IS NULL AND f.lon_e7 IS NOT NULL AND {USABLE} GROUP BY c.animal_pk LIMIT ?",
+        (limit,),
+    )
+    return [Unplaced(*row) for row in found.fetchall()]
+
+
+def write_standings(db: Connection, rows: Sequence[tuple[int, int, float | None, str | None, str | None]]) -> None:
+    """Write how suitable places are: animal, instant of the fix, suitability, model, why there is none."""
+    db.executemany(
+        "UPDATE computed SET habitat_ms = ?2, suitability = ?3, habitat_model = ?4, habitat_missing = ?5"
+        " WHERE animal_pk = ?1 AND through_ms = ?2",
+        rows,
+    )
+
+
+def standing_of(db: Connection, animal_pk: int) -> tuple[float | None, str | None, str | None]:
+    """Return how suitable the place of an animal's newest fix is, by which model, and why nobody can tell."""
+    row = db.execute(
+        "SELECT suitability, habitat_model, habitat_missing FROM computed WHERE animal_pk = ?", (animal_pk,)
+    ).fetchone()
+    return (None, None, None) if row is None else (row[0], row[1], row[2])
 
 
 def spoil_utilisation(db: Connection, animal_pk: int, since_ms: int) -> None:

@@ -87,6 +87,7 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
             Tag("zones", description="Areas with a risk, drawn or imported."),
             Tag("corridors", description="Routes to keep open, drawn or imported."),
             Tag("alerts", description="What someone should look at, and who does."),
+            Tag("rangers", description="Rangers, teams, where they are, their logs and planned patrols."),
             Tag("events", description="What happens now, as a stream."),
             Tag("health", description="How this home is."),
         ],

@@ -47,11 +47,7 @@ class LiveAnimals(Controller):
     @get("/live_status", summary="Where the active animals are and what models say of them", responses=documented())
     async def live_status(self, insight: InsightGiven, view: ViewGiven, brief: BriefGiven) -> list[LiveStatusOut]:
         """Return every active animal that has a usable position; an answer may be 5 seconds old."""
-
-        async def make() -> list[LiveStatusOut]:
-            return [LiveStatusOut.of(each) for each in await insight.live(view)]
-
-        return await brief.get(("live_status", seen_alike(view)), make)
+        return await _live_status(insight, view, brief)
 
     @get("/trails", summary="Where all animals were", responses=documented())
     async def trails(
@@ -137,6 +133,21 @@ class LiveAnimals(Controller):
         return Response(png, media_type="image/png")
 
 
+class LiveStatusUnversioned(Controller):
+    """The one path that the original's clients also ask without a version."""
+
+    path = "/api/animals"
+    tags = ("animals",)
+    return_dto = None
+
+    @get("/live_status", summary="Where the active animals are, without a version", responses=documented())
+    async def live_status_unversioned(
+        self, insight: InsightGiven, view: ViewGiven, brief: BriefGiven
+    ) -> list[LiveStatusOut]:
+        """Return the same as `/api/v1/animals/live_status/`."""
+        return await _live_status(insight, view, brief)
+
+
 class TrackedBehaviour(Controller):
     """What animals do, by their movement."""
 
@@ -182,6 +193,13 @@ class TrackedBehaviour(Controller):
             return SummaryOut.of(await insight.live(view), clock.now())
 
         return await brief.get(("summary", seen_alike(view)), make)
+
+
+async def _live_status(insight: Insight, view: View, brief: Brief) -> list[LiveStatusOut]:
+    async def make() -> list[LiveStatusOut]:
+        return [LiveStatusOut.of(each) for each in await insight.live(view)]
+
+    return await brief.get(("live_status", seen_alike(view)), make)
 
 
 async def _usable(store: Store, view: View, animal_id: str, since: datetime, until: datetime, limit: int) -> list[Fix]:
