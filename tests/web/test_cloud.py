@@ -73,9 +73,7 @@ def test_the_map_draws_all_fixes_from_tiles_of_this_home(cloud: tuple[Home, Clou
     context.on("response", lambda answer: tiles.append(answer.status) if "/tiles/fixes/" in answer.url else None)
     page = open_page(context)
     wait_for_map(page)
-    page.wait_for_function(
-        "() => performance.getEntriesByType('resource').some(each => each.name.includes('/tiles/fixes/'))"
-    )
+    expect(page.locator("[data-map]")).to_have_attribute("data-drawn", "6", timeout=PATIENCE_MS)
     page.wait_for_load_state("networkidle")
     assert tiles
     assert set(tiles) == {200}

@@ -174,6 +174,18 @@ def test_a_ranger_enters_an_observation_and_changes_it(station: WatchedStation, 
     expect(page.get_by_role("row", name=re.compile("Three calves at the dam"))).to_be_visible(timeout=PATIENCE_MS)
 
 
+def test_what_is_typed_outlives_that_the_page_is_drawn_anew(station: WatchedStation, look: Open) -> None:
+    page = look(station, "ranger").new_page()
+    page.clock.install()
+    page.goto("/#/observations")
+    page.get_by_role("button", name="New observation").click()
+    page.get_by_label("What was seen").fill("A snare at the")
+    page.get_by_label("Kind").select_option("environment")
+    page.clock.run_for(60_000)
+    expect(page.get_by_label("What was seen")).to_have_value("A snare at the")
+    expect(page.get_by_label("Kind")).to_have_value("environment")
+
+
 def test_an_animal_is_entered_and_given_a_collar_of_the_past(station: WatchedStation, look: Open) -> None:
     page = open_page(look(station, "ranger"), "animals")
     page.get_by_role("button", name="New animal").click()
