@@ -20,6 +20,7 @@ from cloud.api.app import create_app
 from cloud.config import Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.jobs import queue
+from cloud.jobs.export import export_kind
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
@@ -75,9 +76,9 @@ def messenger_of(config: Config) -> CodeSender | None:
     return CodeSender(mailer=mailer, texter=texter, outbox=outbox)
 
 
-def kinds_of(store: PostgresStore, accounts: Accounts) -> Kinds:  # noqa: ARG001 - what kinds will stand on
+def kinds_of(store: PostgresStore, accounts: Accounts) -> Kinds:
     """Return the kinds of job that this program knows: what is heavy to import, a kind imports as it runs."""
-    return Kinds()
+    return Kinds([export_kind(store.database, accounts.view)])
 
 
 async def work(config: Config, *, clock: Clock) -> None:
