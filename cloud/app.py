@@ -31,6 +31,7 @@ from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
 from models.artifact import PACKAGED
+            habitat=habitat, router=router_of(store, config) if config.corridors.maps else None,
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
@@ -170,9 +171,11 @@ async def running(
         accounts = accounts_of(config, database, clock)
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
+        habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None)
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config),
+            habitat=habitat, router=router_of(store, config) if config.corridors.maps else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
@@ -195,6 +198,7 @@ async def running(
                 if isinstance(why, StoreError):
                     raise why
         finally:
+            habitat.close()
             await accounts.drain()
 
 

@@ -95,6 +95,12 @@ class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     species_file: str = ""
 
 
+class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The reserve's maps: ``dir`` holds ``rasters.toml`` and its files; empty: there are none."""
+
+    dir: str = ""
+
+
 class ThingsStackSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An application of The Things Stack: ``[[ingest.things_stack]]``, as its console names host, user and key."""
 
@@ -152,6 +158,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts: AccountsSection = AccountsSection()
     notify: NotifySection = NotifySection()
     privacy: PrivacySection = PrivacySection()
+    habitat: HabitatSection = HabitatSection()
     ingest: IngestSection = IngestSection()
     jobs: JobsSection = JobsSection()
     corridors: CorridorsSection = CorridorsSection()

@@ -26,6 +26,7 @@ AlertType = Literal[
     "ranger_emergency",
 ]  # fmt: skip
 Severity = Literal["low", "medium", "high", "critical"]
+PredictionType = Literal["movement", "habitat", "corridor"]
 EventName = Literal["fix", "state", "alert", "link", "clock"]
 AlertStatus = Literal["active", "acknowledged", "resolved", "false_alarm"]
 DutyStatus = Literal["on_duty", "off_duty", "on_leave", "emergency_response"]
@@ -281,6 +282,23 @@ class Corridor(msgspec.Struct, frozen=True, kw_only=True):
     width_m: float = 2_000.0
     optimization_score: float | None = None
     optimization_data: str | None = None  # JSON text
+    created_by: str | None = None
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model said when a person asked it; ``input_data`` and ``results`` are JSON text.
+
+    A row of the home that was asked: it is worked out of what both homes have, and does not travel.
+    """
+
+    id: str
+    prediction_type: PredictionType
+    created_at: datetime
+    input_data: str = "{}"
+    results: str = "{}"
+    animal_id: str | None = None
+    confidence: float | None = None
+    model_version: str | None = None
     created_by: str | None = None
 
 

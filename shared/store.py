@@ -27,6 +27,7 @@ from shared.domain import (
     Observation,
     PatrolLog,
     PatrolRoute,
+    Prediction,
     Ranger,
     RangerPosition,
     Severity,
@@ -131,6 +132,18 @@ class AlertQuery(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     ordering: str = "-detected_at"
+    offset: int = 0
+    limit: int = 20
+
+
+class PredictionQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of predictions; ``search`` looks in name and species of the animal."""
+
+    animal_id: str | None = None
+    prediction_type: str | None = None
+    created_by: str | None = None
+    search: str | None = None
+    ordering: str = "-created_at"
     offset: int = 0
     limit: int = 20
 
@@ -398,8 +411,13 @@ class Store(Protocol):
         """Store an alert; its animal and zone need not be known yet."""
         ...
 
-    async def update_alert(self, view: View, alert_id: str, columns: dict[str, Any]) -> Alert:
-        """Change the given columns: acknowledge, resolve, note. Alerts are never deleted."""
+    async def update_alert(
+        self, view: View, alert_id: str, columns: dict[str, Any], *, if_rev: int | None = None
+    ) -> Alert:
+        """Change the given columns: acknowledge, resolve, note. Alerts are never deleted.
+
+        Raises RecordMoved where the alert is not at revision ``if_rev`` any more.
+        """
         ...
 
     # --- rangers and their patrols: who sees which row is decided by ``view``
@@ -466,4 +484,20 @@ class Store(Protocol):
 
     async def forget_ranger_positions(self, before: datetime) -> int:
         """Remove positions of rangers that were recorded before then, without a trace; return how many."""
+        ...
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked, as ``view`` may see it (``shared.sync.predictions``)."""
+        ...
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        ...
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction made for ``view`` and say that it is new; of one ``key`` there is one, the first."""
+        ...
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
         ...

@@ -20,6 +20,7 @@ from shared.domain import (
     Fix,
     NewFix,
     Observation,
+    Prediction,
     Zone,
     is_usable,
 )
@@ -38,6 +39,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PredictionQuery,
     ZoneQuery,
 )
 from shared.sync.decide import decide
@@ -94,6 +96,7 @@ _ORDERS: Mapping[str, Mapping[str, str]] = {
     "zone": {name: name for name in ("name", "created_at")},
     "corridor": {name: name for name in ("name", "created_at")},
     "alert": {name: name for name in ("detected_at", "created_at")},
+    "prediction": {name: name for name in ("created_at", "confidence")},
 }
 
 
@@ -182,6 +185,7 @@ class InMemoryStore(RecordEdits, PatrolReads):
         self._fixes: dict[bytes, Row] = {}
         #: Animals that fixes speak of, by number, as rows of fixes name them.
         self._numbers: dict[str, int] = {}
+        self._predictions: dict[str, Prediction] = {}
 
     def now(self) -> datetime:
         """Return the time by which edits are dated."""
@@ -417,6 +421,38 @@ class InMemoryStore(RecordEdits, PatrolReads):
         for record in old:
             self._rows.forget(record)
         return len(old)
+
+    # --- predictions
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said."""
+        wanted = {
+            "animal_id": query.animal_id, "prediction_type": query.prediction_type, "created_by": query.created_by,
+        }  # fmt: skip
+        rows = [
+            row
+            for row in self._predictions.values()
+            if _matches(row, wanted)
+            and _found(query.search, self._column(row.animal_id, "name"), self._column(row.animal_id, "species"))
+        ]
+        return _page(_ordered(rows, query.ordering, "prediction"), query.offset, query.limit)
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        for row in self._predictions.values():
+            if row.id == prediction_id:
+                return row
+        raise NotFound(f"there is no prediction {prediction_id}")
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        is_new = key not in self._predictions
+        return self._predictions.setdefault(key, prediction), is_new
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        gone = await self.prediction(view, prediction_id)
+        self._predictions = {key: row for key, row in self._predictions.items() if row is not gone}
 
     # --- records
 

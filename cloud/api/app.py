@@ -13,18 +13,24 @@ from cloud.accounts.rosters import Rosters
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
 from cloud.api.jobs import JobRoutes, Listeners
+from cloud.api.site import summary_of
 from cloud.api.stations import StationLink
+from cloud.api.stations_seen import StationsSeen
+from cloud.api.tiles import Tiles
 from cloud.ingest.service import Ingest
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
+from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
-from shared.api import docs
+from shared.api import docs, web
 from shared.api.home import create_home
 from shared.clock import Clock
+from shared.habitat import Habitat
+from shared.routing import Router
 
 
 def create_app(
@@ -35,9 +41,12 @@ def create_app(
     rosters: Rosters,
     ingest: Ingest | None = None,
     kinds: Kinds | None = None,
+    habitat: Habitat | None = None,
+    router: Router | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
+    dist: Path = web.DIST,
 ) -> Litestar:
     """Return the cloud's web application. It opens nothing and closes nothing.
 
@@ -52,11 +61,17 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models(), clock),
+        insight=OnDemand(store, Models(), clock, habitat),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
-        routes=[Health, StationLink, Hooks, JobRoutes],
+        queue=CloudQueue(store, now=clock.now),
+        habitat=habitat,
+        router=router,
+        site=web.Site(
+            home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
+        ),
+        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),

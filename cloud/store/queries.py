@@ -256,6 +256,11 @@ async def _fixes_of(db: Connection, view: View | None) -> _Source:
     return _Source(found, "fixes")
 
 
+async def fixes_shown(db: Connection, view: View) -> _Source:
+    """Return where the fixes come from that ``view`` may see."""
+    return await _fixes_of(db, view)
+
+
 async def _species(db: Connection) -> list[str]:
     found = await db.execute(reducing.SPECIES.encode())
     return [name for (name,) in await found.fetchall()]

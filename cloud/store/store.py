@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
 from psycopg.types.json import Jsonb
 
-from cloud.store import patrols, queries
+from cloud.store import patrols, predictions, queries
+from cloud.store.accounts import run
 from cloud.store.areas import areas_near_each
 from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
-from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import (
+    AddedFix,
+    Alert,
+    Animal,
+    Collar,
+    Corridor,
+    Deployment,
+    Fix,
+    NewFix,
+    Observation,
+    Prediction,
+    Zone,
+)
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
@@ -28,13 +41,17 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PredictionQuery,
     ZoneQuery,
 )
+from shared.sync import clashes
+from shared.sync.clashes import Clash, Resolution
 from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Effects, Operation, Outcome, wanted
 from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.records import Record, to_ms
+from shared.sync.rulings import ruling
 
 
 class PostgresStore(RecordEdits, PatrolReads):
@@ -85,6 +102,23 @@ class PostgresStore(RecordEdits, PatrolReads):
         """Remove positions of rangers that were recorded before then."""
         async with self.database.transaction() as connection:
             return await patrols.forget_positions(connection, to_ms(before))
+
+    async def resolve(
+        self, clash: Clash, resolution: Resolution, columns: Mapping[str, Any], note_text: str | None, by: str
+    ) -> Clash:
+        """Make a resolution so, in one transaction; it goes down as the edits that it is made of."""
+        now_ms = to_ms(self._now())
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            lines: list[Noted] = []
+            n = 0
+            for operation in await run(connection, ruling(clash, resolution, columns, by, now_ms)):
+                effects = decide(operation, await load(connection, wanted([operation])))
+                more, more_fixes = await apply(connection, [(operation, effects)], now_ms)
+                lines, n = lines + more, n + more_fixes
+            done = await run(connection, clashes.resolved(clash, resolution, columns, note_text, by, now_ms))
+            await note(connection, lines, new_fixes=n)
+            return done
 
     # --- reads
 
@@ -190,6 +224,28 @@ class PostgresStore(RecordEdits, PatrolReads):
         async with self.database.snapshot() as connection:
             return await queries.get_fix(connection, fix_id, view)
 
+    # --- predictions
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked."""
+        async with self.database.snapshot() as connection:
+            return await predictions.find(connection, view, query)
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return await predictions.get(connection, view, "id", prediction_id)
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        async with self.database.transaction() as connection:
+            return await predictions.keep(connection, view, prediction, key)
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        async with self.database.transaction() as connection:
+            await predictions.delete(connection, view, prediction_id)
+
     # --- fixes
 
     async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
@@ -227,6 +283,7 @@ async def apply(
     Returns the lines for the change log and by how many rows the fixes became more or, as a negative number, fewer.
     """
     await _keep_losers(connection, decided, now_ms)
+    await _keep_clashes(connection, decided, now_ms)
     changes = [change for _, effects in decided for change in effects.changes]
     if not changes:
         return [], 0
@@ -245,6 +302,16 @@ async def apply(
     if moved:
         lines += await FixWriter(connection, now_ms).readopt(moved)
     return lines, n
+
+
+async def _keep_clashes(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:
+    """Write what a person should look at: what was lost, and observations that are probably told twice."""
+    found = [clash for operation, effects in decided if (clash := clashes.of_loss(operation, effects, now_ms))]
+    for operation, effects in decided:
+        for change in effects.changes:
+            if change.record.entity == "observation" and change.kind == "insert":
+                found += await run(connection, clashes.note_twins(operation, change.record.columns, now_ms))
+    await run(connection, clashes.note(found))
 
 
 async def _keep_losers(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:

@@ -14,8 +14,11 @@ import msgspec
 
 from edge.store.driver import Connection
 from edge.store.fixes import FixWriter
+from edge.store.jobs import run
 from shared.errors import NotFound
 from shared.ids import derived_id
+from shared.sync import clashes
+from shared.sync.clashes import Clash
 from shared.sync.decide import decide
 from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record, kept_form
@@ -138,7 +141,20 @@ class RecordWriter:
         self._write([change for effects in decided for change in effects.changes])
         self._post(zip(operations, decided, strict=True))
         self._give(decided)
+        self._keep_clashes(list(zip(operations, decided, strict=True)))
         return decided
+
+    def _keep_clashes(self, done: Sequence[tuple[Operation, Effects]]) -> None:
+        """Write what a person should look at, of those who brought their edits here."""
+        found: list[Clash] = []
+        for operation, effects in done:
+            if (clash := clashes.of_loss(operation, effects, operation.made_ms)) is not None:
+                found.append(clash)
+            for change in effects.changes:
+                if operation.origin and change.record.entity == "observation" and change.kind == "insert":
+                    columns = change.record.columns
+                    found += run(self._connection, clashes.note_twins(operation, columns, operation.made_ms))
+        run(self._connection, clashes.note(found))
 
     def take(
         self,

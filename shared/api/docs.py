@@ -47,6 +47,11 @@ window.addEventListener("load", () => {{
     presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
     layout: "BaseLayout",
     validatorUrl: null,
+    requestInterceptor: (request) => {{
+      const found = document.cookie.match(/(?:^|; )outpost_csrf=([^;]+)/);
+      if (found) request.headers["X-CSRF-Token"] = found[1];
+      return request;
+    }},
   }});
 }});
 """

@@ -19,6 +19,7 @@ from shared.privacy import View, seen_alike
 from shared.store import FixQuery, Store
 from shared.wire.behaviour import AnalysisOut, OccurrenceOut, SummaryOut, TrailOut
 from shared.wire.live import LiveStatusOut, LiveTrackingOut
+from shared.wire.trails import TrailsOut
 
 InsightGiven: TypeAlias = Annotated[Insight, Dependency(kind="named"), SkipValidationMarker()]
 BriefGiven: TypeAlias = Annotated[Brief, Dependency(kind="named"), SkipValidationMarker()]
@@ -30,6 +31,8 @@ RECENT: Final = 50
 #: Fixes of a trail: the newest of its span.
 TRAIL_FIXES: Final = 5_000
 MOST_POINTS: Final = 2_000
+#: Fixes of the trails of all animals together: the newest of the span.
+ALL_TRAILS: Final = 40_000
 
 Hours = Annotated[int, QueryParameter(description="How far to look back from now.", ge=1, le=MOST_HOURS)]
 
@@ -45,6 +48,29 @@ class LiveAnimals(Controller):
     async def live_status(self, insight: InsightGiven, view: ViewGiven, brief: BriefGiven) -> list[LiveStatusOut]:
         """Return every active animal that has a usable position; an answer may be 5 seconds old."""
         return await _live_status(insight, view, brief)
+
+    @get("/trails", summary="Where all animals were", responses=documented())
+    async def trails(
+        self,
+        store: StoreGiven,
+        insight: InsightGiven,
+        view: ViewGiven,
+        brief: BriefGiven,
+        clock: ClockGiven,
+        hours: Hours = 24,
+        points: Annotated[int, QueryParameter(description="Fixes of one animal.", ge=1, le=MOST_POINTS)] = 200,
+    ) -> TrailsOut:
+        """Return the newest usable fixes of every animal, with states where they are kept; may be 5 seconds old."""
+
+        async def make() -> TrailsOut:
+            until = clock.now()
+            since = until - timedelta(hours=hours)
+            query = FixQuery(since=since, until=until, is_usable=True, ordering="-timestamp", limit=ALL_TRAILS)
+            found = await store.fixes(view, query)
+            states = await insight.states(view, since, until)
+            return TrailsOut.of(found.results, states, since, until, points, is_cut=found.count > ALL_TRAILS)
+
+        return await brief.get(("trails", hours, points, seen_alike(view)), make)
 
     @get("/{animal_id:str}/movement_trail", summary="Where an animal was", responses=documented(404))
     async def movement_trail(

@@ -104,9 +104,11 @@ class RecordEdits(abc.ABC):
         """Store an alert."""
         return cast("Alert", await self._edit(view, "alert", "insert", None, columns))
 
-    async def update_alert(self, view: View, alert_id: str, columns: dict[str, Any]) -> Alert:
-        """Change the given columns."""
-        return cast("Alert", await self._edit(view, "alert", "update", alert_id, columns))
+    async def update_alert(
+        self, view: View, alert_id: str, columns: dict[str, Any], *, if_rev: int | None = None
+    ) -> Alert:
+        """Change the given columns, if nobody has changed the alert since revision ``if_rev``."""
+        return cast("Alert", await self._edit(view, "alert", "update", alert_id, columns, if_rev))
 
     async def edit_together(self, view: View, edits: Sequence[RecordEdit]) -> None:
         """Do several edits in one transaction."""
@@ -144,13 +146,25 @@ class RecordEdits(abc.ABC):
         ]
 
     async def _edit(
-        self, view: View, entity: EntityName, kind: Kind, row_id: str | None, given: Mapping[str, Any]
+        self,
+        view: View,
+        entity: EntityName,
+        kind: Kind,
+        row_id: str | None,
+        given: Mapping[str, Any],
+        if_rev: int | None = None,
     ) -> object:
-        operation = self._operation(view, entity, kind, row_id, given)
+        operation = self._operation(view, entity, kind, row_id, given, if_rev)
         return after_edit(view, await self.edit(operation))
 
     def _operation(
-        self, view: View, entity: EntityName, kind: Kind, row_id: str | None, given: Mapping[str, Any]
+        self,
+        view: View,
+        entity: EntityName,
+        kind: Kind,
+        row_id: str | None,
+        given: Mapping[str, Any],
+        if_rev: int | None = None,
     ) -> Operation:
         if kind == "insert" and entity != "collar":  # nothing said leaves the default, which may not be None
             given = {name: value for name, value in given.items() if value is not None}
@@ -165,6 +179,7 @@ class RecordEdits(abc.ABC):
             columns=columns,
             author=view.principal.user_id,
             made_ms=to_ms(self.now()),
+            base_rev=if_rev,
         )
 
 
