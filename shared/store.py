@@ -24,6 +24,7 @@ from shared.domain import (
     Fix,
     NewFix,
     Observation,
+    Patrol,
     Severity,
     Zone,
 )
@@ -125,6 +126,17 @@ class AlertQuery(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     ordering: str = "-detected_at"
+    offset: int = 0
+    limit: int = 20
+
+
+class PatrolQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of patrols, newest first; ``since`` is inclusive, ``until`` exclusive, of their beginning."""
+
+    created_by: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    ordering: str = "-started_at"
     offset: int = 0
     limit: int = 20
 
@@ -315,4 +327,24 @@ class Store(Protocol):
 
     async def update_alert(self, view: View, alert_id: str, columns: dict[str, Any]) -> Alert:
         """Change the given columns: acknowledge, resolve, note. Alerts are never deleted."""
+        ...
+
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols; a reduced view has those that ended long ago, without their tracks."""
+        ...
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        ...
+
+    async def create_patrol(self, view: View, columns: dict[str, Any]) -> Patrol:
+        """Store a patrol; Invalid unless ``track`` is GeoJSON lines, and where it ends before it begins."""
+        ...
+
+    async def update_patrol(self, view: View, patrol_id: str, columns: dict[str, Any]) -> Patrol:
+        """Change the given columns."""
+        ...
+
+    async def delete_patrol(self, view: View, patrol_id: str) -> None:
+        """Leave a tombstone."""
         ...

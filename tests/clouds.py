@@ -31,7 +31,8 @@ _TABLES = (
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
     "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
-    "alerts", "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",
+    "alerts", "patrols", "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys",
+    "audit",
 )  # fmt: skip
 _WIPE = "; ".join(
     [

@@ -20,6 +20,7 @@ from shared.domain import (
     Fix,
     NewFix,
     Observation,
+    Patrol,
     Zone,
     is_usable,
 )
@@ -38,6 +39,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     ZoneQuery,
 )
 from shared.sync.decide import decide
@@ -73,6 +75,7 @@ from shared.sync.records import (
     deployment_of,
     from_ms,
     observation_of,
+    patrol_of,
     to_ms,
     zone_of,
 )
@@ -87,6 +90,7 @@ _ORDERS: Mapping[str, Mapping[str, str]] = {
     "observation": {"timestamp": "recorded_at", "created_at": "created_at"},
     "zone": {name: name for name in ("name", "created_at")},
     "corridor": {name: name for name in ("name", "created_at")},
+    "patrol": {name: name for name in ("started_at", "created_at")},
     "alert": {name: name for name in ("detected_at", "created_at")},
 }
 
@@ -358,6 +362,19 @@ class InMemoryStore(RecordEdits):
         """Return one alert; raises NotFound."""
         return alert_of(self._rows.living("alert", alert_id))
 
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols."""
+        rows = [
+            row
+            for row in map(patrol_of, self._living("patrol"))
+            if _matches(row, {"created_by": query.created_by}) and _is_within(row.started_at, query.since, query.until)
+        ]
+        return _page(_ordered(rows, query.ordering, "patrol"), query.offset, query.limit)
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        return patrol_of(self._rows.living("patrol", patrol_id))
+
     # --- records
 
     def _do(self, operation: Operation) -> None:
@@ -384,6 +401,8 @@ class InMemoryStore(RecordEdits):
                 return corridor_of(record)
             case "alert":
                 return alert_of(record)
+            case "patrol":
+                return patrol_of(record)
 
     def _all_animals(self) -> list[Animal]:
         return [self._animal(record) for record in self._living("animal")]

@@ -14,7 +14,7 @@ from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
-from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Patrol, Zone
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
@@ -28,6 +28,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     ZoneQuery,
 )
 from shared.sync.decide import decide
@@ -123,6 +124,16 @@ class PostgresStore(RecordEdits):
         """Return one zone; raises NotFound."""
         async with self.database.snapshot() as connection:
             return cast("Zone", await queries.get(connection, "zone", zone_id, view))
+
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_patrols(connection, query, view)
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Patrol", await queries.get(connection, "patrol", patrol_id, view))
 
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first."""

@@ -29,6 +29,7 @@ from shared.domain import (
     HeardDevice,
     NewFix,
     Observation,
+    Patrol,
     Zone,
 )
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
@@ -44,6 +45,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     ZoneQuery,
 )
 from shared.sync.edits import RecordEdits
@@ -397,6 +399,14 @@ class SpatialiteStore(RecordEdits):
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""
         return cast("Alert", await self.read(lambda db: queries.get(db, "alert", alert_id, view)))
+
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols."""
+        return await self.read(lambda db: queries.list_patrols(db, query, view))
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        return cast("Patrol", await self.read(lambda db: queries.get(db, "patrol", patrol_id, view)))
 
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first, all in one read."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
 
-from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Patrol, Zone
 from shared.ids import random_id
 from shared.privacy import View
 from shared.sync.operations import Kind, Operation
@@ -102,6 +102,18 @@ class RecordEdits(abc.ABC):
     async def update_alert(self, view: View, alert_id: str, columns: dict[str, Any]) -> Alert:
         """Change the given columns."""
         return cast("Alert", await self._edit(view, "alert", "update", alert_id, columns))
+
+    async def create_patrol(self, view: View, columns: dict[str, Any]) -> Patrol:
+        """Store a patrol."""
+        return cast("Patrol", await self._edit(view, "patrol", "insert", None, columns))
+
+    async def update_patrol(self, view: View, patrol_id: str, columns: dict[str, Any]) -> Patrol:
+        """Change the given columns."""
+        return cast("Patrol", await self._edit(view, "patrol", "update", patrol_id, columns))
+
+    async def delete_patrol(self, view: View, patrol_id: str) -> None:
+        """Leave a tombstone."""
+        await self._edit(view, "patrol", "delete", patrol_id, {})
 
     async def _edit(
         self, view: View, entity: EntityName, kind: Kind, row_id: str | None, given: Mapping[str, Any]

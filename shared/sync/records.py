@@ -14,12 +14,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Patrol, Zone
 from shared.errors import Invalid
 from shared.movement.quality import collar_limits
-from shared.wire.geojson import check_area, check_route, is_area
+from shared.wire.geojson import check_area, check_lines, check_route, is_area
 
-EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "corridor", "alert"]
+EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "patrol"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
@@ -114,9 +114,15 @@ ALERT: Final = Entity(
     required=frozenset({"alert_type", "severity", "status", "title", "detected_ms"}),
     references={"animal_id": "animal", "zone_id": "zone"},
 )  # fmt: skip
+PATROL: Final = Entity(
+    name="patrol",
+    table="patrols",
+    columns={"started_ms": None, "ended_ms": None, "note": "", "track": None, "created_by": None},
+    required=frozenset({"started_ms"}),
+)
 
 ENTITIES: Final[Mapping[str, Entity]] = {
-    entity.name: entity for entity in (ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, CORRIDOR, ALERT)
+    entity.name: entity for entity in (ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, CORRIDOR, ALERT, PATROL)
 }
 
 #: The words that a column takes, where it takes no others.
@@ -242,6 +248,8 @@ def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
             raise Invalid(f"{column}: must be one of {', '.join(sorted(words))}")
     if columns.get("geometry") is not None:
         (check_route if entity.name == "corridor" else check_area)(columns["geometry"])
+    if columns.get("track") is not None:
+        check_lines("track", columns["track"])
     if columns.get("optimization_data") is not None:
         _check_json("optimization_data", columns["optimization_data"])
     if columns.get("limits") is not None:
@@ -363,6 +371,15 @@ def alert_of(record: Record) -> Alert:
         detected_at=from_ms(columns.pop("detected_ms")), acknowledged_at=_instant(columns.pop("acknowledged_ms")),
         resolved_at=_instant(columns.pop("resolved_ms")), lon_deg=degrees(columns.pop("lon_e7")),
         lat_deg=degrees(columns.pop("lat_e7")), is_late=bool(columns.pop("is_late")), **_common(record), **columns,
+    )  # fmt: skip
+
+
+def patrol_of(record: Record) -> Patrol:
+    """Return a record of a patrol."""
+    columns = dict(record.columns)
+    return Patrol(
+        started_at=from_ms(columns.pop("started_ms")), ended_at=_instant(columns.pop("ended_ms")), **_common(record),
+        **columns,
     )  # fmt: skip
 
 

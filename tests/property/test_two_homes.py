@@ -23,7 +23,7 @@ from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.domain import NewFix
 from shared.errors import RequestError
-from shared.store import AnimalQuery, CorridorQuery, FixQuery, ZoneQuery
+from shared.store import AnimalQuery, CorridorQuery, FixQuery, PatrolQuery, ZoneQuery
 from shared.sync.fixes import OPTIONAL
 from shared.sync.operations import Kind, Operation
 from shared.sync.records import EntityName, Record, to_ms
@@ -48,6 +48,7 @@ _TABLES = (
     "zones",
     "corridors",
     "alerts",
+    "patrols",
     "animals",
     "outbox",
 )
@@ -147,7 +148,7 @@ def operations(draw: st.DrawFn) -> Operation:
     kinds: list[Kind] = ["insert", "update", "update", "delete"]
     entities: list[EntityName] = [
         "animal", "animal", "collar", "collar", "deployment", "deployment", "deployment", "deployment", "observation",
-        "observation", "zone", "corridor",
+        "observation", "zone", "corridor", "patrol",
     ]  # fmt: skip
     kind, entity = draw(st.sampled_from(kinds)), draw(st.sampled_from(entities))
     columns: dict[str, Any] = {}
@@ -172,6 +173,11 @@ def operations(draw: st.DrawFn) -> Operation:
         row_id = "z1" if entity == "zone" else "c1"
         begun = {"name": "Z", "zone_type": "road", "geometry": AREA} if entity == "zone" else {"name": "C", **ENDS}
         columns = {**begun, **draw(st.fixed_dictionaries({}, optional=drawn_columns[entity]))}
+    elif entity == "patrol":
+        row_id = "p1"
+        columns = {"started_ms": START_MS} | draw(st.fixed_dictionaries({}, optional={
+            "ended_ms": instants_ms | st.none(), "track": st.sampled_from([None, LINE, AREA]), "note": st.just("x"),
+        }))  # fmt: skip
     else:
         row_id = "o1"
         columns = draw(st.fixed_dictionaries({}, optional={
@@ -233,6 +239,7 @@ async def all_of(store: Any) -> dict[str, Any]:
         "deployments": await store.deployments(VIEW, animal_id=None, collar_id=None, offset=0, limit=100),
         "zones": await store.zones(VIEW, ZoneQuery(limit=100)),
         "corridors": await store.corridors(VIEW, CorridorQuery(limit=100)),
+        "patrols": await store.patrols(VIEW, PatrolQuery(limit=100)),
         "fixes": found,
     }
     assert all(len(page.results) == page.count for page in lists.values())
