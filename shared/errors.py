@@ -13,6 +13,7 @@
         WrongKey        it does not open with this key
         StoreFull       the disk has no room: nothing was written, the caller may try again
       SyncError       a peer's changes cannot be taken
+        PullFirst       someone else changed what this phone changed: pull, merge, push again
         StaleCursor     the cursor is not of this home: begin anew, with what is not sent yet on top
         CorruptBatch    the bytes that came are not those that were sent: send the same again
       ConfigError     a configuration file or variable cannot be used
@@ -120,6 +121,12 @@ class SyncError(OutpostError):
 
     code = "sync"
     http_status = 409
+
+
+class PullFirst(SyncError):
+    """Someone else changed what a phone changed, after it had pulled: it pulls, merges and pushes again."""
+
+    code = "pull_first"
 
 
 class StaleCursor(SyncError):

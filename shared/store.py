@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -30,6 +30,10 @@ from shared.domain import (
 )
 from shared.movement.areas import Nearby, Place
 from shared.privacy import View
+
+if TYPE_CHECKING:  # what phones push is read as the API's own bodies are, and those know the lists of this module
+    from shared.sync.phone.pull import PullAsk, PullPage
+    from shared.sync.phone.push import PushAsk, PushResult
 
 T = TypeVar("T")
 
@@ -160,6 +164,14 @@ class LiveAnimal(msgspec.Struct, frozen=True, kw_only=True):
 
 class Store(Protocol):
     """The database of a home."""
+
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Return one page of what a phone may see, in one snapshot; Invalid where the page is of another pull."""
+        ...
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Take what a phone pushed, in one transaction; raises PullFirst."""
+        ...
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""

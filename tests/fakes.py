@@ -64,6 +64,8 @@ from shared.sync.fixes import (
     said_again,
 )
 from shared.sync.operations import STANDS_FOR, Operation, Rows
+from shared.sync.phone.pull import PullAsk, PullPage
+from shared.sync.phone.push import PushAsk, PushResult
 from shared.sync.records import (
     EntityName,
     Record,
@@ -190,6 +192,16 @@ class InMemoryStore(RecordEdits):
         self._do(operation)
         record = self._rows.get(operation.entity, operation.row_id)
         return None if record is None or record.is_deleted else self._value(record)
+
+    # --- phones
+
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Phones are for real homes."""
+        raise NotFound("phones are for real homes")
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Phones are for real homes."""
+        raise NotFound("phones are for real homes")
 
     # --- animals
 

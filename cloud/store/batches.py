@@ -16,9 +16,9 @@ import psycopg
 from psycopg import errors
 
 from cloud.store.database import Connection
+from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
-from cloud.store.store import apply
 from shared.errors import Invalid, RequestError
 from shared.sync.decide import decide
 from shared.sync.operations import Effects, Operation, Outcome, wanted

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
-from psycopg.types.json import Jsonb
-
-from cloud.store import queries
+from cloud.store import phones, queries
 from cloud.store.areas import areas_near_each
-from cloud.store.database import Connection, Database
+from cloud.store.database import Database
+from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
-from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
+from cloud.store.records import load, lock_for_edits, lock_for_fixes, note
 from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Patrol, Zone
 from shared.errors import NotFound
 from shared.ids import id_text
@@ -33,8 +32,11 @@ from shared.store import (
 )
 from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Effects, Operation, wanted
+from shared.sync.operations import Operation, wanted
+from shared.sync.phone.pull import PullAsk, PullPage, pull
+from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.records import to_ms
+from shared.wire.reading import instant
 
 
 class PostgresStore(RecordEdits):
@@ -65,6 +67,23 @@ class PostgresStore(RecordEdits):
             if lines:
                 await note(connection, lines, new_fixes=n)
             return found
+
+    # --- phones
+
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Return one page of what a phone may see, in one snapshot."""
+        life = await phones.epoch(self.database)
+        async with self.database.snapshot() as connection:
+            return await phones.Run(connection).of(pull(ask, view, life, phones.DIALECT))
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Take what a phone pushed, in one transaction."""
+        life = await phones.epoch(self.database)
+        now_ms = to_ms(self._now())
+        await self.partitions.ensure(_fix_times(ask))
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            return await phones.Run(connection, now_ms).of(push(ask, life, phones.DIALECT))
 
     # --- reads
 
@@ -204,46 +223,5 @@ class PostgresStore(RecordEdits):
             return fix
 
 
-async def apply(
-    connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int
-) -> tuple[list[Noted], int]:
-    """Write the effects of operations, set-wise, inside a transaction that holds the lock of edits.
-
-    Returns the lines for the change log and by how many rows the fixes became more or, as a negative number, fewer.
-    """
-    await _keep_losers(connection, decided, now_ms)
-    changes = [change for _, effects in decided for change in effects.changes]
-    if not changes:
-        return [], 0
-    await write(connection, changes)
-    lines = [line for operation, effects in decided for line in noted(effects.changes, operation.origin)]
-    fixes = FixWriter(connection, now_ms)
-    n = 0
-    for heard_id, into_id in dict.fromkeys(pair for _, effects in decided for pair in effects.rekeyed):
-        more, fewer = await fixes.rekey(heard_id, into_id)
-        lines += more
-        n += fewer
-    moved = dict.fromkeys(collar_id for _, effects in decided for collar_id in effects.moved)
-    if animals := [each.record.id for each in changes if each.record.entity == "animal" and each.before is None]:
-        moved |= dict.fromkeys(await fixes.stand_for(animals))
-    if moved:
-        lines += await FixWriter(connection, now_ms).readopt(moved)
-    return lines, n
-
-
-async def _keep_losers(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:
-    """Write what was not taken where a person can read it."""
-    lost: list[tuple[Any, ...]] = [
-        (
-            operation.id, operation.entity, operation.row_id, operation.origin, operation.author,
-            Jsonb(dict(effects.lost)), Jsonb(dict(effects.kept)), now_ms,
-        )
-        for operation, effects in decided
-        if effects.lost
-    ]  # fmt: skip
-    async with connection.cursor() as cursor:
-        await cursor.executemany(
-            "INSERT INTO lost_edits (operation_id, entity, row_id, origin, author, columns, kept, received_ms)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            lost,
-        )
+def _fix_times(ask: PushAsk) -> list[int]:
+    return [to_ms(instant("timestamp", row.fix.timestamp)) for row in ask.rows if row.fix is not None]

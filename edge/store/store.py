@@ -12,7 +12,7 @@ from typing import Final, TypeVar, cast
 
 import msgspec
 
-from edge.store import outbox, queries
+from edge.store import outbox, phones, queries
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
@@ -50,6 +50,8 @@ from shared.store import (
 )
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation
+from shared.sync.phone.pull import PullAsk, PullPage, pull
+from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.records import Record, from_ms, to_ms
 from shared.wire.batch import FixColumns
 
@@ -333,6 +335,21 @@ class SpatialiteStore(RecordEdits):
                 return None
 
         return await self.write(job)
+
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Return one page of what a phone may see, in one snapshot."""
+        return await self.read(lambda db: phones.Run(db).of(pull(ask, view, phones.epoch(db), phones.DIALECT)))
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Take what a phone pushed, in one transaction."""
+
+        def job(db: Connection) -> tuple[PushResult, list[StoredFix]]:
+            run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
+            return run.of(push(ask, phones.epoch(db), phones.DIALECT)), run.stored
+
+        result, stored = await self.write(job)
+        self._stored(stored)
+        return result
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""

@@ -173,6 +173,9 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- phones
+    f"GET {_V1}/sync/pull": _read("sync", is_exact=True),
+    f"POST {_V1}/sync/push": _write("sync", FIELD),
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
