@@ -27,6 +27,7 @@
       RequestError
         NotFound
         Conflict
+        KeyReused       a name for a request that was given to another one before
         Invalid
         TooLarge
 
@@ -218,6 +219,13 @@ class Conflict(RequestError):
 
     code = "conflict"
     http_status = 409
+
+
+class KeyReused(RequestError):
+    """The name of this request (Idempotency-Key) was given to another one before; nothing was done."""
+
+    code = "key_reused"
+    http_status = 422
 
 
 class Invalid(RequestError):

@@ -6,7 +6,7 @@ Reads take a ``View``. Writes are one transaction each, durable when the call re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -34,6 +34,7 @@ from shared.privacy import View
 if TYPE_CHECKING:  # what phones push is read as the API's own bodies are, and those know the lists of this module
     from shared.sync.phone.pull import PullAsk, PullPage
     from shared.sync.phone.push import PushAsk, PushResult
+    from shared.sync.phone.upload import Kept, UploadAsk, Uploaded
 
 T = TypeVar("T")
 
@@ -171,6 +172,10 @@ class Store(Protocol):
 
     async def push_phone(self, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction; raises PullFirst."""
+        ...
+
+    async def upload_phone(self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes]) -> bytes:
+        """Take an upload in one transaction and return its answer; raises KeyReused."""
         ...
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:

@@ -32,7 +32,7 @@ _TABLES = (
     "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
     "alerts", "patrols", "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys",
-    "audit",
+    "audit", "phone_ids", "phone_rulings", "uploads",
 )  # fmt: skip
 _WIPE = "; ".join(
     [

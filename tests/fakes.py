@@ -66,6 +66,7 @@ from shared.sync.fixes import (
 from shared.sync.operations import STANDS_FOR, Operation, Rows
 from shared.sync.phone.pull import PullAsk, PullPage
 from shared.sync.phone.push import PushAsk, PushResult
+from shared.sync.phone.upload import Kept, UploadAsk, Uploaded
 from shared.sync.records import (
     EntityName,
     Record,
@@ -200,6 +201,10 @@ class InMemoryStore(RecordEdits):
         raise NotFound("phones are for real homes")
 
     async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Phones are for real homes."""
+        raise NotFound("phones are for real homes")
+
+    async def upload_phone(self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes]) -> bytes:
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -14,7 +15,7 @@ from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
 from cloud.store.records import load, lock_for_edits, lock_for_fixes, note
 from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Patrol, Zone
-from shared.errors import NotFound
+from shared.errors import Invalid, NotFound
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
 from shared.privacy import View
@@ -35,7 +36,9 @@ from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation, wanted
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
+from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
 from shared.sync.records import to_ms
+from shared.wire.public import TrackingIn
 from shared.wire.reading import instant
 
 
@@ -80,10 +83,20 @@ class PostgresStore(RecordEdits):
         """Take what a phone pushed, in one transaction."""
         life = await phones.epoch(self.database)
         now_ms = to_ms(self._now())
-        await self.partitions.ensure(_fix_times(ask))
+        await self.partitions.ensure(_times_ms(row.fix for row in ask.rows if row.fix is not None))
         async with self.database.transaction() as connection:
             await lock_for_edits(connection)
             return await phones.Run(connection, now_ms).of(push(ask, life, phones.DIALECT))
+
+    async def upload_phone(self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes]) -> bytes:
+        """Take an upload in one transaction and return its answer; uploads of positions alone run side by side."""
+        now_ms = to_ms(self._now())
+        fixes = [item.fix for item in ask.items["tracking"] if item.fix is not None]
+        await self.partitions.ensure(_times_ms(fixes))
+        async with self.database.transaction() as connection:
+            has_records = bool(ask.items["animals"] or ask.items["observations"])
+            await (lock_for_edits if has_records else lock_for_fixes)(connection)
+            return await phones.Run(connection, now_ms).of(upload_once(ask, phones.DIALECT, kept, answer))
 
     # --- reads
 
@@ -223,5 +236,10 @@ class PostgresStore(RecordEdits):
             return fix
 
 
-def _fix_times(ask: PushAsk) -> list[int]:
-    return [to_ms(instant("timestamp", row.fix.timestamp)) for row in ask.rows if row.fix is not None]
+def _times_ms(fixes: Iterable[TrackingIn]) -> list[int]:
+    """Return when positions were recorded; one that says nothing sensible is refused later, alone."""
+    times = []
+    for fix in fixes:
+        with contextlib.suppress(Invalid):
+            times.append(to_ms(instant("timestamp", fix.timestamp)))
+    return times

@@ -52,6 +52,7 @@ from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
+from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
 from shared.sync.records import Record, from_ms, to_ms
 from shared.wire.batch import FixColumns
 
@@ -350,6 +351,17 @@ class SpatialiteStore(RecordEdits):
         result, stored = await self.write(job)
         self._stored(stored)
         return result
+
+    async def upload_phone(self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes]) -> bytes:
+        """Take an upload in one transaction and return its answer."""
+
+        def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
+            run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
+            return run.of(upload_once(ask, phones.DIALECT, kept, answer)), run.stored
+
+        told, stored = await self.write(job)
+        self._stored(stored)
+        return told
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""

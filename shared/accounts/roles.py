@@ -176,6 +176,7 @@ RULES: Final[Mapping[str, Rule]] = {
     # --- phones
     f"GET {_V1}/sync/pull": _read("sync", is_exact=True),
     f"POST {_V1}/sync/push": _write("sync", FIELD),
+    f"POST {_V1}/sync/upload": _write("sync", FIELD),
     # --- what stations say to the cloud
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,

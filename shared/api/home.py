@@ -26,7 +26,7 @@ from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, TrackedBehaviour
 from shared.api.observations import Observations
 from shared.api.security import add_headers, same_origin
-from shared.api.sync import PhoneSync
+from shared.api.sync import PhoneSync, Uploads
 from shared.api.tracking import Tracking
 from shared.api.users import ApiKeys, Audit, Users
 from shared.api.zones import Zones
@@ -70,7 +70,7 @@ def create_home(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts, PhoneSync,
+            Deployments, Zones, Corridors, Alerts, PhoneSync, Uploads,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
@@ -16,11 +17,13 @@ from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.errors import FactorRequired, Invalid, PullFirst
+from shared.ids import random_id
 from shared.privacy import View
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.jobs import TABLES
 from shared.sync.phone.pull import DAY_MS, REPORTS_MS, Message, PullAsk, PullPage
 from shared.sync.phone.push import Clash, PushAsk
+from shared.sync.phone.upload import KINDS, Kept, UploadAsk, Uploaded
 from shared.sync.records import (
     Record,
     alert_of,
@@ -43,6 +46,7 @@ from shared.wire.phone.outgoing import (
     patrol_row,
     zone_row,
 )
+from shared.wire.phone.uploads import Counts, Summary, UploadOut, read_upload
 
 #: Rows of a page, unless the phone asks for fewer, and at most.
 PAGE_ROWS: Final = 5_000
@@ -51,6 +55,7 @@ MAX_PAGE_ROWS: Final = 50_000
 FIX_DAYS: Final = 30
 _MAX_DAYS: Final = 3_660
 _LARGEST: Final = 2**53 - 1
+_MOST_OF_A_KEY: Final = 200
 
 _Text = str | None
 
@@ -197,6 +202,85 @@ class PhoneSync(Controller):
             fixes=result.fixes,
             experimentalRejectedIds=result.later,
         )
+
+
+class Uploads(Controller):
+    """The original platform's bulk upload."""
+
+    path = "/sync"
+    tags = ("sync",)
+    return_dto = None
+
+    @post(
+        "/upload",
+        summary="Upload what was collected offline",
+        status_code=200,
+        responses={
+            **documented(413, 422, 507),
+            200: ResponseSpec(UploadOut, generate_examples=False, description="What became of each item."),
+        },
+    )
+    async def upload(
+        self,
+        request: Request[Any, Any, Any],
+        store: StoreGiven,
+        view: ViewGiven,
+        clock: ClockGiven,
+        accounts: AccountsGiven,
+    ) -> Response[bytes]:
+        """Take up to 1,000 animals, positions and observations of a device, and say of each what became of it.
+
+        The body is `{device_id, animals, tracking, observations}`, each item with a `local_id`; items name animals by
+        their id or local id. The same item may be sent again. With `Idempotency-Key`, or `batch_id` in the body, a
+        repeat of the whole is answered with the same answer.
+        """
+        begun_s = clock.monotonic()
+        body = await request.body()
+        found = read_upload(body, request.headers.get("idempotency-key"))
+        if found.key and len(found.key) > _MOST_OF_A_KEY:
+            raise Invalid(f"Idempotency-Key: has at most {_MOST_OF_A_KEY} characters")
+        ask = UploadAsk(
+            device_id=found.device_id,
+            items={"animals": found.animals, "tracking": found.tracking, "observations": found.observations},
+            author=view.principal.user_id,
+            role=view.principal.role,
+            home=accounts.home,
+            now=clock.now(),
+            is_clock_sure=clock.state.is_sure,
+        )
+        sync_id = random_id()
+
+        def answer(uploaded: Uploaded) -> bytes:
+            return msgspec.json.encode(_uploaded(sync_id, ask, uploaded, clock.monotonic() - begun_s))
+
+        kept = Kept(found.key, hashlib.sha256(body).hexdigest()) if found.key else None
+        return Response(await store.upload_phone(ask, kept, answer), media_type="application/json")
+
+
+def _uploaded(sync_id: str, ask: UploadAsk, uploaded: Uploaded, took_s: float) -> UploadOut:
+    counts = {
+        kind: Counts(
+            uploaded.synced[kind], uploaded.failed[kind], sum(each.type == kind for each in uploaded.conflicts)
+        )
+        for kind in KINDS
+    }
+    total, synced = sum(map(len, ask.items.values())), sum(uploaded.synced.values())
+    return UploadOut(
+        sync_id=sync_id,
+        **counts,
+        summary=Summary(
+            total_items=total,
+            synced=synced,
+            conflicts=len(uploaded.conflicts),
+            failed=sum(uploaded.failed.values()),
+            success_rate=f"{100 * synced / total if total else 0:.1f}%",
+            duration_seconds=round(took_s, 3),
+        ),
+        errors=uploaded.errors,
+        conflicts=uploaded.conflicts,
+        warnings=uploaded.warnings,
+        id_map={str(kind): ids for kind, ids in uploaded.id_map.items()},
+    )
 
 
 def _has_factor(require: Callable[[], None]) -> bool:

@@ -51,6 +51,7 @@ _TABLES = (
     "patrols",
     "animals",
     "outbox",
+    "changes",
 )
 
 Step = list[NewFix] | Operation | tuple[int, bool]

@@ -21,3 +21,9 @@ CREATE TABLE phone_rulings (
 );
 CREATE INDEX phone_rulings_by_origin ON phone_rulings (origin, seq);
 CREATE INDEX phone_rulings_unnumbered ON phone_rulings (pk) WHERE seq IS NULL;
+
+-- The answers to uploads that their senders gave a name: a repeat gets the same.
+CREATE TABLE uploads (
+  author text NOT NULL, key text NOT NULL, hash text NOT NULL, answer text NOT NULL, made_ms bigint NOT NULL,
+  PRIMARY KEY (author, key)
+);

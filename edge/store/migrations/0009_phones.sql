@@ -41,3 +41,9 @@ CREATE TABLE lost_edits (
   operation_id TEXT NOT NULL, entity TEXT NOT NULL, row_id TEXT NOT NULL,
   origin TEXT NOT NULL, author TEXT, columns TEXT NOT NULL, kept TEXT NOT NULL, received_ms INTEGER NOT NULL
 );
+
+-- The answers to uploads that their senders gave a name: a repeat gets the same.
+CREATE TABLE uploads (
+  author TEXT NOT NULL, key TEXT NOT NULL, hash TEXT NOT NULL, answer TEXT NOT NULL, made_ms INTEGER NOT NULL,
+  PRIMARY KEY (author, key)
+) WITHOUT ROWID;

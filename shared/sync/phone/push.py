@@ -58,8 +58,8 @@ _NEXT: Final[Mapping[str, frozenset[str]]] = {
 }
 _MANAGERS: Final = frozenset({"admin", "conservation_manager"})
 _OWNER: Final = {"observations": "observer", "patrols": "created_by"}
-_LIVING: Final = frozenset({"active", "missing"})
-_WEARER: Final = (
+LIVING: Final = frozenset({"active", "missing"})
+WEARER: Final = (
     "SELECT a.id, a.status FROM deployments d JOIN collars c ON c.pk = d.collar_pk JOIN animals a ON a.pk = d.animal_pk"
     " WHERE d.ended_ms IS NULL AND d.deleted_ms IS NULL AND a.deleted_ms IS NULL AND c.pk = coalesce("
     "(SELECT collar_pk FROM collar_aliases WHERE alias = ?), (SELECT pk FROM collars WHERE id = ?))"
@@ -307,10 +307,10 @@ class _Taker:
         if worn_clash:
             columns.pop("collar_id")
         elif collar:
-            wearers = yield _WEARER, (collar, collar)
+            wearers = yield WEARER, (collar, collar)
             others = [(identity, status) for identity, status in wearers if identity != row.id]
             for identity, status in others:
-                if status not in _LIVING:  # its collar is on another animal now
+                if status not in LIVING:  # its collar is on another animal now
                     yield Edit([self._taken_off(identity)])
                 elif record is None:
                     self._new_aliases.append(("animals", row.id, identity))
