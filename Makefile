@@ -52,12 +52,16 @@ cloud-services:
 shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-lock.json $(VENV)/.station
 	@bash .ci/assets "$(BIN)"
 
+# The phones' own client, for its tests; without a registry these skip.
+shared/web/client/node_modules/.done: shared/web/client/package.json shared/web/client/package-lock.json $(VENV)/.station
+	@bash .ci/client "$(BIN)"
+
 station-env: $(VENV)/.station services shared/api/assets/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
 	@bash .ci/apt systemd openssl
 
-dev-env: station-env cloud-env test-services $(VENV)/.dev
+dev-env: station-env cloud-env test-services shared/web/client/node_modules/.done $(VENV)/.dev
 
 # --- the commands of the README ---------------------------------------------------------------------------------------
 run: station-env ## a station with a simulated herd; TRACKS=file.csv SPEED=n ONCE=1 replays a file; CLOUD=url CODE=code enrols it
@@ -107,6 +111,7 @@ soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency m
 bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.homes
+	$(BIN)/python -m tests.benchmarks.phones
 	$(BIN)/python -m tests.benchmarks.exchange
 	$(BIN)/python -m tests.benchmarks.quality
 	$(BIN)/python -m tests.benchmarks.bbmm

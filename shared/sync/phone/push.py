@@ -101,10 +101,8 @@ class PushResult(msgspec.Struct, kw_only=True):
     fixes: dict[str, str]
 
 
-class _Later(RequestError):
+class _Later(Exception):
     """Not at this home, or not yet: the phone keeps the row."""
-
-    code = "later"
 
 
 def push(ask: PushAsk, epoch: int, dialect: Dialect) -> Job[PushResult]:
@@ -203,6 +201,8 @@ class _Taker:
                     yield from self._take_animal(row)
                 elif (operation := self._operation(row)) is not None:
                     waiting.append((row, operation))
+            except _Later as error:
+                self._wait(row, str(error))
             except RequestError as error:
                 self._refuse(row, error)
         yield from self._edit(waiting)
@@ -442,12 +442,12 @@ class _Taker:
             self.result.clashes.append(clash)
             self._rule(row, "told", "conflict", f"someone else has changed {', '.join(clash.columns)}: theirs was kept")
 
+    def _wait(self, row: Row, detail: str) -> None:
+        self.result.later.setdefault(row.table, []).append(row.id)
+        self.result.messages.append(Message(table=row.table, id=row.id, code="later", detail=detail))
+
     def _refuse(self, row: Row, error: RequestError) -> None:
         """See that a row that is not taken is not sent again for ever, and that its user hears of it."""
-        if isinstance(error, _Later):
-            self.result.later.setdefault(row.table, []).append(row.id)
-            self.result.messages.append(Message(table=row.table, id=row.id, code=error.code, detail=error.detail))
-            return
         record = self._known.get((row.table, row.id))
         if row.is_deletion:
             self._rule(row, "revived", error.code, error.detail)
