@@ -15,7 +15,7 @@ DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud evaluate train test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
-  wheel-check deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
+  wheel-check screenshots web deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
   cloud-services test-services
 
 help: ## list the targets
@@ -56,10 +56,15 @@ shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-l
 shared/web/client/node_modules/.done: shared/web/client/package.json shared/web/client/package-lock.json $(VENV)/.station
 	@bash .ci/client "$(BIN)"
 
-station-env: $(VENV)/.station services shared/api/assets/.done
+# The pages that people look at; the same.
+WEB := $(shell find shared/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -name axe.min.js)
+shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
+	@bash .ci/web "$(BIN)"
+
+station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl
+	@bash .ci/apt systemd openssl faketime chromium
 
 dev-env: station-env cloud-env test-services shared/web/client/node_modules/.done $(VENV)/.dev
 
@@ -92,7 +97,7 @@ types: $(VENV)/.dev ## mypy, strict
 layers: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-unit property integration e2e faults golden: dev-env ## one folder of tests
+unit property integration e2e faults golden web: dev-env ## one folder of tests
 	$(PYTEST) tests/$@ -m "not nightly"
 
 test-%: dev-env
@@ -121,6 +126,9 @@ bench: dev-env ## the tables of tests/benchmarks/README.md
 coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches
 	$(PYTEST) -m "not nightly" --cov --cov-report=html --cov-report=term
 
+screenshots: dev-env ## every page of both homes at 360 px and 1080p into var/screenshots
+	$(BIN)/python -m tests.web.screenshots
+
 evaluate: dev-env ## measure the models on real tracks; DATA=folder, by default ../shared/data
 	$(BIN)/outpost-models evaluate --data $(DATA)
 
@@ -133,7 +141,7 @@ simulate: station-env ## a herd on pseudo-terminals, to point a station of your 
 wheel-check: dev-env ## the wheel alone, in a fresh environment, owns its five packages and starts
 	@bash .ci/wheel-check "$(BIN)"
 
-deb: $(VENV)/.station shared/api/assets/.done ## dist/outpost-station_*.deb for this machine's Debian and architecture
+deb: $(VENV)/.station shared/api/assets/.done shared/web/dist/.done ## dist/outpost-station_*.deb for this machine's Debian and architecture
 	@bash .ci/deb "$(BIN)"
 
 deb-check: deb ## the package on a clean Debian 12: installed, run, upgraded, under systemd, purged; needs root
@@ -149,4 +157,4 @@ lock: $(VENV)/.dev ## compile station.lock, cloud.lock and dev.lock from pyproje
 	  -c station.lock -c cloud.lock -o dev.lock pyproject.toml
 
 clean: ## remove what make made, but no station's data
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage* shared/api/assets
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage* shared/api/assets shared/web/dist shared/web/axe.min.js

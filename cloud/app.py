@@ -19,6 +19,9 @@ from cloud.accounts.secret import read_secret
 from cloud.api.app import create_app
 from cloud.config import Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
+from cloud.jobs import queue
+from cloud.jobs.kinds import Kinds
+from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
 from cloud.notify.sms import Texter, TwilioAccount
@@ -26,6 +29,7 @@ from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
+from models.live.habitat import MappedHabitat
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
@@ -71,6 +75,49 @@ def messenger_of(config: Config) -> CodeSender | None:
     return CodeSender(mailer=mailer, texter=texter, outbox=outbox)
 
 
+def kinds_of(store: PostgresStore, accounts: Accounts) -> Kinds:  # noqa: ARG001 - what kinds will stand on
+    """Return the kinds of job that this program knows: what is heavy to import, a kind imports as it runs."""
+    return Kinds()
+
+
+async def work(config: Config, *, clock: Clock) -> None:
+    """Run jobs until SIGTERM or SIGINT; each ends at its next step then and waits for another worker."""
+    configure_logging()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await work_until(told, config, clock=clock)
+    log.info("worker.stopped")
+
+
+async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> None:
+    """Run jobs until ``told`` is set."""
+    url, section, jobs = await _checked_url(config), config.database, config.jobs
+    async with Database.open(
+        url, pool_min=1, pool_max=section.pool_max, is_pooled=section.is_pooled, statement_timeout_s=0,
+        application_name=queue.APPLICATION,
+    ) as database:  # fmt: skip
+        accounts = accounts_of(config, database, clock)
+        worker = JobWorker(
+            database, kinds_of(PostgresStore(database, now=clock.now), accounts), owner_of=accounts.principal,
+            now=clock.now, settings=WorkerSettings(
+                light_jobs=jobs.light_jobs, poll_s=jobs.poll_s, keep_days=jobs.keep_days, file_hours=jobs.file_hours,
+                file_limit_mb=jobs.file_limit_mb,
+            ),
+        )  # fmt: skip
+        await worker.run(queue.working(url, is_pooled=section.is_pooled), told, does_listen=not section.is_pooled)
+
+
+async def _checked_url(config: Config) -> str:
+    url = config.database_url()
+    found, newest = await asyncio.to_thread(schema_version, url), known_versions()[-1]
+    if found != newest:
+        raise StoreError(
+            f"the database has schema {found or 'none'}, this program {newest}: run `outpost-cloud migrate`"
+        )
+    return url
+
+
 async def serve(config: Config, *, clock: Clock, port: int | None = None) -> None:
     """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it."""
     configure_logging()
@@ -89,13 +136,7 @@ async def running(
     config: Config, *, clock: Clock, port: int | None = None
 ) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """A running cloud as a context; yields its address and the task that ends with it."""
-    url = config.database_url()
-    found, newest = await asyncio.to_thread(schema_version, url), known_versions()[-1]
-    if found != newest:
-        raise StoreError(
-            f"the database has schema {found or 'none'}, this program {newest}: run `outpost-cloud migrate`"
-        )
-    section = config.database
+    url, section = await _checked_url(config), config.database
     async with Database.open(
         url, pool_min=section.pool_min, pool_max=section.pool_max, is_pooled=section.is_pooled,
         statement_timeout_s=section.statement_timeout_s,
@@ -104,8 +145,10 @@ async def running(
         accounts = accounts_of(config, database, clock)
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
+        habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None)
         app = create_app(
-            store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
+            store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest, kinds=kinds_of(store, accounts),
+            habitat=habitat,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
@@ -116,7 +159,7 @@ async def running(
                 ) as tasks,  # until the last request has ended: it may hold a frame
                 _http(app, config.api.host, config.api.port if port is None else port) as (address, http),
             ):
-                log.info("cloud.ready", url=address, database=database.where, schema=newest)
+                log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
                 ended = asyncio.create_task(_first(http, *tasks), name="ended")
                 try:
@@ -128,6 +171,7 @@ async def running(
                 if isinstance(why, StoreError):
                     raise why
         finally:
+            habitat.close()
             await accounts.drain()
 
 

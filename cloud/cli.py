@@ -109,9 +109,15 @@ def run(
     """Run the service until it is told to stop."""
     from cloud import app
 
-    clock = StationClock(time.time, time.monotonic, built_at=_BUILT_AT)
-    clock.kernel_says(is_synchronised=True)  # a server keeps time; one that stands before this program does not count
-    asyncio.run(app.serve(_load(config), clock=clock, port=port))
+    asyncio.run(app.serve(_load(config), clock=_clock(), port=port))
+
+
+@cli.command()
+def worker(config: ConfigOption = None) -> None:
+    """Run long jobs until it is told to stop; start as many as there are machines for them."""
+    from cloud import app
+
+    asyncio.run(app.work(_load(config), clock=_clock()))
 
 
 @cli.command()
@@ -293,14 +299,18 @@ def _with_accounts(config: Path | None, job: Callable[[Accounts], Awaitable[T]])
     settings = _load(config)
 
     async def run_job() -> T:
-        clock = StationClock(time.time, time.monotonic, built_at=_BUILT_AT)
-        clock.kernel_says(is_synchronised=True)
         async with Database.open(
             settings.database_url(), pool_min=1, pool_max=1, is_pooled=settings.database.is_pooled
         ) as database:
-            return await job(accounts_of(settings, database, clock))
+            return await job(accounts_of(settings, database, _clock()))
 
     return asyncio.run(run_job())
+
+
+def _clock() -> StationClock:
+    clock = StationClock(time.time, time.monotonic, built_at=_BUILT_AT)
+    clock.kernel_says(is_synchronised=True)  # a server keeps time; one that stands before this program does not count
+    return clock
 
 
 def _load(path: Path | None) -> Config:

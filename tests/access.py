@@ -40,8 +40,10 @@ class MemoryTables:
 
     def __init__(self) -> None:
         self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        script = resources.files("edge.store") / "migrations" / "0005_accounts.sql"
-        self._db.executescript(script.read_text(encoding="utf-8"))
+        self._db.execute("CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)")
+        for script in sorted((Path(str(resources.files("edge.store"))) / "migrations").glob("*.sql")):
+            if script.stem.endswith(("_accounts", "_sync_log", "_blobs", "_conflicts")):
+                self._db.executescript(script.read_text(encoding="utf-8"))
         self._db.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
 
     async def read(self, job: Job[T]) -> T:

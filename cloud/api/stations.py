@@ -15,10 +15,13 @@ from cloud.store import feed, stations
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from shared.accounts.roster import HandOver
+from shared.api.access import AccountsGiven
+from shared.api.blobs import BlobOut, Offset, Size, checked, media_type
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven
-from shared.errors import Invalid, NotAuthenticated
+from shared.errors import Invalid, NotAuthenticated, NotFound
+from shared.sync import blobs
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire import signatures
@@ -31,6 +34,7 @@ from shared.wire.link import (
     MESSAGES,
     PREVIOUS,
     Changes,
+    Clashes,
     EnrolIn,
     Enrolled,
     FixPage,
@@ -134,6 +138,42 @@ class StationLink(Controller):
         """Give the records that changed after a cursor, each as it stands now."""
         return _message(await uplink.changes(signed, epoch, since, limit))
 
+    @put(
+        "/{station_id:str}/blobs/{sha256:str}",
+        summary="Bring a part of a file",
+        status_code=200,
+        request_max_body_size=blobs.MAX_PART_BYTES,
+        responses=documented(401, 409, 413, 422, 507),
+    )
+    async def bring_part(
+        self,
+        request: Request[Any, Any, Any],
+        accounts: AccountsGiven,
+        clock: ClockGiven,
+        signed: SignedGiven,
+        sha256: FromPath[str],
+        size: Size,
+        offset: Offset = 0,
+        owner: Annotated[str | None, QueryParameter(max_length=200, description="Whose file it is.")] = None,
+    ) -> BlobOut:
+        """Keep a part of a file that somebody gave to the station, as ``/api/v1/blobs/`` does."""
+        kept = await accounts.tables.write(
+            blobs.put(
+                sha256, size=size, offset=offset, part=await request.body(), media_type=media_type(request),
+                owner=owner, origin=signed, now_ms=to_ms(clock.now()),
+            )
+        )  # fmt: skip
+        return BlobOut.of(checked(kept))
+
+    @get("/{station_id:str}/blobs/{sha256:str}", summary="How far a file has come", responses=documented(401, 404))
+    async def how_far(self, accounts: AccountsGiven, signed: SignedGiven, sha256: FromPath[str]) -> BlobOut:
+        """Tell how many bytes of a file have come, from whichever station."""
+        blobs.check_name(sha256)
+        blob = await accounts.tables.read(blobs.find(sha256))
+        if blob is None:
+            raise NotFound(f"nothing of the file {sha256} has come, station {signed}")
+        return BlobOut.of(blob)
+
     @get("/{station_id:str}/roster", summary="Who may log in", responses=documented(401))
     async def roster(self, rosters: RostersGiven, signed: SignedGiven) -> Response[bytes]:
         """Give the station's roster, signed: people, roles, hashes, seeds sealed for the station."""
@@ -149,6 +189,17 @@ class StationLink(Controller):
         except msgspec.DecodeError as error:
             raise Invalid(f"the body: {error}") from error
         return Response(msgspec.msgpack.encode(await rosters.take(signed, sent)), media_type=MESSAGES)
+
+    @get("/{station_id:str}/conflicts", summary="Conflicts", responses=documented(401))
+    async def conflicts(
+        self,
+        uplink: UplinkGiven,
+        signed: SignedGiven,
+        since: Annotated[int, QueryParameter(ge=0, description="The cursor; 0 for everything.")] = 0,
+        epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
+    ) -> Response[bytes]:
+        """Give conflicts that concern the station after a cursor, resolved ones too."""
+        return _message(await uplink.clashes(signed, epoch, since))
 
     @get("/{station_id:str}/heard", summary="Fixes that the cloud took itself", responses=documented(401, 410))
     async def heard(
@@ -183,7 +234,7 @@ def _check_after(after: str | None) -> None:
         raise Invalid("after: must be 32 hex digits")
 
 
-def _message(answer: Changes | Heads | FixPage | HeardFixes) -> Response[bytes]:
+def _message(answer: Changes | Clashes | Heads | FixPage | HeardFixes) -> Response[bytes]:
     return Response(msgspec.msgpack.encode(answer), media_type=MESSAGES)
 
 

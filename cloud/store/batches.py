@@ -6,8 +6,9 @@ until the one item at fault is alone: it goes to the quarantine with its bytes, 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -15,13 +16,17 @@ import msgspec
 import psycopg
 from psycopg import errors
 
+from cloud.store.accounts import run
 from cloud.store.database import Connection
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
 from shared.errors import Invalid, RequestError
+from shared.ids import derived_id
+from shared.sync import clashes, log
+from shared.sync.clashes import Clash
 from shared.sync.decide import decide
-from shared.sync.operations import Effects, Operation, Outcome, wanted
+from shared.sync.operations import CollarTaken, Effects, Operation, Outcome, wanted
 from shared.sync.records import check_text, to_ms
 from shared.sync.streams import Exceptional
 from shared.wire.batch import FixColumns
@@ -130,21 +135,26 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
         decided: list[tuple[Operation, Effects]] = []
         refused: list[tuple[int, RequestError]] = []
         lines: list[Noted] = []
+        noted: list[Clash] = []
         n = 0
-        for run in _runs(operations, places):
-            rows = await load(connection, wanted(operations[place] for place in run))
+        for stretch in _runs(operations, places):
+            rows = await load(connection, wanted(operations[place] for place in stretch))
             begun = len(decided)
-            for place in run:
+            for place in stretch:
                 try:
                     effects = decide(operations[place], rows)
                 except RequestError as error:
                     refused.append((place, error))
+                    if isinstance(error, CollarTaken):
+                        other = error.other
+                        noted.append(clashes.of_collar(operations[place], other.id, other.columns, now_ms))
                 else:
                     rows.take(effects)
                     decided.append((operations[place], effects))
             more, more_fixes = await apply(connection, decided[begun:], now_ms)
             lines += more
             n += more_fixes
+        await run(connection, clashes.note(noted))
         # noted when all of it is written: of what the database refuses there is no trace
         taken.lines += lines
         taken.new_fixes += n
@@ -201,18 +211,54 @@ def _runs(operations: Sequence[Operation], places: Sequence[int]) -> Iterator[li
 
 async def quarantine(
     connection: Connection, station_id: str, epoch: str, channel: str, n: int,
-    refused: Iterable[tuple[str, str, bytes]], now_ms: int,
+    refused: Sequence[tuple[str, str, bytes]], now_ms: int,
 ) -> None:  # fmt: skip
-    """Keep what was not taken, with its bytes, for a person to look at."""
+    """Keep what was not taken, with its bytes, for a person to look at, and in the queue to be tried again."""
     async with connection.cursor() as cursor:
         await cursor.executemany(
             "INSERT INTO quarantine (station_id, epoch, channel, n, code, detail, body, received_ms)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                (station_id, epoch, channel, n, code, detail.replace("\0", "\N{REPLACEMENT CHARACTER}"), body, now_ms)
-                for code, detail, body in refused
-            ],
+            [(station_id, epoch, channel, n, code, _plain(detail), body, now_ms) for code, detail, body in refused],
         )
+    await run(
+        connection,
+        log.keep(
+            _queued(station_id, f"{epoch} {channel} {n}", place, detail, body, now_ms)
+            for place, (_, detail, body) in enumerate(refused)
+        ),
+    )
+
+
+def _queued(station_id: str, batch: str, place: int, detail: str, body: bytes, now_ms: int) -> log.Item:
+    """Return an item of the queue; bytes that are neither an operation nor a fix cannot be tried again."""
+    form: log.Form = "none"
+    told: dict[str, Any] = {}
+    operation: Operation | None = None
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+        operation = msgspec.msgpack.decode(body, type=Operation)
+        form, told = "operation", operation.columns
+    if operation is None:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            fix = msgspec.msgpack.decode(body, type=dict[str, Any])
+            form, told = "fix", {name: fix.get(name) for name in ("collar_id", "raw_ms", "lon_e7", "lat_e7")}
+    return log.Item(
+        id=derived_id(f"{station_id} {batch}", f"item {place}"), sync_id=None,
+        user_id=None if operation is None or operation.author is None else _plain(operation.author),
+        device_id=station_id, data_type=operation.entity if operation else "tracking" if form == "fix" else "batch",
+        local_id=None if operation is None else _plain(operation.row_id), data=_plain(_json(told)),
+        error_message=_plain(detail), created_ms=now_ms, form=form, body=body,
+    )  # fmt: skip
+
+
+def _json(told: Mapping[str, Any]) -> str:
+    try:
+        return msgspec.json.encode(told).decode()
+    except UnicodeEncodeError:  # half a surrogate pair: the bytes have it, this is for people
+        return "{}"
+
+
+def _plain(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 async def halving(

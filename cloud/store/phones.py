@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
+from cloud.store.accounts import run
 from cloud.store.batches import halving
 from cloud.store.database import Connection, Database
 from cloud.store.effects import apply
@@ -16,6 +15,7 @@ from cloud.store.records import Noted, load, note, record_of, selecting
 from shared.domain import AddedFix
 from shared.errors import Invalid, RequestError
 from shared.ids import id_text
+from shared.sync import clashes
 from shared.sync.decide import decide
 from shared.sync.operations import Effects, Operation, wanted
 from shared.sync.phone.cursor import drawn_epoch
@@ -143,7 +143,7 @@ class Run:
                     rows.take(effects)
                     decided.append((operations[place], effects))
                     given[place] = effects
-            lines, n = await apply(self._connection, decided, self._now_ms, keeps_losers=False)
+            lines, n = await apply(self._connection, decided, self._now_ms)
             self._lines += lines
             self._new_fixes += n
             for place, answer in given.items():
@@ -156,17 +156,9 @@ class Run:
         return answers
 
     async def _lose(self, wish: Lose) -> None:
-        operation = wish.operation
-        lost, kept = Jsonb(dict(wish.lost)), Jsonb(dict(wish.kept))
-        await self._connection.execute(
-            "INSERT INTO lost_edits (operation_id, entity, row_id, origin, author, columns, kept, received_ms)"
-            " SELECT %s, %s, %s, %s, %s, %s, %s, %s WHERE NOT EXISTS (SELECT 1 FROM lost_edits WHERE entity = %s"
-            " AND row_id = %s AND origin = %s AND columns = %s)",
-            (
-                operation.id, operation.entity, operation.row_id, operation.origin, operation.author, lost, kept,
-                self._now_ms, operation.entity, operation.row_id, operation.origin, lost,
-            ),
-        )  # fmt: skip
+        effects = Effects(outcome="superseded", lost=wish.lost, kept=wish.kept)
+        if (clash := clashes.of_loss(wish.operation, effects, self._now_ms)) is not None:
+            await run(self._connection, clashes.note([clash]))
 
 
 def _marked(statement: str) -> bytes:

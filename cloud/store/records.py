@@ -129,7 +129,8 @@ async def _fetch(
 
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
 _ORDER: Final[tuple[EntityName, ...]] = (
-    "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "patrol",
+    "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
+    "patrol_log", "patrol_route", "patrol",
 )  # fmt: skip
 
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
-from cloud.store import phones, queries
+from cloud.store import patrols, phones, predictions, queries
+from cloud.store.accounts import run
 from cloud.store.areas import areas_near_each
 from cloud.store.database import Database
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
-from cloud.store.records import load, lock_for_edits, lock_for_fixes, note
-from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Patrol, Zone
+from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note
+from shared.domain import (
+    AddedFix,
+    Alert,
+    Animal,
+    Collar,
+    Corridor,
+    Deployment,
+    Fix,
+    NewFix,
+    Observation,
+    Patrol,
+    Prediction,
+    Zone,
+)
 from shared.errors import Invalid, NotFound
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
@@ -29,20 +43,25 @@ from shared.store import (
     ObservationQuery,
     Page,
     PatrolQuery,
+    PredictionQuery,
     ZoneQuery,
 )
+from shared.sync import clashes
+from shared.sync.clashes import Clash, Resolution
 from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Operation, wanted
+from shared.sync.operations import Effects, Operation, Outcome, wanted
+from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
-from shared.sync.records import to_ms
+from shared.sync.records import Record, to_ms
+from shared.sync.rulings import ruling
 from shared.wire.public import TrackingIn
 from shared.wire.reading import instant
 
 
-class PostgresStore(RecordEdits):
+class PostgresStore(RecordEdits, PatrolReads):
     """Implements ``shared.store.Store`` over one database; ``now`` dates what people make."""
 
     def __init__(self, database: Database, *, now: Callable[[], datetime]) -> None:
@@ -71,6 +90,43 @@ class PostgresStore(RecordEdits):
                 await note(connection, lines, new_fixes=n)
             return found
 
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations`` in one transaction, all or none; return what each did."""
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            rows = await load(connection, wanted(operations))
+            decided: list[tuple[Operation, Effects]] = []
+            for operation in operations:
+                effects = decide(operation, rows)
+                rows.take(effects)
+                decided.append((operation, effects))
+            lines, n = await apply(connection, decided, to_ms(self._now()))
+            if lines:
+                await note(connection, lines, new_fixes=n)
+            return [effects.outcome for _, effects in decided]
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then."""
+        async with self.database.transaction() as connection:
+            return await patrols.forget_positions(connection, to_ms(before))
+
+    async def resolve(
+        self, clash: Clash, resolution: Resolution, columns: Mapping[str, Any], note_text: str | None, by: str
+    ) -> Clash:
+        """Make a resolution so, in one transaction; it goes down as the edits that it is made of."""
+        now_ms = to_ms(self._now())
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            lines: list[Noted] = []
+            n = 0
+            for operation in await run(connection, ruling(clash, resolution, columns, by, now_ms)):
+                effects = decide(operation, await load(connection, wanted([operation])))
+                more, more_fixes = await apply(connection, [(operation, effects)], now_ms)
+                lines, n = lines + more, n + more_fixes
+            done = await run(connection, clashes.resolved(clash, resolution, columns, note_text, by, now_ms))
+            await note(connection, lines, new_fixes=n)
+            return done
+
     # --- phones
 
     async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
@@ -88,7 +144,9 @@ class PostgresStore(RecordEdits):
             await lock_for_edits(connection)
             return await phones.Run(connection, now_ms).of(push(ask, life, phones.DIALECT))
 
-    async def upload_phone(self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes]) -> bytes:
+    async def upload_phone(
+        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+    ) -> bytes:
         """Take an upload in one transaction and return its answer; uploads of positions alone run side by side."""
         now_ms = to_ms(self._now())
         fixes = [item.fix for item in ask.items["tracking"] if item.fix is not None]
@@ -96,9 +154,14 @@ class PostgresStore(RecordEdits):
         async with self.database.transaction() as connection:
             has_records = bool(ask.items["animals"] or ask.items["observations"])
             await (lock_for_edits if has_records else lock_for_fixes)(connection)
-            return await phones.Run(connection, now_ms).of(upload_once(ask, phones.DIALECT, kept, answer))
+            return await phones.Run(connection, now_ms).of(upload_once(ask, phones.DIALECT, kept, answer, sync_id))
 
     # --- reads
+
+    async def asked(self, asked: Asked) -> Page[Record]:
+        """Return a page of records of rangers and their patrols."""
+        async with self.database.snapshot() as connection:
+            return await patrols.answer(connection, asked)
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
@@ -206,6 +269,28 @@ class PostgresStore(RecordEdits):
         """Return one fix; raises NotFound."""
         async with self.database.snapshot() as connection:
             return await queries.get_fix(connection, fix_id, view)
+
+    # --- predictions
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked."""
+        async with self.database.snapshot() as connection:
+            return await predictions.find(connection, view, query)
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return await predictions.get(connection, view, "id", prediction_id)
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        async with self.database.transaction() as connection:
+            return await predictions.keep(connection, view, prediction, key)
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        async with self.database.transaction() as connection:
+            await predictions.delete(connection, view, prediction_id)
 
     # --- fixes
 

@@ -11,11 +11,16 @@ import structlog
 from msgspec.structs import replace
 
 from cloud.store import batches, feed, stations
+from cloud.store.accounts import run
 from cloud.store.batches import Taken
 from cloud.store.database import Connection
 from cloud.store.records import note
 from cloud.store.store import PostgresStore
 from shared.errors import CorruptBatch, Invalid, StaleCursor
+from shared.ids import derived_id
+from shared.sync import clashes
+from shared.sync import log as sync_log
+from shared.sync.log import Session
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.sync.streams import (
@@ -31,7 +36,7 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import Changes, FixPage, HeardFixes
+from shared.wire.link import DOWN, MAX_CLASHES, Changes, Clashes, FixPage, HeardFixes
 
 log = structlog.get_logger()
 
@@ -83,6 +88,7 @@ class Uplink:
                     )  # fmt: skip
                     await stations.keep_receipt(connection, *key, reached, receipt, now_ms)
                     await stations.see(connection, station_id, now_ms)
+                    await run(connection, sync_log.note(_session(station_id, batch, taken, now_ms, to_ms(self._now()))))
                     await note(connection, taken.lines, new_fixes=taken.new_fixes)
                     return receipt
 
@@ -114,6 +120,14 @@ class Uplink:
             await stations.see(connection, station_id, to_ms(self._now()), since)
         return Changes(ours, after, is_more, packed)
 
+    async def clashes(self, station_id: str, epoch: str | None, since: int) -> Clashes:
+        """Return conflicts that concern a station after its cursor; one of another life begins at 0."""
+        async with self._store.database.snapshot() as connection:
+            ours = await feed.epoch(connection)
+            begin = since if epoch == ours else 0
+            found, after = await run(connection, clashes.since(begin, station_id, DOWN, MAX_CLASHES))
+        return Clashes(ours, after, len(found) == MAX_CLASHES, found)
+
     async def heard(self, station_id: str, epoch: str | None, since: int, after: str | None, limit: int) -> HeardFixes:
         """Return fixes that the cloud took itself after a station's cursor; raises StaleCursor as for changes."""
         async with self._store.database.snapshot() as connection:
@@ -131,6 +145,17 @@ class Uplink:
         async with self._store.database.snapshot() as connection:
             columns, last = await feed.fixes_of(connection, station_id, collar_id, after, limit)
         return FixPage(last, encode_fixes(columns))
+
+
+def _session(station_id: str, batch: Batch, taken: Taken, began_ms: int, now_ms: int) -> Session:
+    counts = taken.counts
+    conflicts = sum(bool(each.lost) for each in taken.exceptions)
+    total, failed = sum(counts.values()), counts["quarantined"]
+    return Session(
+        id=derived_id(station_id, f"{batch.epoch} {batch.channel} {batch.n} {batch.hash.hex()}"), user_id=None,
+        device_id=station_id, path="batch", total=total, synced=total - failed - conflicts, conflicts=conflicts,
+        failed=failed, started_ms=began_ms, completed_ms=now_ms,
+    )  # fmt: skip
 
 
 async def _packed(connection: Connection, since: int, limit: int) -> tuple[bytes, int, bool]:

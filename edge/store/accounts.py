@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from edge.store.driver import Connection, connect, transaction, translated
+from edge.store.driver import connect, transaction, translated
+from edge.store.jobs import run
 from edge.store.migrate import migrate, migrations, schema_version
+from edge.store.snapshot import before_migration
 from edge.store.store import SpatialiteStore
 from shared.accounts.facts import fact, set_fact
 from shared.accounts.sealing import SECRET_BYTES
 from shared.accounts.users import Job
-from shared.errors import Conflict
 
 T = TypeVar("T")
 
 _SECRET: Final = "accounts.secret"  # noqa: S105  # the name of a fact
-#: What SQLite says of a value that is there already.
-_TAKEN: Final = "UNIQUE constraint failed"
-
-
-def run(db: Connection, job: Job[T]) -> T:
-    """Run a job inside the transaction of ``db``."""
-    rows: list[tuple[Any, ...]] | None = None
-    try:
-        while True:
-            statement, values = next(job) if rows is None else job.send(rows)
-            try:
-                rows = db.execute(statement, list(values)).fetchall()
-            except Exception as error:
-                if _TAKEN in str(error):
-                    raise Conflict("somebody else did the same at this moment: try again") from error
-                raise
-    except StopIteration as ended:
-        found: T = ended.value
-        return found
 
 
 class SqliteTables:
@@ -79,6 +61,7 @@ def secret_of(path: Path, key: bytes | None) -> bytes:
                     return kept
     finally:
         reader.close()
+    before_migration(path, key)
     db = connect(path, key)
     try:
         with translated(path):

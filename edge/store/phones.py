@@ -10,10 +10,13 @@ import msgspec
 from edge.store import changes
 from edge.store.driver import Connection
 from edge.store.fixes import FixWriter, StoredFix
+from edge.store.jobs import run
 from edge.store.records import RecordWriter, record_of, selecting
 from shared.domain import AddedFix
 from shared.errors import NotFound
 from shared.ids import id_bytes, id_text
+from shared.sync import clashes
+from shared.sync.operations import Effects
 from shared.sync.phone.jobs import (
     AddFixes,
     Dialect,
@@ -118,15 +121,6 @@ class Run:
         ]
 
     def _lose(self, wish: Lose) -> None:
-        operation = wish.operation
-        columns = msgspec.json.encode(dict(wish.lost)).decode()
-        key = (operation.entity, operation.row_id, operation.origin, columns)
-        self._db.execute(
-            "INSERT INTO lost_edits (operation_id, entity, row_id, origin, author, columns, kept, received_ms)"
-            " SELECT ?, ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM lost_edits WHERE entity = ?"
-            " AND row_id = ? AND origin = ? AND columns = ?)",
-            (
-                operation.id, operation.entity, operation.row_id, operation.origin, operation.author, columns,
-                msgspec.json.encode(dict(wish.kept)).decode(), self._now_ms, *key,
-            ),
-        )  # fmt: skip
+        effects = Effects(outcome="superseded", lost=wish.lost, kept=wish.kept)
+        if (clash := clashes.of_loss(wish.operation, effects, self._now_ms)) is not None:
+            run(self._db, clashes.note([clash]))

@@ -15,8 +15,11 @@ import msgspec
 from edge.store import changes as log
 from edge.store.driver import Connection
 from edge.store.fixes import FixWriter
+from edge.store.jobs import run
 from shared.errors import NotFound, RequestError
 from shared.ids import derived_id
+from shared.sync import clashes
+from shared.sync.clashes import Clash
 from shared.sync.decide import decide
 from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record, kept_form
@@ -34,7 +37,8 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 _THESE: Final = "(SELECT value FROM json_each(?))"
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
 _ORDER: Final[tuple[EntityName, ...]] = (
-    "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "patrol",
+    "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
+    "patrol_log", "patrol_route", "patrol",
 )  # fmt: skip
 #: Kinds that say whose fixes are whose.
 _WORN: Final = frozenset({"animal", "collar", "deployment"})
@@ -161,6 +165,19 @@ class RecordWriter:
             log.note(self._connection, log.of_records(effects.changes, operation.origin))
         self._post(done)
         self._give([effects for _, effects in done])
+        self._keep_clashes(done)
+
+    def _keep_clashes(self, done: Sequence[tuple[Operation, Effects]]) -> None:
+        """Write what a person should look at, of those who brought their edits here."""
+        found: list[Clash] = []
+        for operation, effects in done:
+            if (clash := clashes.of_loss(operation, effects, operation.made_ms)) is not None:
+                found.append(clash)
+            for change in effects.changes:
+                if operation.origin and change.record.entity == "observation" and change.kind == "insert":
+                    columns = change.record.columns
+                    found += run(self._connection, clashes.note_twins(operation, columns, operation.made_ms))
+        run(self._connection, clashes.note(found))
 
     def take(
         self,

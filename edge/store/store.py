@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from edge.store import outbox, phones, queries
+from edge.store import outbox, patrols, phones, predictions, queries
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
+from edge.store.jobs import run
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
+from edge.store.snapshot import before_migration
+from shared.accounts.facts import set_fact
 from shared.domain import (
     AddedFix,
     Alert,
@@ -30,6 +33,7 @@ from shared.domain import (
     NewFix,
     Observation,
     Patrol,
+    Prediction,
     Zone,
 )
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
@@ -46,19 +50,26 @@ from shared.store import (
     ObservationQuery,
     Page,
     PatrolQuery,
+    PredictionQuery,
     ZoneQuery,
 )
+from shared.sync import clashes
+from shared.sync.clashes import Clash, Resolution
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Operation
+from shared.sync.operations import Operation, Outcome
+from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
 from shared.sync.records import Record, from_ms, to_ms
+from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
 
 T = TypeVar("T")
 
 READERS: Final = 3
+#: The fact that says how far the conflicts of the cloud are taken: its epoch and a number.
+CLASH_CURSOR: Final = "conflicts.cursor"
 
 
 class Undecoded(msgspec.Struct, frozen=True):
@@ -86,7 +97,7 @@ class StoreFacts(msgspec.Struct, frozen=True):
     schema: int
 
 
-class SpatialiteStore(RecordEdits):
+class SpatialiteStore(RecordEdits, PatrolReads):
     """Implements ``shared.store.Store`` over one file.
 
     ``now`` dates the records that people make; ``stored`` hears, in the loop's thread, of fixes that came by
@@ -112,6 +123,8 @@ class SpatialiteStore(RecordEdits):
         self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
         self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before_migration(path, key)
         self._db = connect(path, key, synchronous=synchronous)
         self._open_readers: list[Connection] = []
         try:
@@ -296,6 +309,15 @@ class SpatialiteStore(RecordEdits):
 
         return await self.write(job)
 
+    async def take_clashes(self, found: Sequence[Clash], cursor: str) -> None:
+        """Take conflicts that the cloud sent down, and how far they are taken then."""
+
+        def job(db: Connection) -> None:
+            run(db, clashes.take(found))
+            run(db, set_fact(CLASH_CURSOR, cursor))
+
+        await self.write(job)
+
     async def take_heard(self, cloud_epoch: str, cursor: int, after: str | None, columns: FixColumns) -> int:
         """Store fixes that the cloud took itself, and how far they are taken then; return how many were news.
 
@@ -337,6 +359,31 @@ class SpatialiteStore(RecordEdits):
 
         return await self.write(job)
 
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations`` in one transaction, all or none; return what each did."""
+        return await self.write(lambda _: [effects.outcome for effects in self._records.run(operations)])
+
+    async def asked(self, asked: Asked) -> Page[Record]:
+        """Return a page of records of rangers and their patrols."""
+        return await self.read(lambda db: patrols.answer(db, asked))
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then."""
+        return await self.write(lambda db: patrols.forget_positions(db, to_ms(before)))
+
+    async def resolve(
+        self, clash: Clash, resolution: Resolution, columns: Mapping[str, Any], note_text: str | None, by: str
+    ) -> Clash:
+        """Make a resolution of a conflict that this station found so, in one transaction."""
+        now_ms = to_ms(self._now())
+
+        def job(db: Connection) -> Clash:
+            for operation in run(db, ruling(clash, resolution, columns, by, now_ms)):
+                self._records.run([operation])
+            return run(db, clashes.resolved(clash, resolution, columns, note_text, by, now_ms))
+
+        return await self.write(job)
+
     async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
         """Return one page of what a phone may see, in one snapshot."""
         return await self.read(lambda db: phones.Run(db).of(pull(ask, view, phones.epoch(db), phones.DIALECT)))
@@ -352,12 +399,14 @@ class SpatialiteStore(RecordEdits):
         self._stored(stored)
         return result
 
-    async def upload_phone(self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes]) -> bytes:
+    async def upload_phone(
+        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+    ) -> bytes:
         """Take an upload in one transaction and return its answer."""
 
         def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
             run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
-            return run.of(upload_once(ask, phones.DIALECT, kept, answer)), run.stored
+            return run.of(upload_once(ask, phones.DIALECT, kept, answer, sync_id)), run.stored
 
         told, stored = await self.write(job)
         self._stored(stored)
@@ -440,6 +489,22 @@ class SpatialiteStore(RecordEdits):
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first, all in one read."""
         return await self.read(lambda db: areas_near_each(db, places, reach_m=reach_m))
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked."""
+        return await self.read(lambda db: predictions.find(db, view, query))
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        return await self.read(lambda db: predictions.get(db, view, "id", prediction_id))
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        return await self.write(lambda db: predictions.keep(db, view, prediction, key))
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        await self.write(lambda db: predictions.delete(db, view, prediction_id))
 
     # --- shared.store.Store: fixes
 

@@ -37,6 +37,7 @@ from shared.errors import (
     OutpostError,
     StaleCursor,
 )
+from shared.sync.blobs import Blob
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire import signatures
 from shared.wire.link import (
@@ -47,6 +48,7 @@ from shared.wire.link import (
     MESSAGES,
     PREVIOUS,
     Changes,
+    Clashes,
     EnrolIn,
     Enrolled,
     FixPage,
@@ -60,6 +62,7 @@ T = TypeVar("T")
 #: Slow links are the rule: what counts is that bytes keep coming.
 TIMEOUT: Final = httpx.Timeout(30.0, connect=15.0)
 _MAX_DETAIL_CHARACTERS: Final = 300
+_JSON: Final = {"Accept": "application/json"}
 _ENROL_TRIES: Final = 3
 _ENROL_ANEW: Final = (
     "the cloud does not know this station's key: have a code made there and run"
@@ -99,8 +102,20 @@ class Cloud(Protocol):
         """Return fixes that the cloud took itself, after a cursor; None where it knows none. StaleCursor as above."""
         ...
 
+    async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
+        """Return conflicts that concern this station after a cursor; None where the cloud tells of none."""
+        ...
+
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return the cloud's fixes of a collar after the id ``after`` (hex digits)."""
+        ...
+
+    async def blob_offset(self, sha256: str) -> int:
+        """Return how many bytes of a file the cloud has."""
+        ...
+
+    async def put_blob(self, blob: Blob, offset: int, part: bytes) -> int:
+        """Bring a part of a file and return how many bytes the cloud has; raises CorruptBatch for a damaged file."""
         ...
 
     async def close(self) -> None:
@@ -154,10 +169,27 @@ class CloudClient:
             return None
         return _decoded(_accepted(answer), HeardFixes)
 
+    async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
+        """Return conflicts that concern this station after a cursor; None from a cloud of before there were any."""
+        asked = {"since": since, **({} if epoch is None else {"epoch": epoch})}
+        answer = await self._send("GET", "/conflicts", asked)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _decoded(_accepted(answer), Clashes)
+
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return the cloud's fixes of a collar after the id ``after`` (hex digits)."""
         asked = {"collar_id": collar_id, "limit": limit, **({} if after is None else {"after": after})}
         return _decoded(_accepted(await self._send("GET", "/fixes", asked)), FixPage)
+
+    async def blob_offset(self, sha256: str) -> int:
+        """Return how many bytes of a file the cloud has."""
+        answer = await self._send("GET", f"/blobs/{sha256}", headers=_JSON)
+        return 0 if answer.status_code == httpx.codes.NOT_FOUND else _received(_accepted(answer))
+
+    async def put_blob(self, blob: Blob, offset: int, part: bytes) -> int:
+        """Bring a part of a file and return how many bytes the cloud has; raises CorruptBatch for a damaged file."""
+        asked = {"size": blob.size, "offset": offset, **({} if blob.owner is None else {"owner": blob.owner})}
+        headers = {"Content-Type": blob.media_type, **_JSON}
+        return _received(_accepted(await self._send("PUT", f"/blobs/{blob.sha256}", asked, body=part, headers=headers)))
 
     async def roster(self) -> bytes:
         """Return the station's roster as the cloud signed it."""
@@ -295,6 +327,15 @@ def _decoded(answer: httpx.Response, kind: type[T]) -> T:
         raise LinkError("what answers is not the cloud, or not one that this station understands") from error
 
 
+def _received(answer: httpx.Response) -> int:
+    """Return how far a file is."""
+    try:
+        received = msgspec.json.decode(answer.content, type=_Received).received
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LinkError("what answers is not the cloud, or not one that this station understands") from error
+    return max(received, 0)
+
+
 def _said(answer: httpx.Response) -> str:
     """Return the sentence of an error of ours, or what else there is."""
     try:
@@ -310,3 +351,7 @@ def _seconds(text: str) -> float:
 
 class _Refusal(msgspec.Struct):
     detail: str
+
+
+class _Received(msgspec.Struct):
+    received: int

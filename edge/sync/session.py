@@ -24,13 +24,18 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from edge.store import outbox
+from edge.store import outbox, queue
 from edge.store.driver import Connection
-from edge.store.store import SpatialiteStore
+from edge.store.jobs import run
+from edge.store.store import CLASH_CURSOR, SpatialiteStore
 from edge.sync.client import Cloud
+from shared.accounts.facts import fact
 from shared.clock import Clock
 from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
-from shared.sync import streams
+from shared.ids import random_id
+from shared.sync import blobs, streams
+from shared.sync import log as sync_log
+from shared.sync.blobs import Blob
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import (
@@ -51,6 +56,7 @@ from shared.wire.link import CHANNELS, Channel
 log = structlog.get_logger()
 
 RECORDS_IN_BATCH: Final = 200
+BLOB_PART_BYTES: Final = 64 << 10
 #: The same bytes arrive damaged this often, or the streams are healed this often, and the session ends.
 _MAX_DAMAGED: Final = 3
 _MAX_HEALED: Final = 6
@@ -66,11 +72,15 @@ class Synced(msgspec.Struct, kw_only=True):
     quarantined: int = 0
     lost_edits: int = 0
     changes: int = 0
+    #: conflicts that were news here, and their resolutions
+    conflicts: int = 0
     #: fixes that the cloud took itself, and how many of them were news here
     heard: int = 0
     new_fixes: int = 0
     #: how often the station's streams had to go back to an older head, or begin anew
     healed: int = 0
+    #: files that the cloud has whole
+    blobs: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
     duration_s: float = 0.0
@@ -116,10 +126,30 @@ class _Session:
         self._limits = limits
         self._progress = progress
         self._epochs = epochs
+        self._id = random_id()
+        self._began_ms = to_ms(clock.now())
         self._done = Synced()
         self._damaged = 0
 
     async def hold(self) -> Synced:
+        try:
+            return await self._hold()
+        finally:
+            if self._done.batches or self._done.changes or self._done.heard:
+                await self._note()
+
+    async def _note(self) -> None:
+        """Write the session into the log, also one that broke off."""
+        done, now_ms = self._done, to_ms(self._clock.now())
+        total = done.records + done.fixes + done.changes + done.heard
+        session = sync_log.Session(
+            id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path="session",
+            total=total, synced=total - done.quarantined - done.lost_edits, conflicts=done.lost_edits,
+            failed=done.quarantined, started_ms=self._began_ms, completed_ms=now_ms,
+        )  # fmt: skip
+        await self._store.write(lambda db: run(db, sync_log.note(session)))
+
+    async def _hold(self) -> Synced:
         began_s = self._clock.monotonic()
         up, down = self._cloud.bytes_up, self._cloud.bytes_down
         untaken: OutpostError | None = None
@@ -138,6 +168,8 @@ class _Session:
             raise untaken
         if self._done.records:
             await self._pull()
+        await self._pull_clashes()
+        await self._send_blobs()
         if self._clock.state.is_sure:
             before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
             await self._store.write(lambda db: outbox.forget_acknowledged(db, before_ms))
@@ -178,6 +210,21 @@ class _Session:
             if not page.is_more:
                 return
             epoch, since = page.epoch, page.next
+
+    async def _pull_clashes(self) -> None:
+        """Take conflicts that concern this station, and how they were resolved."""
+        while True:
+            known = await self._store.read(functools.partial(run, job=fact(CLASH_CURSOR)))
+            epoch, _, since = (known or "").partition(" ")
+            page = await self._cloud.clashes(epoch or None, int(since or 0))
+            if page is None:
+                return
+            _check_number(page.next)
+            if page.clashes or f"{page.epoch} {page.next}" != known:
+                await self._store.take_clashes(page.clashes, f"{page.epoch} {page.next}")
+            self._done.conflicts += len(page.clashes)
+            if not page.is_more:
+                return
 
     async def _pull_heard(self) -> bool:
         """Take the next fixes that the cloud took itself, with their cursor; say whether more wait."""
@@ -241,6 +288,29 @@ class _Session:
                 return True
         return False
 
+    async def _send_blobs(self) -> None:
+        """Bring files, the oldest first, each from where the cloud has it; what else comes up meanwhile goes before."""
+        while (blob := await self._store.read(functools.partial(run, job=blobs.unsent()))) is not None:
+            await self._send_blob(blob)
+            sent = blobs.sent(blob.sha256, to_ms(self._clock.now()))
+            await self._store.write(functools.partial(run, job=sent))
+            self._done.blobs += 1
+
+    async def _send_blob(self, blob: Blob) -> None:
+        offset, n_damaged = await self._cloud.blob_offset(blob.sha256), 0
+        while offset < blob.size:
+            first, end = offset, min(offset + BLOB_PART_BYTES, blob.size)
+            part = await self._store.read(functools.partial(run, job=blobs.read(blob.sha256, first, end)))
+            try:
+                offset = await self._cloud.put_blob(blob, first, part)
+            except CorruptBatch:
+                offset = 0
+            n_damaged += offset <= first
+            if n_damaged >= _MAX_DAMAGED:
+                raise LinkError("a file does not arrive at the cloud as it is sent: something alters it on the way")
+            while await self._send_next():
+                pass
+
     async def _send(self, channel: Channel, batch: Batch) -> None:
         try:
             said = await self._cloud.put_batch(batch)
@@ -254,6 +324,8 @@ class _Session:
         def job(db: Connection) -> Action:
             _, action = streams.answered(outbox.sender(db, channel, about_n), answer)
             self._apply(db, channel, action)
+            if isinstance(action, SendNext):
+                queue.note_receipt(db, batch, action.receipt, self._id, to_ms(self._clock.now()))
             return action
 
         action = await self._store.write(job)

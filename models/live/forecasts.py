@@ -61,16 +61,12 @@ class Forecasts:
 
     def work_out(self, tracks: Sequence[tuple[LiveAnimal, Fixes]]) -> None:
         """Work out the forecasts of some animals from their fixes; takes time, call it in a thread."""
-        by_forecaster: dict[int, tuple[Forecaster, list[tuple[LiveAnimal, Fixes]]]] = {}
-        for animal, fixes in tracks:
-            try:
-                forecaster = self._models.forecaster(animal.animal.species)
-            except ModelUnavailable as error:
-                self._keep(animal, missing=error.detail)
-                continue
-            by_forecaster.setdefault(id(forecaster), (forecaster, []))[1].append((animal, fixes))
-        for forecaster, group in by_forecaster.values():
-            self._ask(forecaster, group)
+        found = worked_out(self._models, [(animal.animal.species, fixes) for animal, fixes in tracks])
+        for (animal, _), said in zip(tracks, found, strict=True):
+            if isinstance(said, str):
+                self._keep(animal, missing=said)
+            else:
+                self._keep(animal, predicted=said)
 
     def of(self, animal: LiveAnimal, now: datetime) -> Forecast:
         """Return the forecast of an animal's newest fix, without what is past; ``missing`` where there is none yet."""
@@ -82,25 +78,49 @@ class Forecasts:
             return msgspec.structs.replace(found, predicted=(), missing="its newest fix is too old")
         return msgspec.structs.replace(found, predicted=ahead)
 
+    def whole(self, animal: LiveAnimal) -> Forecast | None:
+        """Return the forecast of an animal's newest fix as it was worked out; None where it was not, or long ago."""
+        found = self._of(animal)
+        return found if found is not None and self._monotonic() - found.kept_since_s < KEPT_S else None
+
+    def forget_old(self) -> None:
+        """Drop what is older than an hour."""
+        now_s = self._monotonic()
+        self._kept = {key: kept for key, kept in self._kept.items() if now_s - kept.kept_since_s < KEPT_S}
+
     def _of(self, animal: LiveAnimal) -> Forecast | None:
         found = self._kept.get(animal.animal.id)
         return found if found is not None and found.fix_id == animal.fix.id else None
-
-    def _ask(self, forecaster: Forecaster, group: Sequence[tuple[LiveAnimal, Fixes]]) -> None:
-        tracks = [Track(times_s=fixes.times_s, lon_deg=fixes.lon_deg, lat_deg=fixes.lat_deg) for _, fixes in group]
-        try:
-            found = forecaster.predict_many(tracks)
-        except (Invalid, ArithmeticError, ValueError, LookupError) as error:  # one fault is named and stops no view
-            for animal, _ in group:
-                self._keep(animal, missing=f"failed: {type(error).__name__}: {error}")
-            return
-        for (animal, _), predictions in zip(group, found, strict=True):
-            self._keep(animal, predicted=tuple(_predicted(each) for each in predictions))
 
     def _keep(self, animal: LiveAnimal, *, predicted: tuple[Predicted, ...] = (), missing: str | None = None) -> None:
         self._kept[animal.animal.id] = Forecast(
             fix_id=animal.fix.id, kept_since_s=self._monotonic(), predicted=predicted, missing=missing
         )
+
+
+def worked_out(models: Models, tracks: Sequence[tuple[str | None, Fixes]]) -> list[tuple[Predicted, ...] | str]:
+    """Return the forecast of each track, or why there is none; those of one forecaster are asked together."""
+    found: dict[int, tuple[Predicted, ...] | str] = {}
+    groups: dict[int, tuple[Forecaster, list[int]]] = {}
+    for number, (species, _) in enumerate(tracks):
+        try:
+            forecaster = models.forecaster(species)
+        except ModelUnavailable as error:
+            found[number] = error.detail
+            continue
+        groups.setdefault(id(forecaster), (forecaster, []))[1].append(number)
+    for forecaster, numbers in groups.values():
+        asked = [
+            Track(times_s=fixes.times_s, lon_deg=fixes.lon_deg, lat_deg=fixes.lat_deg)
+            for _, fixes in (tracks[number] for number in numbers)
+        ]
+        try:
+            said = forecaster.predict_many(asked)
+        except (Invalid, ArithmeticError, ValueError, LookupError) as error:  # one fault is named and stops no view
+            found |= dict.fromkeys(numbers, f"failed: {type(error).__name__}: {error}")
+            continue
+        found |= {n: tuple(_predicted(each) for each in one) for n, one in zip(numbers, said, strict=True)}
+    return [found[number] for number in range(len(tracks))]
 
 
 def _predicted(found: Prediction) -> Predicted:

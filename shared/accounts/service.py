@@ -84,6 +84,15 @@ class Accounts(Checks):
             principal=self._principal(user.id, user.role, user.stations), session_id=session_id, factor=factor
         )
 
+    async def principal(self, user_id: str) -> Principal:
+        """Return with which rights somebody would ask now; raises NotFound, or Forbidden for who is shut out."""
+        if user_id == OPERATOR.user_id:
+            return OPERATOR
+        user = await self.tables.read(users.get(user_id))
+        if not user.may_enter:
+            raise Forbidden("whoever asked for this may not enter any more")
+        return self._principal(user.id, user.role, user.stations)
+
     def _principal(self, user_id: str, role: Role, stations: tuple[str, ...]) -> Principal:
         """Return who a user is here: at a station all of it is in scope, in the cloud what was granted."""
         if self.home == "station" or users.ALL_STATIONS in stations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
@@ -15,10 +16,11 @@ from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal, named_zone
 from shared.api.spans import SPAN, SpanGiven
-from shared.domain import AlertStatus
+from shared.domain import Alert, AlertStatus
 from shared.errors import Conflict
 from shared.privacy import View
 from shared.store import AlertQuery, Store
+from shared.sync.operations import RecordMoved
 from shared.wire.public import AcknowledgeIn, AlertIn, AlertOut, AlertStats, NoteIn, ResolveIn, added_note
 from shared.wire.reading import optional_text
 
@@ -30,6 +32,8 @@ TRANSITIONS: Final[Mapping[Act, Mapping[AlertStatus, AlertStatus]]] = {
     "resolve": {"active": "resolved", "acknowledged": "resolved", "resolved": "resolved"},
     "false_alarm": {"active": "false_alarm", "acknowledged": "false_alarm", "false_alarm": "false_alarm"},
 }
+
+_TRIES: Final = 20
 
 Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 
@@ -183,8 +187,22 @@ class Alerts(Controller):
 async def _act(
     store: Store, view: View, now: datetime, alert_id: str, act: Act, said: tuple[str, str | None]
 ) -> AlertOut:
-    """Do ``act`` as ``TRANSITIONS`` says; ``said`` is the field of what to add to the note, and that."""
-    alert = await store.alert(view, alert_id)
+    """Do ``act`` as ``TRANSITIONS`` says; ``said`` is the field of what to add to the note, and that.
+
+    Where somebody else acts at the same instant, it is done once more on what that has left.
+    """
+    for _ in range(_TRIES):
+        alert = await store.alert(view, alert_id)
+        columns = _acted(alert, act, now, view.principal.user_id, said)
+        if not columns:
+            return AlertOut.of(alert)
+        with contextlib.suppress(RecordMoved):
+            return AlertOut.of(await store.update_alert(view, alert.id, columns, if_rev=alert.rev))
+    raise Conflict("others act on this alert all the time: try again")
+
+
+def _acted(alert: Alert, act: Act, now: datetime, user_id: str, said: tuple[str, str | None]) -> dict[str, Any]:
+    """Return what an act changes of an alert; raises Conflict where it cannot be done in its state."""
     status = TRANSITIONS[act].get(alert.status)
     if status is None:
         raise Conflict(f"status: the alert is {alert.status.replace('_', ' ')} already")
@@ -192,10 +210,10 @@ async def _act(
     if status != alert.status:
         columns["status"] = status
         if act == "acknowledge":
-            columns |= {"acknowledged_at": now, "acknowledged_by": view.principal.user_id}
+            columns |= {"acknowledged_at": now, "acknowledged_by": user_id}
         else:
             columns["resolved_at"] = now
     note = added_note(said[0], alert.note, said[1])
     if note != alert.note:
         columns["note"] = note
-    return AlertOut.of(await store.update_alert(view, alert.id, columns) if columns else alert)
+    return columns

@@ -47,6 +47,11 @@ window.addEventListener("load", () => {{
     presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
     layout: "BaseLayout",
     validatorUrl: null,
+    requestInterceptor: (request) => {{
+      const found = document.cookie.match(/(?:^|; )outpost_csrf=([^;]+)/);
+      if (found) request.headers["X-CSRF-Token"] = found[1];
+      return request;
+    }},
   }});
 }});
 """
@@ -82,6 +87,7 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
             Tag("zones", description="Areas with a risk, drawn or imported."),
             Tag("corridors", description="Routes to keep open, drawn or imported."),
             Tag("alerts", description="What someone should look at, and who does."),
+            Tag("rangers", description="Rangers, teams, where they are, their logs and planned patrols."),
             Tag("events", description="What happens now, as a stream."),
             Tag("health", description="How this home is."),
         ],

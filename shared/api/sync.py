@@ -254,7 +254,7 @@ class Uploads(Controller):
             return msgspec.json.encode(_uploaded(sync_id, ask, uploaded, clock.monotonic() - begun_s))
 
         kept = Kept(found.key, hashlib.sha256(body).hexdigest()) if found.key else None
-        return Response(await store.upload_phone(ask, kept, answer), media_type="application/json")
+        return Response(await store.upload_phone(ask, kept, answer, sync_id), media_type="application/json")
 
 
 def _uploaded(sync_id: str, ask: UploadAsk, uploaded: Uploaded, took_s: float) -> UploadOut:

@@ -13,6 +13,8 @@ Rules
   the effects. Changes of one origin never clash with each other: they come in its own order.
 - Doing an operation twice does nothing the second time (``duplicate``): no revision, no effects.
 - A deletion leaves a tombstone. It loses to an edit that it did not know; an edit of a tombstone is superseded.
+- At this home's own API an insert that names the revision of a tombstone brings its record back, and a deletion of a
+  deployment that nobody has but whoever brought it leaves a tombstone of what it says: both are rulings on conflicts.
 - An animal wears at most one collar at an instant and a collar is on at most one animal. Naming a ``collar_id`` in an
   operation on an animal ends and opens deployments from then.
 - An alias is a radio id that a collar answers to. A collar that was heard under it before becomes that collar: its
@@ -30,7 +32,17 @@ from msgspec.structs import replace
 
 from shared.errors import Conflict, Invalid
 from shared.ids import derived_id
-from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Outcome, Rows, consequences
+from shared.sync.operations import (
+    STANDS_FOR,
+    Change,
+    CollarTaken,
+    Effects,
+    Operation,
+    Outcome,
+    RecordMoved,
+    Rows,
+    consequences,
+)
 from shared.sync.records import (
     COLLAR,
     ENTITIES,
@@ -59,6 +71,8 @@ def decide(operation: Operation, rows: Rows) -> Effects:
             draft.decide_animal()
         case "deployment":
             draft.decide_deployment()
+        case "ranger_position":
+            draft.decide_position()
         case _:
             draft.decide_plain()
     return draft.effects()
@@ -105,8 +119,9 @@ class _Draft:
         record = self._rows.get(self._operation.entity, self._operation.row_id)
         kept = {name: record.columns.get(name) for name in self._lost} if record is not None else {}
         return Effects(
-            outcome=outcome, changes=tuple(changes), rekeyed=rekeyed, moved=moved, lost=self._lost, kept=kept
-        )
+            outcome=outcome, changes=tuple(changes), rekeyed=rekeyed, moved=moved, lost=self._lost, kept=kept,
+            is_buried=record is not None and record.is_deleted,
+        )  # fmt: skip
 
     # --- one kind after the other
 
@@ -177,6 +192,9 @@ class _Draft:
 
     def decide_deployment(self) -> None:
         operation = self._operation
+        if operation.kind == "delete" and operation.columns and not operation.origin:
+            self._bury()
+            return
         record = self._record()
         if operation.kind == "delete":
             self._delete(record)
@@ -199,6 +217,14 @@ class _Draft:
             self._rows.living("animal", change.record.columns["animal_id"])
             self._check_interval(change.record)
 
+    def decide_position(self) -> None:
+        """A ranger's position is stored once for ever: its id follows from what it says."""
+        operation = self._operation
+        if operation.kind != "insert":
+            raise Invalid("a ranger's position is never changed")
+        if self._rows.get("ranger_position", operation.row_id) is None:
+            self._insert_asked()
+
     # --- what they share
 
     def _record(self) -> Record | None:
@@ -208,7 +234,12 @@ class _Draft:
         if operation.origin:
             return record
         if operation.kind != "insert":
-            return self._rows.living(operation.entity, operation.row_id)
+            living = self._rows.living(operation.entity, operation.row_id)
+            if operation.base_rev is not None and operation.base_rev != living.rev:
+                raise RecordMoved(f"{operation.entity} {operation.row_id} was changed meanwhile: read it again")
+            return living
+        if record is not None and record.is_deleted and record.rev == operation.base_rev:
+            return None  # it comes back
         if record is not None:
             raise Conflict(f"{operation.entity} {operation.row_id} exists")
         return None
@@ -220,11 +251,14 @@ class _Draft:
     def _insert(self, entity_name: EntityName, identity: str, columns: Mapping[str, Any]) -> None:
         entity = ENTITIES[entity_name]
         operation = self._operation
-        full = {**entity.columns, **columns}
-        if entity_name == "observation":
+        before = self._rows.get(entity_name, identity)
+        comes_back = before is not None and before.rev == operation.base_rev and not operation.origin
+        full = {**entity.columns, **(before.columns if before is not None and comes_back else {}), **columns}
+        if entity_name in ("observation", "patrol_log"):
+            by = "observer" if entity_name == "observation" else "reported_by"
             full["recorded_ms"] = operation.made_ms if full["recorded_ms"] is None else full["recorded_ms"]
-            full["observer"] = operation.author if full["observer"] is None else full["observer"]
-        elif entity_name in ("animal", "corridor", "patrol"):
+            full[by] = operation.author if full[by] is None else full[by]
+        elif entity_name in ("animal", "corridor", "patrol_route", "patrol"):
             full["created_by"] = operation.author if full["created_by"] is None else full["created_by"]
         elif entity_name == "alert":
             full["detected_ms"] = operation.made_ms if full["detected_ms"] is None else full["detected_ms"]
@@ -237,7 +271,6 @@ class _Draft:
             _check_patrol(full)
         if full.get("animal_id") and entity_name == "observation" and not operation.origin:
             self._rows.living("animal", full["animal_id"])
-        before = self._rows.get(entity_name, identity)
         rev = 1 if before is None else before.rev + 1
         marks = {}
         if operation.origin or rev > 1:  # of what was made here and first, no mark says the same
@@ -296,6 +329,22 @@ class _Draft:
             return False
         self._change(record, columns or {}, is_deleted=True)
         return True
+
+    def _bury(self) -> None:
+        """Leave a tombstone of a deployment that this home never took, for whoever has it."""
+        operation = self._operation
+        record = self._rows.get("deployment", operation.row_id)
+        if record is not None:
+            self._delete(record)
+            return
+        columns = {**operation.columns, "collar_id": self._rows.canonical(operation.columns["collar_id"])}
+        self._collar(columns["collar_id"])
+        self._rows.living("animal", columns["animal_id"])
+        self._insert("deployment", operation.row_id, columns)
+        change = self._changes["deployment", operation.row_id]
+        self._changes["deployment", operation.row_id] = replace(
+            change, record=replace(change.record, deleted_ms=operation.made_ms)
+        )
 
     def _change(self, record: Record, columns: Mapping[str, Any], *, is_deleted: bool = False) -> None:
         operation = self._operation
@@ -368,7 +417,9 @@ class _Draft:
                     animal = self._rows.get("animal", other.columns["animal_id"])
                     name = other.columns["animal_id"] if animal is None else animal.columns["name"]
                     worn = other.columns["collar_id"]
-                    raise Conflict(f"the {what} is taken then: deployment {other.id}, collar {worn} on {name}")
+                    raise CollarTaken(
+                        f"the {what} is taken then: deployment {other.id}, collar {worn} on {name}", other
+                    )
 
     def _worn(self, column: Literal["collar_id", "animal_id"], identity: str) -> list[Record]:
         """Return the living deployments of a collar or an animal with this draft's changes of them."""

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from shared.errors import NotFound
+from shared.errors import Conflict, NotFound
 from shared.sync.records import EntityName, Record
 
 Kind = Literal["insert", "update", "delete"]
@@ -60,6 +60,20 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     #: what was not taken because someone else had changed it, and what stands in its place
     lost: Mapping[str, Any] = {}
     kept: Mapping[str, Any] = {}
+    #: what stands is a tombstone
+    is_buried: bool = False
+
+
+class CollarTaken(Conflict):
+    """A collar or an animal is taken then, by another deployment: a person has to say whose it is."""
+
+    def __init__(self, detail: str, other: Record) -> None:
+        super().__init__(detail)
+        self.other = other
+
+
+class RecordMoved(Conflict):
+    """Somebody else changed the record since the caller read it: read it again."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -150,6 +164,10 @@ class Rows:
         """Return the living deployments of a collar or an animal, by their beginning."""
         found = [self._records["deployment", each] for each in self._worn.get((column, identity), ())]
         return sorted(found, key=lambda record: (record.columns["started_ms"], record.id))
+
+    def forget(self, record: Record) -> None:
+        """Hold ``record`` no more."""
+        self._records.pop((record.entity, record.id), None)
 
     def values(self) -> list[Record]:
         """Return every record."""

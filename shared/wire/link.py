@@ -26,6 +26,7 @@ from typing import Final, Literal
 import msgspec
 
 from shared.errors import Invalid
+from shared.sync.clashes import Clash
 from shared.sync.records import EntityName
 from shared.sync.streams import Head
 
@@ -33,15 +34,21 @@ MESSAGES: Final = "application/msgpack"
 BATCH: Final = "application/vnd.outpost.batch"
 PREVIOUS: Final = "Outpost-Previous"
 HASH: Final = "Outpost-Hash"
+#: How far a file has come, and its whole size, as resumable uploads on the web name them.
+OFFSET: Final = "Upload-Offset"
+LENGTH: Final = "Upload-Length"
 
 #: Channels by priority: each is a stream of its own, so a backlog in one never delays another.
 Channel = Literal["records", "fixes"]
 CHANNELS: Final[tuple[Channel, ...]] = ("records", "fixes")
 
 #: Records that the cloud sends down. A record comes as it stands, tombstones too.
-DOWN: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "zone", "corridor")
+DOWN: Final[tuple[EntityName, ...]] = (
+    "animal", "collar", "deployment", "zone", "corridor", "team", "ranger", "patrol_route",
+)  # fmt: skip
 MAX_CHANGES: Final = 1_000
 MAX_FIXES: Final = 5_000
+MAX_CLASHES: Final = 200
 
 #: A one-time code: letters and digits that are not taken for one another (Crockford's base 32), 80 bits in groups.
 CODE_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -79,6 +86,15 @@ class Changes(msgspec.Struct, frozen=True):
     next: int
     is_more: bool
     batch: bytes
+
+
+class Clashes(msgspec.Struct, frozen=True):
+    """Conflicts that concern a station, after a number of the cloud's; a cloud that knows no such path has none."""
+
+    epoch: str
+    next: int
+    is_more: bool
+    clashes: list[Clash]
 
 
 class HeardFixes(msgspec.Struct, frozen=True):

@@ -331,15 +331,32 @@ async def test_a_browser_is_logged_in_by_cookies_that_no_script_reads(
     asha = await enter(accounts, clock)
     answer = await log_in(nobody, asha)
     cookies = answer.headers.get_list("set-cookie")
-    assert len(cookies) == 2
-    assert all("HttpOnly" in each and "SameSite=strict" in each for each in cookies)
+    secret = [each for each in cookies if not each.startswith("outpost_csrf=")]
+    assert (len(cookies), len(secret)) == (3, 2)
+    assert all("SameSite=strict" in each for each in cookies)
+    assert all("HttpOnly" in each for each in secret)
     assert (await nobody.get(f"{AUTH}/me/")).json()["email"] == asha.email  # the client kept them, as a browser does
     assert (await nobody.get("/api/docs/")).status_code == 200
     assert (await nobody.post(f"{AUTH}/refresh/")).status_code == 200
     foreign = await nobody.post("/api/v1/tracking/observations/", headers={"Origin": "http://evil.example"}, json={})
     assert foreign.status_code == 403
-    await nobody.post(f"{AUTH}/logout/")
+    await nobody.post(f"{AUTH}/logout/", headers={"X-CSRF-Token": nobody.cookies["outpost_csrf"]})
     assert (await nobody.get(f"{AUTH}/me/")).status_code == 401
+
+
+async def test_what_a_browser_writes_carries_the_token_of_its_own_page(
+    nobody: httpx.AsyncClient, accounts: Accounts, clock: FakeClock
+) -> None:
+    asha = await enter(accounts, clock)
+    await log_in(nobody, asha)
+    body = {"name": "Asha the second"}
+    for shown in ({}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": "0" * 32}):
+        refused = await nobody.patch(f"{AUTH}/me/", json=body, headers=shown)
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden"), shown
+    mine = {"X-CSRF-Token": nobody.cookies["outpost_csrf"]}
+    assert (await nobody.patch(f"{AUTH}/me/", json=body, headers=mine)).status_code == 200
+    await nobody.post(f"{AUTH}/refresh/")
+    assert (await nobody.patch(f"{AUTH}/me/", json=body, headers=mine)).status_code == 403  # of the former token
 
 
 async def test_a_token_of_another_home_or_of_nobody_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -13,11 +14,15 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
+from cloud.store.accounts import PostgresTables
 from cloud.store.stations import new_code, retire
+from cloud.sync.queue import CloudQueue
 from shared.domain import FixFlag
-from shared.errors import CorruptBatch
+from shared.errors import Conflict, CorruptBatch
 from shared.ids import fix_id, id_text
 from shared.movement.quality import ROLLOVER_MS
+from shared.privacy import Principal
+from shared.sync import blobs, log
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Exceptional, Receipt
@@ -515,6 +520,47 @@ async def test_an_operation_that_was_refused_once_stays_refused(cloud: Cloud, st
     assert (await station.bring_operations(early)).counts == {"quarantined": 1}
     assert (await station.bring_operations(alpha(), early)).counts == {"applied": 1, "duplicate": 1}
     assert cloud.count("quarantine") == 1
+
+
+async def test_what_was_refused_is_taken_when_a_person_tries_it_again(cloud: Cloud, station: Station) -> None:
+    early = operation("deployment", "d1", {"collar_id": "K1", "animal_id": "a1", "started_ms": START_MS})
+    await station.bring_operations(early)
+    queue, tables = CloudQueue(cloud.store, now=cloud.clock.now), PostgresTables(cloud.database)
+    _, (item,) = await tables.read(log.items(log.EVERYBODY, "failed", 0, 10))
+    assert (item.data_type, item.device_id, item.form) == ("deployment", "post-1", "operation")
+    item = await queue.retry(item)
+    assert (item.status, item.attempts) == ("failed", 2)
+    await station.bring_operations(alpha())
+    item = await queue.retry(item)
+    assert (item.status, item.attempts, item.error_message) == ("completed", 3, None)
+    assert (await cloud.store.animal(VIEW, "a1")).collar_id == "K1"
+    with pytest.raises(Conflict, match="somebody else"):
+        await queue.retry(msgspec.structs.replace(item, status="failed", attempts=2))
+    count, sessions = await tables.read(log.sessions(log.EVERYBODY, 0, 10))
+    assert (count, {each.path for each in sessions}, sum(each.failed for each in sessions)) == (2, {"batch"}, 1)
+
+
+async def test_a_file_of_a_station_is_readable_by_those_who_may_see_its_station(cloud: Cloud, station: Station) -> None:
+    content = random.Random(8).randbytes(5_000)
+    name = hashlib.sha256(content).hexdigest()
+    path = f"/blobs/{name}"
+    assert (await station.send("GET", path)).status_code == 404
+    for offset in (0, 2_000):
+        part = content[offset : offset + 2_000 if not offset else None]
+        asked = f"size=5000&offset={offset}&owner=r1"
+        told = await station.send("PUT", path, asked, part, {"Content-Type": "image/png"})
+        assert told.status_code == 200, told.text
+    assert (await station.send("GET", path)).json()["received"] == 5_000
+    tables = PostgresTables(cloud.database)
+    blob = await tables.read(blobs.find(name))
+    assert blob is not None
+    assert (blob.owner, blob.origin, blob.is_whole) == ("r1", "post-1", True)
+    assert await tables.read(blobs.read(name, 0, 5_000)) == content
+    may = [
+        blob.is_open_to(Principal(user_id=user, role="ranger", stations=stations))
+        for user, stations in (("r1", ()), ("r2", ("post-1",)), ("r2", ("post-2",)), ("r2", None))
+    ]
+    assert may == [True, True, False, True]
 
 
 BAD: list[tuple[str, Operation]] = [

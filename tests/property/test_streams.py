@@ -40,7 +40,7 @@ from shared.sync.streams import (
 
 pytestmark = pytest.mark.sync
 
-SEEDS = 300 if os.environ.get("OUTPOST_NIGHTLY") else 30
+SEEDS = 3_000 if os.environ.get("OUTPOST_NIGHTLY") else 300
 STEPS = 500
 CHANNELS = ("alerts", "fixes")
 _HEALING_ROUNDS = 400

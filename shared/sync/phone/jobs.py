@@ -68,7 +68,7 @@ class Numbered(msgspec.Struct, frozen=True):
 
 
 class Lose(msgspec.Struct, frozen=True):
-    """Keep what was not taken of an operation where a person can read it, unless the same is there already."""
+    """Keep what was not even tried of an operation where a person can read it; what it lost, ``Edit`` keeps."""
 
     operation: Operation
     lost: Mapping[str, Any]

@@ -25,7 +25,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shared.errors import Conflict, Invalid, PullFirst, RequestError
-from shared.ids import id_bytes, id_text, random_id
+from shared.ids import derived_id, id_bytes, id_text, random_id
 from shared.privacy import Role
 from shared.sync.operations import Effects, Kind, Operation
 from shared.sync.phone.cursor import Cursor
@@ -213,11 +213,11 @@ class _Taker:
         if not waiting:
             return
         answers = yield Edit([operation for _, operation in waiting])
-        for (row, operation), answer in zip(waiting, answers, strict=True):
+        for (row, _operation), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, RequestError):
                 self._refuse(row, answer)
             else:
-                yield from self._note(row, operation, answer)
+                self._note(row, answer)
 
     def _operation(self, row: Row) -> Operation | None:
         """Return what a row asks for, None for nothing; raises PullFirst, Invalid, Conflict or ``_Later``."""
@@ -244,8 +244,11 @@ class _Taker:
         return self._made(row, "update" if is_known else "insert", columns, base_rev)
 
     def _made(self, row: Row, kind: Kind, columns: dict[str, Any], base_rev: int) -> Operation:
+        # the same again is the same conflict; but a collar may be put on, taken off and put on again
+        said = msgspec.json.encode([self._ask.origin, row.table, row.id, kind, columns, base_rev], order="sorted")
+        identity = random_id() if "collar_id" in columns else derived_id("push", said.decode())
         return Operation(
-            id=random_id(), entity=ENTITY_OF[row.table], row_id=row.id, kind=kind, made_ms=self._now_ms,
+            id=identity, entity=ENTITY_OF[row.table], row_id=row.id, kind=kind, made_ms=self._now_ms,
             columns=columns, author=self._ask.author, base_rev=base_rev, origin=self._ask.origin,
         )  # fmt: skip
 
@@ -334,7 +337,8 @@ class _Taker:
         found = yield Records("animal", "r.id = ?", (row.id,))
         for changed, _ in found:
             self._known["animals", row.id] = changed
-        return (yield from self._note(row, operation, answer))
+        self._note(row, answer)
+        return None
 
     def _is_worn_clash(self, row: Row) -> bool:
         """Say whether what the animal wears was changed since the revision that the user edited."""
@@ -428,11 +432,10 @@ class _Taker:
 
     # --- what the phone is told
 
-    def _note(self, row: Row, operation: Operation, effects: Effects) -> Job[None]:
+    def _note(self, row: Row, effects: Effects) -> None:
         """Take note of what was lost: a person can read it, and the phone gets the row as it stands."""
         if not effects.lost:
             return
-        yield Lose(operation, effects.lost, effects.kept)
         entity = ENTITY_OF[row.table]
         self._lines.append((entity, row.id, "update", ""))
         if row.is_deletion:

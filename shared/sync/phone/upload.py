@@ -21,6 +21,7 @@ from shared.domain import NewFix
 from shared.errors import Invalid, KeyReused, RequestError
 from shared.ids import derived_id, random_id
 from shared.privacy import Role
+from shared.sync import log
 from shared.sync.operations import Effects, Operation
 from shared.sync.phone.jobs import AddFixes, Dialect, Edit, Job, Lose, Many, Note, Numbered, Records
 from shared.sync.phone.push import LIVING, WEARER
@@ -292,7 +293,6 @@ class _Taker:
         if not effects.lost:
             self._sync(kind, item, operation.row_id)
             return
-        yield Lose(operation, effects.lost, effects.kept)
         record = yield from self._record(_ENTITY[kind], operation.row_id)
         self._lines.append((operation.entity, operation.row_id, "update", ""))
         self._conflict(kind, item, "changed_by_someone_else", operation.row_id, record)
@@ -340,7 +340,36 @@ class Kept(msgspec.Struct, frozen=True):
     hash: str
 
 
-def upload_once(ask: UploadAsk, dialect: Dialect, kept: Kept | None, answer: Callable[[Uploaded], bytes]) -> Job[bytes]:
+def _session(ask: UploadAsk, result: Uploaded, sync_id: str) -> tuple[log.Session, list[log.Item]]:
+    """Return what the sync log says of an upload; only its device can send again what failed."""
+    now_ms = to_ms(ask.now)
+    session = log.Session(
+        id=sync_id, user_id=ask.author, device_id=ask.device_id, path="upload",
+        total=sum(map(len, ask.items.values())), synced=sum(result.synced.values()), conflicts=len(result.conflicts),
+        failed=sum(result.failed.values()), started_ms=now_ms, completed_ms=now_ms,
+    )  # fmt: skip
+    raw = {(kind, item.local_id): item.raw for kind, items in ask.items.items() for item in items}
+
+    def item(told: Told | Conflicted, status: Literal["failed", "conflict"], message: str) -> log.Item:
+        said = raw.get((told.type, told.local_id or ""), b"{}")
+        return log.Item(
+            id=random_id(), sync_id=sync_id, user_id=ask.author, device_id=ask.device_id, data_type=told.type,
+            local_id=told.local_id, status=status,
+            server_id=told.server_id if isinstance(told, Conflicted) else None,
+            data=said.decode("utf-8", "replace").replace("\0", "") if said[:1] == b"{" else "{}",
+            conflict_data=msgspec.json.encode(told).decode() if isinstance(told, Conflicted) else None, error_message=message,
+            created_ms=now_ms,
+        )  # fmt: skip
+
+    return session, [
+        *(item(each, "failed", each.message) for each in result.errors),
+        *(item(each, "conflict", each.reason) for each in result.conflicts),
+    ]
+
+
+def upload_once(
+    ask: UploadAsk, dialect: Dialect, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+) -> Job[bytes]:
     """Take an upload and return its answer, the stored one for a repeat; raises KeyReused."""
     if kept is not None:
         found = yield "SELECT hash, answer FROM uploads WHERE author = ? AND key = ?", (ask.author, kept.key)
@@ -349,6 +378,7 @@ def upload_once(ask: UploadAsk, dialect: Dialect, kept: Kept | None, answer: Cal
                 raise KeyReused("Idempotency-Key: another upload was sent under this key")
             return bytes(stored, "utf-8")
     result = yield from upload(ask, dialect)
+    yield from log.note(*_session(ask, result, sync_id))
     told = answer(result)
     if kept is not None:
         yield (

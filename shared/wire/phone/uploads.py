@@ -26,6 +26,7 @@ class Item(Struct, frozen=True, kw_only=True):
     columns: dict[str, Any] = {}
     fix: TrackingIn | None = None
     why: str = ""
+    raw: bytes = b""
 
 
 class _Envelope(Struct):
@@ -71,14 +72,14 @@ def _item(raw: bytes, shape: type[Any]) -> Item:
     try:
         if shape is TrackingIn:
             fix = read_json(raw, TrackingIn)
-            return Item(local_id=fix.local_id or "", hash=hashed, fix=fix, animal=fix.animal_reference)
+            return Item(local_id=fix.local_id or "", hash=hashed, fix=fix, animal=fix.animal_reference, raw=raw)
         local_id = read_json(raw, _Named).local_id or ""
         body = read_json(raw, shape)
         columns = body.columns()
         animal = columns.pop("animal_id", None)
-        return Item(local_id=local_id, hash=hashed, columns=columns, animal=animal)
+        return Item(local_id=local_id, hash=hashed, columns=columns, animal=animal, raw=raw)
     except Invalid as error:
-        return Item(local_id=local_id, hash=hashed, why=error.detail)
+        return Item(local_id=local_id, hash=hashed, why=error.detail, raw=raw)
 
 
 class Counts(Struct, frozen=True):

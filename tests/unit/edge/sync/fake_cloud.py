@@ -12,6 +12,8 @@ from msgspec.structs import replace
 
 from shared.errors import CorruptBatch, Invalid, LinkError, RequestError, StaleCursor
 from shared.ids import fix_id
+from shared.sync.blobs import Blob
+from shared.sync.clashes import Clash
 from shared.sync.decide import decide
 from shared.sync.fixes import fold
 from shared.sync.operations import Operation, Rows
@@ -31,7 +33,7 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, FixPage, Heads, HeardFixes
+from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, Clashes, FixPage, Heads, HeardFixes
 
 NAMES = [column.name for column in FIX_COLUMNS]
 
@@ -65,6 +67,9 @@ class InMemoryCloud:
         self.page = MAX_CHANGES
         #: fixes that it took itself
         self.own: list[dict[str, Any]] | None = None
+        self.conflicts: list[Clash] = []
+        #: files, as far as they have come
+        self.blobs: dict[str, bytes] = {}
         self.bytes_up = 0
         self.bytes_down = 0
         self.is_closed = False
@@ -131,6 +136,28 @@ class InMemoryCloud:
         rows = [(identity, row) for identity, row in rows if after is None or identity.hex() > after][:limit]
         columns = {name: [_said(row, name) for _, row in rows] for name in NAMES}
         return FixPage(rows[-1][0].hex() if len(rows) == limit else None, encode_fixes(columns))
+
+    async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
+        """Return what ``conflicts`` holds."""
+        found = self.conflicts[since:] if epoch == self.epoch else self.conflicts
+        return Clashes(self.epoch, len(self.conflicts), False, found)
+
+    async def blob_offset(self, sha256: str) -> int:
+        """Return how many bytes of a file have come."""
+        self._leave(self._arrive("offset", sha256))
+        return len(self.blobs.get(sha256, b""))
+
+    async def put_blob(self, blob: Blob, offset: int, part: bytes) -> int:
+        """Take a part of a file."""
+        fault = self._arrive("part", blob.sha256, str(offset))
+        had = self.blobs.get(blob.sha256, b"")
+        assert offset <= len(had)
+        if fault == "damaged":
+            self.blobs[blob.sha256] = b""
+            raise CorruptBatch("damaged")
+        self.blobs[blob.sha256] = had[:offset] + part
+        self._leave(fault)
+        return len(self.blobs[blob.sha256])
 
     def _arrive(self, *request: str) -> str:
         self.requests.append(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -11,18 +12,24 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from edge.ops.verify_cloud import verify_cloud
 from edge.store import outbox
+from edge.store.accounts import SqliteTables
 from edge.store.store import SpatialiteStore
 from edge.sync.background import FIRST_WAIT_S, LONGEST_WAIT_S, Background, sole_session
 from edge.sync.client import CloudBusy
-from edge.sync.session import Synced, sync_once
+from edge.sync.queue import StationQueue
+from edge.sync.session import BLOB_PART_BYTES, Synced, sync_once
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import LinkError, NotAuthenticated, NotFound, SyncError
-from shared.privacy import OPERATOR, view_for
+from shared.privacy import OPERATOR, Principal, view_for
+from shared.sync import blobs, clashes
+from shared.sync import log as sync_log
+from shared.sync.clashes import Clash
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.wire.link import Changes
@@ -274,6 +281,94 @@ async def test_what_the_cloud_quarantines_is_told_once_and_blocks_nothing(
     assert (done.quarantined, done.fixes, len(cloud.kept.fixes)) == (2, 3, 2)
     told = [(each.get("collar_id"), each.get("id")) for each in said if each["event"] == "sync.quarantined"]
     assert told == [(None, "K2"), ("K2", None)]
+
+
+async def test_what_the_cloud_quarantined_is_sent_again_when_a_person_says_so(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 1, device="K2")
+    await store.create_animal(VIEW, {**ELEPHANT, "id": "a1"})
+    cloud.poison = {"K2", "a1"}
+    await sync(store, cloud, clock)
+    queue = StationQueue(store)
+    tables = SqliteTables(store)
+    _, failed = await tables.read(sync_log.items(sync_log.EVERYBODY, "failed", 0, 10))
+    assert {(each.data_type, each.error_message) for each in failed} == {
+        ("animal", "poison"), ("collar", "poison"), ("tracking", "poison"),
+    }  # fmt: skip
+    for item in failed:
+        assert (await queue.retry(item)).status == "syncing"
+    assert (await queue.pending(sync_log.EVERYBODY, 0, 10)).count == 3
+    await sync(store, cloud, clock)  # it is refused once more
+    _, failed = await tables.read(sync_log.items(sync_log.EVERYBODY, "failed", 0, 10))
+    assert [each.attempts for each in failed] == [2, 2, 2]
+    cloud.poison = set()
+    for item in failed:
+        await queue.retry(item)
+    await sync(store, cloud, clock)
+    assert (await tables.read(sync_log.items(sync_log.EVERYBODY, "completed", 0, 10)))[0] == 3
+    assert (len(cloud.kept.fixes), cloud.kept.rows.get("animal", "a1") is not None) == (1, True)
+    count, sessions = await tables.read(sync_log.sessions(sync_log.EVERYBODY, 0, 10))
+    assert (count, {each.path for each in sessions}, {each.failed for each in sessions}) == (3, {"session"}, {0, 3})
+
+
+async def test_conflicts_come_down_once_and_their_resolution_after_them(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    found = Clash(
+        id="c1", seq=1, kind="same_column", entity="animal", row_id="a1", ours="{}", theirs="{}", author="r1",
+        origin="post-1", made_ms=1, noted_ms=1, needs_person=True,
+    )  # fmt: skip
+    cloud.conflicts = [found]
+    done = [(await sync(store, cloud, clock)).conflicts for _ in range(2)]
+    cloud.conflicts.append(replace(found, seq=2, status="resolved", resolution="keep_server"))
+    done.append((await sync(store, cloud, clock)).conflicts)
+    assert done == [1, 0, 1]
+    job = clashes.page(sync_log.EVERYBODY, status=None, kind=None, entity=None, needs_person=True, offset=0, limit=5)
+    count, (told,) = await SqliteTables(store).read(job)
+    assert (count, told.status, told.is_from_above) == (1, "resolved", True)
+    cloud.epoch = "cloud-2"  # a restored cloud counts anew
+    assert (await sync(store, cloud, clock)).conflicts == 2
+
+
+async def test_a_file_goes_up_in_parts_from_where_the_cloud_has_it(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    content = random.Random(2).randbytes(3 * BLOB_PART_BYTES + 5)
+    name = hashlib.sha256(content).hexdigest()
+    put = blobs.put(
+        name, size=len(content), offset=0, part=content, media_type="image/jpeg", owner="r1", origin="", now_ms=1,
+    )  # fmt: skip
+    await SqliteTables(store).write(put)
+    await add(store, 2)
+    cloud.faults.extend(["ok"] * 6 + ["unanswered"])
+    with pytest.raises(LinkError):
+        await sync(store, cloud, clock)
+    assert len(cloud.kept.fixes) == 2  # no fix waits for a photograph
+    assert 0 < len(cloud.blobs[name]) < len(content)
+    cloud.faults.extend(["ok"] * 2 + ["damaged"])
+    assert (await sync(store, cloud, clock)).blobs == 1
+    assert cloud.blobs[name] == content
+    assert (await sync(store, cloud, clock)).blobs == 0
+
+
+async def test_what_waits_is_told_and_a_ranger_sees_his_own(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await add(store, 5)
+    ranger = view_for(Principal(user_id="r1", role="ranger"))
+    await store.create_observation(ranger, {"description": "tracks"})
+    await store.create_animal(VIEW, {**ELEPHANT, "id": "a1"})
+    cloud.faults.extend(["ok", "lost"])
+    with pytest.raises(LinkError):
+        await sync(store, cloud, clock)
+    queue = StationQueue(store)
+    waiting = await queue.pending(sync_log.EVERYBODY, 0, 10)
+    assert waiting.results[0].status == "syncing"
+    assert "tracking" in {each.data_type for each in waiting.results}
+    await store.create_observation(ranger, {"description": "more"})
+    own = await queue.pending(sync_log.Whose("r1", ()), 0, 10)
+    assert [(each.data_type, each.user_id) for each in own.results] == [("observation", "r1")]
 
 
 async def test_a_deployment_that_comes_a_page_before_its_collar_waits_for_it(

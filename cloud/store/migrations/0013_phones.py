@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0007"
-down_revision = "0006"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:

@@ -1,11 +1,11 @@
-"""Patrols."""
+"""Photographs and other files by the hash of their bytes."""
 
 from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0006"
-down_revision = "0005"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:

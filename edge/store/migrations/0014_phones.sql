@@ -35,13 +35,6 @@ CREATE TABLE phone_rulings (
 CREATE INDEX phone_rulings_by_origin ON phone_rulings (origin, seq);
 CREATE INDEX phone_rulings_unnumbered ON phone_rulings (pk) WHERE seq IS NULL;
 
--- What was not taken of an edit because someone else had changed the same.
-CREATE TABLE lost_edits (
-  pk INTEGER PRIMARY KEY,
-  operation_id TEXT NOT NULL, entity TEXT NOT NULL, row_id TEXT NOT NULL,
-  origin TEXT NOT NULL, author TEXT, columns TEXT NOT NULL, kept TEXT NOT NULL, received_ms INTEGER NOT NULL
-);
-
 -- The answers to uploads that their senders gave a name: a repeat gets the same.
 CREATE TABLE uploads (
   author TEXT NOT NULL, key TEXT NOT NULL, hash TEXT NOT NULL, answer TEXT NOT NULL, made_ms INTEGER NOT NULL,

@@ -1,0 +1,159 @@
+"""/api/v1/blobs: photographs and other files in parts, by the SHA-256 of their bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+
+from litestar import Controller, Request, Response, get, head, put
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, QueryParameter
+from msgspec import Struct
+
+from shared.api.access import AccountsGiven, CallerGiven
+from shared.api.errors import documented
+from shared.api.inject import ClockGiven
+from shared.errors import CorruptBatch, Invalid, NotFound
+from shared.sync import blobs
+from shared.sync.blobs import MAX_BYTES, MAX_PART_BYTES, Blob
+from shared.sync.records import to_ms
+from shared.wire.link import LENGTH, OFFSET
+
+_BYTES: Final = "application/octet-stream"
+_RANGE: Final = re.compile(r"bytes=(\d{0,12})-(\d{0,12})")
+_DAMAGED: Final = "the file is not what its name says: it was damaged on the way, begin at offset 0"
+
+Offset = Annotated[int, QueryParameter(ge=0, le=MAX_BYTES, description="Where the part begins, as HEAD says.")]
+Size = Annotated[int, QueryParameter(ge=1, description="Bytes of the whole file.")]
+
+
+class BlobOut(Struct, frozen=True, kw_only=True):
+    """How far a file has come."""
+
+    sha256: str
+    size: int
+    received: int
+    is_whole: bool
+
+    @classmethod
+    def of(cls, blob: Blob) -> BlobOut:
+        """Return the public form of ``blob``."""
+        return cls(sha256=blob.sha256, size=blob.size, received=blob.received, is_whole=blob.is_whole)
+
+
+class Blobs(Controller):
+    """Files of people."""
+
+    path = "/blobs"
+    tags = ("sync",)
+    return_dto = None
+
+    @put(
+        "/{sha256:str}",
+        summary="Bring a part of a file",
+        status_code=200,
+        request_max_body_size=MAX_PART_BYTES,
+        responses=documented(409, 413, 422, 507),
+    )
+    async def bring(
+        self,
+        request: Request[Any, Any, Any],
+        accounts: AccountsGiven,
+        caller: CallerGiven,
+        clock: ClockGiven,
+        sha256: FromPath[str],
+        size: Size,
+        offset: Offset = 0,
+    ) -> BlobOut:
+        """Keep the part of the body at ``offset``; a part that is here already changes nothing.
+
+        A part has at most 1 MiB and, unless it is the last, at least 1 KiB; a file at most 16 MiB. The last part
+        answers ``is_whole``, or 422 where the file is not what its name says and has to be sent from 0.
+        """
+        kept = await accounts.tables.write(
+            blobs.put(
+                sha256, size=size, offset=offset, part=await request.body(), media_type=media_type(request),
+                owner=caller.principal.user_id, origin="", now_ms=to_ms(clock.now()),
+            )
+        )  # fmt: skip
+        return BlobOut.of(checked(kept))
+
+    @head("/{sha256:str}", summary="How far a file has come", responses=documented(404))
+    async def how_far(self, accounts: AccountsGiven, caller: CallerGiven, sha256: FromPath[str]) -> Response[None]:
+        """Tell in ``Upload-Offset`` how many bytes have come and in ``Upload-Length`` how many it has."""
+        return told(await _open(accounts, caller, sha256))
+
+    @get(
+        "/{sha256:str}",
+        summary="Read a file",
+        media_type=_BYTES,
+        responses={
+            **documented(404, 416),
+            200: ResponseSpec(bytes, description="The file.", media_type=_BYTES),
+            206: ResponseSpec(bytes, description="The part that Range asked for.", media_type=_BYTES),
+        },
+    )
+    async def read(
+        self, request: Request[Any, Any, Any], accounts: AccountsGiven, caller: CallerGiven, sha256: FromPath[str]
+    ) -> Response[bytes]:
+        """Give a file that is whole, or the part that ``Range: bytes=first-last`` asks for."""
+        blob = await _open(accounts, caller, sha256)
+        if not blob.is_whole:
+            raise NotFound(f"there is no file {sha256} yet")
+        headers = {
+            "ETag": f'"{sha256}"',
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "private, max-age=31536000, immutable",
+        }
+        span = _span(request.headers.get("range", ""), blob.size)
+        if span is None:
+            return Response(b"", status_code=416, headers={"Content-Range": f"bytes */{blob.size}"})
+        first, end = span
+        content = await accounts.tables.read(blobs.read(sha256, first, end))
+        is_part = (first, end) != (0, blob.size)
+        if is_part:
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{blob.size}"
+        # never shown as a page: whoever brought it chose the type
+        headers["Content-Disposition"] = "attachment" if not blob.media_type.startswith("image/") else "inline"
+        return Response(content, status_code=206 if is_part else 200, headers=headers, media_type=blob.media_type)
+
+
+async def _open(accounts: AccountsGiven, caller: CallerGiven, sha256: str) -> Blob:
+    blobs.check_name(sha256)
+    blob = await accounts.tables.read(blobs.find(sha256))
+    if blob is None or not blob.is_open_to(caller.principal):
+        raise NotFound(f"there is no file {sha256}")
+    return blob
+
+
+def media_type(request: Request[Any, Any, Any]) -> str:
+    """Return what kind of file a request brings."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def checked(blob: Blob) -> Blob:
+    """Return ``blob``; raises CorruptBatch where its last part has just shown that it is not what its name says."""
+    if not blob.received:
+        raise CorruptBatch(_DAMAGED)
+    return blob
+
+
+def told(blob: Blob) -> Response[None]:
+    """Return the answer to HEAD."""
+    return Response(None, headers={OFFSET: str(blob.received), LENGTH: str(blob.size)})
+
+
+def _span(asked: str, size: int) -> tuple[int, int] | None:
+    """Return first byte and end of what a Range header asks for; None for what does not lie in the file."""
+    if not asked:
+        return 0, size
+    found = _RANGE.fullmatch(asked.strip())
+    if found is None:  # several ranges, another unit: the whole is an answer too
+        return 0, size
+    first, last = found.groups()
+    if not first and not last:
+        raise Invalid("Range: bytes=first-last")
+    if not first:
+        return (max(size - int(last), 0), size) if int(last) else None
+    end = min(int(last) + 1, size) if last else size
+    return (int(first), end) if int(first) < end else None

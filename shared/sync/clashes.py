@@ -1,0 +1,266 @@
+"""What two people said of the same thing and a home could not both take: kept for a person, with both values.
+
+A *clash* is written in the transaction of the operation that lost, by the home that decided it::
+
+    kind                  what lost                                    what stands
+    same_column           columns that someone else had changed        theirs
+    edit_after_delete     an edit of what was deleted                  the tombstone
+    delete_after_edit     a deletion of what was edited meanwhile      the record
+    collar_renamed        what was said of a collar that became another  the other collar
+    duplicate_collar      a collar on a second animal at one time      the first deployment; the second was not taken
+    duplicate_observation nothing: both are kept                       both
+
+``needs_person`` where it matters for an animal's life: its collar, status, species, an area, a deletion. The cloud's
+clashes go down to the stations that they concern; a resolution is made of ordinary operations, which go down like any
+other edit. Two instants alike in a column mean nothing here: no clock says who was right, a person does.
+
+The jobs (``shared.accounts``) are the same in both homes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from shared.accounts.users import Job
+from shared.errors import Conflict, NotFound
+from shared.ids import derived_id
+from shared.sync.log import Whose
+from shared.sync.operations import Effects, Operation
+from shared.sync.records import EntityName
+
+ClashKind = Literal[
+    "same_column",
+    "edit_after_delete",
+    "delete_after_edit",
+    "collar_renamed",
+    "duplicate_collar",
+    "duplicate_observation",
+]
+Resolution = Literal["keep_server", "keep_client", "merge", "keep_both"]
+ClashStatus = Literal["open", "resolved"]
+
+#: Columns about which a person has to decide; the others are kept for reading.
+_GRAVE: Final = frozenset(
+    {"status", "species", "geometry", "collar_id", "animal_id", "started_ms", "ended_ms", "aliases", "limits"}
+)
+#: Observations by one person of one animal so near in time and place are probably one.
+TWIN_MS: Final = 120_000
+TWIN_E7: Final = 10_000
+
+
+class Clash(msgspec.Struct, frozen=True, kw_only=True):
+    """One conflict. ``ours`` and ``theirs`` are JSON objects of columns: what stands, and what lost.
+
+    ``origin`` brought what lost, ``author`` said it. ``seq`` counts in the home that decided; ``is_from_above`` tells a
+    station that this was the cloud.
+    """
+
+    id: str
+    seq: int = 0
+    kind: ClashKind
+    entity: EntityName
+    row_id: str
+    other_id: str | None = None
+    ours: str
+    theirs: str
+    author: str | None
+    origin: str
+    made_ms: int
+    noted_ms: int
+    needs_person: bool
+    status: ClashStatus = "open"
+    resolution: Resolution | None = None
+    merged: str | None = None
+    note: str | None = None
+    resolved_by: str | None = None
+    resolved_ms: int | None = None
+    is_from_above: bool = False
+
+
+_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(Clash))
+_FLAGS: Final = ("needs_person", "is_from_above")
+_SELECT: Final = f"SELECT {', '.join(_NAMES)} FROM conflicts"
+_INSERT: Final = (
+    f"INSERT INTO conflicts ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) ON CONFLICT (id) DO"
+)
+_TWINS: Final = (
+    "SELECT id, description, recorded_ms, lon_e7, lat_e7 FROM observations WHERE id <> ? AND deleted_ms IS NULL"
+    " AND recorded_ms BETWEEN ? AND ? AND observation_type = ? AND coalesce(observer, '') = ?"
+    " AND coalesce(animal_id, '') = ? ORDER BY created_ms, id LIMIT 5"
+)
+_RESOLVE: Final = (
+    "UPDATE conflicts SET seq = ?, status = 'resolved', resolution = ?, merged = ?, note = ?, resolved_by = ?,"
+    " resolved_ms = ? WHERE id = ? AND status = 'open' RETURNING id"
+)
+_OVER: Final = f"{_INSERT} UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
+
+
+# --- what becomes a clash
+
+
+def of_loss(operation: Operation, effects: Effects, now_ms: int) -> Clash | None:
+    """Return the clash that an operation leaves of which something was lost; None where nothing was."""
+    lost = effects.lost
+    if not lost:
+        return None
+    kind: ClashKind = "same_column"
+    if "deleted_ms" in lost:
+        kind = "delete_after_edit"
+    elif effects.outcome == "alias":
+        kind = "collar_renamed"
+    elif effects.outcome == "superseded" and effects.is_buried:
+        kind = "edit_after_delete"
+    return Clash(
+        id=derived_id(operation.id, f"clash {operation.entity} {operation.row_id}"), kind=kind,
+        entity=operation.entity, row_id=operation.row_id, ours=_json(effects.kept), theirs=_json(lost),
+        author=operation.author, origin=operation.origin, made_ms=operation.made_ms, noted_ms=now_ms,
+        needs_person=kind != "same_column" or bool(_GRAVE & lost.keys()),
+    )  # fmt: skip
+
+
+def of_collar(operation: Operation, other_id: str, ours: Mapping[str, Any], now_ms: int) -> Clash:
+    """Return the clash of a deployment whose collar or animal is taken then, by deployment ``other_id``."""
+    return Clash(
+        id=derived_id(operation.id, f"clash {operation.row_id} {other_id}"), kind="duplicate_collar",
+        entity="deployment", row_id=operation.row_id, other_id=other_id, ours=_json(ours),
+        theirs=_json(operation.columns), author=operation.author, origin=operation.origin,
+        made_ms=operation.made_ms, noted_ms=now_ms, needs_person=True,
+    )  # fmt: skip
+
+
+def note_twins(operation: Operation, columns: Mapping[str, Any], now_ms: int) -> Job[list[Clash]]:
+    """Return clashes of a new observation with those that are probably the same; both stay."""
+    said = [columns["observation_type"], *(columns[name] or "" for name in ("observer", "animal_id"))]
+    at_ms = columns["recorded_ms"]
+    rows = yield _TWINS, (operation.row_id, at_ms - TWIN_MS, at_ms + TWIN_MS, *said)
+    found = []
+    for other_id, description, recorded_ms, lon_e7, lat_e7 in rows:
+        if not _is_near(columns["lon_e7"], lon_e7) or not _is_near(columns["lat_e7"], lat_e7):
+            continue
+        ours = {"description": description, "recorded_ms": recorded_ms, "lon_e7": lon_e7, "lat_e7": lat_e7}
+        found.append(
+            Clash(
+                id=derived_id(operation.id, f"twin {other_id}"), kind="duplicate_observation", entity="observation",
+                row_id=operation.row_id, other_id=other_id, ours=_json(ours),
+                theirs=_json({name: columns[name] for name in ours}), author=operation.author,
+                origin=operation.origin, made_ms=operation.made_ms, noted_ms=now_ms, needs_person=True,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _is_near(one: int | None, other: int | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= TWIN_E7
+
+
+def note(clashes: Sequence[Clash]) -> Job[None]:
+    """Write clashes with their numbers; the counter's row is held to the end, so numbers come in order of commits."""
+    if not clashes:
+        return
+    ((last,),) = yield "UPDATE counters SET value = value + ? WHERE name = 'conflict' RETURNING value", (len(clashes),)
+    for seq, clash in enumerate(clashes, int(last) - len(clashes) + 1):
+        yield f"{_INSERT} NOTHING", _values(replace(clash, seq=seq))
+
+
+def take(clashes: Iterable[Clash]) -> Job[None]:
+    """Write clashes that the cloud sent down, as they stand there."""
+    for clash in clashes:
+        yield _OVER, _values(replace(clash, is_from_above=True))
+
+
+# --- reading
+
+
+def page(
+    whose: Whose, *, status: str | None, kind: str | None, entity: str | None, needs_person: bool | None, offset: int,
+    limit: int,
+) -> Job[tuple[int, list[Clash]]]:  # fmt: skip
+    """Return how many clashes there are and some of them, newest first."""
+    said, values = ["1 = 1"], []
+    for name, value in (("status", status), ("kind", kind), ("entity", entity)):
+        if value is not None:
+            said.append(f"{name} = ?")
+            values.append(value)
+    if needs_person is not None:
+        said.append(f"needs_person = {int(needs_person)}")
+    more, of_whom = _of(whose)
+    where = " AND ".join([*said, *more])
+    ((count,),) = yield f"SELECT count(*) FROM conflicts WHERE {where}", (*values, *of_whom)
+    rows = yield (
+        f"{_SELECT} WHERE {where} ORDER BY noted_ms DESC, id LIMIT ? OFFSET ?",
+        (*values, *of_whom, limit, offset),
+    )
+    return int(count), [_clash(row) for row in rows]
+
+
+def find(clash_id: str, whose: Whose) -> Job[Clash]:
+    """Return one clash; raises NotFound, also where it is not for this person."""
+    more, values = _of(whose)
+    rows = yield f"{_SELECT} WHERE {' AND '.join(['id = ?', *more])}", (clash_id, *values)
+    if not rows:
+        raise NotFound(f"there is no conflict {clash_id}")
+    return _clash(rows[0])
+
+
+def history(clash: Clash, whose: Whose) -> Job[list[Clash]]:
+    """Return every clash about the same record, in the order in which they came."""
+    more, values = _of(whose)
+    rows = yield (
+        f"{_SELECT} WHERE {' AND '.join(['entity = ?', 'row_id = ?', *more])} ORDER BY noted_ms, seq, id",
+        (clash.entity, clash.row_id, *values),
+    )
+    return [_clash(row) for row in rows]
+
+
+def since(seq: int, station_id: str, kinds: Sequence[str], limit: int) -> Job[tuple[list[Clash], int]]:
+    """Return clashes after ``seq`` that concern a station, and the number after which to go on.
+
+    These are what it brought itself, and those about the kinds of records that it has anyway.
+    """
+    ((last,),) = yield "SELECT value FROM counters WHERE name = 'conflict'", ()
+    marks = ", ".join("?" * len(kinds))
+    rows = yield (
+        f"{_SELECT} WHERE seq > ? AND (origin = ? OR entity IN ({marks})) ORDER BY seq LIMIT ?",
+        (seq, station_id, *kinds, limit),
+    )
+    found = [_clash(row) for row in rows]
+    return found, found[-1].seq if len(found) == limit else int(last)
+
+
+def _of(whose: Whose) -> tuple[list[str], tuple[Any, ...]]:
+    if whose.devices is None:
+        return [], ()
+    marks = ", ".join("?" * len(whose.devices))
+    condition = f"(author = ? OR origin IN ({marks}))" if marks else "author = ?"
+    return [condition], (whose.user_id, *whose.devices)
+
+
+def resolved(
+    clash: Clash, resolution: Resolution, columns: Mapping[str, Any], note_text: str | None, by: str, now_ms: int
+) -> Job[Clash]:
+    """Note a resolution, under a new number so that it goes down; raises Conflict where somebody was faster."""
+    ((seq,),) = yield "UPDATE counters SET value = value + 1 WHERE name = 'conflict' RETURNING value", ()
+    merged = _json(columns) if columns else None
+    rows = yield _RESOLVE, (seq, resolution, merged, note_text, by, now_ms, clash.id)
+    if not rows:
+        raise Conflict("this conflict is resolved already")
+    return (yield from find(clash.id, Whose()))
+
+
+def _json(columns: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(dict(columns)).decode()
+
+
+def _values(clash: Clash) -> list[Any]:
+    return [int(value) if name in _FLAGS else value for name in _NAMES for value in [getattr(clash, name)]]
+
+
+def _clash(row: Sequence[Any]) -> Clash:
+    columns = dict(zip(_NAMES, row, strict=True))
+    return msgspec.convert({**columns, **{name: bool(columns[name]) for name in _FLAGS}}, Clash)
