@@ -61,7 +61,7 @@ export async function call<T>(method: string, path: string, body?: unknown, agai
 export const get = <T,>(path: string) => call<T>("GET", path);
 export const post = <T,>(path: string, body?: unknown) => call<T>("POST", path, body ?? {});
 
-/** Return every row of a list; five hundred a page. */
+/** Return every row of a list; a page of five hundred at a time. */
 export async function all<T>(path: string): Promise<T[]> {
   const rows: T[] = [];
   for (let page = 1; ; page++) {
