@@ -37,6 +37,7 @@ from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
+from edge.sync.profiles import profile_of
 from firmware_bridge.transports.spec import link_from
 from models.live.runtime import Models
 from shared.accounts.moments import moments_of, sure_ms
@@ -292,6 +293,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         config.station.data_dir,
         interval_s=config.cloud.interval_s,
         batch_fixes=config.cloud.batch_fixes,
+        profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
     )
 

@@ -39,13 +39,17 @@ from edge.store.store import SpatialiteStore
 from edge.sync.background import sole_session
 from edge.sync.client import CloudClient, checked
 from edge.sync.client import enrol as enrol_at
+from edge.sync.meter import Meter
+from edge.sync.metered import MeteredCloud
 from edge.sync.outgoing import send
 from edge.sync.people import exchange
+from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch, sync_once
 from firmware_bridge.codecs.explain import explain
 from shared.accounts.audit import Entry
 from shared.accounts.rosters import forget_trust
 from shared.accounts.tokens import ACCESS_S
+from shared.configuration import boot_id
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import ConfigError, Conflict, OutpostError
 from shared.exchange import earthranger, gundi
@@ -169,7 +173,9 @@ def _cloud_line(cloud: dict[str, Any]) -> str:
         said = [f"{cloud['url']} as {cloud['station_id']}", receipt, *said]
     if not cloud["is_enabled"]:
         said.append("switched off")
-    said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("flags_by_hand", "unsendable") if cloud[name]]
+    elif cloud["bytes_a_day"] is not None:
+        said.append(f"{cloud['profile']}: {cloud['bytes_today']} of {cloud['bytes_a_day']} bytes today")
+    said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("unsendable",) if cloud[name]]
     return ", ".join(said) + (f"; {cloud['last_error']}" if cloud["last_error"] else "")
 
 
@@ -390,6 +396,7 @@ def sync(
     once: Annotated[
         bool, typer.Option("--once", help="Hold one session now; a running station holds its own.")
     ] = False,
+    profile: Annotated[str | None, typer.Option(help="What the link may carry: lan, cell or sat.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -397,6 +404,11 @@ def sync(
     if not once:
         raise typer.BadParameter("a running station sends by itself; --once holds one session now")
     settings = load(config)
+    section = settings.cloud
+    link = profile_of(
+        profile or section.profile, section.bytes_a_day if profile in (None, section.profile) else None,
+        section.windows,
+    )  # fmt: skip
 
     async def job(store: SpatialiteStore) -> Any:
         async with _sole_session(settings), await _cloud(store) as cloud:
@@ -404,8 +416,9 @@ def sync(
             await exchange(cloud, await store.read(outbox.enrolled), people)
             with _progress("sending", as_json=as_json) as advance:
                 return await sync_once(
-                    store, cloud, system_clock(), batch_fixes=settings.cloud.batch_fixes, progress=advance
-                )
+                    store, MeteredCloud(cloud, Meter(store, link, system_clock(), boot_id())), system_clock(),
+                    batch_fixes=section.batch_fixes, profile=link, progress=advance,
+                )  # fmt: skip
 
     print_facts(_with_store(settings, job), as_json=as_json)
 

@@ -393,7 +393,8 @@ async def test_a_running_station_sends_by_itself_and_says_how_far_it_is(home: Ho
         await outpost_station(config, "sync", "--once")
         detail = (await http.get("/health/detail")).json()["cloud"]
         assert (detail["station_id"], detail["last_error"]) == ("post-9", None)
-        assert {channel: each["items"] for channel, each in detail["waiting"].items()} == {"records": 0, "fixes": 0}
+        assert list(detail["waiting"]) == ["alerts", "newest", "records", "fixes", "flags"]
+        assert {each["items"] for each in detail["waiting"].values()} == {0}
         assert "as post-9, last receipt" in " ".join((await outpost_station(config, "status")).split())
 
 
