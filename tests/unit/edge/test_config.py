@@ -32,6 +32,9 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("cloud", "interval_s", "2.5", "2.5", 2.5),
     ("cloud", "batch_fixes", "500", "500", 500),
     ("cloud", "is_enabled", "false", "false", False),
+    ("cloud", "profile", '"sat"', "sat", "sat"),
+    ("cloud", "bytes_a_day", "90000", "90000", 90_000),
+    ("cloud", "windows", '["22:00-04:30"]', "22:00-04:30", ("22:00-04:30",)),
     ("alerts", "file", '"/etc/outpost/alerts.toml"', "/etc/outpost/alerts.toml", "/etc/outpost/alerts.toml"),
     (
         "alerts",
