@@ -63,7 +63,7 @@ BLOB_PART_BYTES: Final = 64 << 10
 NEWEST_EVERY_S: Final = 30.0
 #: The same bytes arrive damaged this often, or the streams are healed this often, and the session ends.
 _MAX_DAMAGED: Final = 3
-_MAX_HEALED: Final = 6
+_MAX_HEALED: Final = 3 * len(CHANNELS)
 
 
 class Synced(msgspec.Struct, kw_only=True):

@@ -79,7 +79,7 @@ def test_every_key_is_read_from_the_file_and_the_environment_goes_before_it(
     by_word = read(tmp_path, LINKS, {f"OUTPOST_{section}_{key}".upper(): word})
     assert getattr(getattr(by_word, section), key) == value
     default = getattr(getattr(Config(), section), key)
-    if isinstance(default, str | int | float) and not isinstance(default, bool) and key != "host":
+    if isinstance(default, str | int | float) and not isinstance(default, bool) and key not in ("host", "profile"):
         both = read(tmp_path, f"[{section}]\n{key} = {toml}\n{LINKS}", {f"OUTPOST_{section}_{key}".upper(): "7"})
         assert str(getattr(getattr(both, section), key)).removesuffix(".0") == "7"
 
