@@ -15,7 +15,7 @@ DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud evaluate train test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
-  wheel-check deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
+  wheel-check screenshots web deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
   cloud-services test-services
 
 help: ## list the targets
@@ -52,10 +52,15 @@ cloud-services:
 shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-lock.json $(VENV)/.station
 	@bash .ci/assets "$(BIN)"
 
-station-env: $(VENV)/.station services shared/api/assets/.done
+# The pages that people look at; the same.
+WEB := $(shell find shared/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -name axe.min.js)
+shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
+	@bash .ci/web "$(BIN)"
+
+station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl
+	@bash .ci/apt systemd openssl faketime chromium network-manager nftables
 
 dev-env: station-env cloud-env test-services $(VENV)/.dev
 
@@ -88,7 +93,7 @@ types: $(VENV)/.dev ## mypy, strict
 layers: $(VENV)/.dev ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-unit property integration e2e faults golden: dev-env ## one folder of tests
+unit property integration e2e faults golden web: dev-env ## one folder of tests
 	$(PYTEST) tests/$@ -m "not nightly"
 
 test-%: dev-env
@@ -99,7 +104,7 @@ fast: dev-env ## the tests but the slow ones
 
 test-nightly: dev-env ## kills, cuts, seeds and fuzz in full counts
 	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property tests/integration/test_import.py tests/integration/test_cloud_store.py \
-	  tests/unit/edge/sync tests/e2e/test_two_homes.py tests/e2e/test_deb.py
+	  tests/unit/edge/sync tests/e2e/test_two_homes.py tests/e2e/test_deb.py tests/contract/test_schemathesis.py
 
 soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency must stay flat
 	$(BIN)/python -m tests.benchmarks.soak
@@ -107,14 +112,19 @@ soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency m
 bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.homes
+	$(BIN)/python -m tests.benchmarks.api
 	$(BIN)/python -m tests.benchmarks.exchange
 	$(BIN)/python -m tests.benchmarks.quality
 	$(BIN)/python -m tests.benchmarks.bbmm
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.habitat
+	$(BIN)/python -m tests.benchmarks.models
 
 coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches
 	$(PYTEST) -m "not nightly" --cov --cov-report=html --cov-report=term
+
+screenshots: dev-env ## every page of both homes at 360 px and 1080p into var/screenshots
+	$(BIN)/python -m tests.web.screenshots
 
 evaluate: dev-env ## measure the models on real tracks; DATA=folder, by default ../shared/data
 	$(BIN)/outpost-models evaluate --data $(DATA)
@@ -128,7 +138,7 @@ simulate: station-env ## a herd on pseudo-terminals, to point a station of your 
 wheel-check: dev-env ## the wheel alone, in a fresh environment, owns its five packages and starts
 	@bash .ci/wheel-check "$(BIN)"
 
-deb: $(VENV)/.station shared/api/assets/.done ## dist/outpost-station_*.deb for this machine's Debian and architecture
+deb: $(VENV)/.station shared/api/assets/.done shared/web/dist/.done ## dist/outpost-station_*.deb for this machine's Debian and architecture
 	@bash .ci/deb "$(BIN)"
 
 deb-check: deb ## the package on a clean Debian 12: installed, run, upgraded, under systemd, purged; needs root
@@ -144,4 +154,4 @@ lock: $(VENV)/.dev ## compile station.lock, cloud.lock and dev.lock from pyproje
 	  -c station.lock -c cloud.lock -o dev.lock pyproject.toml
 
 clean: ## remove what make made, but no station's data
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage* shared/api/assets
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage* shared/api/assets shared/web/dist shared/web/axe.min.js

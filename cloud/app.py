@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -19,6 +20,10 @@ from cloud.accounts.secret import read_secret
 from cloud.api.app import create_app
 from cloud.config import Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
+from cloud.jobs import queue
+from cloud.jobs.export import export_kind
+from cloud.jobs.kinds import Kinds
+from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
 from cloud.notify.sms import Texter, TwilioAccount
@@ -26,6 +31,8 @@ from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
+from models.artifact import PACKAGED
+from models.live.habitat import MappedHabitat
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
@@ -33,6 +40,9 @@ from shared.clock import Clock
 from shared.configuration import boot_id, own_hosts
 from shared.console import configure_logging
 from shared.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from cloud.corridors.router import MapRouter
 
 log = structlog.get_logger()
 
@@ -71,6 +81,70 @@ def messenger_of(config: Config) -> CodeSender | None:
     return CodeSender(mailer=mailer, texter=texter, outbox=outbox)
 
 
+def kinds_of(store: PostgresStore, accounts: Accounts, config: Config) -> Kinds:
+    """Return the kinds of job that this program knows: what is heavy to import, a kind imports as it runs.
+
+    Without maps there is no search for corridors, and whoever asks for one is told so.
+    """
+    kinds = Kinds([export_kind(store.database, accounts.view)])
+    if config.corridors.maps:
+        from cloud.corridors.job import CorridorSearch
+
+        kinds.register(CorridorSearch(store, router_of(store, config), accounts.view).kind())
+    return kinds
+
+
+def router_of(store: PostgresStore, config: Config) -> MapRouter:
+    """Return what finds routes over the reserve's maps."""
+    from cloud.corridors.router import MapRouter
+
+    section, models = config.corridors, config.models
+    return MapRouter(
+        store, maps=Path(section.maps) if section.maps else None,
+        weights=Path(section.weights) if section.weights else None,
+        artifacts=Path(models.folder) if models.folder else PACKAGED, forced=models.forced.get("corridor"),
+    )  # fmt: skip
+
+
+async def work(config: Config, *, clock: Clock) -> None:
+    """Run jobs until SIGTERM or SIGINT; each ends at its next step then and waits for another worker."""
+    configure_logging()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await work_until(told, config, clock=clock)
+    log.info("worker.stopped")
+
+
+async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> None:
+    """Run jobs until ``told`` is set."""
+    url, section, jobs = await _checked_url(config), config.database, config.jobs
+    async with Database.open(
+        url, pool_min=1, pool_max=section.pool_max, is_pooled=section.is_pooled, statement_timeout_s=0,
+        application_name=queue.APPLICATION,
+    ) as database:  # fmt: skip
+        accounts = accounts_of(config, database, clock)
+        worker = JobWorker(
+            database, kinds_of(PostgresStore(database, now=clock.now), accounts, config),
+            owner_of=accounts.principal,
+            now=clock.now, settings=WorkerSettings(
+                light_jobs=jobs.light_jobs, poll_s=jobs.poll_s, keep_days=jobs.keep_days, file_hours=jobs.file_hours,
+                file_limit_mb=jobs.file_limit_mb,
+            ),
+        )  # fmt: skip
+        await worker.run(queue.working(url, is_pooled=section.is_pooled), told, does_listen=not section.is_pooled)
+
+
+async def _checked_url(config: Config) -> str:
+    url = config.database_url()
+    found, newest = await asyncio.to_thread(schema_version, url), known_versions()[-1]
+    if found != newest:
+        raise StoreError(
+            f"the database has schema {found or 'none'}, this program {newest}: run `outpost-cloud migrate`"
+        )
+    return url
+
+
 async def serve(config: Config, *, clock: Clock, port: int | None = None) -> None:
     """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it."""
     configure_logging()
@@ -89,13 +163,7 @@ async def running(
     config: Config, *, clock: Clock, port: int | None = None
 ) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """A running cloud as a context; yields its address and the task that ends with it."""
-    url = config.database_url()
-    found, newest = await asyncio.to_thread(schema_version, url), known_versions()[-1]
-    if found != newest:
-        raise StoreError(
-            f"the database has schema {found or 'none'}, this program {newest}: run `outpost-cloud migrate`"
-        )
-    section = config.database
+    url, section = await _checked_url(config), config.database
     async with Database.open(
         url, pool_min=section.pool_min, pool_max=section.pool_max, is_pooled=section.is_pooled,
         statement_timeout_s=section.statement_timeout_s,
@@ -104,8 +172,11 @@ async def running(
         accounts = accounts_of(config, database, clock)
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
+        habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None)
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
+            kinds=kinds_of(store, accounts, config),
+            habitat=habitat, router=router_of(store, config) if config.corridors.maps else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
@@ -116,7 +187,7 @@ async def running(
                 ) as tasks,  # until the last request has ended: it may hold a frame
                 _http(app, config.api.host, config.api.port if port is None else port) as (address, http),
             ):
-                log.info("cloud.ready", url=address, database=database.where, schema=newest)
+                log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
                 ended = asyncio.create_task(_first(http, *tasks), name="ended")
                 try:
@@ -128,6 +199,7 @@ async def running(
                 if isinstance(why, StoreError):
                     raise why
         finally:
+            habitat.close()
             await accounts.drain()
 
 

@@ -95,6 +95,12 @@ class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     species_file: str = ""
 
 
+class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The reserve's maps: ``dir`` holds ``rasters.toml`` and its files; empty: there are none."""
+
+    dir: str = ""
+
+
 class ThingsStackSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An application of The Things Stack: ``[[ingest.things_stack]]``, as its console names host, user and key."""
 
@@ -120,6 +126,30 @@ class IngestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     things_stack: tuple[ThingsStackSection, ...] = ()
 
 
+class JobsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Long work. A worker runs one heavy job and ``light_jobs`` others at once; what ended goes after ``keep_days``."""
+
+    light_jobs: int = 4
+    poll_s: float = 2.0
+    keep_days: int = 30
+    file_hours: int = 24
+    file_limit_mb: int = 1_000
+
+
+class CorridorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What routes are planned on: the reserve's ``rasters.toml``, and a copy of ``species.toml`` with other weights."""
+
+    maps: str = ""
+    weights: str = ""
+
+
+class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where artefacts lie (empty: those of the program), and versions that are taken whatever is newer, by model."""
+
+    folder: str = ""
+    forced: dict[str, int] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of the cloud."""
 
@@ -128,7 +158,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accounts: AccountsSection = AccountsSection()
     notify: NotifySection = NotifySection()
     privacy: PrivacySection = PrivacySection()
+    habitat: HabitatSection = HabitatSection()
     ingest: IngestSection = IngestSection()
+    jobs: JobsSection = JobsSection()
+    corridors: CorridorsSection = CorridorsSection()
+    models: ModelsSection = ModelsSection()
 
     def species(self) -> Species:
         """Return the categories of species; raises ConfigError."""
@@ -176,6 +210,12 @@ def _check(config: Config) -> None:
     if database.statement_timeout_s < 0:
         raise ConfigError("database.statement_timeout_s: must be positive, or 0 for no limit")
     _check_ingest(config.ingest)
+    unknown = set(config.models.forced) - {"corridor"}
+    if unknown:
+        raise ConfigError(f"models.forced: a version can be forced of corridor, not of {', '.join(sorted(unknown))}")
+    jobs = config.jobs
+    if min(jobs.light_jobs, jobs.keep_days, jobs.file_hours, jobs.file_limit_mb) < 1 or jobs.poll_s <= 0:
+        raise ConfigError("jobs: light_jobs, poll_s, keep_days, file_hours and file_limit_mb must be positive")
     configuration.check_port("api.port", config.api.port)
     configuration.check_port("notify.email_port", config.notify.email_port)
     twilio = (config.notify.twilio_account_sid, config.notify.twilio_auth_token, config.notify.twilio_phone_number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import secrets
 import signal
 import socket
@@ -14,22 +15,32 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-import uvicorn
-from litestar import Litestar
 
+from edge import RELEASED_AT
 from edge.alerts.engine import Engine
 from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
+from edge.api.trust import Trust, redirecting
 from edge.config import Config
-from edge.ingest.decode import Decoder
+from edge.ingest.decode import CONSUMER, Decoder
 from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
+from edge.ops.backup import Source
+from edge.ops.backup_rounds import BackupRounds
+from edge.ops.discovery import announce, service_of
+from edge.ops.heal import heal, mark_of
+from edge.ops.notify import Supervisor
+from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
+from edge.ops.trust import Authority, own_addresses
 from edge.pipeline.alarms import AlarmJudge
+from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
+from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import Pipeline
+from edge.serving import listen, serving
 from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
@@ -38,7 +49,9 @@ from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
+from edge.sync.session import new_epoch
 from firmware_bridge.transports.spec import link_from
+from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
@@ -46,7 +59,7 @@ from shared.accounts.sealing import derived
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
-from shared.configuration import boot_id, own_hosts
+from shared.configuration import LOOPBACK, boot_id, own_hosts
 from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
@@ -64,6 +77,31 @@ TOKEN_REUSED_S: Final = 600.0
 def url_file(config: Config) -> Path:
     """Return where a running station writes its address."""
     return config.station.data_dir / "station.url"
+
+
+def backed_up(config: Config, file: Path | None) -> Source:
+    """Return what a backup of this station holds; ``file`` is the configuration's."""
+    beside = {"tls/authority.pem": config.station.data_dir / "tls" / "authority.pem"}
+    if config.store.is_encrypted:
+        beside["station.key"] = config.store.key_file
+    if file is not None:
+        beside["station.toml"] = file
+    return Source(
+        station=config.station.id, database=config.database, ledger=config.ledger_dir, key=config.key(),
+        recovery_public=config.backup.recovery_public, beside=beside,
+    )  # fmt: skip
+
+
+def authority_of(config: Config, key: bytes | None, clock: Clock) -> Authority:
+    """Return the station's certificate authority, made once."""
+    names = own_hosts(socket.gethostname(), config.api.allowed_hosts)
+    folder = config.station.data_dir / "tls"
+    return Authority(folder, config.station.id, key, names=names, built_at=RELEASED_AT, clock=clock)
+
+
+def trust_of(config: Config, authority: Authority) -> Trust:
+    """Return what the page of trust shows."""
+    return Trust(station=config.station.id, fingerprint=authority.fingerprint, pin=authority.pin, pem=authority.pem)
 
 
 async def accounts_of(
@@ -102,21 +140,21 @@ def operator_tokens(config: Config) -> Callable[[], str]:
     return token
 
 
-async def serve(config: Config, *, port: int | None = None) -> None:
+async def serve(config: Config, *, port: int | None = None, file: Path | None = None) -> None:
     """Run the station until SIGTERM or SIGINT; what was acknowledged is on disk whatever ends it."""
     configure_logging()
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with running(config, port=port):
+    async with running(config, port=port, file=file):
         await ended.wait()
     log.info("station.stopped")
 
 
 @contextlib.asynccontextmanager
-async def running(config: Config, *, port: int | None = None) -> AsyncIterator[str]:
-    """A running station as a context; yields its address."""
+async def running(config: Config, *, port: int | None = None, file: Path | None = None) -> AsyncIterator[str]:
+    """A running station as a context; yields its address. ``file`` is where the configuration was read from."""
     key = config.key()
     config.station.data_dir.mkdir(parents=True, exist_ok=True)
     config.ledger_dir.mkdir(parents=True, exist_ok=True)
@@ -124,7 +162,8 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         check_key(config.ledger_dir, key)
     clock = _clock(config)
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_sole_owner(config.station.data_dir))
+        stack.enter_context(sole_owner(config.station.data_dir))
+        healed = heal(config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch)
         hub = EventHub()
         models = Models()
 
@@ -134,17 +173,31 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
 
         store = SpatialiteStore(config.database, key, now=clock.now, stored=stored)
         stack.push_async_callback(store.close)
-        ledger = LedgerWriter(Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True))
+        frames = Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True)
+        ledger = LedgerWriter(frames)
         stack.push_async_callback(ledger.close)
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
+        if frames.go_on_after(decoded := await store.cursor(CONSUMER)):
+            log.error("ledger.lost_its_end", decoded_seq=decoded)
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
         alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
-        pipeline = Pipeline(store, models, hub.publish, judge=AlarmJudge(alarms), is_behind=lambda: decoder.is_behind)
+        pipeline = Pipeline(
+            store,
+            models,
+            hub.publish,
+            judge=AlarmJudge(alarms),
+            lookout=Lookout(models),
+            is_behind=lambda: decoder.is_behind,
+        )
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
         uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
+        backups = BackupRounds(
+            backed_up(config, file), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
+            daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
+        )  # fmt: skip
         health = StationHealth(
             clock,
             store,
@@ -155,15 +208,23 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             config.station.data_dir,
             is_encrypted=key is not None,
             uplink=uplink,
+            backups=backups,
+            healed=healed,
         )
-        insight = KeptInsight(store, models, pipeline.occurrence, clock)
+        hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
+        authority = authority_of(config, key, real) if config.api.is_tls else None
+        habitat = MappedHabitat(config.maps_dir)
+        stack.callback(habitat.close)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
-            allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
+            habitat=habitat, allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
+            maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
-        listening = _listen(config.api.host, config.api.port if port is None else port)
+        listening = listen(config.api.host, config.api.port if port is None else port)
         host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
-        url = f"http://{host}:{listening.getsockname()[1]}"
+        lan_port = listening.getsockname()[1]
+        url = f"http://{host}:{lan_port}"
 
         tasks = Tasks()
         stack.push_async_callback(decoder.close)
@@ -171,6 +232,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
         stack.push_async_callback(tasks.cancel)
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
+        tasks.start("habitat", HabitatStage(store, habitat).run())
         for link in links:
             if link.name in config.clock.gnss_links:
                 if isinstance(clock, StationClock):
@@ -182,16 +244,44 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
             tasks.start("clock", follow_kernel(real))
         tasks.start("alerts", alarms.run())
         tasks.start("calibrate", _calibrate(accounts))
-        tasks.start("check", _check_later(store, health))
+        room = Room(
+            store, ledger.remove_before, real, consumer=CONSUMER, database=config.database, ledger=config.ledger_dir,
+            backups=config.backup_dir,
+        )  # fmt: skip
+        tasks.start("room", room.run())
+        supervisor = Supervisor(os.environ)
+        stack.callback(supervisor.stopping)
+        tasks.start("heartbeat", supervisor.beat(ledger.proof))
+        tasks.start("check", _check_later(store, health, mark_of(config.database)))
+        if backups.is_enabled:
+            tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
-        await stack.enter_async_context(_http(app, listening))
+        if authority is None:
+            await stack.enter_async_context(serving(app, listening))
+        else:
+            own = listen("127.0.0.1", 0)  # commands on this machine need no certificate
+            lan_url, url = f"https://{host}:{lan_port}", f"http://127.0.0.1:{own.getsockname()[1]}"
+            context = authority.context(own_addresses())
+            tasks.start("certificate", authority.keep(context))
+            await stack.enter_async_context(serving(app, own))
+            await stack.enter_async_context(serving(app, listening, context=context, is_second=True))
+            if config.api.redirect_port:
+                plain = listen(config.api.host, config.api.redirect_port)
+                sender = redirecting(trust_of(config, authority), lan_port, hosts)
+                await stack.enter_async_context(serving(sender, plain))
+            log.info("tls.serving", url=lan_url, authority=authority.fingerprint)
+        if config.api.is_announced and config.api.host not in LOOPBACK:
+            machine = socket.gethostname().partition(".")[0]
+            service = service_of(config.station.id, machine, own_addresses(), lan_port, is_tls=config.api.is_tls)
+            tasks.start("discovery", announce(service))
         stack.callback(hub.close)
         health.has_started = True
         fresh = url_file(config).with_suffix(".new")
         fresh.write_text(f"{url}\n", encoding="ascii")
         fresh.replace(url_file(config))  # whole or not at all: others wait for it to appear and read it at once
         stack.callback(url_file(config).unlink, missing_ok=True)
+        supervisor.ready(f"serving {url}")
         log.info("station.ready", url=url, links=len(links), clock=str(clock.state))
         yield url
         if tasks.fallen is not None:
@@ -199,7 +289,7 @@ async def running(config: Config, *, port: int | None = None) -> AsyncIterator[s
 
 
 @contextlib.contextmanager
-def _sole_owner(data_dir: Path) -> Iterator[None]:
+def sole_owner(data_dir: Path) -> Iterator[None]:
     """Hold the folder against a second station, which would give out the same places in the ledger."""
     with (data_dir / "station.lock").open("w", encoding="ascii") as lock:
         try:
@@ -234,47 +324,6 @@ class Tasks:
             log.critical("task.fell", task=task.get_name(), exc_info=error)
             self.fallen = self.fallen or task.get_name()
             signal.raise_signal(signal.SIGTERM)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the station ends it."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def] # as uvicorn declares it
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _http(app: Litestar, listening: socket.socket) -> AsyncIterator[None]:
-    server = _Server(
-        uvicorn.Config(
-            app, http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False
-        )
-    )
-    task = asyncio.create_task(server.serve(sockets=[listening]))
-    while not server.started:
-        if task.done():
-            await task
-            raise ConfigError("the LAN interface could not be started")
-        await asyncio.sleep(0.005)
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # the protocol is named because asyncio turns Nagle's algorithm off only where it is: small answers wait 40 ms else
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        listening.close()
-        raise ConfigError(f"port {port} on {host}: {error.strerror}; choose another with --port") from error
-    return listening
 
 
 def _clock(config: Config) -> Clock:
@@ -328,7 +377,7 @@ async def _calibrate(accounts: Accounts) -> None:
         accounts.hasher = Hasher(time_cost)
 
 
-async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:
+async def _check_later(store: SpatialiteStore, health: StationHealth, mark: Path) -> None:
     await asyncio.sleep(CHECK_AFTER_S)
     try:
         await store.check()
@@ -336,3 +385,5 @@ async def _check_later(store: SpatialiteStore, health: StationHealth) -> None:
     except DatabaseCorrupt as error:
         health.check = error.detail
         log.critical("store.corrupt", detail=error.detail)
+        with contextlib.suppress(OSError):  # the next start checks every page and brings the newest good copy
+            await asyncio.to_thread(mark.touch, mode=0o600)

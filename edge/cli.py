@@ -1,36 +1,36 @@
-"""``outpost-station``: every command of the station. Facts come as ``--json`` too; exit code 0 means success only."""
+"""``outpost-station``: the program, and its commands of data; those of operation and of people lie beside it.
+
+Facts come as ``--json`` too; exit code 0 means success only.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import csv
-import json
-import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
-import httpx
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
 from edge import app
-from edge.config import DEFAULT_PATH, Config, EarthrangerSection, load
+from edge.config import Config, EarthrangerSection, load
+from edge.founding import founding
 from edge.ingest.decode import redecode as redecode_ledger
+from edge.operation import operation
 from edge.ops.import_deployments import import_deployments
 from edge.ops.import_tracks import import_tracks
-from edge.ops.system_clock import is_kernel_synchronised, system_clock
+from edge.ops.system_clock import system_clock
 from edge.ops.verify import verify as verify_tracks
 from edge.ops.verify_cloud import verify_cloud
-from edge.ops.watch import watch as watch_station
-from edge.people import user, with_accounts
+from edge.people import user
 from edge.store import outbox, shell
 from edge.store.accounts import SqliteTables
 from edge.store.export import FORMATS, Selection, export_tracks
@@ -45,10 +45,10 @@ from edge.sync.outgoing import send
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch, sync_once
+from edge.terminal import ConfigOption, JsonOption, progress_of, with_store
 from firmware_bridge.codecs.explain import explain
 from shared.accounts.audit import Entry
 from shared.accounts.rosters import forget_trust
-from shared.accounts.tokens import ACCESS_S
 from shared.configuration import boot_id
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import ConfigError, Conflict, OutpostError
@@ -56,12 +56,9 @@ from shared.exchange import earthranger, gundi
 from shared.exchange.formats import IMPORTED, ImportFormat, format_of, rows_in, written_format
 from shared.exchange.sites import Site
 from shared.exchange.times import instant, zone_called
-from shared.people import operator_token_of
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
 from shared.wire.signatures import new_key
-
-T = TypeVar("T")
 
 #: How long a command waits for the running station's own session with the cloud.
 WAIT_FOR_STATION_S: Final = 60.0
@@ -72,121 +69,18 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(founding)
+cli.add_typer(operation)
 cli.add_typer(user, name="user")
-ConfigOption = Annotated[Path | None, typer.Option("--config", help=f"TOML file; {DEFAULT_PATH} by default.")]
 TimezoneOption = Annotated[
     str | None, typer.Option(help="Time zone of times that carry none, AREA/CITY like Africa/Nairobi.")
 ]
 UtcOption = Annotated[bool, typer.Option("--utc", help="Times that carry no time zone are UTC.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 
 
 def main() -> None:
     """Run the program; an error of ours is one line on stderr and exit code 1."""
     run_program(cli)
-
-
-@cli.command()
-def init(
-    config: ConfigOption = None,
-    data_dir: Annotated[Path, typer.Option(help="Where the station keeps its data.")] = Path("/var/lib/outpost"),
-    key_file: Annotated[
-        Path, typer.Option(help="Where the key goes; better a USB token than the card that holds the data.")
-    ] = Path("/etc/outpost/station.key"),
-    station_id: Annotated[str, typer.Option(help="The station's name in topics and files.")] = "station",
-) -> None:
-    """Make a new station: its configuration, its key and its empty database. Nothing that exists is overwritten."""
-    path = config or DEFAULT_PATH
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            f"[station]\nid = {json.dumps(station_id)}\ndata_dir = {json.dumps(str(data_dir.absolute()))}\n\n"
-            f"[store]\nkey_file = {json.dumps(str(key_file.absolute()))}\n\n"
-            "# One block for each wire to collars, for example:\n"
-            '# [[links]]\n# kind = "serial"\n# name = "base"\n# path = "/dev/serial/by-id/..."\n'
-            '#\n# [[links]]\n# kind = "mqtt"\n# name = "chirpstack"\n# host = "127.0.0.1"\n',
-            encoding="utf-8",
-        )
-        console.print(f"wrote {path}", highlight=False, markup=False)
-    settings = load(path)
-    if settings.store.is_encrypted and not settings.store.key_file.exists():
-        if settings.database.exists():
-            raise ConfigError(
-                f"{settings.database} exists and its key {settings.store.key_file} does not: bring the key"
-            )
-        settings.store.key_file.parent.mkdir(parents=True, exist_ok=True)
-        settings.store.key_file.touch(mode=0o600)
-        settings.store.key_file.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-        console.print(f"wrote {settings.store.key_file}: without it the data cannot be read; keep a copy elsewhere")
-    _with_store(settings, _nothing)
-    console.print(f"the station's data lies in {settings.station.data_dir}; start it with `outpost-station run`")
-
-
-@cli.command()
-def run(
-    config: ConfigOption = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port of the LAN interface; 0 takes a free one.")
-    ] = None,
-) -> None:
-    """Run the station until it is told to stop."""
-    asyncio.run(app.serve(load(config), port=port))
-
-
-@cli.command()
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Say how the running station is: clock, disk, ledger, links, what could not be decoded."""
-    detail = _detail(load(config))
-    if as_json:
-        print_json(detail)
-        return
-    table = Table(box=None, show_header=False, padding=(0, 2))
-    for name, value in detail.items():
-        if name == "links":
-            for link in value:
-                state = "up" if link["is_up"] else f"DOWN {link['last_error']}"
-                table.add_row(
-                    f"link {link['name']}",
-                    Text(
-                        f"{state}, {link['frames']} frames, {link['damaged_frames']} damaged, "
-                        f"{link['skipped_bytes']} bytes of noise, {link['reconnects']} reconnects"
-                    ),
-                )
-        elif name == "cloud" and value is not None:
-            table.add_row(name, Text(_cloud_line(value)))
-        elif isinstance(value, dict):
-            facts = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-            table.add_row(name, Text(facts))
-        else:
-            table.add_row(name, Text("; ".join(value) if isinstance(value, list) else str(value)))
-    console.print(table)
-
-
-def _cloud_line(cloud: dict[str, Any]) -> str:
-    waiting = ", ".join(f"{channel['items']} {name}" for name, channel in cloud["waiting"].items())
-    said = [f"waiting: {waiting}"]
-    if cloud["station_id"] is None:
-        said.insert(0, "not enrolled")
-    else:
-        age_s = cloud["last_receipt_age_s"]
-        receipt = "no receipt yet" if age_s is None else f"last receipt {cloud['last_receipt_at']}, {age_s:.0f} s ago"
-        said = [f"{cloud['url']} as {cloud['station_id']}", receipt, *said]
-    if not cloud["is_enabled"]:
-        said.append("switched off")
-    elif cloud["bytes_a_day"] is not None:
-        said.append(f"{cloud['profile']}: {cloud['bytes_today']} of {cloud['bytes_a_day']} bytes today")
-    said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("unsendable",) if cloud[name]]
-    return ", ".join(said) + (f"; {cloud['last_error']}" if cloud["last_error"] else "")
-
-
-@cli.command()
-def watch(config: ConfigOption = None) -> None:
-    """Show the live table of the running station; Ctrl-C ends it."""
-    try:
-        settings = load(config)
-        watch_station(_url(settings), console, token=app.operator_tokens(settings))
-    except KeyboardInterrupt:
-        raise typer.Exit from None
 
 
 @cli.command()
@@ -228,11 +122,11 @@ def redecode(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     reader = LedgerReader(settings.ledger_dir, settings.key())
 
     async def job(store: SpatialiteStore) -> Any:
-        with _progress("decoding", as_json=as_json) as advance:
+        with progress_of("decoding", as_json=as_json) as advance:
             return await redecode_ledger(reader, store, advance)
 
     try:
-        found = _with_store(settings, job)
+        found = with_store(settings, job)
     finally:
         reader.close()
     print_facts(found, as_json=as_json)
@@ -262,13 +156,13 @@ def import_file(
         with _refusals(refused) as refuse:
             if kind == "movebank-reference":
                 return await import_deployments(store, view, file, species=species, refused=refuse)
-            with _progress("importing", as_json=as_json, total=rows_in(file, kind)) as advance:
+            with progress_of("importing", as_json=as_json, total=rows_in(file, kind)) as advance:
                 return await import_tracks(
                     store, view, file, received_at=datetime.now(UTC), form=kind, zone=zone, individual=individual,
                     species=species, is_keeping_twins=keep_twins, progress=advance, refused=refuse,
                 )  # fmt: skip
 
-    done = _with_store(settings, job)
+    done = with_store(settings, job)
     print_facts(done, as_json=as_json)
     if done.refused:
         raise typer.Exit(1)
@@ -304,14 +198,14 @@ def export(
     )
 
     async def job(store: SpatialiteStore) -> int:
-        with _progress("exporting", as_json=as_json) as advance:
+        with progress_of("exporting", as_json=as_json) as advance:
             rows = await export_tracks(
                 store, view_for(OPERATOR), path, selection, form=form or written_format(path), progress=advance
             )
         await _note_export(settings, store, f"{rows} fixes of {animal or 'all'} to {path.name}")
         return rows
 
-    rows = _with_store(settings, job)
+    rows = with_store(settings, job)
     what = "deployments" if form == "movebank-reference" else "fixes"
     if as_json and str(path) != "-":
         print_json({what: rows})
@@ -339,12 +233,12 @@ def _export_to(settings: Config, site: Site, *, is_again: bool, as_json: bool) -
         with sole_session(settings.station.data_dir, f"export-{site.name}.lock") as is_ours:
             if not is_ours:
                 raise Conflict(f"another export to {site.name} is running")
-            with _progress("sending", as_json=as_json) as advance:
+            with progress_of("sending", as_json=as_json) as advance:
                 run = await send(store, view_for(OPERATOR), site, is_again=is_again, progress=advance)
             await _note_export(settings, store, f"what was new to {site.name}")
             return run
 
-    run = _with_store(settings, job)
+    run = with_store(settings, job)
     print_facts(run, as_json=as_json)
     if run.refused:
         raise typer.Exit(1)
@@ -388,7 +282,7 @@ def enrol(
             await SqliteTables(store).write(forget_trust())
         return f"enrolled at {url} as {made.station_id} ({made.name})"
 
-    console.print(_with_store(settings, job), highlight=False, markup=False, soft_wrap=True)
+    console.print(with_store(settings, job), highlight=False, markup=False, soft_wrap=True)
 
 
 @cli.command()
@@ -414,13 +308,13 @@ def sync(
         async with _sole_session(settings), await _cloud(store) as cloud:
             people = await app.accounts_of(settings, store, system_clock())
             await exchange(cloud, await store.read(outbox.enrolled), people)
-            with _progress("sending", as_json=as_json) as advance:
+            with progress_of("sending", as_json=as_json) as advance:
                 return await sync_once(
                     store, MeteredCloud(cloud, Meter(store, link, system_clock(), boot_id())), system_clock(),
                     batch_fixes=section.batch_fixes, profile=link, progress=advance,
                 )  # fmt: skip
 
-    print_facts(_with_store(settings, job), as_json=as_json)
+    print_facts(with_store(settings, job), as_json=as_json)
 
 
 @cli.command()
@@ -438,57 +332,14 @@ def verify(
         if str(against) != "cloud":
             return await verify_tracks(store, against, zone=zone)
         async with await _cloud(store) as cloud:
-            with _progress("comparing", as_json=as_json) as advance:
+            with progress_of("comparing", as_json=as_json) as advance:
                 return await verify_cloud(store, cloud, advance)
 
-    found = _with_store(load(config), job)
+    found = with_store(load(config), job)
     facts = {**msgspec.to_builtins(found), "differences": found.differences}
     print_facts(facts, as_json=as_json)
     if found.differences:
         raise typer.Exit(1)
-
-
-@cli.command()
-def token(
-    name: Annotated[str, typer.Argument(metavar="USER", help="An address or id; `operator` is this machine itself.")],
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print an access token of 15 minutes, for whoever can read the station's key anyway."""
-    if name == OPERATOR.user_id:  # reads only: works on a full disk, too
-        made = app.operator_token(load(config))
-    else:
-        made = with_accounts(config, lambda accounts: operator_token_of(accounts, name))
-    if as_json:
-        print_json({"access": made, "expires_in": ACCESS_S})
-    else:
-        typer.echo(made)
-
-
-@cli.command()
-def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Remove spent codes, attempts and sessions; what expires by date stays while the clock is not sure."""
-    settings = load(config)
-
-    async def job(store: SpatialiteStore) -> int:
-        clock = system_clock()
-        clock.kernel_says(is_synchronised=is_kernel_synchronised())
-        return await (await app.accounts_of(settings, store, clock)).sweep()
-
-    print_facts({"removed": _with_store(settings, job)}, as_json=as_json)
-
-
-@cli.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check every page of database and ledger (about 11 s a gigabyte)."""
-    settings = load(config)
-    reader = LedgerReader(settings.ledger_dir, settings.key())
-    try:
-        reader.check()
-    finally:
-        reader.close()
-    _with_store(settings, lambda store: store.check())
-    print_facts({"database": "ok", "ledger": "ok"}, as_json=as_json)
 
 
 @cli.command()
@@ -578,54 +429,3 @@ async def _sole_session(settings: Config) -> AsyncIterator[None]:
 async def _cloud(store: SpatialiteStore) -> CloudClient:
     here = await store.read(outbox.enrolled)
     return CloudClient(here.url, here.station_id, here.private_key, now=lambda: datetime.now(UTC))
-
-
-async def _nothing(_: SpatialiteStore) -> None:
-    return None
-
-
-def _with_store(settings: Config, job: Callable[[SpatialiteStore], Awaitable[T]]) -> T:
-    async def run_job() -> T:
-        store = SpatialiteStore(settings.database, settings.key(), now=lambda: datetime.now(UTC))
-        try:
-            return await job(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run_job())
-
-
-class _progress:  # noqa: N801 - reads as a statement where it is used
-    """A progress bar on a terminal, silence elsewhere."""
-
-    def __init__(self, what: str, *, as_json: bool, total: int = 0) -> None:
-        self._bar = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=errors, disable=as_json or not errors.is_terminal, transient=True,
-        )  # fmt: skip
-        self._what = what
-        self._total = total or None
-
-    def __enter__(self) -> Callable[..., None]:
-        self._bar.start()
-        task = self._bar.add_task(self._what, total=self._total)
-        return lambda done, total=None: self._bar.update(task, completed=done, total=total or self._total)
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-
-def _url(settings: Config) -> str:
-    try:
-        return app.url_file(settings).read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ConfigError("the station is not running; start it with `outpost-station run`") from error
-
-
-def _detail(settings: Config) -> dict[str, Any]:
-    url = _url(settings)
-    try:
-        detail: dict[str, Any] = httpx.get(f"{url}/health/detail", timeout=10).json()
-    except (httpx.TransportError, ValueError) as error:
-        raise ConfigError(f"the station does not answer at {url}: {error}") from error
-    return detail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -43,10 +44,18 @@ class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The LAN interface. Beside addresses and this machine's own name it answers to ``allowed_hosts``."""
+    """The LAN interface. Beside addresses and this machine's own name it answers to ``allowed_hosts``.
+
+    With ``is_tls`` that port speaks TLS alone, under the station's own authority; programs of this machine are answered
+    on the loopback, and on ``redirect_port`` (0: none) plain HTTP is sent on to it. Where it serves a network it is
+    announced there by mDNS unless ``is_announced`` is false.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    is_tls: bool = False
+    redirect_port: int = 0
+    is_announced: bool = True
     allowed_hosts: tuple[str, ...] = ()
 
 
@@ -79,11 +88,30 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     windows: tuple[str, ...] = ()
 
 
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Copies of every hour and archives of every day; ``dir`` should be a second medium, ``data_dir/backup`` if empty.
+
+    ``recovery_public`` is the public half of the emergency kit's recovery key: whoever holds the kit opens an archive.
+    """
+
+    dir: str = ""
+    recovery_public: str = ""
+    hourly_kept: int = 6
+    daily_kept: int = 30
+    is_enabled: bool = True
+
+
 class AlertsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the alarms' rules have otherwise: ``file`` is a TOML file of it, ``rules`` the same in place, over it."""
 
     file: str = ""
     rules: dict[str, Any] = {}
+
+
+class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The reserve's maps: ``dir`` holds ``rasters.toml`` and its files, and is ``data_dir`` when empty."""
+
+    dir: str = ""
 
 
 class EarthrangerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,8 +139,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSection = ApiSection()
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
+    backup: BackupSection = BackupSection()
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
+    habitat: HabitatSection = HabitatSection()
     earthranger: EarthrangerSection = EarthrangerSection()
     gundi: GundiSection = GundiSection()
     links: tuple[LinkSpec, ...] = ()
@@ -126,6 +156,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def ledger_dir(self) -> Path:
         """The folder of the ledger."""
         return Path(self.ledger.dir) if self.ledger.dir else self.station.data_dir / "ledger"
+
+    @property
+    def backup_dir(self) -> Path:
+        """The folder of the backups."""
+        return Path(self.backup.dir) if self.backup.dir else self.station.data_dir / "backup"
+
+    @property
+    def maps_dir(self) -> Path:
+        """The folder of the reserve's maps."""
+        return Path(self.habitat.dir) if self.habitat.dir else self.station.data_dir
 
     def rule_book(self) -> RuleBook:
         """Return the alarms' rules as configured, reading their file; raises ConfigError."""
@@ -198,5 +238,12 @@ def _check(config: Config) -> None:
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
     profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows)
+    if min(config.backup.hourly_kept, config.backup.daily_kept) < 1:
+        raise ConfigError("backup.hourly_kept, backup.daily_kept: at least 1 is kept")
+    if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
+        raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-station init` makes it")
     rule_book(config.alerts.rules)
     configuration.check_port("api.port", config.api.port)
+    configuration.check_port("api.redirect_port", config.api.redirect_port)
+    if config.api.redirect_port and not config.api.is_tls:
+        raise ConfigError("api.redirect_port: sends plain HTTP on to TLS, which api.is_tls has to switch on")

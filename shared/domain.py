@@ -23,10 +23,18 @@ CorridorStatus = Literal["active", "inactive", "planned", "under_review"]
 AlertType = Literal[
     "high_risk_zone", "poaching_risk", "corridor_exit", "rapid_movement", "low_battery", "weak_signal",
     "stationary_too_long", "unusual_behavior", "zone_warning", "silent_collar", "proximity", "collar_fault",
+    "ranger_emergency",
 ]  # fmt: skip
 Severity = Literal["low", "medium", "high", "critical"]
+PredictionType = Literal["movement", "habitat", "corridor"]
 EventName = Literal["fix", "state", "alert", "link", "clock"]
 AlertStatus = Literal["active", "acknowledged", "resolved", "false_alarm"]
+DutyStatus = Literal["on_duty", "off_duty", "on_leave", "emergency_response"]
+RangerActivity = Literal["patrolling", "stationary", "responding", "resting", "traveling"]
+PatrolLogType = Literal[
+    "patrol_start", "patrol_end", "animal_sighting", "emergency", "incident", "checkpoint", "rest_break", "other",
+]  # fmt: skip
+RouteStatus = Literal["planned", "in_progress", "completed", "cancelled"]
 
 
 class FixFlag(enum.IntFlag):
@@ -277,6 +285,23 @@ class Corridor(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str | None = None
 
 
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model said when a person asked it; ``input_data`` and ``results`` are JSON text.
+
+    A row of the home that was asked: it is worked out of what both homes have, and does not travel.
+    """
+
+    id: str
+    prediction_type: PredictionType
+    created_at: datetime
+    input_data: str = "{}"
+    results: str = "{}"
+    animal_id: str | None = None
+    confidence: float | None = None
+    model_version: str | None = None
+    created_by: str | None = None
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Something a person should look at; ``is_late`` marks one that was found in data of the past."""
 
@@ -299,6 +324,101 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_by: str | None = None
     resolved_at: datetime | None = None
     is_late: bool = False
+
+
+class Team(msgspec.Struct, frozen=True, kw_only=True):
+    """Rangers who patrol together."""
+
+    id: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    description: str = ""
+    is_active: bool = True
+
+
+class Ranger(msgspec.Struct, frozen=True, kw_only=True):
+    """Someone who patrols; ``user_id`` is the account. ``phone`` and ``emergency_contact`` are personal."""
+
+    id: str
+    name: str
+    badge_number: str
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    user_id: str | None = None
+    team_id: str | None = None
+    phone: str | None = None
+    emergency_contact: str | None = None
+    current_status: DutyStatus = "off_duty"
+    device_id: str | None = None
+
+
+class RangerPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a ranger was; never changed, so its id follows from ranger, instant and place."""
+
+    id: str
+    ranger_id: str
+    recorded_at: datetime
+    lon_deg: float
+    lat_deg: float
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    alt_m: float | None = None
+    h_acc_m: float | None = None
+    speed_mps: float | None = None
+    heading_deg: float | None = None
+    activity_type: RangerActivity = "patrolling"
+
+
+class PatrolLog(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a patrol's log. An emergency that is not resolved has an alert, ``alert_id``."""
+
+    id: str
+    log_type: PatrolLogType
+    title: str
+    recorded_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    ranger_id: str | None = None
+    team_id: str | None = None
+    priority: Severity = "low"
+    description: str = ""
+    lon_deg: float | None = None
+    lat_deg: float | None = None
+    animal_id: str | None = None
+    photo_url: str | None = None
+    notes: str | None = None
+    is_resolved: bool = False
+    resolved_at: datetime | None = None
+    resolved_by: str | None = None
+    reported_by: str | None = None
+    alert_id: str | None = None
+    local_id: str | None = None
+
+
+class PatrolRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A patrol that is planned; ``assigned_rangers`` (ids) and ``waypoints`` ({lat, lon, name}) are JSON text."""
+
+    id: str
+    name: str
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    description: str = ""
+    team_id: str | None = None
+    assigned_rangers: str = "[]"
+    waypoints: str = "[]"
+    estimated_duration_h: float | None = None
+    scheduled_start_at: datetime | None = None
+    scheduled_end_at: datetime | None = None
+    actual_start_at: datetime | None = None
+    actual_end_at: datetime | None = None
+    status: RouteStatus = "planned"
+    created_by: str | None = None
 
 
 class AddedFix(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from shared.domain import Animal, Fix, RiskLevel, ZoneType
 from shared.movement.areas import Nearby
 from shared.privacy import View
 from shared.store import LiveAnimal
@@ -31,6 +32,21 @@ class StepSaid(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     is_settled: bool
     log_likelihood: float
+
+
+ModelName: TypeAlias = Literal["hmm", "bbmm", "habitat", "forecast", "corridor"]
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model is. ``degraded``: something serves, but not the best there could be; ``detail`` says why.
+
+    ``versions`` are those that serve, by the name of the artefact.
+    """
+
+    model: ModelName
+    status: Literal["ready", "degraded", "unavailable"]
+    versions: Mapping[str, str] = {}
+    detail: str | None = None
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +77,38 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     model: str
 
 
+class Ahead(msgspec.Struct, frozen=True, kw_only=True):
+    """A zone or corridor in which an animal may be: hours ahead, and the chance that it is inside then."""
+
+    kind: Literal["zone", "corridor"]
+    id: str
+    name: str
+    zone_type: ZoneType | None = None
+    risk_level: RiskLevel | None = None
+    chances: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def likeliest(self) -> tuple[float, float]:
+        """The hours ahead at which it is likeliest, the first of several, and the chance then."""
+        return max(self.chances, key=lambda each: (each[1], -each[0]), default=(0.0, 0.0))
+
+    def first(self, chance: float, within_h: float) -> tuple[float, float] | None:
+        """Return the first horizon, and its chance, that is as likely as ``chance``; None where none is."""
+        return next((each for each in self.chances if each[0] <= within_h and each[1] >= chance), None)
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an animal will be, all of it as it was worked out after ``fix``, its newest that the view has.
+
+    ``cell_deg``: the side of the cells to which places are generalised; None where they are exact.
+    """
+
+    animal: Animal
+    fix: Fix
+    predicted: tuple[Predicted, ...]
+    cell_deg: float | None = None
+
+
 class AlertsNow(msgspec.Struct, frozen=True, kw_only=True):
     """The active alerts of an animal."""
 
@@ -73,7 +121,8 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     """An active animal, where it is and what the models say of it.
 
     ``step`` is the shown one. ``distance_24h_m`` is along its usable fixes of the last day before the newest.
-    ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``models`` gives name and version
+    ``path_sd_m`` is the width of the path between its last two fixes, in the middle. ``suitability`` is that of its
+    place, 0 to 1. ``ahead``: where it may walk into, the likeliest first. ``models`` gives name and version
     of what spoke, by stage; ``missing`` why a stage does not. ``nearby``: zones and corridors, the nearest first;
     ``predicted_nearby`` the same of the first of ``predicted``, which lie ahead, by time.
     """
@@ -86,8 +135,12 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     alerts: AlertsNow
     predicted: tuple[Predicted, ...] = ()
     predicted_nearby: tuple[Nearby, ...] = ()
+    suitability: float | None = None
+    ahead: tuple[Ahead, ...] = ()
     models: Mapping[str, str] = {}
     missing: Mapping[str, str] = {}
+    #: the side of the cell whose centre stands in the place of the position; None: the position itself
+    cell_deg: float | None = None
 
 
 class PathPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +197,10 @@ class Insight(Protocol):
         """Return the steps that ended in a span."""
         ...
 
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
+        """Return of each animal the ends and states of the steps that are written down; nothing where none are."""
+        ...
+
     async def path(self, view: View, animal_id: str, since: datetime, until: datetime, points: int) -> LikelyPath:
         """Return the likely path, ``points`` instants evenly over the fixes of the span."""
         ...
@@ -154,4 +211,12 @@ class Insight(Protocol):
 
     async def occurrence_tile(self, view: View, animal_id: str, z: int, x: int, y: int) -> bytes:
         """Return occurrence as a PNG of 256 x 256 in Web Mercator; raises as ``occurrence`` does."""
+        ...
+
+    async def forecast(self, view: View, animal_id: str) -> Forecast:
+        """Return where an animal will be, made from the positions that ``view`` has; raises ModelUnavailable."""
+        ...
+
+    async def statuses(self) -> list[ModelStatus]:
+        """Say how each model of the movement is."""
         ...

@@ -49,6 +49,16 @@ class Tier(msgspec.Struct, frozen=True):
     cell_e7: int | None
     delay_ms: int
 
+    def generalised(self, lon_deg: float, lat_deg: float) -> tuple[float, float] | None:
+        """Return the middle of the cell that a place lies in; None where no place is shown."""
+        if self.cell_e7 is None:
+            return None
+        lon_e7, lat_e7 = (
+            (round(degrees * 1e7) + shift) // self.cell_e7 * self.cell_e7 - shift + self.cell_e7 // 2
+            for degrees, shift in ((lon_deg, 1_800_000_000), (lat_deg, 900_000_000))
+        )
+        return lon_e7 / 1e7, lat_e7 / 1e7
+
 
 TIERS: Final[Mapping[Category, Tier]] = {
     1: Tier(None, 7 * 24 * _HOUR_MS),
@@ -166,6 +176,23 @@ def view_for(
         species=species_listed() if species is None else species,
         veil=veil,
     )
+
+
+def cell_shown_deg(view: View, species: str, lon_deg: float | None, lat_deg: float | None) -> float | None:
+    """Return the side of the cell whose centre is shown in the place of a position; None where it is the position.
+
+    A view of some stations has both kinds of rows; a centre is told by its digits.
+    """
+    if view.is_exact or view.species is None or lon_deg is None or lat_deg is None:
+        return None
+    cell_e7 = TIERS[view.species.category(species)].cell_e7
+    if cell_e7 is None:
+        return None
+    is_centre = all(
+        (round(degrees * 1e7) + half_turn) % cell_e7 == cell_e7 // 2
+        for degrees, half_turn in ((lon_deg, 1_800_000_000), (lat_deg, 900_000_000))
+    )
+    return cell_e7 / 1e7 if is_centre else None
 
 
 def seen_alike(view: View) -> tuple[str, tuple[str, ...] | None]:

@@ -21,10 +21,17 @@ from shared.domain import (
     Collar,
     Corridor,
     Deployment,
+    DutyStatus,
     Fix,
     NewFix,
     Observation,
+    PatrolLog,
+    PatrolRoute,
+    Prediction,
+    Ranger,
+    RangerPosition,
     Severity,
+    Team,
     Zone,
 )
 from shared.movement.areas import Nearby, Place
@@ -129,6 +136,18 @@ class AlertQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: int = 20
 
 
+class PredictionQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of predictions; ``search`` looks in name and species of the animal."""
+
+    animal_id: str | None = None
+    prediction_type: str | None = None
+    created_by: str | None = None
+    search: str | None = None
+    ordering: str = "-created_at"
+    offset: int = 0
+    limit: int = 20
+
+
 class AlertCount(msgspec.Struct, frozen=True):
     """How many alerts are of one type, severity and status; at least one."""
 
@@ -144,6 +163,85 @@ class LiveAnimal(msgspec.Struct, frozen=True, kw_only=True):
     animal: Animal
     fix: Fix
     previous: Fix | None
+
+
+class TeamQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters and order of a list of teams; ``search`` looks in name and description."""
+
+    is_active: bool | None = None
+    search: str | None = None
+    ordering: str = "name"
+    offset: int = 0
+    limit: int = 20
+
+
+class RangerQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters and order of a list of rangers; ``search`` looks in name and badge."""
+
+    current_status: str | None = None
+    team_id: str | None = None
+    user_id: str | None = None
+    search: str | None = None
+    ordering: str = "name"
+    offset: int = 0
+    limit: int = 20
+
+
+class RangerPositionQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of rangers' positions, newest first."""
+
+    ranger_id: str | None = None
+    activity_type: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    ordering: str = "-timestamp"
+    offset: int = 0
+    limit: int = 20
+
+
+class PatrolLogQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of lines of patrol logs, newest first; ``search`` looks in title and description."""
+
+    log_type: str | None = None
+    priority: str | None = None
+    is_resolved: bool | None = None
+    ranger_id: str | None = None
+    team_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    search: str | None = None
+    ordering: str = "-timestamp"
+    offset: int = 0
+    limit: int = 20
+
+
+class PatrolRouteQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of planned patrols, the latest first; ``search`` looks in name and description."""
+
+    status: str | None = None
+    team_id: str | None = None
+    search: str | None = None
+    ordering: str = "-scheduled_start"
+    offset: int = 0
+    limit: int = 20
+
+
+class LiveRanger(msgspec.Struct, frozen=True, kw_only=True):
+    """A ranger with the newest position and the emergencies that nobody has resolved."""
+
+    ranger: Ranger
+    team: Team | None
+    position: RangerPosition | None
+    emergencies: tuple[PatrolLog, ...] = ()
+
+
+class RecordEdit(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several edits that are done together: ``row_id`` None enters a record, columns without it change one."""
+
+    entity: str
+    columns: dict[str, Any]
+    row_id: str | None = None
+    is_new: bool = False
 
 
 class Store(Protocol):
@@ -320,4 +418,86 @@ class Store(Protocol):
 
         Raises RecordMoved where the alert is not at revision ``if_rev`` any more.
         """
+        ...
+
+    # --- rangers and their patrols: who sees which row is decided by ``view``
+
+    async def teams(self, view: View, query: TeamQuery) -> Page[Team]:
+        """List teams."""
+        ...
+
+    async def team(self, view: View, team_id: str) -> Team:
+        """Return one team; raises NotFound."""
+        ...
+
+    async def rangers(self, view: View, query: RangerQuery) -> Page[Ranger]:
+        """List rangers."""
+        ...
+
+    async def ranger(self, view: View, ranger_id: str) -> Ranger:
+        """Return one ranger; raises NotFound."""
+        ...
+
+    async def ranger_positions(self, view: View, query: RangerPositionQuery) -> Page[RangerPosition]:
+        """List positions of rangers."""
+        ...
+
+    async def ranger_position(self, view: View, position_id: str) -> RangerPosition:
+        """Return one position; raises NotFound."""
+        ...
+
+    async def patrol_logs(self, view: View, query: PatrolLogQuery) -> Page[PatrolLog]:
+        """List lines of logs."""
+        ...
+
+    async def patrol_log(self, view: View, log_id: str) -> PatrolLog:
+        """Return one line; raises NotFound."""
+        ...
+
+    async def patrol_routes(self, view: View, query: PatrolRouteQuery) -> Page[PatrolRoute]:
+        """List routes."""
+        ...
+
+    async def patrol_route(self, view: View, route_id: str) -> PatrolRoute:
+        """Return one route; raises NotFound."""
+        ...
+
+    async def live_rangers(self, view: View) -> list[LiveRanger]:
+        """Return every ranger with the newest position and the open emergencies."""
+        ...
+
+    async def ranger_counts(self, view: View) -> dict[DutyStatus, int]:
+        """Return how many rangers are in each state of duty; a viewer may know it too."""
+        ...
+
+    async def edit_together(self, view: View, edits: Sequence[RecordEdit]) -> None:
+        """Do several edits in one transaction; raises what the first that cannot be done raises, and does none."""
+        ...
+
+    async def delete_record(self, view: View, entity: str, row_id: str) -> None:
+        """Leave a tombstone of a team, a ranger, a line of a log or a route."""
+        ...
+
+    async def add_ranger_positions(self, view: View, positions: Sequence[dict[str, Any]]) -> list[AddedFix]:
+        """Store positions of rangers, once each for ever, and say of each in order what became of it."""
+        ...
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then, without a trace; return how many."""
+        ...
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked, as ``view`` may see it (``shared.sync.predictions``)."""
+        ...
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        ...
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction made for ``view`` and say that it is new; of one ``key`` there is one, the first."""
+        ...
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
         ...

@@ -9,10 +9,13 @@ from typing import Any, cast
 import httpx
 import msgspec
 import psycopg
+from litestar import Litestar
 
 from cloud.api.app import create_app
+from cloud.jobs.kinds import Kinds
 from cloud.store.database import Database
 from cloud.store.store import PostgresStore
+from shared.accounts.service import Accounts
 from shared.privacy import OPERATOR, view_for
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
@@ -28,17 +31,20 @@ EPOCH = "0123456789abcdef"
 START_MS = to_ms(START)
 #: Of those that hang on others first.
 _TABLES = (
+    "jobs", "procrastinate_jobs", "procrastinate_workers", "undecoded", "frames", "cursors", "station_collars",
+    "receipts", "streams",
     "blob_parts", "blobs", "sync_items", "sync_log", "conflicts",
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
     "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
-    "alerts", "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",
+    "predictions", "alerts", "ranger_positions", "patrol_logs", "patrol_routes", "rangers", "teams",
+    "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",
 )  # fmt: skip
 _WIPE = "; ".join(
     [
         *(f"DELETE FROM {table}" for table in _TABLES),
         "UPDATE counters SET value = 0",
-        "DELETE FROM facts WHERE name <> 'cloud_epoch'",
+        "DELETE FROM facts WHERE name NOT IN ('cloud_epoch', 'queue_schema')",
     ]
 )
 
@@ -58,12 +64,27 @@ def wipe(url: str) -> None:
 class Cloud:
     """The cloud's application over a database, with a clock that a test sets."""
 
-    def __init__(self, url: str, database: Database, client: httpx.AsyncClient, clock: FakeClock) -> None:
+    def __init__(
+        self, url: str, database: Database, client: httpx.AsyncClient, clock: FakeClock, app: Litestar | None = None
+    ) -> None:
         self.url = url
+        self._app = app
         self.database = database
         self.client = client
         self.clock = clock
         self.store = PostgresStore(database, now=clock.now)
+
+    @property
+    def app(self) -> Litestar:
+        """Its application."""
+        assert self._app is not None
+        return self._app
+
+    @property
+    def accounts(self) -> Accounts:
+        """Its accounts."""
+        found: Accounts = self.app.state["accounts"]
+        return found
 
     def ask(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of one statement."""
@@ -85,16 +106,16 @@ class Cloud:
 
 
 @contextlib.asynccontextmanager
-async def serving(url: str, *, pool_max: int = 4) -> AsyncIterator[Cloud]:
+async def serving(url: str, *, pool_max: int = 4, kinds: Kinds | None = None) -> AsyncIterator[Cloud]:
     """Give the cloud's application over the database of ``url``."""
     clock = FakeClock()
     async with Database.open(url, pool_min=1, pool_max=pool_max) as database:
         store = PostgresStore(database, now=clock.now)
         accounts = accounts_over(store, clock)
-        app = create_app(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts))
+        app = create_app(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts), kinds=kinds)
         transport = httpx.ASGITransport(cast("Any", app))
         async with httpx.AsyncClient(transport=transport, base_url="http://cloud", auth=operator_of(app)) as client:
-            yield Cloud(url, database, client, clock)
+            yield Cloud(url, database, client, clock, app)
 
 
 class Station:

@@ -20,6 +20,7 @@ from shared.domain import (
     Fix,
     NewFix,
     Observation,
+    Prediction,
     Zone,
     is_usable,
 )
@@ -38,6 +39,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PredictionQuery,
     ZoneQuery,
 )
 from shared.sync.decide import decide
@@ -61,7 +63,8 @@ from shared.sync.fixes import (
     row_of,
     said_again,
 )
-from shared.sync.operations import STANDS_FOR, Operation, Rows
+from shared.sync.operations import STANDS_FOR, Effects, Operation, Outcome, Rows
+from shared.sync.patrols import AHEAD_MS, ORDERS, Asked, PatrolReads, Sight
 from shared.sync.records import (
     EntityName,
     Record,
@@ -73,6 +76,11 @@ from shared.sync.records import (
     deployment_of,
     from_ms,
     observation_of,
+    patrol_log_of,
+    patrol_route_of,
+    ranger_of,
+    ranger_position_of,
+    team_of,
     to_ms,
     zone_of,
 )
@@ -88,6 +96,7 @@ _ORDERS: Mapping[str, Mapping[str, str]] = {
     "zone": {name: name for name in ("name", "created_at")},
     "corridor": {name: name for name in ("name", "created_at")},
     "alert": {name: name for name in ("detected_at", "created_at")},
+    "prediction": {name: name for name in ("created_at", "confidence")},
 }
 
 
@@ -167,7 +176,7 @@ class FakeHealth:
         )
 
 
-class InMemoryStore(RecordEdits):
+class InMemoryStore(RecordEdits, PatrolReads):
     """The whole Store protocol over dictionaries; it judges every collar anew after every change."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
@@ -176,6 +185,7 @@ class InMemoryStore(RecordEdits):
         self._fixes: dict[bytes, Row] = {}
         #: Animals that fixes speak of, by number, as rows of fixes name them.
         self._numbers: dict[str, int] = {}
+        self._predictions: dict[str, Prediction] = {}
 
     def now(self) -> datetime:
         """Return the time by which edits are dated."""
@@ -358,7 +368,104 @@ class InMemoryStore(RecordEdits):
         """Return one alert; raises NotFound."""
         return alert_of(self._rows.living("alert", alert_id))
 
+    # --- rangers and their patrols
+
+    async def asked(self, asked: Asked) -> Page[Record]:
+        """Return a page of records."""
+        rows = [
+            record
+            for record in self._living(asked.entity)
+            if all(value is None or _said(record, name) == value for name, value in asked.equal.items())
+            and _found(asked.search, *(record.columns[name] for name in asked.search_in))
+            and (asked.since_ms is None or record.columns["recorded_ms"] >= asked.since_ms)
+            and (asked.until_ms is None or record.columns["recorded_ms"] < asked.until_ms)
+            and self._is_seen(record, asked.sight)
+        ]
+        if asked.is_newest:
+            newest: dict[str, Record] = {}
+            for record in sorted(rows, key=_plausible_last):
+                newest[record.columns["ranger_id"]] = record
+            known = {ranger.id for ranger in self._living("ranger")}
+            rows = [record for record in newest.values() if record.columns["ranger_id"] in known]
+        column = ORDERS[asked.entity].get(asked.ordering.removeprefix("-"))
+        if column is None:
+            raise Invalid(f"ordering: must be one of {', '.join(ORDERS[asked.entity])}, with - for descending")
+        ordered = sorted(enumerate(rows), key=lambda row: (_or_last(_said(row[1], column)), row[0]))
+        found = [row for _, row in (reversed(ordered) if asked.ordering.startswith("-") else ordered)]
+        return _page(found, asked.offset, asked.limit)
+
+    def _is_seen(self, record: Record, sight: Sight) -> bool:
+        if sight.kind != "team":
+            return sight.kind == "all"
+        mine = [each for each in self._living("ranger") if each.columns["user_id"] == sight.user_id]
+        teams = {each.columns["team_id"] for each in mine} - {None}
+        mates = {each.id for each in mine} | {
+            each.id for each in self._living("ranger") if each.columns["team_id"] in teams
+        }
+        columns = record.columns
+        match record.entity:
+            case "team":
+                return record.id in teams
+            case "ranger":
+                return record.id in mates
+            case "patrol_route":
+                return columns["team_id"] in teams or any(each.id in columns["assigned_rangers"] for each in mine)
+            case "patrol_log":
+                return columns["reported_by"] == sight.user_id or columns["ranger_id"] in mates
+            case _:
+                return columns["ranger_id"] in mates
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then."""
+        old = [each for each in self._living("ranger_position") if each.columns["recorded_ms"] < to_ms(before)]
+        for record in old:
+            self._rows.forget(record)
+        return len(old)
+
+    # --- predictions
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said."""
+        wanted = {
+            "animal_id": query.animal_id, "prediction_type": query.prediction_type, "created_by": query.created_by,
+        }  # fmt: skip
+        rows = [
+            row
+            for row in self._predictions.values()
+            if _matches(row, wanted)
+            and _found(query.search, self._column(row.animal_id, "name"), self._column(row.animal_id, "species"))
+        ]
+        return _page(_ordered(rows, query.ordering, "prediction"), query.offset, query.limit)
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        for row in self._predictions.values():
+            if row.id == prediction_id:
+                return row
+        raise NotFound(f"there is no prediction {prediction_id}")
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        is_new = key not in self._predictions
+        return self._predictions.setdefault(key, prediction), is_new
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        gone = await self.prediction(view, prediction_id)
+        self._predictions = {key: row for key, row in self._predictions.items() if row is not gone}
+
     # --- records
+
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations``, all or none; return what each did."""
+        rows, decided = Rows(self._rows.values()), list[Effects]()
+        for operation in operations:
+            decided.append(decide(operation, rows))
+            rows.take(decided[-1])
+        for effects in decided:
+            self._rows.take(effects)
+        self._settle()
+        return [effects.outcome for effects in decided]
 
     def _do(self, operation: Operation) -> None:
         self._rows.with_fixes = {row["collar"].id for row in self._fixes.values()}
@@ -384,6 +491,16 @@ class InMemoryStore(RecordEdits):
                 return corridor_of(record)
             case "alert":
                 return alert_of(record)
+            case "team":
+                return team_of(record)
+            case "ranger":
+                return ranger_of(record)
+            case "ranger_position":
+                return ranger_position_of(record)
+            case "patrol_log":
+                return patrol_log_of(record)
+            case "patrol_route":
+                return patrol_route_of(record)
 
     def _all_animals(self) -> list[Animal]:
         return [self._animal(record) for record in self._living("animal")]
@@ -499,6 +616,20 @@ class InMemoryStore(RecordEdits):
 
 def _collar(record: Record) -> Collar:
     return collar_of(record, last_heard_ms=None, battery_mv=None, battery_pct=None, firmware=None)
+
+
+def _said(record: Record, name: str) -> Any:
+    return record.columns[name] if name in record.columns else getattr(record, name)
+
+
+def _or_last(value: Any) -> Any:
+    return 2**62 if value is None else value
+
+
+def _plausible_last(record: Record) -> tuple[bool, int]:
+    """Order so that of each ranger the last is the newest that no wrong clock has dated."""
+    recorded_ms = record.columns["recorded_ms"]
+    return recorded_ms <= record.created_ms + AHEAD_MS, recorded_ms
 
 
 def _matches(row: object, wanted: Mapping[str, Any]) -> bool:

@@ -10,19 +10,29 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
+from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
+from cloud.api.jobs import JobRoutes, Listeners
+from cloud.api.site import summary_of
 from cloud.api.stations import StationLink
+from cloud.api.stations_seen import StationsSeen
+from cloud.api.tiles import Tiles
 from cloud.ingest.service import Ingest
+from cloud.jobs.files import Files
+from cloud.jobs.kinds import Kinds
+from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
 from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
-from shared.api import docs
+from shared.api import docs, web
 from shared.api.home import create_home
 from shared.clock import Clock
+from shared.habitat import Habitat
+from shared.routing import Router
 
 
 def create_app(
@@ -32,30 +42,46 @@ def create_app(
     accounts: Accounts,
     rosters: Rosters,
     ingest: Ingest | None = None,
+    kinds: Kinds | None = None,
+    habitat: Habitat | None = None,
+    router: Router | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
+    dist: Path = web.DIST,
 ) -> Litestar:
     """Return the cloud's web application. It opens nothing and closes nothing.
 
-    Without ``ingest`` nothing is taken from the internet: every delivery is refused.
+    Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
+    asked for; workers run them.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
+    jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
+    listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models(), clock),
+        insight=OnDemand(store, Models(), clock, habitat),
         clock=clock,
         accounts=accounts,
+        optimiser=jobs,
         queue=CloudQueue(store, now=clock.now),
-        routes=[Health, StationLink, Hooks],
+        habitat=habitat,
+        router=router,
+        site=web.Site(
+            home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
+        ),
+        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
             "rosters": Provide(lambda: rosters, sync_to_thread=False),
             "ingest": Provide(lambda: taking, sync_to_thread=False),
+            "jobs": Provide(lambda: jobs, sync_to_thread=False),
+            "files": Provide(lambda: files, sync_to_thread=False),
+            "listeners": Provide(lambda: listeners, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,

@@ -74,6 +74,7 @@ async def _run(config: Config, url: str, port: int) -> None:
         console.print(f"It answers on {config.api.host}, as api.host says. Ctrl-C ends everything.\n", highlight=False)
         console.print("A station joins with, in another terminal:", highlight=False)
         console.print(f"  make run CLOUD={address} CODE={code}\n", highlight=False)
+        working = asyncio.create_task(app.work_until(ended, config, clock=clock), name="worker")
         with Live(console=console, auto_refresh=False, transient=False) as live:
             while not ended.is_set() and not serving.done():
                 async with database.snapshot() as connection:
@@ -87,6 +88,8 @@ async def _run(config: Config, url: str, port: int) -> None:
                     await asyncio.wait_for(ended.wait(), _LOOK_S)
                 except TimeoutError:
                     continue
+        ended.set()
+        await working
 
 
 def _with_accounts(config: Config) -> Config:

@@ -5,6 +5,9 @@ way down: a backup is. One process migrates at a time. The lock is held by a tra
 each migration ends the transaction it runs in and a pooler may give every transaction another session.
 
 This is the one module that imports SQLAlchemy, which comes with alembic and does nothing else here.
+
+The tables of the job queue are procrastinate's, made by the SQL that the installed library brings. How far that went is
+in ``facts``: a later release's changes are run after ours, each once.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
@@ -28,11 +32,13 @@ from sqlalchemy.pool import NullPool
 from cloud.store.database import OLDEST_SERVER, described, parameters, translated
 from shared.errors import SchemaTooNew, StoreError
 
-__all__ = ["known_versions", "migrate", "run_sql", "schema_version"]
+__all__ = ["known_versions", "migrate", "run_queue_schema", "run_sql", "schema_version"]
 
 APPLICATION: Final = "outpost-cloud migrate"
 #: Any number of ours; advisory locks are the database's own.
 _LOCK: Final = 0x0075_7470_6F73_74
+#: How far the tables of the job queue have come: the name of the library's last migration.
+_QUEUE_FACT: Final = "queue_schema"
 
 
 def migrate(url: str, *, wait_s: float = 600.0, folder: Path | None = None) -> str:
@@ -48,6 +54,7 @@ def migrate(url: str, *, wait_s: float = 600.0, folder: Path | None = None) -> s
             _add_postgis(url, where)
             with _connection(url) as connection:
                 _upgrade(connection, scripts)
+            _upgrade_queue(url)
         return scripts.get_current_head() or ""
 
 
@@ -78,6 +85,46 @@ def run_sql(revision_file: str) -> None:
         line = "" if position is None else f", line {script.count(chr(10), 0, int(position) - 1) + 1}"
         said = (error.diag.message_primary or str(error)).strip()
         raise StoreError(f"migration {file.name}{line}: {said} ({error.sqlstate}); it left nothing behind") from error
+
+
+def run_queue_schema() -> None:
+    """Make the tables of the job queue; for a revision's upgrade."""
+    connection = op.get_bind().connection.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    connection.execute((_queue_sql() / "schema.sql").read_text(encoding="utf-8").encode())
+    _note_queue(connection, _queue_changes()[-1].name)
+
+
+def _upgrade_queue(url: str) -> None:
+    """Run what releases of procrastinate have changed since the tables were made."""
+    with _connect(url) as connection:
+        if connection.execute("SELECT to_regclass('facts')").fetchone() in (None, (None,)):
+            return  # other migrations than the shipped ones
+        found = connection.execute("SELECT value FROM facts WHERE name = %s", (_QUEUE_FACT,)).fetchone()
+    if found is None:
+        return
+    for change in _queue_changes():
+        if change.name > found[0]:
+            with _connect(url) as connection:
+                connection.execute(change.read_text(encoding="utf-8").encode())
+                _note_queue(connection, change.name)
+
+
+def _note_queue(connection: psycopg.Connection, name: str) -> None:
+    connection.execute(
+        "INSERT INTO facts (name, value) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (_QUEUE_FACT, name),
+    )
+
+
+def _queue_sql() -> Traversable:
+    return resources.files("procrastinate") / "sql"
+
+
+def _queue_changes() -> list[Traversable]:
+    """Return the library's migrations in their order, which is that of their names."""
+    found = [each for each in (_queue_sql() / "migrations").iterdir() if each.name.endswith(".sql")]
+    return sorted(found, key=lambda each: each.name)
 
 
 @contextlib.contextmanager

@@ -128,7 +128,10 @@ async def _fetch(
 
 
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
-_ORDER: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "observation", "zone", "corridor", "alert")
+_ORDER: Final[tuple[EntityName, ...]] = (
+    "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
+    "patrol_log", "patrol_route",
+)  # fmt: skip
 
 
 async def write(connection: Connection, changes: Iterable[Change]) -> None:

@@ -151,6 +151,12 @@ async def stations(connection: Connection) -> list[Station]:
     ]  # fmt: skip
 
 
+async def newest_change(connection: Connection) -> int:
+    """Return the newest number of the change log."""
+    (value,) = await one(connection, "SELECT value FROM counters WHERE name = 'change'", ())
+    return int(value)
+
+
 async def see(connection: Connection, station_id: str, now_ms: int, cursor: int | None = None) -> None:
     """Note that a station was heard of, and how far it said to have come in the changes."""
     await connection.execute(

@@ -8,14 +8,26 @@ from typing import Any, cast
 
 from psycopg.types.json import Jsonb
 
-from cloud.store import queries
+from cloud.store import patrols, predictions, queries
 from cloud.store.accounts import run
 from cloud.store.areas import areas_near_each
 from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
-from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Fix, NewFix, Observation, Zone
+from shared.domain import (
+    AddedFix,
+    Alert,
+    Animal,
+    Collar,
+    Corridor,
+    Deployment,
+    Fix,
+    NewFix,
+    Observation,
+    Prediction,
+    Zone,
+)
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
@@ -29,18 +41,20 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PredictionQuery,
     ZoneQuery,
 )
 from shared.sync import clashes
 from shared.sync.clashes import Clash, Resolution
 from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Effects, Operation, wanted
-from shared.sync.records import to_ms
+from shared.sync.operations import Effects, Operation, Outcome, wanted
+from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.records import Record, to_ms
 from shared.sync.rulings import ruling
 
 
-class PostgresStore(RecordEdits):
+class PostgresStore(RecordEdits, PatrolReads):
     """Implements ``shared.store.Store`` over one database; ``now`` dates what people make."""
 
     def __init__(self, database: Database, *, now: Callable[[], datetime]) -> None:
@@ -69,6 +83,26 @@ class PostgresStore(RecordEdits):
                 await note(connection, lines, new_fixes=n)
             return found
 
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations`` in one transaction, all or none; return what each did."""
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            rows = await load(connection, wanted(operations))
+            decided: list[tuple[Operation, Effects]] = []
+            for operation in operations:
+                effects = decide(operation, rows)
+                rows.take(effects)
+                decided.append((operation, effects))
+            lines, n = await apply(connection, decided, to_ms(self._now()))
+            if lines:
+                await note(connection, lines, new_fixes=n)
+            return [effects.outcome for _, effects in decided]
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then."""
+        async with self.database.transaction() as connection:
+            return await patrols.forget_positions(connection, to_ms(before))
+
     async def resolve(
         self, clash: Clash, resolution: Resolution, columns: Mapping[str, Any], note_text: str | None, by: str
     ) -> Clash:
@@ -87,6 +121,11 @@ class PostgresStore(RecordEdits):
             return done
 
     # --- reads
+
+    async def asked(self, asked: Asked) -> Page[Record]:
+        """Return a page of records of rangers and their patrols."""
+        async with self.database.snapshot() as connection:
+            return await patrols.answer(connection, asked)
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
@@ -185,6 +224,28 @@ class PostgresStore(RecordEdits):
         async with self.database.snapshot() as connection:
             return await queries.get_fix(connection, fix_id, view)
 
+    # --- predictions
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked."""
+        async with self.database.snapshot() as connection:
+            return await predictions.find(connection, view, query)
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return await predictions.get(connection, view, "id", prediction_id)
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        async with self.database.transaction() as connection:
+            return await predictions.keep(connection, view, prediction, key)
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        async with self.database.transaction() as connection:
+            await predictions.delete(connection, view, prediction_id)
+
     # --- fixes
 
     async def add_fixes(self, view: View, fixes: Sequence[NewFix]) -> list[AddedFix]:
@@ -227,6 +288,7 @@ async def apply(
     if not changes:
         return [], 0
     await write(connection, changes)
+    await patrols.note_stations(connection, decided)
     lines = [line for operation, effects in decided for line in noted(effects.changes, operation.origin)]
     fixes = FixWriter(connection, now_ms)
     n = 0

@@ -72,6 +72,7 @@ class Engine:
                 judging.ends(event)
         collars.heard(judging, seen)
         places.zone_entry(judging, seen)
+        places.zone_ahead(judging, seen)
         places.corridor_exit(judging, seen)
         places.proximity(judging, seen)
         motion.poaching_risk(judging, seen, before)

@@ -121,15 +121,15 @@ class Judging:
         self.ends(event)
         return True
 
-    def ends(self, event: Event) -> None:
-        """End an event: what was told of it is resolved, unless a person did that."""
+    def ends(self, event: Event, *, rings: bool = True) -> None:
+        """End an event: what was told of it is resolved, unless a person did that; aloud, unless it came true."""
         del self.watch.events[_key(event.rule, event.subject)]
         ended_ms = max(event.began_ms, self.at_ms if event.clear_since_ms is None else event.clear_since_ms)
         self.watch.past.append(Past(event.rule, event.subject, event.began_ms, ended_ms, event.level))
         del self.watch.past[:-MAX_PAST]
         if event.alert_id is not None:
             columns = {"status": "resolved", "resolved_ms": self.at_ms}
-            self._act("clear", event.alert_id, event.rule, columns, rings=not event.is_late)
+            self._act("clear", event.alert_id, event.rule, columns, rings=rings and not event.is_late)
 
     def _ring(self, event: Event) -> None:
         if event.alert_id is None:

@@ -26,6 +26,7 @@ from edge.store.fixes import FixWriter
 from edge.store.records import RecordWriter
 from edge.store.store import SpatialiteStore
 from shared.clock import Clock
+from shared.domain import Alert
 from shared.errors import NotFound, StoreFull
 from shared.ids import random_id
 from shared.sync.operations import Operation
@@ -234,6 +235,14 @@ def _told(record: Record, *, rings: bool) -> Told:
     return Told(
         id=record.id, animal=columns["animal_id"], alert_type=columns["alert_type"], severity=columns["severity"],
         title=columns["title"], status=columns["status"], is_late=columns["is_late"], rings=rings,
+    )  # fmt: skip
+
+
+def told_of(alert: Alert) -> Told:
+    """Return what goes out of an alert that a person raised or closed; it rings."""
+    return Told(
+        id=alert.id, animal=alert.animal_id, alert_type=alert.alert_type, severity=alert.severity, title=alert.title,
+        status=alert.status, is_late=alert.is_late, rings=not alert.is_late,
     )  # fmt: skip
 
 

@@ -8,12 +8,14 @@ from edge.alerts.judging import HOUR_MS, Judging, telling_at
 from edge.alerts.seen import Seen
 from edge.alerts.watch import Event, Inside
 from shared.domain import Severity
+from shared.insight import Ahead
 from shared.movement.areas import Nearby
 from shared.movement.kinds import is_meant
 
 _INSIDE: Final[dict[str | None, Severity]] = {"high": "critical", "medium": "high", "low": "medium"}
 _AROUND: Final[dict[str | None, Severity]] = {"high": "high", "medium": "medium", "low": "low"}
 _ZONE: Final = "zone_entry"
+_AHEAD: Final = "zone_ahead"
 _WARNED, _ENTERED = 1, 2
 
 
@@ -71,6 +73,50 @@ def _zone_holds(judging: Judging, seen: Seen, zone: Nearby, level: int) -> None:
         subject=zone.id,
         began_ms=seen.recorded_ms,
         level=level,
+    )
+
+
+def zone_ahead(judging: Judging, seen: Seen) -> None:
+    """Judge whether an animal will soon be in a zone that it is not at yet.
+
+    Of an animal in a zone or around it ``zone_entry`` tells, so its early warning has come true and ends in silence.
+    Where nobody looked ahead from a fix, nothing begins and nothing ends.
+    """
+    numbers = judging.rules.zone_ahead
+    if not numbers.is_on or seen.ahead is None:
+        return
+    at = {n.id for n in seen.nearby if n.kind == "zone" and (n.is_inside or n.distance_m <= n.buffer_m)}
+    ahead = {each.id: each for each in seen.ahead if each.kind == "zone" and each.zone_type in numbers.zone_types}
+    going_on = [event.subject for event in judging.watch.events.values() if event.rule == _AHEAD]
+    for zone_id in sorted({*ahead, *going_on}):
+        event, zone = judging.event(_AHEAD, zone_id), ahead.get(zone_id)
+        if zone_id in at:
+            if event is not None:
+                judging.ends(event, rings=False)
+        elif zone is not None and (first := zone.first(numbers.chance, numbers.hours)) is not None:
+            _ahead_holds(judging, seen, zone, *first)
+        elif zone is None or zone.first(numbers.clear_chance, numbers.hours) is None:
+            judging.clears(_AHEAD, zone_id, after_s=numbers.clear_hours * 3600)
+        elif event is not None:
+            event.clear_since_ms = None
+
+
+def _ahead_holds(judging: Judging, seen: Seen, zone: Ahead, hours: float, chance: float) -> None:
+    name = judging.subject.name
+    kind = (zone.zone_type or "zone").replace("_", " ")
+    judging.holds(
+        _AHEAD,
+        telling_at(
+            seen,
+            alert_type="zone_warning",
+            severity=_AROUND.get(zone.risk_level, "medium"),
+            title=f"{name} may enter {zone.name} within {hours:g} h",
+            message=f"{name} may be inside {zone.name} ({kind}, risk {zone.risk_level or 'unknown'}) in {hours:g} h:"
+            f" chance {chance:.0%} by its forecast.",
+            zone_id=zone.id,
+        ),
+        subject=zone.id,
+        began_ms=seen.recorded_ms,
     )
 
 

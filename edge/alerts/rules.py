@@ -30,8 +30,8 @@ from shared.errors import ConfigError
 from shared.movement.kinds import Category, category_of
 
 RuleName = Literal[
-    "zone_entry", "corridor_exit", "stationary_too_long", "poaching_risk", "rapid_movement", "unusual_behavior",
-    "proximity", "silent_collar", "low_battery", "weak_signal", "collar_fault",
+    "zone_entry", "zone_ahead", "corridor_exit", "stationary_too_long", "poaching_risk", "rapid_movement",
+    "unusual_behavior", "proximity", "silent_collar", "low_battery", "weak_signal", "collar_fault",
 ]  # fmt: skip
 
 RULES: Final[tuple[RuleName, ...]] = get_args(RuleName)
@@ -65,6 +65,19 @@ class ZoneEntry(Numbers, frozen=True, kw_only=True):
     margin_m: Metres = 50.0
     #: for how long it must have stayed outside
     clear_hours: Hours = 0.5
+
+
+class ZoneAhead(Numbers, frozen=True, kw_only=True):
+    """``zone_warning`` before an animal is there: its forecast puts it into a zone soon enough and surely enough."""
+
+    repeat_days: Days = 0.5
+    zone_types: tuple[ZoneType, ...] = ("agriculture", "settlement", "road", "infrastructure", "buffer_zone")
+    #: the chance that it is inside at one of the horizons of the next ``hours``
+    chance: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.3
+    hours: Hours = 12.0
+    #: below this at all of them, for so long: over
+    clear_chance: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    clear_hours: Hours = 2.0
 
 
 class CorridorExit(Numbers, frozen=True, kw_only=True):
@@ -216,6 +229,7 @@ class AnimalRules(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of every rule for one kind of animal."""
 
     zone_entry: ZoneEntry = ZoneEntry()
+    zone_ahead: ZoneAhead = ZoneAhead()
     corridor_exit: CorridorExit = CorridorExit()
     stationary_too_long: StationaryTooLong = StationaryTooLong()
     poaching_risk: PoachingRisk = PoachingRisk()

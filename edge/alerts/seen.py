@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from shared.domain import AnimalStatus
+from shared.insight import Ahead
 from shared.movement.areas import Nearby
 
 #: How far corridors are looked for: an animal that has left one must still be seen to have.
@@ -28,7 +29,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """A usable fix. ``state`` and what follows speak of the step that ends at it; None where there is none yet.
-    ``model`` names what said so: likelihoods of two models are not compared.
+    ``model`` names what said so: likelihoods of two models are not compared. ``ahead`` are the zones that it may walk
+    into; None where nobody looked.
 
     ``n_failed``: attempts of the collar without a usable position since the fix before. ``n_clock_faults``: frames in
     which its clock had never been set, or lay in the future.
@@ -45,6 +47,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     rssi_dbm: float | None = None
     h_acc_m: float | None = None
     nearby: tuple[Nearby, ...] = ()
+    ahead: tuple[Ahead, ...] | None = None
     state: str | None = None
     state_confidence: float | None = None
     is_state_settled: bool = False

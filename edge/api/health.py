@@ -116,6 +116,17 @@ class PipelineHealth(Struct, frozen=True, kw_only=True):
     refused: dict[str, str]
 
 
+class BackupHealth(Struct, frozen=True, kw_only=True):
+    """Copies of every hour and archives of every day; null before the first, ``last_error`` of the last round."""
+
+    path: str
+    is_enabled: bool
+    is_on_the_same_medium: bool
+    last_hourly_at: datetime | None
+    last_daily_at: datetime | None
+    last_error: str | None
+
+
 class HealthDetail(Struct, frozen=True, kw_only=True):
     """All that the status page shows; ``reasons`` say why the status is not ok."""
 
@@ -130,6 +141,7 @@ class HealthDetail(Struct, frozen=True, kw_only=True):
     links: list[LinkStatus]
     pipeline: PipelineHealth | None = None
     cloud: CloudHealth | None = None
+    backup: BackupHealth | None = None
 
 
 class HealthSource(Protocol):

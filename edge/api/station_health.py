@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.api.health import (
+    BackupHealth,
     CloudHealth,
     DiskHealth,
     HealthDetail,
@@ -21,6 +22,8 @@ from edge.api.health import (
 )
 from edge.ingest.decode import Decoder
 from edge.ingest.group_commit import LedgerWriter
+from edge.ops.backup_rounds import BackupRounds
+from edge.ops.heal import Healed
 from edge.pipeline.pipeline import Pipeline
 from edge.store import computing, outbox
 from edge.store.jobs import run
@@ -54,6 +57,8 @@ class StationHealth:
         *,
         is_encrypted: bool,
         uplink: Background | None = None,
+        backups: BackupRounds | None = None,
+        healed: Healed | None = None,
     ) -> None:
         self._clock = clock
         self._store = store
@@ -64,6 +69,8 @@ class StationHealth:
         self._data_dir = data_dir
         self._is_encrypted = is_encrypted
         self._uplink = uplink
+        self._backups = backups
+        self._healed = healed
         self._started_s = clock.monotonic()
         self.has_started = False
         #: result of the last integrity check; None before the first
@@ -112,6 +119,7 @@ class StationHealth:
                 owed=await self._store.read(computing.count_due), refused=dict(self._pipeline.refused)
             ),
             cloud=cloud,
+            backup=None if self._backups is None else _backup(self._backups),
         )
 
     async def _cloud(self) -> CloudHealth:
@@ -165,6 +173,25 @@ class StationHealth:
             f"link {link.name} is down: {link.status.last_error}" for link in self._links if not link.status.is_up
         ]
         degraded += [f"model {model} was refused: {reason}" for model, reason in self._pipeline.refused.items()]
+        degraded += self._of_backups()
         if failing:
             return "failing", failing + degraded
         return ("degraded", degraded) if degraded else ("ok", [])
+
+    def _of_backups(self) -> list[str]:
+        said = []
+        if self._healed is not None:
+            where = "is still in use" if self._healed.kept is None else f"lies at {self._healed.kept.name}"
+            said.append(f"the database was damaged ({self._healed.reason}) and {where}")
+        if self._backups is not None and self._backups.last_error is not None:
+            said.append(f"the last backup failed: {self._backups.last_error}")
+        elif self._backups is not None and self._backups.is_late:
+            said.append("no backup was made for hours")
+        return said
+
+
+def _backup(rounds: BackupRounds) -> BackupHealth:
+    return BackupHealth(
+        path=str(rounds.folder), is_enabled=rounds.is_enabled, is_on_the_same_medium=rounds.is_on_the_same_medium,
+        last_hourly_at=rounds.last_hourly_at, last_daily_at=rounds.last_daily_at, last_error=rounds.last_error,
+    )  # fmt: skip

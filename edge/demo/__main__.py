@@ -225,7 +225,7 @@ def _deploy(url: str, herd: list[Member], started_at: datetime, token: Callable[
     bearer = {"Authorization": f"Bearer {token()}"}
     with httpx.Client(base_url=f"{url}/api/v1", timeout=30, headers=bearer) as api:
         known: set[str] = set()
-        page: str | None = "/animals/?page_size=1000"
+        page: str | None = "/animals/?page_size=500"
         while page:
             answer = api.get(page).raise_for_status().json()
             known |= {animal["collar_id"] for animal in answer["results"]}

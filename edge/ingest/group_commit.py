@@ -43,6 +43,16 @@ class LedgerWriter:
         """Return what the status page shows."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._ledger.facts)
 
+    async def remove_before(self, seq: int, received_before_ms: int) -> int:
+        """Remove closed segments up to ``seq`` that are older than the instant; return how many."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._ledger.remove_before, seq, received_before_ms
+        )
+
+    async def proof(self) -> None:
+        """Come back once the thread that commits has done so: it does not hang."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, int)
+
     async def close(self) -> None:
         """Commit what waits and close the ledger."""
         if self._committing is not None:

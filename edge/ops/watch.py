@@ -160,10 +160,20 @@ def watch(url: str, console: Console, *, token: Callable[[], str], is_alive: Cal
 
 def _refresh_batteries(url: str, board: Board, token: Callable[[], str]) -> None:
     try:
-        answer = httpx.get(f"{url}/api/v1/collars/?page_size=1000", timeout=5, headers=_bearer(token))
-        board.know_batteries(answer.json()["results"])
+        with httpx.Client(timeout=5, headers=_bearer(token)) as client:
+            board.know_batteries(_all_rows(client, f"{url}/api/v1/collars/?page_size=500"))
     except (httpx.TransportError, ValueError, KeyError):
         return  # the station restarts; the next turn asks again
+
+
+def _all_rows(client: httpx.Client, page: str | None) -> list[dict[str, Any]]:
+    """Return the rows of a list from ``page`` on."""
+    rows: list[dict[str, Any]] = []
+    while page:
+        answer = client.get(page).json()
+        rows += answer["results"]
+        page = answer["next"]
+    return rows
 
 
 def _screen(url: str, board: Board) -> Group:
@@ -197,8 +207,7 @@ def _listen(url: str, board: Board, is_over: threading.Event, token: Callable[[]
     while not is_over.is_set():
         try:
             with httpx.Client(timeout=httpx.Timeout(10, read=60), headers=_bearer(token)) as client:
-                animals = client.get(f"{url}/api/v1/animals/?page_size=1000&ordering=name")
-                board.know(animals.json()["results"])
+                board.know(_all_rows(client, f"{url}/api/v1/animals/?page_size=500&ordering=name"))
                 with client.stream("GET", f"{url}/api/v1/events") as stream:
                     for event, data in _events(stream.iter_lines()):
                         if is_over.is_set():

@@ -18,6 +18,7 @@ from edge.store.areas import areas_near_each
 from edge.store.computing import Attempt, Computed, Fix, Step, attempts_between, battery_of, company_of
 from edge.store.driver import Connection
 from shared.domain import FixFlag
+from shared.insight import Ahead
 from shared.movement.areas import Nearby, Place
 
 #: A change of the past is looked through with as many fixes before it: an event may have begun with them.
@@ -83,7 +84,9 @@ class AlarmJudge:
             if self._minds_animals and fix is fixes[-1]:
                 company = company_of(db, animal_pk, fix, COMPANY_REACH_M)
             said = battery if fix is fixes[-1] and battery is not None else (None, None)
-            seen.append(_seen_of(fix, steps.get(fix.recorded_ms), outcome.computed, failed, (*areas, *company), said))
+            ahead = outcome.ahead if fix is outcome.window.fixes.fixes[-1] else None
+            step = steps.get(fix.recorded_ms)
+            seen.append(_seen_of(fix, step, outcome.computed, failed, (*areas, *company), said, ahead))
         return seen
 
 
@@ -94,6 +97,7 @@ def _seen_of(
     failed: Sequence[Attempt],
     nearby: tuple[Nearby, ...],
     battery: tuple[int | None, float | None],
+    ahead: tuple[Ahead, ...] | None,
 ) -> Seen:
     """Return a fix with what is near and what is said of it; where it states no battery, what its collar last said."""
     says_battery = fix.battery_mv is not None or fix.battery_pct is not None
@@ -109,6 +113,7 @@ def _seen_of(
         rssi_dbm=fix.rssi_dbm,
         h_acc_m=fix.h_acc_m,
         nearby=nearby,
+        ahead=ahead,
         state=None if step is None else step.state,
         state_confidence=None if step is None else step.confidence,
         is_state_settled=step is not None and step.is_settled,

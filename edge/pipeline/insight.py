@@ -16,10 +16,12 @@ from edge.store import computing
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live.forecasts import MOST_FIXES, SPAN
-from models.live.insight import DrawnMap, Known, OnDemand, drawn_map
+from models.live.insight import DrawnMap, Known, OnDemand, drawn_map, missing_of_place, spoke_of_place
 from models.live.runtime import Fixes, Models
+from models.live.standing import Standing
 from shared import insight
 from shared.clock import Clock
+from shared.habitat import Habitat
 from shared.movement.geodesy import step_lengths_m
 from shared.privacy import View
 from shared.store import LiveAnimal
@@ -39,15 +41,17 @@ class KeptInsight(OnDemand):
         models: Models,
         occurrence: OccurrenceKeeper,
         clock: Clock,
+        habitat: Habitat | None = None,
     ) -> None:
-        super().__init__(store, models, clock)
+        super().__init__(store, models, clock, habitat)
         self._kept = store
         self._occurrence = occurrence
 
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
         """Return what models said of animals."""
         newest = {each.animal.id: to_ms(each.fix.recorded_at) for each in animals}
-        kept = await self._kept.read(lambda db: {each: _known_of(db, each, ms) for each, ms in newest.items()})
+        no_maps = self._habitat.missing()
+        kept = await self._kept.read(lambda db: {each: _known_of(db, each, ms, no_maps) for each, ms in newest.items()})
         return await self._insights(view, animals, [kept[each.animal.id] for each in animals])
 
     async def _behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
@@ -69,10 +73,20 @@ class KeptInsight(OnDemand):
             missing=missing,
         )
 
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
+        """Return of each animal the ends and states of its steps, by time; to a reduced view nothing."""
+        if not view.is_exact:
+            return {}
+        rows = await self._kept.read(lambda db: computing.states_between(db, to_ms(since), to_ms(until)))
+        found: dict[str, list[tuple[datetime, str]]] = {}
+        for animal_id, ended_ms, state in rows:
+            found.setdefault(animal_id, []).append((from_ms(ended_ms), state))
+        return found
+
     async def _track(self, view: View, animal: LiveAnimal) -> Fixes:
         """Return the fixes that a forecast needs."""
         newest_ms = to_ms(animal.fix.recorded_at)
-        return await self._kept.read(lambda db: _track_of(db, animal.animal.id, newest_ms))
+        return await self._kept.read(lambda db: track_for_forecast(db, animal.animal.id, newest_ms))
 
     async def draw(self, view: View, animal_id: str) -> DrawnMap:
         """Draw an animal's map from its tiles."""
@@ -104,23 +118,29 @@ def said_of(step: computing.Step) -> insight.StepSaid:
     )
 
 
-def _known_of(db: Connection, animal_id: str, newest_ms: int) -> Known:
+def _known_of(db: Connection, animal_id: str, newest_ms: int, no_maps: str | None) -> Known:
     pk = computing.pk_of(db, animal_id)
     day = computing.track_between(db, pk, newest_ms - _DAY_MS + 1, newest_ms)
     _, lon, lat = np.array(day, dtype=np.float64).reshape(-1, 3).T * 1e-7
     found = computing.computed(db, pk)
     step = computing.shown_step(db, pk)
+    suitability, habitat_model, why_not = computing.standing_of(db, pk)
+    if suitability is None and why_not is None:
+        why_not = no_maps or "waits for its turn"
+    place = Standing(suitability=suitability, model=habitat_model, missing=why_not)
     return Known(
         step=None if step is None else said_of(step),
         distance_24h_m=float(step_lengths_m(lon, lat).sum()) if len(day) > 1 else None,
         path_sd_m=found.path_sd_m,
-        models=_spoke(found),
-        missing=found.missing,
+        models={**_spoke(found), **spoke_of_place(place)},
+        missing={**found.missing, **missing_of_place(place)},
+        suitability=suitability,
     )
 
 
-def _track_of(db: Connection, animal_id: str, newest_ms: int) -> Fixes:
-    span_ms = SPAN // timedelta(milliseconds=1)
+def track_for_forecast(db: Connection, animal_id: str, newest_ms: int, span: timedelta = SPAN) -> Fixes:
+    """Return the fixes up to an instant that a forecast needs."""
+    span_ms = span // timedelta(milliseconds=1)
     rows = computing.track_between(db, computing.pk_of(db, animal_id), newest_ms - span_ms, newest_ms)[-MOST_FIXES:]
     times_ms, lon_e7, lat_e7 = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     nothing = np.full(times_ms.size, np.nan)

@@ -9,6 +9,7 @@ import msgspec
 from edge.store.computing import Computed, Fixes, Step, Window
 from models.hmm.runtime import LAG, StepState
 from models.live import runtime as live
+from shared.insight import Ahead
 
 #: After so many newer fixes the variance of the path is estimated anew.
 VARIANCE_AFTER: Final = 12
@@ -19,7 +20,8 @@ TURN: Final = 4_096
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a turn found: ``steps`` stand in the place of those that end from ``since_ms`` through ``through_ms``.
 
-    ``through_ms`` is None where the turn reached the newest fix; else the next turn begins at ``again_ms``.
+    ``ahead`` is where it may walk into from its newest fix; None where nobody looked. ``through_ms`` is None where the
+    turn reached the newest fix; else the next turn begins at ``again_ms``.
     """
 
     window: Window
@@ -29,6 +31,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     through_ms: int | None
     again_ms: int | None
     computed: Computed
+    ahead: tuple[Ahead, ...] | None = None
 
     @property
     def shown(self) -> Step | None:

@@ -19,8 +19,10 @@ import concurrent.futures
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
 import structlog
 
+from edge.pipeline.lookout import Lookout
 from edge.pipeline.occurrence import OccurrenceKeeper
 from edge.pipeline.outcome import TURN, Outcome, outcome_of
 from edge.store import computing
@@ -79,12 +81,14 @@ class Pipeline:
         publish: Publish,
         *,
         judge: Judge[Any] | None = None,
+        lookout: Lookout | None = None,
         is_behind: Callable[[], bool] = lambda: False,
         turn_fixes: int = TURN,
     ) -> None:
         self._store = store
         self._models = models
         self._publish = publish
+        self._lookout = lookout
         self._judge: Judge[Any] = judge or _Silent()
         self._is_behind = is_behind
         self._turn_fixes = turn_fixes
@@ -142,6 +146,9 @@ class Pipeline:
         outcomes = await loop.run_in_executor(
             self._thread, lambda: [outcome_of(window, self._models) for window in present]
         )
+        if self._lookout is not None:
+            ahead = await self._lookout.ahead(self._store, outcomes, self._thread)
+            outcomes = [msgspec.structs.replace(each, ahead=ahead.get(each.window.subject.pk)) for each in outcomes]
         gone = [due for due, window in windows if window is None]
         told = await self._store.write(lambda db: self._write(db, outcomes, gone))
         self.turns += 1

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from edge.store.driver import connect, transaction, translated
 from edge.store.jobs import run
 from edge.store.migrate import migrate, migrations, schema_version
+from edge.store.snapshot import before_migration
 from edge.store.store import SpatialiteStore
 from shared.accounts.facts import fact, set_fact
 from shared.accounts.sealing import SECRET_BYTES
@@ -60,6 +61,7 @@ def secret_of(path: Path, key: bytes | None) -> bytes:
                     return kept
     finally:
         reader.close()
+    before_migration(path, key)
     db = connect(path, key)
     try:
         with translated(path):

@@ -31,6 +31,10 @@ _CORRIDORS: Final = (
     f"SELECT r.id, {_MEASURED}, r.name, r.species, r.status, CASE ST_Dimension(r.geom) WHEN 1 THEN r.width_m ELSE 0 END"
     f" FROM corridors r WHERE {_IN_BOX.format('corridors')} AND r.deleted_ms IS NULL"
 )
+_SHAPES: Final = (
+    "SELECT r.id, r.rev, r.name, r.zone_type, r.risk_level, r.geometry FROM zones r"
+    f" WHERE {_IN_BOX.format('zones')} AND r.is_active AND r.deleted_ms IS NULL AND r.zone_type <> 'protected_area'"
+)
 _WIDEST: Final = (
     "SELECT (SELECT max(buffer_m) FROM zones WHERE is_active AND deleted_ms IS NULL),"
     " (SELECT max(width_m) / 2 FROM corridors WHERE deleted_ms IS NULL)"
@@ -55,6 +59,18 @@ def areas_near_each(db: Connection, places: Sequence[Place], *, reach_m: float) 
         near = [each for each in near if each.distance_m <= max(reach_m, each.buffer_m)]
         found.append(sorted(near, key=lambda each: (each.distance_m, each.kind, each.id)))
     return found
+
+
+def shapes_near(db: Connection, place: Place, reach_m: float) -> list[tuple[str, int, str, str, str, str]]:
+    """Return id, revision, name, type, risk and geometry of the active zones of which a part may lie within reach.
+
+    Protected areas are where animals should be.
+    """
+    found: dict[str, tuple[str, int, str, str, str, str]] = {}
+    for window in windows(place, reach_m):
+        box = {"west": window.west, "east": window.east, "south": window.south, "north": window.north}
+        found |= {row[0]: tuple(row) for row in db.execute(_SHAPES, box).fetchall()}
+    return list(found.values())
 
 
 def _measured(

@@ -103,6 +103,16 @@ class Fix(msgspec.Struct, frozen=True):
     rssi_dbm: float | None
 
 
+class Unplaced(msgspec.Struct, frozen=True):
+    """The newest fix of an animal of which nobody has said yet how suitable its place is."""
+
+    animal_pk: int
+    species: str
+    recorded_ms: int
+    lon_e7: int
+    lat_e7: int
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """Something the collar sent at an instant, usable or not."""
 
@@ -289,6 +299,35 @@ def settle(db: Connection, due: Due, again_ms: int | None) -> None:
         )
 
 
+def without_standing(db: Connection, limit: int) -> list[Unplaced]:
+    """Return animals of whose newest computed fix nobody has said how suitable its place is."""
+    found = db.execute(
+        f"SELECT c.animal_pk, a.species, c.through_ms, f.lon_e7, f.lat_e7 FROM computed c"
+        " JOIN animals a ON a.pk = c.animal_pk AND a.deleted_ms IS NULL"
+        " JOIN fixes f ON f.animal_pk = c.animal_pk AND f.recorded_ms = c.through_ms"
+        f" WHERE c.habitat_ms IS NULL AND f.lon_e7 IS NOT NULL AND {USABLE} GROUP BY c.animal_pk LIMIT ?",
+        (limit,),
+    )
+    return [Unplaced(*row) for row in found.fetchall()]
+
+
+def write_standings(db: Connection, rows: Sequence[tuple[int, int, float | None, str | None, str | None]]) -> None:
+    """Write how suitable places are: animal, instant of the fix, suitability, model, why there is none."""
+    db.executemany(
+        "UPDATE computed SET habitat_ms = ?2, suitability = ?3, habitat_model = ?4, habitat_missing = ?5"
+        " WHERE animal_pk = ?1 AND through_ms = ?2",
+        rows,
+    )
+
+
+def standing_of(db: Connection, animal_pk: int) -> tuple[float | None, str | None, str | None]:
+    """Return how suitable the place of an animal's newest fix is, by which model, and why nobody can tell."""
+    row = db.execute(
+        "SELECT suitability, habitat_model, habitat_missing FROM computed WHERE animal_pk = ?", (animal_pk,)
+    ).fetchone()
+    return (None, None, None) if row is None else (row[0], row[1], row[2])
+
+
 def spoil_utilisation(db: Connection, animal_pk: int, since_ms: int) -> None:
     """Note from when on an animal's occurrence is no longer what its fixes say."""
     db.execute(
@@ -332,6 +371,16 @@ def steps_between(db: Connection, animal_pk: int, since_ms: int, until_ms: int, 
         (animal_pk, since_ms, until_ms, limit),
     ).fetchall()
     return [_step(row) for row in reversed(rows)]
+
+
+def states_between(db: Connection, since_ms: int, until_ms: int) -> list[tuple[str, int, str]]:
+    """Return animal, end and state of the steps of all animals that ended in a span, by animal and time."""
+    rows: list[tuple[str, int, str]] = db.execute(
+        "SELECT a.id, s.ended_ms, s.state FROM steps s JOIN animals a ON a.pk = s.animal_pk"
+        " WHERE a.deleted_ms IS NULL AND s.ended_ms >= ? AND s.ended_ms < ? ORDER BY s.animal_pk, s.ended_ms",
+        (since_ms, until_ms),
+    ).fetchall()
+    return rows
 
 
 def shown_step(db: Connection, animal_pk: int) -> Step | None:

@@ -196,6 +196,17 @@ class Ledger:
         """The seq of the newest frame."""
         return self._seq
 
+    def go_on_after(self, seq: int) -> bool:
+        """Give out no seq up to ``seq``; say whether one would have been.
+
+        A consumer that is further than the ledger has read frames that a damaged log took away afterwards. A frame that
+        got one of their places would never be read.
+        """
+        if seq <= self._seq:
+            return False
+        self._begin_new(seq + 1)
+        return True
+
     def facts(self) -> LedgerFacts:
         """Count and size what is kept."""
         paths = _segments(self._folder)
@@ -448,6 +459,22 @@ def check_key(folder: Path, key: bytes | None) -> None:
             return
     if refusal is not None:
         raise refusal
+
+
+def is_key_proven(folder: Path, key: bytes | None) -> bool:
+    """Say whether some segment opens with ``key``: then whatever else does not is damaged."""
+    for _, path in _segments(folder):
+        try:
+            connect(path, key, is_spatial=False, is_readonly=True).close()
+        except StoreError:
+            continue
+        return True
+    return False
+
+
+def is_segment(name: str) -> bool:
+    """Say whether a file of this name is a segment."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _segment_path(folder: Path, first: int) -> Path:

@@ -197,6 +197,14 @@ def enrol(
     _forget_revisions(db)
 
 
+def begin_epoch(db: Connection, epoch: str) -> bool:
+    """Begin a new epoch, as a database must that was restored; everything retained waits again. False: not enrolled."""
+    if enrolment(db) is None:
+        return False
+    _start_over(db, epoch)
+    return True
+
+
 def set_cursor(db: Connection, cloud_epoch: str, cursor: int) -> None:
     """Note how far the cloud's changes are taken. In another epoch of the cloud no revision means what it did."""
     if enrolled(db).cloud_epoch != cloud_epoch:

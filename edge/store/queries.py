@@ -32,6 +32,11 @@ from shared.sync.records import (
     CORRIDOR,
     DEPLOYMENT,
     OBSERVATION,
+    PATROL_LOG,
+    PATROL_ROUTE,
+    RANGER,
+    RANGER_POSITION,
+    TEAM,
     ZONE,
     EntityName,
     alert_of,
@@ -40,6 +45,11 @@ from shared.sync.records import (
     corridor_of,
     deployment_of,
     observation_of,
+    patrol_log_of,
+    patrol_route_of,
+    ranger_of,
+    ranger_position_of,
+    team_of,
     to_ms,
     zone_of,
 )
@@ -409,7 +419,14 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
     "zone": (selecting(ZONE), _zone),
     "corridor": (selecting(CORRIDOR), _corridor),
     "alert": (selecting(ALERT), _alert),
-}
+    "team": (selecting(TEAM), lambda row: team_of(record_of(TEAM, row))),
+    "ranger": (selecting(RANGER), lambda row: ranger_of(record_of(RANGER, row))),
+    "ranger_position": (
+        selecting(RANGER_POSITION), lambda row: ranger_position_of(record_of(RANGER_POSITION, row)),
+    ),
+    "patrol_log": (selecting(PATROL_LOG), lambda row: patrol_log_of(record_of(PATROL_LOG, row))),
+    "patrol_route": (selecting(PATROL_ROUTE), lambda row: patrol_route_of(record_of(PATROL_ROUTE, row))),
+}  # fmt: skip
 
 
 def _fix(row: Sequence[Any], view: View | None = None) -> Fix:

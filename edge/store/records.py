@@ -35,7 +35,10 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 #: Several values bound as one, a list in JSON: one statement whatever their number.
 _THESE: Final = "(SELECT value FROM json_each(?))"
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
-_ORDER: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "observation", "zone", "corridor", "alert")
+_ORDER: Final[tuple[EntityName, ...]] = (
+    "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
+    "patrol_log", "patrol_route",
+)  # fmt: skip
 #: Kinds that say whose fixes are whose.
 _WORN: Final = frozenset({"animal", "collar", "deployment"})
 _MARKS: Final = msgspec.json.Decoder(dict[str, Mark])

@@ -12,13 +12,14 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from edge.store import outbox, queries
+from edge.store import outbox, patrols, predictions, queries
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
 from edge.store.jobs import run
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
+from edge.store.snapshot import before_migration
 from shared.accounts.facts import set_fact
 from shared.domain import (
     AddedFix,
@@ -31,6 +32,7 @@ from shared.domain import (
     HeardDevice,
     NewFix,
     Observation,
+    Prediction,
     Zone,
 )
 from shared.errors import DatabaseCorrupt, NotFound, StoreError
@@ -46,12 +48,14 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PredictionQuery,
     ZoneQuery,
 )
 from shared.sync import clashes
 from shared.sync.clashes import Clash, Resolution
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Operation
+from shared.sync.operations import Operation, Outcome
+from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.records import Record, from_ms, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
@@ -88,7 +92,7 @@ class StoreFacts(msgspec.Struct, frozen=True):
     schema: int
 
 
-class SpatialiteStore(RecordEdits):
+class SpatialiteStore(RecordEdits, PatrolReads):
     """Implements ``shared.store.Store`` over one file.
 
     ``now`` dates the records that people make; ``stored`` hears, in the loop's thread, of fixes that came by
@@ -114,6 +118,8 @@ class SpatialiteStore(RecordEdits):
         self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
         self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            before_migration(path, key)
         self._db = connect(path, key, synchronous=synchronous)
         self._open_readers: list[Connection] = []
         try:
@@ -348,6 +354,18 @@ class SpatialiteStore(RecordEdits):
 
         return await self.write(job)
 
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations`` in one transaction, all or none; return what each did."""
+        return await self.write(lambda _: [effects.outcome for effects in self._records.run(operations)])
+
+    async def asked(self, asked: Asked) -> Page[Record]:
+        """Return a page of records of rangers and their patrols."""
+        return await self.read(lambda db: patrols.answer(db, asked))
+
+    async def forget_ranger_positions(self, before: datetime) -> int:
+        """Remove positions of rangers that were recorded before then."""
+        return await self.write(lambda db: patrols.forget_positions(db, to_ms(before)))
+
     async def resolve(
         self, clash: Clash, resolution: Resolution, columns: Mapping[str, Any], note_text: str | None, by: str
     ) -> Clash:
@@ -430,6 +448,22 @@ class SpatialiteStore(RecordEdits):
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first, all in one read."""
         return await self.read(lambda db: areas_near_each(db, places, reach_m=reach_m))
+
+    async def predictions(self, view: View, query: PredictionQuery) -> Page[Prediction]:
+        """List what models said to those who asked."""
+        return await self.read(lambda db: predictions.find(db, view, query))
+
+    async def prediction(self, view: View, prediction_id: str) -> Prediction:
+        """Return one prediction; raises NotFound."""
+        return await self.read(lambda db: predictions.get(db, view, "id", prediction_id))
+
+    async def keep_prediction(self, view: View, prediction: Prediction, key: str) -> tuple[Prediction, bool]:
+        """Keep a prediction, of each key the first."""
+        return await self.write(lambda db: predictions.keep(db, view, prediction, key))
+
+    async def delete_prediction(self, view: View, prediction_id: str) -> None:
+        """Delete a prediction; raises NotFound."""
+        await self.write(lambda db: predictions.delete(db, view, prediction_id))
 
     # --- shared.store.Store: fixes
 

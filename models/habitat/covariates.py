@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models.habitat.layers import KINDS, LAND_COVER
+from models.habitat.layers import KINDS, LAND_COVER, ROUTE_KINDS
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ def covariate_names(kinds: Iterable[str], categories: Iterable[str] = ()) -> tup
     present = set(kinds)
     names: list[str] = []
     for kind in KINDS:
-        if kind not in present:
+        if kind not in present or kind in ROUTE_KINDS:
             continue
         if kind == LAND_COVER:
             for category in sorted(categories):

@@ -51,7 +51,13 @@ def _distance() -> Kind:
     return Kind(unit="m", units=_METRES, lowest=0.0, highest=2e6)
 
 
+def _share() -> Kind:
+    return Kind(unit="1", units={"1": (1.0, 0.0), "percent": (0.01, 0.0), "%": (0.01, 0.0)}, lowest=0.0, highest=1.0)
+
+
 LAND_COVER: Final = "land_cover"
+#: What routes are planned by, beside the others; no covariate of habitat is made of them.
+ROUTE_KINDS: Final[tuple[str, ...]] = ("habitat_suitability", "conflict_risk", "utilisation")
 KINDS: Final = {
     "elevation": Kind(unit="m", units=_METRES, lowest=-500.0, highest=9_000.0),
     "slope": Kind(unit="degree", units={"degree": (1.0, 0.0), "radian": (57.29577951, 0.0)}, lowest=0.0, highest=90.0),
@@ -64,6 +70,7 @@ KINDS: Final = {
     "distance_to_road": _distance(),
     "distance_to_settlement": _distance(),
     "distance_to_protected_area": _distance(),
+    **{kind: _share() for kind in ROUTE_KINDS},
     LAND_COVER: Kind(unit="category", units={"category": (1.0, 0.0)}, lowest=0.0, highest=65_535.0),
 }
 

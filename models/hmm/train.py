@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from hmmlearn.base import BaseHMM  # type: ignore[import-untyped] # it ships no types
-from scipy.special import digamma, i0e, i1e, polygamma  # type: ignore[import-untyped] # it ships no types
+from scipy.special import digamma, i0e, i1e, polygamma
 
 from models.artifact import Manifest, TrainingSet, versions
 from models.hmm import chain

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -21,15 +21,19 @@ from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_
 from models.hmm.runtime import StepState
 from models.live import maps
 from models.live import runtime as live
+from models.live.ahead import aheads
 from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
 from models.live.runtime import Fixes
+from models.live.shapes import Shapes
+from models.live.standing import Spot, Standing, standings
 from shared import insight
 from shared.clock import Clock
 from shared.domain import Fix
 from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound
+from shared.habitat import Habitat, NoHabitat
 from shared.movement.areas import REACH_M, Nearby, Place
 from shared.movement.geodesy import step_lengths_m
-from shared.privacy import View
+from shared.privacy import TIERS, View, cell_shown_deg, seen_alike
 from shared.store import AlertQuery, FixQuery, LiveAnimal, Store
 from shared.sync.records import from_ms
 
@@ -41,6 +45,12 @@ _PAGE: Final = 5_000
 #: Why models say nothing to whoever sees positions reduced: a state, a width or a place ahead would sharpen them.
 REDUCED: Final = "models speak of exact positions, which you may not see"
 _DAY: Final = timedelta(days=1)
+_DEGREE_M: Final = 111_320.0
+_RADII: Final = ("semi_major_50_m", "semi_minor_50_m", "semi_major_90_m", "semi_minor_90_m")
+#: Views of which forecasts are kept beside those of who sees everything.
+_TIERS: Final = 16
+#: Fixes among which the newest that is placed is looked for.
+_LOOKED_AT: Final = 8
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
 MAP_S: Final = 60.0
@@ -65,28 +75,36 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     path_sd_m: float | None
     models: Mapping[str, str]
     missing: Mapping[str, str]
+    suitability: float | None = None
 
 
 class OnDemand:
     """Implements ``Insight`` over a Store."""
 
-    def __init__(self, store: Store, models: live.Models, clock: Clock) -> None:
+    def __init__(self, store: Store, models: live.Models, clock: Clock, habitat: Habitat | None = None) -> None:
         self._store = store
         self._models = models
         self._clock = clock
+        self._habitat: Habitat = NoHabitat() if habitat is None else habitat
+        self._shapes = Shapes(store, clock.monotonic)
+        #: how suitable places of fixes are, by the id of the fix
+        self._standings: dict[str, Standing] = {}
         self._forecasts = Forecasts(models, clock.monotonic)
+        #: those made from reduced positions, by what is seen alike
+        self._reduced_forecasts: dict[Hashable, Forecasts] = {}
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
 
     async def live(self, view: View) -> list[insight.AnimalInsight]:
         """Return every active animal that has a usable position; to a reduced view models say nothing."""
         animals = await self._store.live_animals(view)
         if not view.is_exact:
-            return [_reduced(each) for each in animals]
+            return [_reduced(each, view) for each in animals]
         return await self._live(view, animals)
 
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
         """Return what models say of animals that ``view`` sees exactly."""
         newest = [await self._newest(view, each) for each in animals]
+        standing = await self._standing(animals)
         said = await asyncio.to_thread(
             lambda: [
                 live.said(self._models, each.animal.species, columns_of(fixes))
@@ -101,12 +119,30 @@ class OnDemand:
                     step=_shown(one.behaviour),
                     distance_24h_m=distance_of_the_last_day_m(fixes),
                     path_sd_m=None if one.path is None else one.path.sd_m,
-                    models=_spoke(one),
-                    missing=dict(one.missing.items()),
+                    models={**_spoke(one), **spoke_of_place(place)},
+                    missing={**dict(one.missing.items()), **missing_of_place(place)},
+                    suitability=place.suitability,
                 )
-                for fixes, one in zip(newest, said, strict=True)
+                for fixes, one, place in zip(newest, said, standing, strict=True)
             ],
         )
+
+    async def _standing(self, animals: Sequence[LiveAnimal]) -> list[Standing]:
+        """Return how suitable the places of animals are; of each fix it is asked once."""
+        present = {each.fix.id for each in animals}
+        self._standings = {key: kept for key, kept in self._standings.items() if key in present}
+        placed = [(each, place_of(each)) for each in animals if each.fix.id not in self._standings]
+        spots = [
+            (each.fix.id, Spot(each.animal.species, place, each.fix.recorded_at.month))
+            for each, place in placed
+            if place is not None
+        ]
+        found = await standings(self._habitat, [spot for _, spot in spots])
+        fresh = {fix_id: said for (fix_id, _), said in zip(spots, found, strict=True)}
+        # what could not be told is asked again at the next view: somebody may bring the maps
+        self._standings |= {fix_id: said for fix_id, said in fresh.items() if said.missing is None}
+        nowhere = Standing(missing="it has no place")
+        return [self._standings.get(each.fix.id) or fresh.get(each.fix.id, nowhere) for each in animals]
 
     async def _insights(
         self, view: View, animals: Sequence[LiveAnimal], known: Sequence[Known]
@@ -116,6 +152,7 @@ class OnDemand:
         forecasts = await self._forecast(view, animals)
         ahead = [(f.predicted[0].lon_deg, f.predicted[0].lat_deg) if f.predicted else (None, None) for f in forecasts]
         there = await self._nearby(view, ahead)
+        shapes = await self._shapes.near(view, [each for f in forecasts for each in f.predicted])
         alerts = await alerts_now(self._store, view)
         return [
             insight.AnimalInsight(
@@ -127,6 +164,8 @@ class OnDemand:
                 alerts=alerts.get(each.animal.id, insight.AlertsNow()),
                 predicted=forecast.predicted,
                 predicted_nearby=tuple(then),
+                suitability=one.suitability,
+                ahead=aheads(forecast.predicted, shapes, each.animal.species),
                 models={**one.models, **({"forecast": forecast.predicted[0].model} if forecast.predicted else {})},
                 missing={**one.missing, **({} if forecast.missing is None else {"forecast": forecast.missing})},
             )
@@ -149,6 +188,10 @@ class OnDemand:
             return insight.Behaviour(steps=[], missing=error.detail)
         steps = [said_of(step) for step in said.steps if since.timestamp() <= step.ended_at_s]
         return insight.Behaviour(steps=steps, model=f"{said.model} {said.version}", interval_s=said.interval_s)
+
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
+        """Return nothing: no step is written down here."""
+        return {}
 
     async def path(
         self, view: View, animal_id: str, since: datetime, until: datetime, points: int
@@ -197,6 +240,49 @@ class OnDemand:
         self._maps[animal_id] = now_s, drawn
         return drawn
 
+    async def forecast(self, view: View, animal_id: str) -> insight.Forecast:
+        """Return where an animal will be, made from the positions that ``view`` has; raises ModelUnavailable.
+
+        What is made from reduced positions is reduced again: each place is the middle of its cell, and the ellipses
+        are wider by half a cell's diagonal.
+        """
+        animal = await self._newest_of(view, animal_id)
+        kept = self._forecasts_for(view)
+        if kept.whole(animal) is None:
+            kept.forget_old()
+            track = await (self._track(view, animal) if view.is_exact else self._track_seen(view, animal))
+            await asyncio.to_thread(kept.work_out, [(animal, track)])
+        found = kept.whole(animal)
+        if found is None or not found.predicted:
+            raise ModelUnavailable((found and found.missing) or "there is no forecast yet")
+        if found.predicted[-1].at <= self._clock.now():
+            raise ModelUnavailable("its newest position that you may see is too old for a forecast")
+        if view.is_exact:
+            return insight.Forecast(animal=animal.animal, fix=animal.fix, predicted=found.predicted)
+        return _generalised(view, animal, found.predicted)
+
+    async def statuses(self) -> list[insight.ModelStatus]:
+        """Say how each model of the movement is."""
+        return await asyncio.to_thread(self._models.statuses)
+
+    async def _newest_of(self, view: View, animal_id: str) -> LiveAnimal:
+        """Return an animal with its newest usable position; raises NotFound, ModelUnavailable where it has none."""
+        animal = await self._store.animal(view, animal_id)
+        fixes = await self._fixes(view, animal_id, None, None, limit=_LOOKED_AT)
+        if not fixes:
+            raise ModelUnavailable("there is no usable position of this animal that you may see")
+        return LiveAnimal(animal=animal, fix=fixes[-1], previous=fixes[-2] if len(fixes) > 1 else None)
+
+    def _forecasts_for(self, view: View) -> Forecasts:
+        if view.is_exact:
+            return self._forecasts
+        key = seen_alike(view)
+        if key not in self._reduced_forecasts:
+            while len(self._reduced_forecasts) >= _TIERS:
+                del self._reduced_forecasts[next(iter(self._reduced_forecasts))]
+            self._reduced_forecasts[key] = Forecasts(self._models, self._clock.monotonic)
+        return self._reduced_forecasts[key]
+
     async def _nearby(self, view: View, at: Sequence[tuple[float | None, float | None]]) -> list[list[Nearby]]:
         """Return what is near each place; nothing is near no place."""
         places = [Place(lon, lat) for lon, lat in at if lon is not None and lat is not None]
@@ -212,7 +298,11 @@ class OnDemand:
         return [self._forecasts.of(each, now) for each in animals]
 
     async def _track(self, view: View, animal: LiveAnimal) -> Fixes:
-        """Return the fixes that a forecast needs."""
+        """Return the fixes that a forecast needs; ``view`` sees them exactly."""
+        return await self._track_seen(view, animal)
+
+    async def _track_seen(self, view: View, animal: LiveAnimal) -> Fixes:
+        """Return of those fixes what ``view`` sees."""
         since = animal.fix.recorded_at - SPAN
         return columns_of(await self._fixes(view, animal.animal.id, since, None, limit=MOST_FIXES))
 
@@ -360,15 +450,55 @@ def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> Dr
     )  # fmt: skip
 
 
-def _reduced(animal: LiveAnimal) -> insight.AnimalInsight:
+def place_of(animal: LiveAnimal) -> Place | None:
+    """Return where an animal is."""
+    lon_deg, lat_deg = animal.fix.lon_deg, animal.fix.lat_deg
+    return None if lon_deg is None or lat_deg is None else Place(lon_deg, lat_deg)
+
+
+def spoke_of_place(standing: Standing) -> dict[str, str]:
+    """Return which model spoke of a place."""
+    return {} if standing.model is None or standing.suitability is None else {"habitat": standing.model}
+
+
+def missing_of_place(standing: Standing) -> dict[str, str]:
+    """Return why none did."""
+    return {} if standing.missing is None else {"habitat": standing.missing}
+
+
+def _generalised(view: View, animal: LiveAnimal, predicted: Sequence[insight.Predicted]) -> insight.Forecast:
+    """Return a forecast as whoever sees positions reduced may have it."""
+    assert view.species is not None
+    tier = TIERS[view.species.category(animal.animal.species)]
+    told = []
+    for each in predicted:
+        middle = tier.generalised(each.lon_deg, each.lat_deg)
+        if middle is None or tier.cell_e7 is None:
+            raise ModelUnavailable("no place of this species is shown to you")
+        wider_m = tier.cell_e7 / 1e7 * _DEGREE_M / math.sqrt(2)
+        radii = {name: getattr(each, name) + wider_m for name in _RADII}
+        told.append(
+            msgspec.structs.replace(each, lon_deg=middle[0], lat_deg=middle[1], bearing_deg=0.0, **_rounded(radii))
+        )
+    cell_deg = None if tier.cell_e7 is None else tier.cell_e7 / 1e7
+    return insight.Forecast(animal=animal.animal, fix=animal.fix, predicted=tuple(told), cell_deg=cell_deg)
+
+
+def _rounded(radii: Mapping[str, float]) -> dict[str, float]:
+    """Return radii in whole kilometres, upwards: a metre of them would tell of steps within a cell."""
+    return {name: math.ceil(value / 1000) * 1000.0 for name, value in radii.items()}
+
+
+def _reduced(animal: LiveAnimal, view: View) -> insight.AnimalInsight:
     return insight.AnimalInsight(
         live=animal,
+        cell_deg=cell_shown_deg(view, animal.animal.species, animal.fix.lon_deg, animal.fix.lat_deg),
         step=None,
         distance_24h_m=None,
         path_sd_m=None,
         nearby=(),
         alerts=insight.AlertsNow(),
-        missing=dict.fromkeys(("behaviour", "path", "forecast"), REDUCED),
+        missing=dict.fromkeys(("behaviour", "path", "habitat", "forecast"), REDUCED),
     )
 
 

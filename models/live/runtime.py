@@ -25,6 +25,7 @@ from models.forecast import runtime as forecast
 from models.hmm import runtime as hmm
 from models.hmm.features import FloatArray, rows_of
 from shared.errors import ArtifactError, ModelUnavailable
+from shared.insight import ModelName, ModelStatus
 
 Stage: TypeAlias = Literal["behaviour", "path"]
 STAGES: Final[tuple[Stage, ...]] = ("behaviour", "path")
@@ -120,6 +121,29 @@ class Models:
             refused["forecast"] = unavailable
         return refused
 
+    def statuses(self) -> list[ModelStatus]:
+        """Say how each model is, for species that have none of their own; loads what is not loaded yet."""
+        return [
+            _status("hmm", self.behaviour),
+            _status("bbmm", self.calibration),
+            self._forecast_status(),
+        ]
+
+    def _forecast_status(self) -> ModelStatus:
+        try:
+            forecaster = self.forecaster(None)
+        except ModelUnavailable as error:
+            return ModelStatus(model="forecast", status="unavailable", detail=error.detail)
+        if forecaster.unavailable is not None:
+            return ModelStatus(model="forecast", status="degraded", detail=f"plain forecasts: {forecaster.unavailable}")
+        network = forecaster.network()
+        return ModelStatus(
+            model="forecast",
+            status="degraded" if network.refused else "ready",
+            versions={"network": f"{network.version} ({network.engine.name})"},
+            detail="; ".join(network.refused) or None,
+        )
+
     def behaviour(self, species: str | None) -> hmm.BehaviourModel:
         """Return the behaviour model of a species; raises ModelUnavailable."""
         return _kept(self._behaviour, hmm.model_name(species), lambda: hmm.load_model(species, self._folder))
@@ -137,6 +161,19 @@ class Models:
             forecast.group_of(species) or "",
             lambda: forecast.load_forecaster(species, self._folder),
         )
+
+
+def _status(model: ModelName, ask: Callable[[None], hmm.BehaviourModel | bbmm.Calibration]) -> ModelStatus:
+    try:
+        found = ask(None)
+    except ModelUnavailable as error:
+        return ModelStatus(model=model, status="unavailable", detail=error.detail)
+    return ModelStatus(
+        model=model,
+        status="degraded" if found.refused else "ready",
+        versions={found.name: str(found.version)},
+        detail="; ".join(found.refused) or None,
+    )
 
 
 def _kept(kept: dict[str, T | str], name: str, load: Callable[[], T]) -> T:

@@ -82,11 +82,31 @@ _AUTH: Final = f"{_V1}/auth"
 _TRACKING: Final = f"{_V1}/tracking"
 _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
+_JOBS: Final = f"{_V1}/jobs"
+_PREDICTIONS: Final = f"{_V1}/predictions"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
+_RANGERS: Final = f"{_V1}/rangers"
+_FIELD_READ: Final = Rule(roles=FIELD, is_exact=True, scope="rangers:read")
+
+
+def _patrols(name: str, key: str, write: Rule, change: Rule) -> dict[str, Rule]:
+    one = f"{_RANGERS}/{name}/{{{key}}}"
+    return {
+        f"GET {_RANGERS}/{name}": _FIELD_READ, f"POST {_RANGERS}/{name}": write, f"GET {one}": _FIELD_READ,
+        f"PUT {one}": write, f"PATCH {one}": change, f"DELETE {one}": _write("rangers", MANAGERS),
+    }  # fmt: skip
+
 
 RULES: Final[Mapping[str, Rule]] = {
     # --- what needs no account
     "GET /": _OPEN,
+    "GET /trust": _OPEN,
+    "GET /trust/station.crt": _OPEN,
+    "GET /app/icon.svg": _OPEN,
+    "GET /app/{name}": _OPEN,
+    "POST /session": _OPEN,
+    "POST /session/code": _OPEN,
+    "POST /session/end": _OPEN,
     "GET /health": _OPEN,
     "GET /health/live": _OPEN,
     "GET /health/ready": _OPEN,
@@ -99,6 +119,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /api/schema/openapi.json": _LOCAL,
     "GET /api/schema/openapi.json/openapi.json": _LOCAL,
     "GET /api/schema/openapi.json/{path}": _LOCAL,
+    # --- pages
+    "GET /basemap/{name}": Rule(roles=ALL),
     # --- accounts
     **{
         f"POST {_AUTH}/{name}": _OPEN
@@ -126,6 +148,8 @@ RULES: Final[Mapping[str, Rule]] = {
         f"{_V1}/animals", "animal_id", "animals", _write("animals", FIELD, ranger_at="station"), _factor(MANAGERS)
     ),
     f"GET {_V1}/animals/live_status": _read("animals", is_exact=True),
+    "GET /api/animals/live_status": _read("animals", is_exact=True),
+    f"GET {_V1}/animals/trails": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/movement_trail": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation/{{z}}/{{x}}/{{tile}}": _read("animals", is_exact=True),
@@ -149,7 +173,9 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_TRACKING}/{{fix_id}}": _read("tracking", is_exact=True),
     f"POST {_TRACKING}/{{fix_id}}/exclude": _write("tracking", FIELD),
     f"POST {_TRACKING}/{{fix_id}}/reinstate": _write("tracking", MANAGERS),
+    f"GET {_V1}/tiles/fixes/{{z}}/{{x}}/{{tile}}": _read("tracking", is_exact=True),
     f"GET {_V1}/events": _read("events", is_exact=True),
+    f"GET {_V1}/undecoded": Rule(roles=FIELD, scope="links:read"),
     # --- what people report
     **_crud(
         _OBSERVATIONS, "observation_id", "observations", _write("observations", FIELD, is_own=True),
@@ -160,6 +186,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/conflict-zones/geojson": _read("zones"),
     **_crud(f"{_V1}/corridors", "corridor_id", "corridors", _write("corridors", MANAGERS), _factor(MANAGERS)),
     f"GET {_V1}/corridors/geojson": _read("corridors"),
+    f"POST {_V1}/corridors/optimize": Rule(roles=MANAGERS),
     f"GET {_ALERTS}/rules": _read("alerts"),
     f"PUT {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
     f"DELETE {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
@@ -173,6 +200,30 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- rangers and their patrols: viewers may know how many are on duty, and nothing else
+    **_patrols("teams", "team_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
+    **_patrols("rangers", "ranger_id", _write("rangers", MANAGERS), _write("rangers", FIELD, is_own=True)),
+    f"GET {_RANGERS}/live_status": _FIELD_READ,
+    f"GET {_RANGERS}/rangers/live_status": _FIELD_READ,
+    f"GET {_RANGERS}/stats": _read("rangers"),
+    f"GET {_RANGERS}/tracking": _FIELD_READ,
+    f"POST {_RANGERS}/tracking": _write("rangers", FIELD, is_own=True),
+    f"POST {_RANGERS}/tracking/bulk_upload": _write("rangers", FIELD, is_own=True),
+    f"GET {_RANGERS}/tracking/{{position_id}}": _FIELD_READ,
+    **_patrols("logs", "log_id", _write("rangers", FIELD, is_own=True), _write("rangers", FIELD, is_own=True)),
+    f"GET {_RANGERS}/logs/emergencies": _FIELD_READ,
+    f"POST {_RANGERS}/logs/{{log_id}}/resolve": _write("rangers", FIELD),
+    **_patrols("routes", "route_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
+    f"POST {_RANGERS}/routes/{{route_id}}/start_patrol": _write("rangers", FIELD),
+    f"POST {_RANGERS}/routes/{{route_id}}/end_patrol": _write("rangers", FIELD),
+    # --- long work: everybody's own, an administrator's everybody's
+    f"GET {_JOBS}": _SELF,
+    f"GET {_JOBS}/{{job_id}}": _SELF,
+    f"DELETE {_JOBS}/{{job_id}}": _SELF,
+    f"GET {_JOBS}/{{job_id}}/events": _SELF,
+    # a fresh factor is asked for by the route itself, of who sees exactly; rangers' own patrols are no fixes of animals
+    f"POST {_V1}/exports": Rule(roles=MANAGERS | {"viewer"}),
+    f"GET {_V1}/exports/{{job_id}}/file": Rule(roles=MANAGERS | {"viewer"}),
     # --- what was synchronised: rangers see their own
     f"GET {_V1}/sync/logs": Rule(roles=FIELD),
     f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),
@@ -187,7 +238,27 @@ RULES: Final[Mapping[str, Rule]] = {
     # --- files: a photograph may tell where it was taken
     f"GET {_V1}/blobs/{{sha256}}": Rule(roles=FIELD, is_exact=True, scope="observations:read"),
     f"PUT {_V1}/blobs/{{sha256}}": _write("observations", FIELD),
+    # --- what models say when they are asked; a map of few animals is a map of where they go, so viewers have none
+    f"GET {_PREDICTIONS}": _read("predictions", is_exact=True),
+    f"POST {_PREDICTIONS}": _write("predictions", FIELD),
+    f"GET {_PREDICTIONS}/history": _read("predictions", is_exact=True),
+    f"GET {_PREDICTIONS}/corridor": _read("predictions"),
+    f"POST {_PREDICTIONS}/corridor": _write("predictions", FIELD),
+    f"GET {_PREDICTIONS}/ml_status": _read("predictions"),
+    f"GET {_PREDICTIONS}/xgboost/environment": Rule(roles=FIELD, scope="predictions:read"),
+    f"POST {_PREDICTIONS}/xgboost/predict": _write("predictions", FIELD),
+    f"GET {_PREDICTIONS}/{{prediction_id}}": _read("predictions", is_exact=True),
+    f"DELETE {_PREDICTIONS}/{{prediction_id}}": _write("predictions", FIELD, is_own=True),
+    f"GET {_V1}/habitat/{{species}}/{{z}}/{{x}}/{{tile}}": Rule(roles=FIELD, scope="predictions:read"),
+    f"GET {_V1}/ml/health": _OPEN,
+    f"GET {_V1}/ml/health/live": _OPEN,
+    f"GET {_V1}/ml/health/ready": _OPEN,
+    f"POST {_V1}/ml/corridor/generate": _write("predictions", FIELD),
+    f"POST {_V1}/ml/corridor/evaluate": _write("predictions", FIELD),
     # --- what stations say to the cloud
+    f"GET {_V1}/stations": Rule(roles=MANAGERS),
+    f"POST {_V1}/stations": _factor(ADMIN),
+    f"POST {_STATION}/retire": _factor(ADMIN),
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
     f"PUT {_STATION}/roster": _SIGNED,

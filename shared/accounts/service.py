@@ -35,6 +35,8 @@ __all__ = ["ROSTER_TAKEN", "Accounts", "Caller", "Channel", "LoggedIn", "Messeng
 
 log = structlog.get_logger(__name__)
 
+_DAY_MS = 86_400_000
+
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who makes a request, and by what: a session, an API key with scopes, or a token made on the machine."""
@@ -83,6 +85,15 @@ class Accounts(Checks):
         return Caller(
             principal=self._principal(user.id, user.role, user.stations), session_id=session_id, factor=factor
         )
+
+    async def principal(self, user_id: str) -> Principal:
+        """Return with which rights somebody would ask now; raises NotFound, or Forbidden for who is shut out."""
+        if user_id == OPERATOR.user_id:
+            return OPERATOR
+        user = await self.tables.read(users.get(user_id))
+        if not user.may_enter:
+            raise Forbidden("whoever asked for this may not enter any more")
+        return self._principal(user.id, user.role, user.stations)
 
     def _principal(self, user_id: str, role: Role, stations: tuple[str, ...]) -> Principal:
         """Return who a user is here: at a station all of it is in scope, in the cloud what was granted."""
@@ -513,6 +524,11 @@ class Accounts(Checks):
             return (yield from logins.sweep(now)) + (yield from sessions.sweep(now))
 
         return await self.tables.write(job())
+
+    async def prune_audit(self, days: int) -> int:
+        """Take lines older than ``days`` off the audit log; return how many. Raises Conflict where it is broken."""
+        now = self.moments()
+        return await self.tables.write(audit.prune(now.ms - days * _DAY_MS, now, OPERATOR.user_id))
 
     # --- inside
 

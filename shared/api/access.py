@@ -1,13 +1,16 @@
 """Who makes a request, and whether the one table lets them: the guard of every route of both homes.
 
 A token comes in ``Authorization: Bearer``, an API key there or in ``X-API-Key``, and a browser that logged in here
-brings its token in a cookie that no script and no other site can use. A route that the table does not name needs an
-administrator.
+brings its token in a cookie that no script and no other site can use. What such a browser writes must also carry
+``X-CSRF-Token``, which only this home's own pages can read: it stands in a second cookie and follows from the first, so
+nobody can make one for another session. A route that the table does not name needs an administrator.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Collection
 from typing import Annotated, Any, Final, TypeAlias
@@ -39,7 +42,10 @@ CallerGiven: TypeAlias = Annotated[Caller, Dependency(kind="named"), SkipValidat
 
 ACCESS_COOKIE: Final = "outpost_access"
 REFRESH_COOKIE: Final = "outpost_refresh"
+CSRF_COOKIE: Final = "outpost_csrf"
+CSRF_HEADER: Final = "x-csrf-token"
 AUTH_PATH: Final = "/api/v1/auth"
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Where the guard leaves who asks.
 _CALLER: Final = "caller"
 #: The same read by the same person is one line of the audit log in so many seconds.
@@ -100,7 +106,10 @@ def guarded(accounts: Accounts, trail: AuditTrail) -> Guard:
         rule = rule_of(str(connection.scope.get("method", "")), connection.scope["path_template"])
         if rule.access in ("open", "signed") or (rule.access == "local" and is_local(connection)):
             return
-        caller = await accounts.caller(token_of(connection))
+        token = token_of(connection)
+        caller = await accounts.caller(token)
+        if connection.scope.get("method") not in _SAFE_METHODS and is_of_cookie(connection):
+            check_csrf(token, connection.headers.get(CSRF_HEADER, ""))
         _check(accounts, rule, caller)
         connection.scope["state"][_CALLER] = caller
         if rule.is_exact and caller.principal.role != "viewer" and caller.principal != OPERATOR:
@@ -129,6 +138,23 @@ def token_of(connection: Connected) -> str:
     if not found:
         raise NotAuthenticated("log in first, and send the token as Authorization: Bearer")
     return found
+
+
+def is_of_cookie(connection: Connected) -> bool:
+    """Say whether the token of a request is the one that its browser keeps."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    return not (scheme.lower() == "bearer" and token.strip()) and not connection.headers.get("x-api-key")
+
+
+def csrf_of(access: str) -> str:
+    """Return what a browser must send beside its cookie to write; it tells nothing of the token."""
+    return hashlib.sha256(b"csrf " + access.encode()).hexdigest()[:32]
+
+
+def check_csrf(access: str, shown: str) -> None:
+    """Raise Forbidden unless ``shown`` is of this login."""
+    if not hmac.compare_digest(csrf_of(access).encode(), shown.encode()):
+        raise Forbidden("a browser's login writes only with the token of its own page in X-CSRF-Token: load it again")
 
 
 def caller_of(request: Request[Any, Any, Any]) -> Caller:
@@ -198,7 +224,7 @@ def _is_address(name: str) -> bool:
 
 
 def cookies_for(found: LoggedIn, *, is_secure: bool) -> list[Cookie]:
-    """Return the cookies of a browser that is logged in; no script reads them and no other site sends them."""
+    """Return the cookies of a browser that is logged in; no other site sends them, scripts read the third alone."""
     return [
         Cookie(
             key=ACCESS_COOKIE, value=found.access, path="/", max_age=ACCESS_S, httponly=True, samesite="strict",
@@ -208,6 +234,10 @@ def cookies_for(found: LoggedIn, *, is_secure: bool) -> list[Cookie]:
             key=REFRESH_COOKIE, value=found.refresh, path=AUTH_PATH, max_age=ABSOLUTE_MS // 1000, httponly=True,
             samesite="strict", secure=is_secure,
         ),
+        Cookie(
+            key=CSRF_COOKIE, value=csrf_of(found.access), path="/", max_age=ACCESS_S, samesite="strict",
+            secure=is_secure,
+        ),
     ]  # fmt: skip
 
 
@@ -216,4 +246,5 @@ def no_cookies() -> list[Cookie]:
     return [
         Cookie(key=ACCESS_COOKIE, value="", path="/", max_age=0),
         Cookie(key=REFRESH_COOKIE, value="", path=AUTH_PATH, max_age=0),
+        Cookie(key=CSRF_COOKIE, value="", path="/", max_age=0),
     ]

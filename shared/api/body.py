@@ -79,6 +79,9 @@ class _Items(msgspec.Struct):
 class BulkBody(JsonBody):
     """Decodes the envelope of an upload: ``{tracking_points: [...]}``, ``{tracking: [...]}`` or an array."""
 
+    #: what the schema shows
+    shown: ClassVar[type[Any]] = BulkTrackingIn
+
     def decode_bytes(self, value: bytes) -> list[msgspec.Raw]:
         """Return the items, undecoded; raises Invalid or TooLarge."""
         if value.lstrip()[:1] == b"[":
@@ -102,4 +105,4 @@ class BulkBody(JsonBody):
         schema_creator: SchemaCreator,
     ) -> Reference | Schema:
         """Return the schema that clients should send."""
-        return schema_creator.for_field_definition(FieldDefinition.from_annotation(BulkTrackingIn))
+        return schema_creator.for_field_definition(FieldDefinition.from_annotation(cls.shown))

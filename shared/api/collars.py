@@ -25,7 +25,7 @@ from shared.wire.public import (
     collar_id,
 )
 
-Search = Annotated[str | None, QueryParameter(description="Text to find in id, model, notes or radio ids.")]
+Search = Annotated[str | None, QueryParameter(description="Text to find in id or radio ids.")]
 Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 
 

@@ -16,10 +16,10 @@ from litestar import Response, Router, get
 from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import License, Tag
 from litestar.params import PathParameter
 
+from shared.api.openapi import CompleteJson
 from shared.errors import NotFound
 
 SCHEMA_PATH = "/api/schema/openapi.json"
@@ -47,6 +47,11 @@ window.addEventListener("load", () => {{
     presets: [SwaggerUIBundle.presets.apis, SwaggerUIStandalonePreset],
     layout: "BaseLayout",
     validatorUrl: null,
+    requestInterceptor: (request) => {{
+      const found = document.cookie.match(/(?:^|; )outpost_csrf=([^;]+)/);
+      if (found) request.headers["X-CSRF-Token"] = found[1];
+      return request;
+    }},
   }});
 }});
 """
@@ -69,7 +74,7 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
             SCHEMA_PATH, route_handlers=[], include_in_schema=False, dto=None, return_dto=None, after_request=_only_json
         ),
         # Litestar looks for "/openapi.json" and would add a second copy of the document without it.
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+        render_plugins=[CompleteJson(path=["/", "/openapi.json"])],
         use_handler_docstrings=True,
         tags=[
             Tag("auth", description="Registration, login, second factor, one's own account."),
@@ -82,6 +87,7 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
             Tag("zones", description="Areas with a risk, drawn or imported."),
             Tag("corridors", description="Routes to keep open, drawn or imported."),
             Tag("alerts", description="What someone should look at, and who does."),
+            Tag("rangers", description="Rangers, teams, where they are, their logs and planned patrols."),
             Tag("events", description="What happens now, as a stream."),
             Tag("health", description="How this home is."),
         ],

@@ -11,8 +11,9 @@ from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 
+from shared import routing
 from shared.accounts.service import Accounts
-from shared.api import docs
+from shared.api import docs, web
 from shared.api.access import AuditTrail, guarded, known_hosts
 from shared.api.alerts import Alerts
 from shared.api.animals import Animals
@@ -25,15 +26,21 @@ from shared.api.conflicts import Conflicts
 from shared.api.corridors import Corridors
 from shared.api.errors import answer
 from shared.api.inject import providers
-from shared.api.insights import LiveAnimals, TrackedBehaviour
+from shared.api.insights import LiveAnimals, LiveStatusUnversioned, TrackedBehaviour
 from shared.api.observations import Observations
+from shared.api.optimise import Optimise
+from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
+from shared.api.predictions import HabitatTiles, Ml, Predictions
+from shared.api.rangers import Rangers, RangerTracking, Teams
 from shared.api.security import add_headers, same_origin
 from shared.api.sync_log import Queue, SyncLogs, SyncQueue
 from shared.api.tracking import Tracking
 from shared.api.users import ApiKeys, Audit, Users
 from shared.api.zones import Zones
 from shared.clock import Clock
+from shared.habitat import Habitat, NoHabitat
 from shared.insight import Insight
+from shared.jobs import Optimiser
 from shared.store import Store
 
 API_PATH = "/api/v1"
@@ -53,7 +60,12 @@ def create_home(
     insight: Insight,
     clock: Clock,
     accounts: Accounts,
+    ring: Ring = lambda _alert: None,
+    optimiser: Optimiser,
     queue: Queue,
+    habitat: Habitat | None = None,
+    router: routing.Router | None = None,
+    site: web.Site,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -62,29 +74,38 @@ def create_home(
 ) -> Litestar:
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
-    ``accounts`` say who may do what, ``queue`` what waits for the other home. ``allowed_hosts`` are the names that the
-    home answers to (empty: any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a
-    path with and without its trailing slash for the same.
+    ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised; ``queue`` says
+    what waits for the other home; ``site`` what the pages are made of. Without ``habitat`` there are no maps, without
+    ``router`` no routes. ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are
+    other sites whose pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
+    ground: Habitat = NoHabitat() if habitat is None else habitat
+    routes_of: routing.Router = routing.NoRouter() if router is None else router
     trail = AuditTrail(accounts)
     v1 = Router(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
-            Deployments, Zones, Corridors, Alerts, SyncLogs, SyncQueue, Blobs, Conflicts,
+            Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
+            SyncLogs, SyncQueue, Blobs, Conflicts,
+            Predictions, Ml, HabitatTiles,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
     return Litestar(
-        route_handlers=[v1, *docs.pages(assets), *routes],
+        route_handlers=[v1, LiveStatusUnversioned, *docs.pages(assets), *web.routes(site), *routes],
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
+            "optimiser": Provide(lambda: optimiser, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),
             "resolver": Provide(lambda: store, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
+            "ring": Provide(lambda: ring, sync_to_thread=False),
+            "habitat": Provide(lambda: ground, sync_to_thread=False),
+            "router": Provide(lambda: routes_of, sync_to_thread=False),
             **(dependencies or {}),
         },
         exception_handlers={Exception: answer},

@@ -19,6 +19,7 @@ from shared.privacy import View, seen_alike
 from shared.store import FixQuery, Store
 from shared.wire.behaviour import AnalysisOut, OccurrenceOut, SummaryOut, TrailOut
 from shared.wire.live import LiveStatusOut, LiveTrackingOut
+from shared.wire.trails import TrailsOut
 
 InsightGiven: TypeAlias = Annotated[Insight, Dependency(kind="named"), SkipValidationMarker()]
 BriefGiven: TypeAlias = Annotated[Brief, Dependency(kind="named"), SkipValidationMarker()]
@@ -30,6 +31,8 @@ RECENT: Final = 50
 #: Fixes of a trail: the newest of its span.
 TRAIL_FIXES: Final = 5_000
 MOST_POINTS: Final = 2_000
+#: Fixes of the trails of all animals together: the newest of the span.
+ALL_TRAILS: Final = 40_000
 
 Hours = Annotated[int, QueryParameter(description="How far to look back from now.", ge=1, le=MOST_HOURS)]
 
@@ -44,11 +47,30 @@ class LiveAnimals(Controller):
     @get("/live_status", summary="Where the active animals are and what models say of them", responses=documented())
     async def live_status(self, insight: InsightGiven, view: ViewGiven, brief: BriefGiven) -> list[LiveStatusOut]:
         """Return every active animal that has a usable position; an answer may be 5 seconds old."""
+        return await _live_status(insight, view, brief)
 
-        async def make() -> list[LiveStatusOut]:
-            return [LiveStatusOut.of(each) for each in await insight.live(view)]
+    @get("/trails", summary="Where all animals were", responses=documented())
+    async def trails(
+        self,
+        store: StoreGiven,
+        insight: InsightGiven,
+        view: ViewGiven,
+        brief: BriefGiven,
+        clock: ClockGiven,
+        hours: Hours = 24,
+        points: Annotated[int, QueryParameter(description="Fixes of one animal.", ge=1, le=MOST_POINTS)] = 200,
+    ) -> TrailsOut:
+        """Return the newest usable fixes of every animal, with states where they are kept; may be 5 seconds old."""
 
-        return await brief.get(("live_status", seen_alike(view)), make)
+        async def make() -> TrailsOut:
+            until = clock.now()
+            since = until - timedelta(hours=hours)
+            query = FixQuery(since=since, until=until, is_usable=True, ordering="-timestamp", limit=ALL_TRAILS)
+            found = await store.fixes(view, query)
+            states = await insight.states(view, since, until)
+            return TrailsOut.of(found.results, states, since, until, points, is_cut=found.count > ALL_TRAILS)
+
+        return await brief.get(("trails", hours, points, seen_alike(view)), make)
 
     @get("/{animal_id:str}/movement_trail", summary="Where an animal was", responses=documented(404))
     async def movement_trail(
@@ -111,6 +133,21 @@ class LiveAnimals(Controller):
         return Response(png, media_type="image/png")
 
 
+class LiveStatusUnversioned(Controller):
+    """The one path that the original's clients also ask without a version."""
+
+    path = "/api/animals"
+    tags = ("animals",)
+    return_dto = None
+
+    @get("/live_status", summary="Where the active animals are, without a version", responses=documented())
+    async def live_status_unversioned(
+        self, insight: InsightGiven, view: ViewGiven, brief: BriefGiven
+    ) -> list[LiveStatusOut]:
+        """Return the same as `/api/v1/animals/live_status/`."""
+        return await _live_status(insight, view, brief)
+
+
 class TrackedBehaviour(Controller):
     """What animals do, by their movement."""
 
@@ -156,6 +193,13 @@ class TrackedBehaviour(Controller):
             return SummaryOut.of(await insight.live(view), clock.now())
 
         return await brief.get(("summary", seen_alike(view)), make)
+
+
+async def _live_status(insight: Insight, view: View, brief: Brief) -> list[LiveStatusOut]:
+    async def make() -> list[LiveStatusOut]:
+        return [LiveStatusOut.of(each) for each in await insight.live(view)]
+
+    return await brief.get(("live_status", seen_alike(view)), make)
 
 
 async def _usable(store: Store, view: View, animal_id: str, since: datetime, until: datetime, limit: int) -> list[Fix]:

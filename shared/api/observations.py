@@ -19,7 +19,7 @@ from shared.store import ObservationQuery, Store
 from shared.wire.public import ObservationIn, ObservationOut, ObservationPatch
 
 Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
-Search = Annotated[str | None, QueryParameter(description="Text to find in the description or the observer.")]
+Search = Annotated[str | None, QueryParameter(description="Text to find in the description or the name of the animal.")]
 
 
 class Observations(Controller):

@@ -11,7 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMa
 from shared.api.access import AccountsGiven, AuditTrail, CallerGiven
 from shared.api.body import JsonBody
 from shared.api.errors import documented
-from shared.api.paging import PAGING, Paged, PagingGiven
+from shared.api.paging import PAGING, WHOLE_PAGING, Paged, PagingGiven
 from shared.store import Page
 from shared.wire.public.accounts import (
     ApiKeyIn,
@@ -117,7 +117,7 @@ class Audit(Controller):
 
     path = "/audit"
     tags = ("users",)
-    dependencies = PAGING
+    dependencies = WHOLE_PAGING
     return_dto = None
 
     @get("/", summary="Read the audit log", responses=documented())

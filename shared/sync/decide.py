@@ -71,6 +71,8 @@ def decide(operation: Operation, rows: Rows) -> Effects:
             draft.decide_animal()
         case "deployment":
             draft.decide_deployment()
+        case "ranger_position":
+            draft.decide_position()
         case _:
             draft.decide_plain()
     return draft.effects()
@@ -215,6 +217,14 @@ class _Draft:
             self._rows.living("animal", change.record.columns["animal_id"])
             self._check_interval(change.record)
 
+    def decide_position(self) -> None:
+        """A ranger's position is stored once for ever: its id follows from what it says."""
+        operation = self._operation
+        if operation.kind != "insert":
+            raise Invalid("a ranger's position is never changed")
+        if self._rows.get("ranger_position", operation.row_id) is None:
+            self._insert_asked()
+
     # --- what they share
 
     def _record(self) -> Record | None:
@@ -244,10 +254,11 @@ class _Draft:
         before = self._rows.get(entity_name, identity)
         comes_back = before is not None and before.rev == operation.base_rev and not operation.origin
         full = {**entity.columns, **(before.columns if before is not None and comes_back else {}), **columns}
-        if entity_name == "observation":
+        if entity_name in ("observation", "patrol_log"):
+            by = "observer" if entity_name == "observation" else "reported_by"
             full["recorded_ms"] = operation.made_ms if full["recorded_ms"] is None else full["recorded_ms"]
-            full["observer"] = operation.author if full["observer"] is None else full["observer"]
-        elif entity_name in ("animal", "corridor"):
+            full[by] = operation.author if full[by] is None else full[by]
+        elif entity_name in ("animal", "corridor", "patrol_route"):
             full["created_by"] = operation.author if full["created_by"] is None else full["created_by"]
         elif entity_name == "alert":
             full["detected_ms"] = operation.made_ms if full["detected_ms"] is None else full["detected_ms"]

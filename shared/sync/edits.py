@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
-from shared.ids import random_id
+from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
+from shared.ids import derived_id, random_id
 from shared.privacy import View
-from shared.sync.operations import Kind, Operation
+from shared.store import RecordEdit
+from shared.sync.operations import Kind, Operation, Outcome
 from shared.sync.records import ENTITIES, EntityName, stored_columns, to_ms
 from shared.sync.reduced import after_edit
 
@@ -21,6 +22,10 @@ class RecordEdits(abc.ABC):
     @abc.abstractmethod
     async def edit(self, operation: Operation) -> object:
         """Decide and apply ``operation`` in one transaction; return its record afterwards, None if it is deleted."""
+
+    @abc.abstractmethod
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Decide and apply ``operations`` in one transaction, all or none; return what each did."""
 
     @abc.abstractmethod
     def now(self) -> datetime:
@@ -105,16 +110,68 @@ class RecordEdits(abc.ABC):
         """Change the given columns, if nobody has changed the alert since revision ``if_rev``."""
         return cast("Alert", await self._edit(view, "alert", "update", alert_id, columns, if_rev))
 
+    async def edit_together(self, view: View, edits: Sequence[RecordEdit]) -> None:
+        """Do several edits in one transaction."""
+        await self.edit_all(
+            [
+                self._operation(
+                    view,
+                    cast("EntityName", edit.entity),
+                    "insert" if edit.is_new else "update",
+                    edit.row_id,
+                    edit.columns,
+                )
+                for edit in edits
+            ]
+        )
+
+    async def delete_record(self, view: View, entity: str, row_id: str) -> None:
+        """Leave a tombstone."""
+        await self._edit(view, cast("EntityName", entity), "delete", row_id, {})
+
+    async def add_ranger_positions(self, view: View, positions: Sequence[dict[str, Any]]) -> list[AddedFix]:
+        """Store positions of rangers, once each for ever."""
+        if not positions:
+            return []
+        operations = []
+        for columns in positions:
+            stored = stored_columns(ENTITIES["ranger_position"], columns)
+            said = f"{stored['recorded_ms']} {stored['lon_e7']} {stored['lat_e7']}"
+            row_id = derived_id(stored["ranger_id"], said)
+            operations.append(self._operation(view, "ranger_position", "insert", row_id, columns))
+        outcomes = await self.edit_all(operations)
+        return [
+            AddedFix(id=operation.row_id, outcome="new" if outcome == "applied" else "duplicate")
+            for operation, outcome in zip(operations, outcomes, strict=True)
+        ]
+
     async def _edit(
-        self, view: View, entity: EntityName, kind: Kind, row_id: str | None, given: Mapping[str, Any],
+        self,
+        view: View,
+        entity: EntityName,
+        kind: Kind,
+        row_id: str | None,
+        given: Mapping[str, Any],
         if_rev: int | None = None,
-    ) -> object:  # fmt: skip
+    ) -> object:
+        operation = self._operation(view, entity, kind, row_id, given, if_rev)
+        return after_edit(view, await self.edit(operation))
+
+    def _operation(
+        self,
+        view: View,
+        entity: EntityName,
+        kind: Kind,
+        row_id: str | None,
+        given: Mapping[str, Any],
+        if_rev: int | None = None,
+    ) -> Operation:
         if kind == "insert" and entity != "collar":  # nothing said leaves the default, which may not be None
             given = {name: value for name, value in given.items() if value is not None}
         columns = stored_columns(ENTITIES[entity], given)
         if entity == "animal" and "collar_id" in given:
             columns["collar_id"] = given["collar_id"]
-        operation = Operation(
+        return Operation(
             id=random_id(),
             entity=entity,
             row_id=(given.get("id") or random_id()) if row_id is None else row_id,
@@ -124,7 +181,6 @@ class RecordEdits(abc.ABC):
             made_ms=to_ms(self.now()),
             base_rev=if_rev,
         )
-        return after_edit(view, await self.edit(operation))
 
 
 #: Of a deployment nobody takes these away: None leaves them as they are.

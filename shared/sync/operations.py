@@ -165,6 +165,10 @@ class Rows:
         found = [self._records["deployment", each] for each in self._worn.get((column, identity), ())]
         return sorted(found, key=lambda record: (record.columns["started_ms"], record.id))
 
+    def forget(self, record: Record) -> None:
+        """Hold ``record`` no more."""
+        self._records.pop((record.entity, record.id), None)
+
     def values(self) -> list[Record]:
         """Return every record."""
         return list(self._records.values())

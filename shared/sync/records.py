@@ -14,12 +14,28 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
+from shared.domain import (
+    Alert,
+    Animal,
+    Collar,
+    Corridor,
+    Deployment,
+    Observation,
+    PatrolLog,
+    PatrolRoute,
+    Ranger,
+    RangerPosition,
+    Team,
+    Zone,
+)
 from shared.errors import Invalid
 from shared.movement.quality import collar_limits
 from shared.wire.geojson import check_area, check_route, is_area
 
-EntityName = Literal["animal", "collar", "deployment", "observation", "zone", "corridor", "alert"]
+EntityName = Literal[
+    "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
+    "patrol_log", "patrol_route",
+]  # fmt: skip
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MS: Final = timedelta(milliseconds=1)
@@ -115,9 +131,63 @@ ALERT: Final = Entity(
     references={"animal_id": "animal", "zone_id": "zone"},
 )  # fmt: skip
 
+TEAM: Final = Entity(
+    name="team",
+    table="teams",
+    columns={"name": None, "description": "", "is_active": True},
+    required=frozenset({"name"}),
+)
+RANGER: Final = Entity(
+    name="ranger",
+    table="rangers",
+    columns={
+        "user_id": None, "name": None, "badge_number": None, "team_id": None, "phone": None, "emergency_contact": None,
+        "current_status": "off_duty", "device_id": None,
+    },
+    required=frozenset({"name", "badge_number", "current_status"}),
+    references={"team_id": "team"},
+)  # fmt: skip
+RANGER_POSITION: Final = Entity(
+    name="ranger_position",
+    table="ranger_positions",
+    columns={
+        "ranger_id": None, "recorded_ms": None, "lon_e7": None, "lat_e7": None, "alt_m": None, "h_acc_m": None,
+        "speed_mps": None, "heading_deg": None, "activity_type": "patrolling",
+    },
+    required=frozenset({"ranger_id", "recorded_ms", "lon_e7", "lat_e7", "activity_type"}),
+    references={"ranger_id": "ranger"},
+)  # fmt: skip
+PATROL_LOG: Final = Entity(
+    name="patrol_log",
+    table="patrol_logs",
+    columns={
+        "ranger_id": None, "team_id": None, "log_type": None, "priority": "low", "title": None, "description": "",
+        "recorded_ms": None, "lon_e7": None, "lat_e7": None, "animal_id": None, "photo_url": None, "notes": None,
+        "is_resolved": False, "resolved_ms": None, "resolved_by": None, "reported_by": None, "alert_id": None,
+        "local_id": None,
+    },
+    required=frozenset({"log_type", "priority", "title", "recorded_ms"}),
+    references={"ranger_id": "ranger", "team_id": "team", "animal_id": "animal", "alert_id": "alert"},
+)  # fmt: skip
+PATROL_ROUTE: Final = Entity(
+    name="patrol_route",
+    table="patrol_routes",
+    columns={
+        "name": None, "description": "", "team_id": None, "assigned_rangers": "[]", "waypoints": "[]",
+        "estimated_duration_h": None, "scheduled_start_ms": None, "scheduled_end_ms": None, "actual_start_ms": None,
+        "actual_end_ms": None, "status": "planned", "created_by": None,
+    },
+    required=frozenset({"name", "status", "assigned_rangers", "waypoints"}),
+    references={"team_id": "team"},
+)  # fmt: skip
+
 ENTITIES: Final[Mapping[str, Entity]] = {
-    entity.name: entity for entity in (ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, CORRIDOR, ALERT)
-}
+    entity.name: entity
+    for entity in (
+        ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, CORRIDOR, ALERT, TEAM, RANGER, RANGER_POSITION, PATROL_LOG,
+        PATROL_ROUTE,
+    )
+}  # fmt: skip
 
 #: The words that a column takes, where it takes no others.
 WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
@@ -135,11 +205,20 @@ WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
             "alert_type",
             (
                 "high_risk_zone poaching_risk corridor_exit rapid_movement low_battery weak_signal stationary_too_long"
-                " unusual_behavior zone_warning silent_collar proximity collar_fault"
+                " unusual_behavior zone_warning silent_collar proximity collar_fault ranger_emergency"
             ),
         ),
         ("alert", "severity", "low medium high critical"),
         ("alert", "status", "active acknowledged resolved false_alarm"),
+        ("ranger", "current_status", "on_duty off_duty on_leave emergency_response"),
+        ("ranger_position", "activity_type", "patrolling stationary responding resting traveling"),
+        (
+            "patrol_log",
+            "log_type",
+            "patrol_start patrol_end animal_sighting emergency incident checkpoint rest_break other",
+        ),
+        ("patrol_log", "priority", "low medium high critical"),
+        ("patrol_route", "status", "planned in_progress completed cancelled"),
     )
 }
 
@@ -149,17 +228,23 @@ _BOUNDS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("lon_e7", "start_lon_e7", "end_lon_e7"), 1_800_000_000),
     **dict.fromkeys(("lat_e7", "start_lat_e7", "end_lat_e7"), 900_000_000),
 }
-_NUMBERS: Final = frozenset({"age", "weight", "buffer_m", "width_m", "optimization_score"})
+_NUMBERS: Final = frozenset({
+    "age", "weight", "buffer_m", "width_m", "optimization_score", "alt_m", "h_acc_m", "speed_mps", "heading_deg",
+    "estimated_duration_h",
+})  # fmt: skip
 _MAX_NUMBER: Final = 1e15
 _MAX_JSON_CHARACTERS: Final = 500_000
-_FLAGS: Final = frozenset({"is_active", "is_late"})
+_FLAGS: Final = frozenset({"is_active", "is_late", "is_resolved"})
+#: Text that holds JSON.
+_JSON: Final = ("optimization_data", "assigned_rangers", "waypoints")
 
 #: How the Store's callers name an instant or a degree, and the column that holds it.
 _STORED_NAMES: Final[Mapping[str, str]] = {
     "started_at": "started_ms", "ended_at": "ended_ms", "recorded_at": "recorded_ms", "detected_at": "detected_ms",
     "acknowledged_at": "acknowledged_ms", "resolved_at": "resolved_ms", "lon_deg": "lon_e7", "lat_deg": "lat_e7",
     "start_lon_deg": "start_lon_e7", "start_lat_deg": "start_lat_e7", "end_lon_deg": "end_lon_e7",
-    "end_lat_deg": "end_lat_e7",
+    "end_lat_deg": "end_lat_e7", "scheduled_start_at": "scheduled_start_ms", "scheduled_end_at": "scheduled_end_ms",
+    "actual_start_at": "actual_start_ms", "actual_end_at": "actual_end_ms",
 }  # fmt: skip
 
 
@@ -242,8 +327,9 @@ def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
             raise Invalid(f"{column}: must be one of {', '.join(sorted(words))}")
     if columns.get("geometry") is not None:
         (check_route if entity.name == "corridor" else check_area)(columns["geometry"])
-    if columns.get("optimization_data") is not None:
-        _check_json("optimization_data", columns["optimization_data"])
+    for column in _JSON:
+        if columns.get(column) is not None:
+            _check_json(column, columns[column])
     if columns.get("limits") is not None:
         try:
             collar_limits(columns["limits"])
@@ -364,6 +450,46 @@ def alert_of(record: Record) -> Alert:
         resolved_at=_instant(columns.pop("resolved_ms")), lon_deg=degrees(columns.pop("lon_e7")),
         lat_deg=degrees(columns.pop("lat_e7")), is_late=bool(columns.pop("is_late")), **_common(record), **columns,
     )  # fmt: skip
+
+
+def team_of(record: Record) -> Team:
+    """Return a record of a team."""
+    columns = dict(record.columns)
+    return Team(is_active=bool(columns.pop("is_active")), **_common(record), **columns)
+
+
+def ranger_of(record: Record) -> Ranger:
+    """Return a record of a ranger."""
+    return Ranger(**_common(record), **record.columns)
+
+
+def ranger_position_of(record: Record) -> RangerPosition:
+    """Return a record of a ranger's position."""
+    columns = dict(record.columns)
+    return RangerPosition(
+        recorded_at=from_ms(columns.pop("recorded_ms")), lon_deg=columns.pop("lon_e7") / 1e7,
+        lat_deg=columns.pop("lat_e7") / 1e7, **_common(record), **columns,
+    )  # fmt: skip
+
+
+def patrol_log_of(record: Record) -> PatrolLog:
+    """Return a record of a line of a patrol's log."""
+    columns = dict(record.columns)
+    return PatrolLog(
+        recorded_at=from_ms(columns.pop("recorded_ms")), resolved_at=_instant(columns.pop("resolved_ms")),
+        lon_deg=degrees(columns.pop("lon_e7")), lat_deg=degrees(columns.pop("lat_e7")),
+        is_resolved=bool(columns.pop("is_resolved")), **_common(record), **columns,
+    )  # fmt: skip
+
+
+def patrol_route_of(record: Record) -> PatrolRoute:
+    """Return a record of a patrol that is planned."""
+    columns = dict(record.columns)
+    instants = {
+        f"{name}_at": _instant(columns.pop(f"{name}_ms"))
+        for name in ("scheduled_start", "scheduled_end", "actual_start", "actual_end")
+    }
+    return PatrolRoute(**_common(record), **columns, **instants)  # type: ignore[arg-type] # columns are named alike
 
 
 def degrees(e7: int | None) -> float | None:

@@ -12,12 +12,15 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.domain import Alert, Animal, Collar, Deployment, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Deployment, Observation, Ranger, Zone
 from shared.privacy import TIERS, UNKNOWN_WEARER, View
 from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
 
-__all__ = ["SPECIES", "Reduced", "after_edit", "alerts", "fixes", "observations", "reduced"]
+__all__ = [
+    "SPECIES", "Reduced", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations", "personal",
+    "reduced",
+]  # fmt: skip
 
 #: Asked before, in the same snapshot: the species that there are.
 SPECIES: Final = "SELECT DISTINCT species FROM animals"
@@ -48,7 +51,7 @@ def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, h
     holds for those of the view's stations, with one mark for their ids; None where the home has no such thing.
     """
     pk = ("pk",) if has_pk else ()
-    category, values = _category(view, species, "v.animal_pk", mark)
+    category, values = category_of_rows(view, species, "v.animal_pk", mark)
     shown = ", ".join(
         [
             *(f"v.{name} AS {name}" for name in (*pk, *_FIX_SHOWN)),
@@ -63,7 +66,7 @@ def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, h
         f"(SELECT w.*, {category.replace('v.', 'w.')} AS category FROM fixes w"
         " LEFT JOIN animals s ON s.pk = w.animal_pk) v"
     )
-    conditions = [USABLE.replace("f.", "v."), _is_old(view, "v.recorded_ms", "v.sure_received_ms")]
+    conditions = [USABLE.replace("f.", "v."), is_old(view, "v.recorded_ms", "v.sure_received_ms")]
     select = f"SELECT {shown} FROM {sources} WHERE {' AND '.join(conditions)}"
     if scope is None or not view.stations:
         return Reduced(f"WITH reduced AS ({select}) ", values)
@@ -80,7 +83,7 @@ def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, h
 
 def observations(view: View, species: Sequence[str], *, mark: str) -> Reduced:
     """Return the observations that ``view`` may see, without words, names and pictures."""
-    category, values = _category(view, species, "v.animal_id", mark)
+    category, values = category_of_rows(view, species, "v.animal_id", mark)
     shown = {
         "description": "''", "photo_url": None, "observer": None, "local_id": None, "lon_e7": _cell("lon_e7"),
         "lat_e7": _cell("lat_e7"),
@@ -90,7 +93,7 @@ def observations(view: View, species: Sequence[str], *, mark: str) -> Reduced:
 
 def alerts(view: View, species: Sequence[str], *, mark: str) -> Reduced:
     """Return the alerts that ``view`` may see: that there was one, of what kind, on what day, and what became of it."""
-    category, values = _category(view, species, "v.animal_id", mark)
+    category, values = category_of_rows(view, species, "v.animal_id", mark)
     shown = {
         "animal_id": None, "zone_id": None, "title": "v.alert_type", "message": "''", "lon_e7": None, "lat_e7": None,
         "note": None, "acknowledged_ms": None, "acknowledged_by": None, "resolved_ms": None,
@@ -116,11 +119,11 @@ def _records(
         f"(SELECT w.*, {category.replace('v.', 'w.')} AS category FROM {entity.table} w"
         " LEFT JOIN animals s ON s.id = w.animal_id) v"
     )
-    select = f"SELECT {', '.join(columns)} FROM {sources} WHERE {_is_old(view, happened, arrived)}"
+    select = f"SELECT {', '.join(columns)} FROM {sources} WHERE {is_old(view, happened, arrived)}"
     return Reduced(f"WITH reduced AS ({select}) ", values)
 
 
-def _category(view: View, species: Sequence[str], wearer: str, mark: str) -> tuple[str, list[Any]]:
+def category_of_rows(view: View, species: Sequence[str], wearer: str, mark: str) -> tuple[str, list[Any]]:
     """Return the category of a row whose animal is ``s``, and the values bound in it."""
     listed = view.species
     assert listed is not None
@@ -142,7 +145,7 @@ def _cell(column: str) -> str:
     return f"CASE v.category {cases} END"
 
 
-def _is_old(view: View, *instants: str) -> str:
+def is_old(view: View, *instants: str) -> str:
     """Return the condition that every one of ``instants`` is as long ago as the category asks."""
     if view.now_ms is None:
         return "1 = 0"
@@ -166,6 +169,15 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, geometry=_generalised(value.geometry), description="")
         case _:
             return value
+
+
+def personal(view: View, value: Any) -> Any:
+    """Return a ranger without the numbers that are personal, unless ``view`` is a manager's or the person's own."""
+    if not isinstance(value, Ranger) or view.principal.role in ("admin", "conservation_manager"):
+        return value
+    if value.user_id is not None and value.user_id == view.principal.user_id:
+        return value
+    return msgspec.structs.replace(value, phone=None, emergency_contact=None)
 
 
 def after_edit(view: View, value: Any) -> Any:

@@ -47,7 +47,9 @@ OF_FIXES: Final[frozenset[Channel]] = frozenset({"newest", "fixes"})
 OF_OPERATIONS: Final[frozenset[Channel]] = frozenset({"alerts", "records"})
 
 #: Records that the cloud sends down. A record comes as it stands, tombstones too.
-DOWN: Final[tuple[EntityName, ...]] = ("animal", "collar", "deployment", "zone", "corridor")
+DOWN: Final[tuple[EntityName, ...]] = (
+    "animal", "collar", "deployment", "zone", "corridor", "team", "ranger", "patrol_route",
+)  # fmt: skip
 MAX_CHANGES: Final = 1_000
 MAX_FIXES: Final = 5_000
 MAX_CLASHES: Final = 200

@@ -6,12 +6,13 @@ What no model says is null, in the places where clients look for it, and ``missi
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 from msgspec import Struct
 
-from shared.domain import Fix
-from shared.insight import AnimalInsight, Predicted
+from shared.domain import Fix, RiskLevel, ZoneType
+from shared.insight import Ahead, AnimalInsight, Predicted
 from shared.movement.areas import Nearby
 from shared.movement.geodesy import headings_deg, step_lengths_m
 from shared.movement.kinds import is_meant
@@ -25,12 +26,13 @@ SHORTEST_STEP_M = 10.0
 
 
 class CurrentPosition(Struct, frozen=True, kw_only=True):
-    """The newest usable position."""
+    """The newest usable position: when the collar took it, and when a home heard of it."""
 
     lat: float | None
     lon: float | None
     altitude: float | None
     timestamp: datetime
+    received_at: datetime
 
 
 class PredictedPosition(Struct, frozen=True, kw_only=True):
@@ -126,6 +128,38 @@ class ConflictRisk(Struct, frozen=True, kw_only=True):
     predicted: PredictedRisk = PredictedRisk()
 
 
+class AheadOut(Struct, frozen=True, kw_only=True):
+    """A zone or corridor that an animal may walk into: how likely it is inside, how soon, and the whole course.
+
+    ``chances`` are [hours ahead, chance that it is inside then]; ``probability`` is the greatest of them and
+    ``lead_hours`` where that is.
+    """
+
+    kind: Literal["zone", "corridor"]
+    id: str
+    name: str
+    zone_type: ZoneType | None
+    risk_level: RiskLevel | None
+    probability: float
+    lead_hours: float
+    chances: list[tuple[float, float]]
+
+    @classmethod
+    def of(cls, ahead: Ahead) -> AheadOut:
+        """Return the public form of what lies ahead."""
+        lead_hours, probability = ahead.likeliest
+        return cls(
+            kind=ahead.kind,
+            id=ahead.id,
+            name=ahead.name,
+            zone_type=ahead.zone_type,
+            risk_level=ahead.risk_level,
+            probability=probability,
+            lead_hours=lead_hours,
+            chances=list(ahead.chances),
+        )
+
+
 class AlertSummary(Struct, frozen=True, kw_only=True):
     """Its active alerts."""
 
@@ -135,12 +169,16 @@ class AlertSummary(Struct, frozen=True, kw_only=True):
 
 
 class LiveStatusOut(Struct, frozen=True, kw_only=True):
-    """One active animal with a position. ``models``: what spoke, by stage; ``missing``: why a stage did not."""
+    """One active animal with a position; ``cell_deg``: it is the centre of a cell of this side.
+
+    ``models``: what spoke, by stage; ``missing``: why a stage did not.
+    """
 
     animal_id: str
     name: str
     species: str
     collar_id: str | None
+    cell_deg: float | None
     current_position: CurrentPosition
     predicted_position: PredictedPosition
     predictions: list[PredictionOut]
@@ -151,6 +189,8 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
     last_update: datetime
     models: dict[str, str]
     missing: dict[str, str]
+    habitat_suitability: float | None = None
+    early_warnings: list[AheadOut] = []
 
     @classmethod
     def of(cls, said: AnimalInsight) -> LiveStatusOut:
@@ -165,8 +205,13 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
             name=live.animal.name,
             species=live.animal.species,
             collar_id=live.animal.collar_id,
+            cell_deg=said.cell_deg,
             current_position=CurrentPosition(
-                lat=fix.lat_deg, lon=fix.lon_deg, altitude=fix.alt_m, timestamp=fix.recorded_at
+                lat=fix.lat_deg,
+                lon=fix.lon_deg,
+                altitude=fix.alt_m,
+                timestamp=fix.recorded_at,
+                received_at=fix.received_at,
             ),
             predicted_position=_predicted(said.predicted),
             predictions=[PredictionOut.of(each) for each in said.predicted],
@@ -201,6 +246,8 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
             last_update=fix.recorded_at,
             models=dict(said.models),
             missing=dict(said.missing),
+            habitat_suitability=None if said.suitability is None else round(said.suitability, 3),
+            early_warnings=[AheadOut.of(each) for each in said.ahead],
         )
 
 
@@ -230,6 +277,8 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
     recommendation: str | None
     models: dict[str, str]
     missing: dict[str, str]
+    habitat_suitability: float | None = None
+    early_warnings: list[AheadOut] = []
 
     @classmethod
     def of(cls, said: AnimalInsight) -> TrackedOut:
@@ -257,6 +306,8 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
             recommendation=None,
             models=status.models,
             missing=status.missing,
+            habitat_suitability=status.habitat_suitability,
+            early_warnings=status.early_warnings,
         )
 
 

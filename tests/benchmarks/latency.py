@@ -43,6 +43,7 @@ class Probe:
         self._fetchers = concurrent.futures.ThreadPoolExecutor(FETCHERS, "probe")
         self._is_listening = threading.Event()
         self._is_closing = False
+        self._last_id = ""
         #: what ended the listening, if anything did
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -58,19 +59,27 @@ class Probe:
 
     def _run(self) -> None:
         try:
-            with self._client.stream("GET", "/api/v1/events") as stream:
-                event = ""
-                for line in stream.iter_lines():
-                    if line == _LISTENING:
-                        self._is_listening.set()
-                    elif line.startswith("event: "):
-                        event = line.removeprefix("event: ")
-                    elif line.startswith("data: ") and event == "fix":
-                        self._fetchers.submit(self._fetch, line.removeprefix("data: "), time.perf_counter())
-                    elif line.startswith("data: ") and event == "lost":
-                        raise RuntimeError(f"the probe was too slow for the events: {line}")
+            while not self._is_closing:  # a stream ends with its token, after a quarter of an hour
+                self._listen()
         except (httpx.HTTPError, RuntimeError, OSError) as error:
             self._fail(error)
+
+    def _listen(self) -> None:
+        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        with self._client.stream("GET", "/api/v1/events", headers=headers) as stream:
+            stream.raise_for_status()
+            event = ""
+            for line in stream.iter_lines():
+                if line == _LISTENING:
+                    self._is_listening.set()
+                elif line.startswith("id: "):
+                    self._last_id = line.removeprefix("id: ")
+                elif line.startswith("event: "):
+                    event = line.removeprefix("event: ")
+                elif line.startswith("data: ") and event == "fix":
+                    self._fetchers.submit(self._fetch, line.removeprefix("data: "), time.perf_counter())
+                elif line.startswith("data: ") and event == "lost":
+                    raise RuntimeError(f"the probe was too slow for the events: {line}")
 
     def _fetch(self, data: str, event_s: float) -> None:
         try:

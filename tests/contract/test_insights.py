@@ -76,7 +76,9 @@ async def test_live_status_has_the_originals_shape(
     assert {stage: models[stage] for stage in ("behaviour", "path")} == {
         "behaviour": "elephant 1", "path": "elephant 1",
     }  # fmt: skip
-    assert live.pop("missing") == {}
+    assert list(live.pop("missing")) == ["habitat"], "there are no maps"
+    assert live.pop("habitat_suitability") is None
+    assert live.pop("early_warnings") == []
     predictions = live.pop("predictions")
     assert [each["hours"] for each in predictions] == [3.0, 6.0, 12.0, 24.0]  # an hour is over already
     assert all(0 < each["semi_minor_50_m"] <= each["semi_major_50_m"] < each["semi_major_90_m"] for each in predictions)

@@ -49,7 +49,7 @@ READY_S = 10.0
 PATIENCE_S = 2.0
 #: With so many fixes unacknowledged a sender makes no new ones.
 BACKLOG = 60
-PAGE = 1000
+PAGE = 500
 
 Key = tuple[str, datetime]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,32 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
         yield disk
     finally:
         disk.close()
+
+
+def test_a_medium_that_fills_up_while_a_backup_is_made_holds_no_half_of_one(tmp_path: Path, disk: SmallDisk) -> None:
+    folder = tmp_path / "station"
+    program = Path(sys.executable).parent / "outpost-station"
+    config = tmp_path / "station.toml"
+
+    def run(*arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = [*prefix, str(program), *map(str, arguments), "--config", str(config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert run("init", "--data-dir", folder, "--key-file", tmp_path / "key").returncode == 0
+    good = run("backup", "--to", disk.folder, "--json", prefix=disk.prefix)
+    assert good.returncode == 0, good.stderr
+    for room_kib in (0, 40, 2_000, 8_000, 9_000):
+        disk.fill()
+        with (disk.seen_at / "filler").open("r+b") as filler:
+            filler.truncate((disk.seen_at / "filler").stat().st_size - room_kib * 1024)
+        done = run("backup", "--daily", "--to", disk.folder, "--json", prefix=disk.prefix)
+        disk.make_room()
+        assert done.returncode == 1, (room_kib, done.stdout)
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        left = {path.name for path in disk.seen_at.rglob("*") if path.suffix in (".new", ".part", ".outpost")}
+        assert left == set()
+    done = run("backup", "--daily", "--to", disk.folder, "--json", prefix=disk.prefix)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_full_disk_refuses_and_recovers_by_itself(tmp_path: Path, disk: SmallDisk, broker: Broker) -> None:

@@ -135,9 +135,13 @@ async def detail(client: httpx.AsyncClient) -> dict[str, Any]:
 
 
 async def stored(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-    answer = await client.get("/api/v1/tracking/", params={"page_size": 1000, "ordering": "timestamp"})
-    assert answer.status_code == 200, answer.text
-    rows: list[dict[str, Any]] = answer.json()["results"]
+    rows: list[dict[str, Any]] = []
+    page: str | None = "/api/v1/tracking/?page_size=500&ordering=timestamp"
+    while page:
+        answer = await client.get(page)
+        assert answer.status_code == 200, answer.text
+        rows += answer.json()["results"]
+        page = answer.json()["next"]
     return rows
 
 

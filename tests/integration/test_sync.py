@@ -33,6 +33,7 @@ from shared.domain import NewFix
 from shared.errors import ConfigError, CorruptBatch, Forbidden, Invalid, LinkError, NotAuthenticated, StaleCursor
 from shared.movement.areas import Place
 from shared.privacy import OPERATOR, view_for
+from shared.store import PatrolLogQuery, RangerPositionQuery, RangerQuery, RecordEdit
 from shared.sync.records import to_ms
 from shared.sync.streams import GENESIS, Batch
 from shared.wire.signatures import new_key
@@ -228,6 +229,43 @@ async def test_what_is_drawn_at_one_station_is_near_at_the_other(home: Home, pos
         assert [(each.id, each.is_inside) for each in near] == [(route.id, True), (zone.id, True)]
         await post.store.update_corridor(VIEW, route.id, {"geometry": line})
         assert (await post.store.corridor(VIEW, route.id)).width_m == 500.0
+
+
+async def test_rangers_and_patrols_meet_and_where_they_were_goes_up_once(home: Home, posts: list[Post]) -> None:
+    one, other = posts
+    ids = {name: f"00000000-0000-4000-8000-00000000000{n}" for n, name in enumerate(("team", "asha", "bo", "log"))}
+    asha = {"name": "Asha", "badge_number": "1", "team_id": ids["team"], "phone": "+254 700"}
+    await one.store.edit_together(
+        VIEW,
+        [
+            RecordEdit(entity="team", row_id=ids["team"], columns={"name": "Alpha"}, is_new=True),
+            RecordEdit(entity="ranger", row_id=ids["asha"], columns=asha, is_new=True),
+            RecordEdit(
+                entity="patrol_log", row_id=ids["log"], columns={"log_type": "incident", "title": "Snare"}, is_new=True
+            ),
+        ],
+    )
+    bo = {"name": "Bo", "badge_number": "2"}
+    await home.store.edit_together(VIEW, [RecordEdit(entity="ranger", row_id=ids["bo"], columns=bo, is_new=True)])
+    walked = [
+        {"ranger_id": ids["asha"], "recorded_at": START + timedelta(minutes=n), "lon_deg": 37.0, "lat_deg": -2.0}
+        for n in range(30)
+    ]
+    await one.store.add_ranger_positions(VIEW, walked)
+    assert (await one.sync()).outcomes == {"applied": 33}
+    # a phone that walked on to another post brings the same ones there, and the cloud has each once
+    await other.sync()
+    assert [ranger.name for ranger in (await other.store.rangers(VIEW, RangerQuery())).results] == ["Asha", "Bo"]
+    await other.store.add_ranger_positions(VIEW, walked)
+    assert (await other.sync()).outcomes == {"duplicate": 30}
+    assert (home.count("ranger_positions"), home.count("patrol_logs"), home.count("quarantine")) == (30, 1, 0)
+    assert home.ask("SELECT DISTINCT station_id FROM ranger_positions") == [("post-1",)]
+    assert (await other.store.patrol_logs(VIEW, PatrolLogQuery())).count == 0, "logs and positions go up, never down"
+    # who is forgotten here is not brought back, nor taken from the cloud
+    assert await one.store.forget_ranger_positions(START + timedelta(minutes=20)) == 20
+    assert (await one.sync()).outcomes == {}
+    assert (await one.store.ranger_positions(VIEW, RangerPositionQuery())).count == 10
+    assert home.count("ranger_positions") == 30
 
 
 async def test_an_edit_that_loses_altogether_is_kept_for_a_person_and_the_ruling_comes_down(

@@ -23,7 +23,18 @@ from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.domain import NewFix
 from shared.errors import RequestError
-from shared.store import AnimalQuery, CorridorQuery, FixQuery, ZoneQuery
+from shared.privacy import Principal, Role, View
+from shared.store import (
+    AnimalQuery,
+    CorridorQuery,
+    FixQuery,
+    PatrolLogQuery,
+    PatrolRouteQuery,
+    RangerPositionQuery,
+    RangerQuery,
+    TeamQuery,
+    ZoneQuery,
+)
 from shared.sync.fixes import OPTIONAL
 from shared.sync.operations import Kind, Operation
 from shared.sync.records import EntityName, Record, to_ms
@@ -48,6 +59,11 @@ _TABLES = (
     "zones",
     "corridors",
     "alerts",
+    "ranger_positions",
+    "patrol_logs",
+    "patrol_routes",
+    "rangers",
+    "teams",
     "animals",
     "outbox",
 )
@@ -141,13 +157,45 @@ drawn_columns: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 }  # fmt: skip
 
 
+#: What a new record of a patrol says, and what may be said of it later.
+patrol_columns: dict[str, tuple[dict[str, Any], dict[str, st.SearchStrategy[Any]]]] = {
+    "team": ({"name": "T"}, {"is_active": st.booleans(), "description": st.sampled_from(["", "d"])}),
+    "ranger": (
+        {"name": "R", "badge_number": "7"},
+        {
+            "team_id": st.none() | st.just("team-1"), "user_id": st.none() | st.just("ann"),
+            "current_status": st.sampled_from(["on_duty", "on_leave"]), "phone": st.none() | st.just("+254"),
+        },
+    ),
+    "patrol_log": (
+        {"log_type": "emergency", "title": "Help"},
+        {
+            "ranger_id": st.none() | st.just("ranger-1"), "is_resolved": st.booleans(),
+            "lon_e7": st.none() | st.just(370_000_000), "recorded_ms": instants_ms,
+        },
+    ),
+    "patrol_route": (
+        {"name": "River"},
+        {
+            "waypoints": st.sampled_from(["[]", '[{"lat":-2.0,"lon":37.0}]']),
+            "assigned_rangers": st.just('["ranger-1"]'),
+            "scheduled_start_ms": st.none() | instants_ms, "estimated_duration_h": st.none() | st.just(1.5),
+        },
+    ),
+    "ranger_position": (
+        {"ranger_id": "ranger-1", "recorded_ms": START_MS, "lon_e7": 1, "lat_e7": 2},
+        {"h_acc_m": st.none() | st.just(4.5), "activity_type": st.sampled_from(["resting", "patrolling"])},
+    ),
+}  # fmt: skip
+
+
 @st.composite
 def operations(draw: st.DrawFn) -> Operation:
     """An edit of one of few records, so that they meet; who made it may know less than is stored."""
     kinds: list[Kind] = ["insert", "update", "update", "delete"]
     entities: list[EntityName] = [
         "animal", "animal", "collar", "collar", "deployment", "deployment", "deployment", "deployment", "observation",
-        "observation", "zone", "corridor",
+        "observation", "zone", "corridor", "team", "ranger", "patrol_log", "patrol_route", "ranger_position",
     ]  # fmt: skip
     kind, entity = draw(st.sampled_from(kinds)), draw(st.sampled_from(entities))
     columns: dict[str, Any] = {}
@@ -172,6 +220,10 @@ def operations(draw: st.DrawFn) -> Operation:
         row_id = "z1" if entity == "zone" else "c1"
         begun = {"name": "Z", "zone_type": "road", "geometry": AREA} if entity == "zone" else {"name": "C", **ENDS}
         columns = {**begun, **draw(st.fixed_dictionaries({}, optional=drawn_columns[entity]))}
+    elif entity in patrol_columns:
+        row_id = f"{entity}-1"
+        begun, changed = patrol_columns[entity]
+        columns = {**begun, **draw(st.fixed_dictionaries({}, optional=changed))}
     else:
         row_id = "o1"
         columns = draw(st.fixed_dictionaries({}, optional={
@@ -233,6 +285,11 @@ async def all_of(store: Any) -> dict[str, Any]:
         "deployments": await store.deployments(VIEW, animal_id=None, collar_id=None, offset=0, limit=100),
         "zones": await store.zones(VIEW, ZoneQuery(limit=100)),
         "corridors": await store.corridors(VIEW, CorridorQuery(limit=100)),
+        "teams": await store.teams(VIEW, TeamQuery(limit=100)),
+        "rangers": await store.rangers(VIEW, RangerQuery(limit=100)),
+        "positions": await store.ranger_positions(VIEW, RangerPositionQuery(limit=100)),
+        "logs": await store.patrol_logs(VIEW, PatrolLogQuery(limit=100)),
+        "routes": await store.patrol_routes(VIEW, PatrolRouteQuery(limit=100)),
         "fixes": found,
     }
     assert all(len(page.results) == page.count for page in lists.values())
@@ -240,6 +297,15 @@ async def all_of(store: Any) -> dict[str, Any]:
         name: {each.id: each for each in page.results} for name, page in lists.items()
     }  # fmt: skip
     state["live"] = await store.live_animals(VIEW)
+    state["live rangers"] = await store.live_rangers(VIEW)
+    roles: tuple[Role, ...] = ("ranger", "viewer")
+    for role in roles:
+        view = View(principal=Principal(user_id="ann", role=role))
+        state[role] = [
+            await store.rangers(view, RangerQuery()), await store.teams(view, TeamQuery()),
+            await store.patrol_logs(view, PatrolLogQuery()), await store.patrol_routes(view, PatrolRouteQuery()),
+            await store.ranger_positions(view, RangerPositionQuery()), await store.ranger_counts(view),
+        ]  # fmt: skip
     return state
 
 

@@ -33,6 +33,9 @@ def commands(program: typer.Typer) -> set[str]:
     own = {str(info.name or getattr(info.callback, "__name__", "")) for info in program.registered_commands}
     for group in program.registered_groups:
         assert group.typer_instance is not None
+        if not isinstance(group.name, str):  # its commands are the program's own
+            own |= commands(group.typer_instance)
+            continue
         own |= {f"{group.name} {name}" for name in commands(group.typer_instance)}
     return own
 

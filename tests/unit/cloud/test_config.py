@@ -58,6 +58,11 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
         '[{"name": "ttn", "host": "eu1.example"}]',
         (ThingsStackSection(name="ttn", host="eu1.example"),),
     ),
+    ("jobs", "light_jobs", "2", "2", 2),
+    ("jobs", "poll_s", "0.5", "0.5", 0.5),
+    ("jobs", "keep_days", "7", "7", 7),
+    ("jobs", "file_hours", "2", "2", 2),
+    ("jobs", "file_limit_mb", "50", "50", 50),
 ]
 #: What the configuration asks for beside a key.
 BESIDE = {

@@ -24,6 +24,9 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("ledger", "dir", '"/mnt/two"', "/mnt/two", "/mnt/two"),
     ("api", "host", '"::1"', "::1", "::1"),
     ("api", "port", "8123", "8123", 8123),
+    ("api", "is_tls", "true", "true", True),
+    ("api", "redirect_port", "0", "0", 0),
+    ("api", "is_announced", "false", "false", False),
     ("api", "allowed_hosts", '["post.example"]', "post.example", ("post.example",)),
     ("clock", "gnss_links", '["a", "b"]', "a,b", ("a", "b")),
     ("clock", "virtual_start", "2010-01-01T00:00:00Z", "2010-01-01T00:00:00Z", datetime(2010, 1, 1, tzinfo=UTC)),
@@ -35,6 +38,11 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("cloud", "profile", '"sat"', "sat", "sat"),
     ("cloud", "bytes_a_day", "90000", "90000", 90_000),
     ("cloud", "windows", '["22:00-04:30"]', "22:00-04:30", ("22:00-04:30",)),
+    ("backup", "dir", '"/mnt/usb/backup"', "/mnt/usb/backup", "/mnt/usb/backup"),
+    ("backup", "recovery_public", f'"{"0a" * 32}"', "0a" * 32, "0a" * 32),
+    ("backup", "hourly_kept", "3", "3", 3),
+    ("backup", "daily_kept", "7", "7", 7),
+    ("backup", "is_enabled", "false", "false", False),
     ("alerts", "file", '"/etc/outpost/alerts.toml"', "/etc/outpost/alerts.toml", "/etc/outpost/alerts.toml"),
     (
         "alerts",
@@ -79,7 +87,11 @@ def test_every_key_is_read_from_the_file_and_the_environment_goes_before_it(
     by_word = read(tmp_path, LINKS, {f"OUTPOST_{section}_{key}".upper(): word})
     assert getattr(getattr(by_word, section), key) == value
     default = getattr(getattr(Config(), section), key)
-    if isinstance(default, str | int | float) and not isinstance(default, bool) and key not in ("host", "profile"):
+    if (
+        isinstance(default, str | int | float)
+        and not isinstance(default, bool)
+        and key not in ("host", "recovery_public", "redirect_port", "profile")
+    ):
         both = read(tmp_path, f"[{section}]\n{key} = {toml}\n{LINKS}", {f"OUTPOST_{section}_{key}".upper(): "7"})
         assert str(getattr(getattr(both, section), key)).removesuffix(".0") == "7"
 

@@ -104,6 +104,10 @@ def ids(effects: Effects) -> list[tuple[str, str]]:
         ("zone", ZONE, {"is_active": False}),
         ("corridor", CORRIDOR, {"status": "active", "width_m": 500.0}),
         ("alert", ALERT, {"status": "acknowledged", "acknowledged_by": "asha"}),
+        ("team", {"name": "Alpha"}, {"is_active": False}),
+        ("ranger", {"name": "Asha", "badge_number": "7"}, {"current_status": "on_duty"}),
+        ("patrol_log", {"log_type": "incident", "title": "Snare"}, {"is_resolved": True}),
+        ("patrol_route", {"name": "River"}, {"status": "in_progress"}),
     ],
 )
 def test_a_record_is_made_changed_and_deleted(
@@ -199,6 +203,17 @@ def test_what_is_not_there_is_not_found(desk: Desk, entity: EntityName) -> None:
     if entity != "collar":
         desk.refused(NotFound, f"there is no {entity} x", entity, "x", "update", {})
     desk.refused(NotFound, f"there is no {entity} x", entity, "x", "delete")
+
+
+def test_a_rangers_position_is_stored_once_and_never_changed(desk: Desk) -> None:
+    said = {"ranger_id": "r", "recorded_ms": T0, "lon_e7": 1, "lat_e7": 2}
+    assert desk.do("ranger_position", "p", "insert", said).outcome == "applied"
+    assert desk.do("ranger_position", "p", "insert", said).outcome == "duplicate"
+    assert desk.do("ranger_position", "p", "insert", said, origin="post").outcome == "duplicate"
+    for origin in ("", "post"):
+        desk.refused(Invalid, "never changed", "ranger_position", "p", "update", {"lon_e7": 3}, origin=origin)
+        desk.refused(Invalid, "never changed", "ranger_position", "p", "delete", origin=origin)
+    assert desk.get("ranger_position", "p").rev == 1
 
 
 def test_what_is_there_is_not_made_again(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from shared.errors import Invalid
 from shared.privacy import OPERATOR, View, view_for
 from shared.sync.edits import RecordEdits
-from shared.sync.operations import Operation
+from shared.sync.operations import Operation, Outcome
 from shared.sync.records import to_ms
 from tests.fakes import START
 
@@ -30,6 +31,11 @@ class Notebook(RecordEdits):
         """Note the operation."""
         self.asked.append(operation)
         return operation
+
+    async def edit_all(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """Note the operations."""
+        self.asked += operations
+        return ["applied"] * len(operations)
 
     def now(self) -> datetime:
         """Stand at noon."""

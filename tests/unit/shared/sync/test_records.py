@@ -61,7 +61,7 @@ def test_instants_are_whole_milliseconds() -> None:
 
 def test_every_word_of_the_domain_is_taken_and_no_other() -> None:
     for (entity, column), words in WORDS.items():
-        assert set(get_args(get_type_hints(getattr(domain, entity.title()))[column])) == words
+        assert set(get_args(get_type_hints(getattr(domain, entity.title().replace("_", "")))[column])) == words
         assert ENTITIES[entity].columns[column] in words | {None}
 
 

@@ -1,11 +1,11 @@
-"""Photographs and other files by the hash of their bytes."""
+"""When a session was used last, by both clocks."""
 
 from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0007"
-down_revision = "0006"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:

@@ -1,11 +1,11 @@
-"""Conflicts that a person looks at."""
+"""Photographs and other files by the hash of their bytes."""
 
 from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0008"
-down_revision = "0007"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:

@@ -1,4 +1,4 @@
-"""What was brought, session by session, and the items that did not simply go through."""
+"""Rangers, teams, positions, patrol logs and routes."""
 
 from __future__ import annotations
 

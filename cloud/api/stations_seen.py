@@ -1,0 +1,124 @@
+"""/api/v1/stations for people: which stations there are, when each was heard of, and codes to enrol others."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+from litestar import Controller, get, post
+from litestar.di import Dependency
+from litestar.params import FromPath, JSONBody, SkipValidationMarker
+from msgspec import Meta, Struct
+
+from cloud.store import stations
+from cloud.store.stations import Station
+from cloud.store.store import PostgresStore
+from shared.accounts.audit import Entry
+from shared.api.access import AccountsGiven, CallerGiven
+from shared.api.body import JsonBody
+from shared.api.errors import documented
+from shared.api.inject import ClockGiven, ViewGiven
+from shared.errors import Conflict, Invalid
+from shared.sync.records import to_ms
+from shared.wire.reading import text
+
+PostgresGiven = Annotated[PostgresStore, Dependency(kind="named"), SkipValidationMarker()]
+
+#: Long enough to carry a code to the machine beside; it is good once.
+CODE_VALID: Final = timedelta(minutes=10)
+_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class StationOut(Struct, frozen=True, kw_only=True):
+    """A station; ``behind`` is how many of the changes here it has not read yet."""
+
+    id: str
+    name: str
+    enrolled_at: datetime
+    last_seen_at: datetime | None
+    is_retired: bool
+    behind: int
+    follows: list[str] | None
+
+
+class StationIn(Struct, kw_only=True):
+    """A station that is to enrol; without ``id`` it is made of the name."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    id: Annotated[str, Meta(max_length=63)] | None = None
+
+
+class CodeOut(Struct, frozen=True, kw_only=True):
+    """A one-time code, shown only now."""
+
+    id: str
+    name: str
+    code: str
+    expires_at: datetime
+
+
+class StationsSeen(Controller):
+    """Stations as people see them."""
+
+    path = "/api/v1/stations"
+    tags = ("stations",)
+    return_dto = None
+
+    @get("/", summary="List stations", responses=documented())
+    async def listed(self, postgres: PostgresGiven, view: ViewGiven) -> list[StationOut]:
+        """List the stations that the caller may see, by id."""
+        async with postgres.database.snapshot() as connection:
+            newest = await stations.newest_change(connection)
+            found = await stations.stations(connection)
+        may_see = view.stations
+        return [_out(each, newest) for each in found if may_see is None or each.id in may_see]
+
+    @post("/", summary="Invite a station", dto=JsonBody, responses=documented(403, 409))
+    async def invite(
+        self,
+        postgres: PostgresGiven,
+        accounts: AccountsGiven,
+        caller: CallerGiven,
+        clock: ClockGiven,
+        data: JSONBody[StationIn],
+    ) -> CodeOut:
+        """Make a one-time code of ten minutes by which a station enrols; an earlier one of the same station is void."""
+        name = text("name", data.name)
+        station_id = data.id or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63]
+        if not _ID.fullmatch(station_id):
+            raise Invalid("id: must be small letters, digits and hyphens, and begin with a letter or digit")
+        now = clock.now()
+        async with postgres.database.transaction() as connection:
+            known = {each.id: each for each in await stations.stations(connection)}
+            if station_id in known and data.id is None:
+                raise Conflict(f"id: there is a station {station_id}; give its id to enrol it anew, or another name")
+            valid_ms = CODE_VALID // timedelta(milliseconds=1)
+            code = await stations.new_code(connection, station_id, name, to_ms(now), valid_ms)
+        await accounts.note([Entry(to_ms(now), caller.principal.user_id, "station.invite", station_id)])
+        return CodeOut(id=station_id, name=name, code=code, expires_at=now + CODE_VALID)
+
+    @post("/{station_id:str}/retire", summary="Retire a station", status_code=200, responses=documented(404, 409))
+    async def retire(
+        self,
+        postgres: PostgresGiven,
+        accounts: AccountsGiven,
+        caller: CallerGiven,
+        clock: ClockGiven,
+        station_id: FromPath[str],
+    ) -> StationOut:
+        """Take a station's key away: what it sends is refused from now on, what it sent stays."""
+        now_ms = to_ms(clock.now())
+        async with postgres.database.transaction() as connection:
+            await stations.retire(connection, station_id, now_ms)
+            newest = await stations.newest_change(connection)
+            found = await stations.stations(connection)
+        await accounts.note([Entry(now_ms, caller.principal.user_id, "station.retire", station_id)])
+        return next(_out(each, newest) for each in found if each.id == station_id)
+
+
+def _out(station: Station, newest: int) -> StationOut:
+    return StationOut(
+        id=station.id, name=station.name, enrolled_at=station.enrolled_at, last_seen_at=station.last_seen_at,
+        is_retired=station.is_retired, behind=max(newest - station.cursor, 0), follows=station.follows,
+    )  # fmt: skip

@@ -1,0 +1,171 @@
+"""Policies as they run: numpy or ONNX Runtime, no torch; routes by policy, and the advice of a station.
+
+An artefact ``corridor/<version>/<algorithm>`` holds the network as int8 ONNX (what a station runs) and as float32
+layers (what the cloud walks many routes at once with). Its settings name the species that it was trained for; for
+another one there is no advice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.artifact import PACKAGED, Loaded, load, load_newest
+from models.corridor.observation import SIZE, pyramid
+from models.corridor.surface import TERMS, BoolArray, Cell, Float32Array, IntArray, Surface
+from models.corridor.walkers import Pool, Walkers
+from shared.errors import ArtifactError, Invalid
+from shared.symbols import own_symbols
+
+Algorithm: TypeAlias = Literal["ppo", "dqn"]
+ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")
+
+#: Bytes that the walkers of one route may remember their ways in.
+_MOST_REMEMBERED: Final = 256_000_000
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A policy: layers of weights (inputs, outputs) and biases with ReLU between them; the scores of eight moves."""
+
+    algorithm: str
+    version: int
+    species: tuple[str, ...]
+    layers: tuple[tuple[Float32Array, Float32Array], ...]
+    onnx: bytes = b""
+    refused: tuple[str, ...] = ()
+
+    def scores(self, obs: Float32Array) -> Float32Array:
+        """Return the score of each action, (n, 8)."""
+        values = obs
+        for number, (weights, bias) in enumerate(self.layers):
+            values = values @ weights + bias
+            if number + 1 < len(self.layers):
+                np.maximum(values, 0, out=values)
+        return values
+
+    def knows(self, species: str | None) -> str | None:
+        """Return the word of a species that the policy was trained for, None where it was not."""
+        words = (species or "").lower().replace("_", " ").split()
+        return next((word for word in reversed(words) if word in self.species), None)
+
+
+def load_policy(algorithm: str, folder: Path = PACKAGED, version: int | None = None) -> Policy:
+    """Return the newest good policy, or exactly ``version``; raises ModelUnavailable or ArtifactError."""
+    if algorithm not in ALGORITHMS:
+        raise Invalid(f"algorithm: {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
+    if version is not None:
+        return policy_of(load(folder, "corridor", version, algorithm))
+    policy, loaded = load_newest(folder, "corridor", algorithm, policy_of)
+    return msgspec.structs.replace(policy, refused=loaded.refused)
+
+
+def policy_of(loaded: Loaded) -> Policy:
+    """Return the policy of an artefact; raises ArtifactError where its layers do not fit together."""
+    arrays, manifest = loaded.arrays, loaded.manifest
+    layers = []
+    width = SIZE
+    for number in itertools.count():
+        if f"weights_{number}" not in arrays:
+            break
+        weights, bias = arrays[f"weights_{number}"], arrays.get(f"bias_{number}")
+        if bias is None or weights.ndim != 2 or weights.shape[0] != width or bias.shape != weights.shape[1:]:
+            raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: layer {number} does not fit")
+        layers.append((weights.astype(np.float32), bias.astype(np.float32)))
+        width = weights.shape[1]
+    species = manifest.settings.get("species")
+    if not layers or width != 8 or not isinstance(species, list) or not all(isinstance(one, str) for one in species):
+        raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: not a policy of eight moves")
+    return Policy(
+        algorithm=manifest.name, version=manifest.version, species=tuple(species), layers=tuple(layers),
+        onnx=arrays["onnx"].tobytes() if "onnx" in arrays else b"",
+    )  # fmt: skip
+
+
+class Session:
+    """The int8 network in ONNX Runtime, one thread: what a station asks."""
+
+    def __init__(self, onnx: bytes) -> None:
+        with own_symbols():
+            import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ArtifactError(f"corridor: the network cannot be read: {error}") from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 or inputs[0].shape[-1] != SIZE or outputs[0].shape[-1] != 8:
+            raise ArtifactError("corridor: the network has other inputs or outputs than this program gives it")
+        self._input = inputs[0].name
+
+    def scores(self, obs: Float32Array) -> Float32Array:
+        """Return the score of each action, (n, 8)."""
+        found: list[Any] = self._session.run(None, {self._input: obs})
+        return np.asarray(found[0], dtype=np.float32)
+
+
+def walking_pool(surface: Surface, ends: Sequence[tuple[Cell, Cell]]) -> Pool:
+    """Return a surface for walkers that only walk: one goal and one start for each pair."""
+    cost = surface.cost / np.float32(np.median(surface.cost[surface.is_passable]))
+    rows, columns = surface.shape
+    return Pool(
+        cost=cost[None],
+        terms=np.zeros((len(TERMS), 1, 0, 0), dtype=np.float32),
+        marks=np.zeros((1, rows, columns), dtype=np.uint8),
+        prices=np.zeros((1, 2)),
+        ground=pyramid(cost),
+        goals=np.array([[end for _, end in ends]], dtype=np.int64),
+        starts=np.array([[[start] for start, _ in ends]], dtype=np.int64),
+        to_go=None,
+    )
+
+
+def routes(
+    policy: Policy, surface: Surface, start: Cell, end: Cell, *, count: int = 16, seed: int = 0, warmth: float = 0.15
+) -> list[IntArray | None]:
+    """Return routes, each (cells, 2) from start to end, None where a walker did not arrive; same seed, same routes.
+
+    The first two follow the policy to the letter; of the others every move is drawn, so that a later search has a
+    choice. Every second one was walked backwards, from the end. A walker has four moves for each cell of the way.
+    """
+    rows, columns = surface.shape
+    count = max(2, min(count, _MOST_REMEMBERED // ((rows + 2) * (columns + 2))))
+    pool = walking_pool(surface, [(start, end), (end, start)])
+    walkers = Walkers(pool, count, has_terms=False, seed=seed)
+    obs = walkers.begin_at(np.zeros(count, dtype=np.int64), np.arange(count) % 2)
+    rng = np.random.default_rng(seed)
+    is_strict = np.arange(count) < 2
+    places = [np.stack((walkers.row, walkers.column), axis=1)]
+    lengths, arrived = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+    while not (lengths > 0).all():
+        chosen = _chosen(policy.scores(obs), walkers.is_open, is_strict, warmth, rng)
+        goal_row, goal_column = walkers.goal_row.copy(), walkers.goal_column.copy()
+        stepped = walkers.step(chosen)
+        obs = stepped.obs
+        at = np.stack((walkers.row, walkers.column), axis=1)
+        at[stepped.terminated] = np.stack((goal_row, goal_column), axis=1)[stepped.terminated]
+        places.append(at)
+        new = stepped.ended[lengths[stepped.ended] == 0]
+        lengths[new] = len(places)
+        arrived[new] = stepped.terminated[new]
+    walked = np.stack(places)
+    found: list[IntArray | None] = []
+    for one in range(count):
+        path = walked[: lengths[one], one]
+        found.append((path[::-1] if one % 2 else path) if arrived[one] else None)
+    return found
+
+
+def _chosen(
+    scores: Float32Array, is_open: BoolArray, is_strict: BoolArray, warmth: float, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    spread = np.maximum(scores.std(axis=1, keepdims=True), 1e-6) * warmth
+    drawn = scores + np.where(is_strict[:, None], 0, spread) * rng.gumbel(size=scores.shape)
+    return np.asarray(np.where(is_open, drawn, -np.inf).argmax(axis=1), dtype=np.int64)

@@ -1,0 +1,37 @@
+/** The cloud's dashboard. */
+import { render } from "preact";
+import "./style.css";
+import { Audit, Keys, Stations, Users } from "./admin";
+import { boot, isField, isManager, role } from "./boot";
+import { Conflicts, Models } from "./decide";
+import { Home } from "./home";
+import { Collars } from "./panels";
+import { Animals, Observations } from "./records";
+import { Sheet } from "./sheet";
+import { Shell, begin, type Way } from "./shell";
+import { load } from "./strings";
+import { Zones } from "./zones";
+
+if (boot.user) {
+  const ways: Way[] = [
+    { path: "", label: "nav.map", page: Home, isShown: true },
+    { path: "stations", label: "nav.stations", page: Stations, isShown: isManager },
+    { path: "animals", label: "nav.animals", page: Animals, isShown: true },
+    { path: "collars", label: "nav.collars", page: Collars, isShown: true },
+    { path: "observations", label: "nav.observations", page: Observations, isShown: true },
+    { path: "zones", label: "nav.zones", page: Zones, isShown: true },
+    { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
+    { path: "models", label: "nav.models", page: Models, isShown: isField },
+    { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },
+    { path: "users", label: "nav.users", page: Users, isShown: isManager },
+    { path: "keys", label: "nav.keys", page: Keys, isShown: role === "admin" },
+    { path: "audit", label: "nav.audit", page: Audit, isShown: role === "admin" },
+  ];
+  void load().then(() => {
+    begin();
+    const root = document.getElementById("app")!;
+    root.replaceChildren();
+    render(<Shell ways={ways} />, root);
+    performance.mark("page-ready");
+  });
+}

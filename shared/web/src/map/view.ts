@@ -1,0 +1,198 @@
+/** The map: the world that came with the home, a reserve's own maps, and what is known of animals above them. */
+import * as maplibre from "maplibre-gl";
+import workerUrl from "maplibre-gl/dist/maplibre-gl-worker.mjs?url";
+import { ageOf } from "../ages";
+import { boot } from "../boot";
+import { homeNow } from "../state";
+import { t } from "../strings";
+import type { Collar, Corridor, Live, Trails, Zone } from "../types";
+import { cellSize, span } from "../words";
+import type { LayerName } from "../home";
+import { addReserves } from "./reserves";
+import { boundsOf, cell, collection, corners, grid, predicted, trailLines, type Feature, type Pair } from "./shapes";
+import { GROUPS, layersOf, palette } from "./style";
+
+maplibre.setWorkerUrl(workerUrl);
+
+export interface MapData {
+  live: Live[] | null; trails: Trails | null; zones: Zone[]; corridors: Corridor[]; collars: Map<string, Collar>;
+  selected: string | null;
+}
+export interface Doing { pick?: (animalId: string) => void; tap?: (at: Pair) => void; corner?: (n: number, to: Pair) => void }
+const EMPTY = collection([]);
+const SOURCES = ["grid", "zones", "corridors", "trails", "predictions", "cells", "animals", "drawing"];
+
+export class MapView {
+  private readonly map: maplibre.Map;
+  private isReady = false;
+  private hasFitted = false;
+  private data: MapData | null = null;
+  private drawn: Partial<MapData> = {};
+  private off = new Set<LayerName>();
+  private drawing: Feature[] = [];
+  private readonly restyle = () => this.paint();
+
+  constructor(private readonly box: HTMLElement, private readonly doing: Doing = {}) {
+    this.map = new maplibre.Map({
+      container: box,
+      style: { version: 8, sources: {}, layers: [] },
+      center: [25, 0],
+      zoom: 2.6,
+      attributionControl: false,
+      dragRotate: false,
+      pitchWithRotate: false,
+      fadeDuration: 0,
+      locale: { "Map.Title": t("map.title") },
+    });
+    this.map.touchZoomRotate.disableRotation();
+    this.map.on("load", () => void this.begin());
+    this.map.on("error", (event) => console.warn("map", event.error?.message));
+    addEventListener("outpost-theme", this.restyle);
+  }
+
+  private async begin(): Promise<void> {
+    const world = await fetch("/app/world.json").then((answer) => answer.json());
+    for (const name of ["land", "borders", "names"]) this.map.addSource(`world-${name}`, { type: "geojson", data: world[name] });
+    for (const name of SOURCES) this.map.addSource(name, { type: "geojson", data: EMPTY as never });
+    if (boot.home === "cloud")
+      this.map.addSource("fixes", { type: "vector", tiles: [`${location.origin}/api/v1/tiles/fixes/{z}/{x}/{y}.mvt`], maxzoom: 14 });
+    for (const layer of layersOf(palette())) this.map.addLayer(layer);
+    await addReserves(this.map, boot.maps, "grid-lines");
+    this.map.on("click", (event) => this.tapped(event));
+    this.map.on("moveend", () => this.drawGrid());
+    this.listenForCorners();
+    this.isReady = true;
+    this.box.dataset.map = "ready";
+    this.map.on("idle", () => this.drew());
+    this.apply();
+    this.showLayers();
+    this.drawGrid();
+    this.setDrawing(this.drawing);
+  }
+
+  /** The engine rests: everything that was asked for is on the screen. */
+  private drew(): void {
+    const seen = this.map.queryRenderedFeatures({ layers: ["animals-dot"] }).length;
+    if (seen > 0 && this.box.dataset.drawn === undefined) performance.mark("map-drawn");
+    this.box.dataset.drawn = String(seen);
+  }
+
+  private set(name: string, features: Feature[]): void {
+    (this.map.getSource(name) as maplibre.GeoJSONSource | undefined)?.setData(collection(features) as never);
+  }
+
+  draw(data: MapData): void {
+    this.data = data;
+    if (this.isReady) this.apply();
+  }
+
+  private apply(): void {
+    const data = this.data;
+    if (!data) return;
+    const was = this.drawn;
+    if (data.zones !== was.zones) this.set("zones", data.zones.filter((each) => each.is_active).map((each) => ({
+      type: "Feature", properties: { id: each.id, name: each.name, risk: each.risk_level, kind: each.zone_type }, geometry: each.geometry })));
+    if (data.corridors !== was.corridors) this.set("corridors", data.corridors.filter((each) => each.geometry).map((each) => ({
+      type: "Feature", properties: { id: each.id, name: each.name, status: each.status }, geometry: each.geometry! })));
+    if (data.trails !== was.trails) this.set("trails", data.trails ? trailLines(data.trails) : []);
+    const animals = data.live ?? [];
+    this.set("animals", animals.filter((each) => each.current_position.lon !== null).map((each) => this.animal(each, data)));
+    this.set("cells", animals.filter((each) => each.cell_deg !== null && each.current_position.lon !== null).map((each) => ({
+      type: "Feature", properties: { name: cellSize(each.cell_deg!) },
+      geometry: { type: "Polygon", coordinates: [cell(each.current_position.lon!, each.current_position.lat!, each.cell_deg!)] } })));
+    this.set("predictions", animals.flatMap((each) => predicted(each, each.animal_id === data.selected)));
+    if (data.selected !== was.selected && data.selected) this.goTo(animals.find((each) => each.animal_id === data.selected));
+    this.drawn = { ...data };
+    this.box.dataset.animals = String(animals.length);
+    if (!this.hasFitted && animals.length > 0) { this.hasFitted = true; this.fit(false); }
+  }
+
+  private animal(each: Live, data: MapData): Feature {
+    const at = each.current_position;
+    const ageMs = homeNow() - Date.parse(at.timestamp);
+    const age = ageOf(ageMs, each.collar_id ? data.collars.get(each.collar_id) : undefined);
+    const label = age === "fresh" ? each.name : `${each.name}\n${span(ageMs)}`;
+    return {
+      type: "Feature",
+      properties: {
+        id: each.animal_id, label, age, state: each.movement.behavior_state ?? "unknown",
+        alarm: each.alerts.has_critical ? 2 : each.alerts.active_count > 0 ? 1 : 0, isChosen: each.animal_id === data.selected,
+      },
+      geometry: { type: "Point", coordinates: [at.lon!, at.lat!] },
+    };
+  }
+
+  private tapped(event: maplibre.MapMouseEvent): void {
+    if (this.doing.tap) return this.doing.tap([event.lngLat.lng, event.lngLat.lat]);
+    const { x, y } = event.point;
+    const near = this.map.queryRenderedFeatures([[x - 12, y - 12], [x + 12, y + 12]], { layers: ["animals-dot"] });
+    const id = near[0]?.properties.id as string | undefined;
+    if (id) this.doing.pick?.(id);
+  }
+
+  private listenForCorners(): void {
+    if (!this.doing.corner) return;
+    this.map.on("mousedown", "drawing-corners", (event) => {
+      const n = Number(event.features?.[0]?.properties.n ?? -1);
+      if (n < 0) return;
+      event.preventDefault();
+      const move = (next: maplibre.MapMouseEvent) => this.doing.corner!(n, [next.lngLat.lng, next.lngLat.lat]);
+      this.map.on("mousemove", move);
+      this.map.once("mouseup", () => this.map.off("mousemove", move));
+    });
+  }
+
+  setDrawing(features: Feature[]): void {
+    this.drawing = features;
+    if (this.isReady) this.set("drawing", features);
+  }
+
+  private drawGrid(): void {
+    const b = this.map.getBounds();
+    this.set("grid", this.off.has("grid") ? [] : grid(b.getWest(), b.getSouth(), b.getEast(), b.getNorth()));
+  }
+
+  show(off: Set<LayerName>): void {
+    this.off = off;
+    if (this.isReady) { this.showLayers(); this.drawGrid(); }
+  }
+
+  private showLayers(): void {
+    for (const [group, names] of Object.entries(GROUPS))
+      for (const name of names)
+        if (this.map.getLayer(name)) this.map.setLayoutProperty(name, "visibility", this.off.has(group as LayerName) ? "none" : "visible");
+  }
+
+  private paint(): void {
+    if (!this.isReady) return;
+    for (const layer of layersOf(palette()))
+      for (const [key, value] of Object.entries("paint" in layer ? (layer.paint ?? {}) : {}))
+        if (this.map.getLayer(layer.id)) this.map.setPaintProperty(layer.id, key as never, value as never);
+  }
+
+  zoom(by: number): void {
+    this.map.zoomTo(this.map.getZoom() + by, { duration: 150 });
+  }
+
+  goTo(animal: Live | undefined): void {
+    const at = animal?.current_position;
+    if (at?.lon == null || at.lat === null) return;
+    this.map.easeTo({ center: [at.lon, at.lat], zoom: Math.max(this.map.getZoom(), animal!.cell_deg ? 9 : 11), duration: 300 });
+  }
+
+  fit(isSlow = true): void {
+    const points = (this.data?.live ?? []).flatMap((each): Pair[] =>
+      each.current_position.lon === null ? [] : [[each.current_position.lon, each.current_position.lat!]]);
+    this.fitTo(points.length ? points : (this.data?.zones ?? []).flatMap((each) => corners(each.geometry.coordinates)), isSlow);
+  }
+
+  fitTo(points: Pair[], isSlow = true): void {
+    const bounds = boundsOf(points);
+    if (bounds) this.map.fitBounds(bounds, { padding: 70, maxZoom: 12, duration: isSlow ? 300 : 0 });
+  }
+
+  remove(): void {
+    removeEventListener("outpost-theme", this.restyle);
+    this.map.remove();
+  }
+}

@@ -1,0 +1,97 @@
+/** How the equipment is: collars, links, what waits for the cloud, frames that nobody can read, stations. */
+import { useEffect, useState } from "preact/hooks";
+import { ageOf } from "./ages";
+import { get } from "./api";
+import { boot } from "./boot";
+import { uplinkOf } from "./shell";
+import { collars, health, homeNow, live, sparks, use } from "./state";
+import { t, word } from "./strings";
+import type { Collar, Undecoded } from "./types";
+import { Page, Table, Time } from "./ui";
+import { span } from "./words";
+
+const AGES = ["silent", "late", "unknown", "fresh"];
+const batteryOf = (collar: Collar) => {
+  const text = collar.battery_level ?? "";
+  return text.endsWith("%") ? Number.parseFloat(text) : text.endsWith("V") ? Number.parseFloat(text) * 20 : 1000;
+};
+
+export function Collars() {
+  const found = use(collars);
+  const animals = new Map((use(live) ?? []).map((each) => [each.collar_id, each]));
+  const age = (collar: Collar) => collar.last_heard_at === null ? "unknown" : ageOf(homeNow() - Date.parse(collar.last_heard_at), collar);
+  return (
+    <Page title={t("nav.collars")}>
+      <Table rows={[...found.values()]} label={t("nav.collars")} start="age" columns={[
+        { key: "age", label: t("collar.health"), cell: (row) => <span class={`age-${age(row)}`}>{t(`age.${age(row)}`)}</span>, sort: (row) => AGES.indexOf(age(row)) },
+        { key: "id", label: t("animal.collar"), cell: (row) => row.id, sort: (row) => row.id },
+        { key: "animal", label: t("animal.name"), cell: (row) => animals.get(row.id)?.name ?? "–", sort: (row) => animals.get(row.id)?.name ?? "" },
+        { key: "battery", label: t("collar.battery"), cell: (row) => row.battery_level ?? "–", sort: batteryOf },
+        { key: "heard", label: t("collar.heard"), cell: (row) => <><Time at={row.last_heard_at} /> (<Time at={row.last_heard_at} ago />)</>, sort: (row) => row.last_heard_at ?? "" },
+        { key: "fix", label: t("animal.fix_at"), cell: (row) => <Time at={animals.get(row.id)?.current_position.timestamp} />, sort: (row) => animals.get(row.id)?.current_position.timestamp ?? "" },
+        { key: "interval", label: t("collar.interval"), cell: (row) => row.fix_interval_s ? span(row.fix_interval_s * 1000) : "–", sort: (row) => row.fix_interval_s ?? 0 },
+        { key: "signal", label: t("collar.signal"), cell: (row) => { const dbm = animals.get(row.id)?.movement.signal_strength; return dbm == null ? "–" : `${dbm} dBm`; }, sort: (row) => animals.get(row.id)?.movement.signal_strength ?? -999, isNumber: true },
+        { key: "model", label: t("collar.model"), cell: (row) => [row.model, row.firmware].filter(Boolean).join(" · ") || "–" },
+      ]} />
+    </Page>
+  );
+}
+
+function Spark({ of }: { of: number[] }) {
+  if (of.length < 2) return <span class="quiet">–</span>;
+  const most = Math.max(...of, 1);
+  const points = of.map((each, n) => `${(n / (of.length - 1)) * 96 + 2},${22 - (each / most) * 20}`).join(" ");
+  return <svg class="spark" viewBox="0 0 100 24" width="100" height="24" role="img" aria-label={t("link.spark", { n: of.at(-1)!.toFixed(0) })}><polyline points={points} fill="none" stroke="currentColor" stroke-width="1.5" /></svg>;
+}
+
+export function System() {
+  const found = use(health);
+  const rates = use(sparks);
+  const [unread, setUnread] = useState<Undecoded[] | null>(null);
+  useEffect(() => { void get<Undecoded[]>("/api/v1/undecoded").then(setUnread, () => setUnread([])); }, [found?.ledger.undecoded]);
+  if (!found) return <Page title={t("nav.system")}><p class="quiet">{t("page.loading")}</p></Page>;
+  const up = uplinkOf(found.cloud);
+  const waiting = Object.entries(found.cloud?.waiting ?? {}).map(([channel, each]) => ({ id: channel, ...each }));
+  return (
+    <Page title={`${boot.name}: ${t(`status.${found.status}`)}`}>
+      {found.reasons.length > 0 && <ul class="reasons">{found.reasons.map((each) => <li key={each}>⚠ {each}</li>)}</ul>}
+      <h2>{t("system.links")}</h2>
+      <Table rows={found.links.map((each) => ({ ...each, id: each.name }))} label={t("system.links")} columns={[
+        { key: "name", label: t("link.name"), cell: (row) => <><span class={row.is_up ? "age-fresh" : "bad"}>{row.is_up ? "● " : "⚠ "}</span>{row.name}</> },
+        { key: "kind", label: t("link.kind"), cell: (row) => `${row.kind} ${row.address}` },
+        { key: "spark", label: t("link.rate"), cell: (row) => <Spark of={rates.get(row.name) ?? []} /> },
+        { key: "frames", label: t("link.frames"), cell: (row) => row.frames, isNumber: true },
+        { key: "damaged", label: t("link.damaged"), cell: (row) => row.damaged_frames, isNumber: true },
+        { key: "heard", label: t("collar.heard"), cell: (row) => <Time at={row.last_frame_at} ago /> },
+        { key: "error", label: t("link.error"), cell: (row) => row.last_error || "–" },
+      ]} />
+      <h2>{t("system.sync")}</h2>
+      <p class="words">{t("sync.phone")} → <b>{t("sync.station")}</b> → {t("sync.cloud")} → {t("sync.review")}</p>
+      {up.isEnrolled ? <>
+        <p>{up.waiting === 0 ? t("sync.none") : t("sync.waiting", { n: up.waiting })} {t("strip.receipt")} <Time at={found.cloud?.last_receipt_at} />. {found.cloud?.last_error && <span class="error">{found.cloud.last_error}</span>}</p>
+        <Table rows={waiting} label={t("system.sync")} columns={[
+          { key: "channel", label: t("sync.channel"), cell: (row) => word("channel", row.id) },
+          { key: "items", label: t("sync.items"), cell: (row) => row.items, isNumber: true },
+          { key: "oldest", label: t("sync.oldest"), cell: (row) => <Time at={row.oldest_at} /> },
+        ]} />
+      </> : <p class="quiet">{t("strip.alone")}</p>}
+      <h2>{t("system.unread")} ({found.ledger.undecoded})</h2>
+      <Table rows={(unread ?? []).map((each) => ({ ...each, id: String(each.ledger_seq) }))} label={t("system.unread")} empty={t("system.all_read")} columns={[
+        { key: "at", label: t("unread.at"), cell: (row) => <Time at={row.received_at} /> },
+        { key: "link", label: t("link.name"), cell: (row) => row.link },
+        { key: "reason", label: t("unread.reason"), cell: (row) => row.reason },
+        { key: "size", label: t("unread.size"), cell: (row) => row.size_bytes, isNumber: true },
+        { key: "head", label: t("unread.head"), cell: (row) => <code>{row.head}</code> },
+      ]} />
+      <h2>{t("system.facts")}</h2>
+      <dl class="grid">
+        <div><dt>{t("fact.fixes")}</dt><dd>{found.store.fixes}</dd></div>
+        <div><dt>{t("fact.pending")}</dt><dd>{found.ledger.pending}</dd></div>
+        <div><dt>{t("fact.encrypted")}</dt><dd>{found.store.is_encrypted ? t("form.yes") : t("form.no")}</dd></div>
+        <div><dt>{t("fact.check")}</dt><dd>{found.store.check ?? "–"}</dd></div>
+        <div><dt>{t("fact.uptime")}</dt><dd>{span(found.uptime_s * 1000)}</dd></div>
+        <div><dt>{t("fact.version")}</dt><dd>{found.version}</dd></div>
+      </dl>
+    </Page>
+  );
+}

@@ -1,0 +1,134 @@
+/** Areas with a risk: a list, and a map to draw them on, with corners as numbers for who cannot point. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import { call, post, withFactor } from "./api";
+import { isManager } from "./boot";
+import { loadAreas } from "./live";
+import type { MapView } from "./map/view";
+import { corners, type Feature, type Pair } from "./map/shapes";
+import { collars, corridors, live, use, zones } from "./state";
+import { t } from "./strings";
+import type { Zone } from "./types";
+import { Act, Form, Page, Table, askCode, confirmed, options, say, sayError, type Field, type Value } from "./ui";
+
+const TYPES = ["agriculture", "settlement", "road", "infrastructure", "protected_area", "buffer_zone"];
+const zoneFields = (): Field[] => [
+  { name: "name", label: t("zone.name"), isRequired: true },
+  { name: "zone_type", label: t("zone.type"), kind: "choice", isRequired: true, options: options("zone_type", TYPES) },
+  { name: "risk_level", label: t("zone.risk"), kind: "choice", isRequired: true, options: options("risk", ["high", "medium", "low"]) },
+  { name: "buffer_distance_km", label: t("zone.buffer"), kind: "number", min: 0, max: 1000 },
+  { name: "is_active", label: t("zone.active"), kind: "yes" },
+  { name: "description", label: t("zone.words"), kind: "long" },
+];
+
+/** Corners as people write them: one a line, longitude and latitude. */
+const written = (ring: Pair[]) => ring.map(([lon, lat]) => `${lon.toFixed(5)} ${lat.toFixed(5)}`).join("\n");
+function read(text: string): Pair[] | null {
+  const ring: Pair[] = [];
+  for (const line of text.split("\n").map((each) => each.trim()).filter(Boolean)) {
+    const [lon, lat, ...more] = line.split(/[\s,;]+/).map(Number);
+    if (lon === undefined || lat === undefined || more.length || !(Math.abs(lon) <= 180) || !(Math.abs(lat) <= 90)) return null;
+    ring.push([lon, lat]);
+  }
+  return ring;
+}
+export function drawn(ring: Pair[]): Feature[] {
+  const features: Feature[] = ring.map((at, n) => ({ type: "Feature", properties: { n }, geometry: { type: "Point", coordinates: at } }));
+  if (ring.length > 2) features.unshift({ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] } });
+  else if (ring.length === 2) features.unshift({ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ring } });
+  return features;
+}
+
+function Editor({ zone, close }: { zone: Zone | null; close: () => void }) {
+  const box = useRef<HTMLDivElement>(null);
+  const view = useRef<MapView | null>(null);
+  const rings = zone?.geometry.type === "Polygon" ? (zone.geometry.coordinates as Pair[][]) : null;
+  const isSimple = !zone || rings?.length === 1;
+  const [ring, setRing] = useState<Pair[]>(rings && isSimple ? rings[0]!.slice(0, -1) : []);
+  const [text, setText] = useState(written(ring));
+  const held = useRef(ring);
+  const change = (next: Pair[]) => { held.current = next; setRing(next); setText(written(next)); };
+  useEffect(() => {
+    let made: MapView | null = null;
+    let isGone = false;
+    void import("./map/view").then(({ MapView }) => {
+      if (isGone || !box.current) return;
+      made = new MapView(box.current, isSimple ? {
+        tap: (at) => change([...held.current, at]),
+        corner: (n, to) => change(held.current.map((each, m) => (m === n ? to : each))),
+      } : {});
+      view.current = made;
+      made.draw({ live: live.value, trails: null, zones: zones.value.filter((each) => each.id !== zone?.id), corridors: corridors.value, collars: collars.value, selected: null });
+      const points = zone ? corners(zone.geometry.coordinates) : [];
+      if (points.length) setTimeout(() => made?.fitTo(points, false), 0);
+      made.setDrawing(drawn(held.current));
+    });
+    return () => { isGone = true; made?.remove(); };
+  }, []);
+  useEffect(() => view.current?.setDrawing(drawn(ring)), [ring]);
+  const save = async (said: Record<string, Value>) => {
+    if (isSimple && ring.length < 3) throw new Error(t("zone.too_few"));
+    const body = { ...said, ...(isSimple ? { geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] } } : {}) };
+    if (zone) await call("PATCH", `/api/v1/conflict-zones/${zone.id}/`, body);
+    else await post("/api/v1/conflict-zones/", body);
+    say(t("form.saved"));
+    await loadAreas();
+    close();
+  };
+  const remove = async () => {
+    if (await confirmed(t("zone.remove"), <p>{zone?.name}</p>) === null) return;
+    if (await withFactor(() => call("DELETE", `/api/v1/conflict-zones/${zone!.id}/`).then(() => true), askCode)) { await loadAreas(); close(); }
+  };
+  return (
+    <div class="editor">
+      <div class="map"><div ref={box} class="canvas" />
+        <p class="hint">{isSimple ? t("zone.draw") : t("zone.many")}</p>
+        {isSimple && <div class="tools"><button onClick={() => change(ring.slice(0, -1))}>{t("zone.undo")}</button><button onClick={() => change([])}>{t("zone.clear")}</button></div>}
+      </div>
+      <Form title={zone?.name ?? t("zone.new")} fields={zoneFields()} save={save} close={close}
+        values={zone ? { ...zone, geometry: null } : { zone_type: "agriculture", risk_level: "medium", buffer_distance_km: 0, is_active: true }}>
+        {isSimple && <label class="wide"><span>{t("zone.corners")}</span>
+          <textarea rows={6} value={text} onInput={(event) => {
+            setText(event.currentTarget.value);
+            const next = read(event.currentTarget.value);
+            if (next) { held.current = next; setRing(next); }
+          }} /><small>{t("zone.corners_hint")}</small></label>}
+        {zone && <Act class="danger" act={remove}>{t("zone.remove")}</Act>}
+      </Form>
+    </div>
+  );
+}
+
+interface Imported { created: number; duplicates: number; failed: number; results: { index: number; errors?: string[] }[] }
+async function take(file: File): Promise<void> {
+  let body: unknown;
+  try { body = JSON.parse(await file.text()); } catch { throw new Error(t("zone.no_geojson")); }
+  const found = await post<Imported & { id?: string }>(`/api/v1/conflict-zones/?zone_type=agriculture&name=${encodeURIComponent(file.name.replace(/\.[^.]*$/, ""))}`, body);
+  await loadAreas();
+  if (found.results === undefined) return say(t("form.saved"));
+  const wrong = found.results.filter((each) => each.errors?.length).slice(0, 3).map((each) => `${each.index + 1}: ${each.errors!.join(", ")}`);
+  say([t("zone.imported", { n: found.created, same: found.duplicates, failed: found.failed }), ...wrong].join(" · "), found.failed > 0);
+}
+
+export function Zones() {
+  const rows = use(zones);
+  const [open, setOpen] = useState<Zone | "new" | null>(null);
+  if (open) return <Page title={t("nav.zones")}><Editor zone={open === "new" ? null : open} close={() => setOpen(null)} /></Page>;
+  return (
+    <Page title={t("nav.zones")} actions={isManager && <>
+      <label class="button">{t("zone.import")}<input class="hidden" type="file" accept=".json,.geojson,application/geo+json" onChange={(event) => {
+        const file = event.currentTarget.files?.[0];
+        event.currentTarget.value = "";
+        if (file) void take(file).catch(sayError);
+      }} /></label>
+      <button class="main" onClick={() => setOpen("new")}>{t("zone.new")}</button></>}>
+      <Table rows={rows} label={t("nav.zones")} onRow={isManager ? setOpen : undefined} columns={[
+        { key: "name", label: t("zone.name"), cell: (row) => row.name, sort: (row) => row.name },
+        { key: "type", label: t("zone.type"), cell: (row) => t(`zone_type.${row.zone_type}`), sort: (row) => row.zone_type },
+        { key: "risk", label: t("zone.risk"), cell: (row) => t(`risk.${row.risk_level}`), sort: (row) => row.risk_level },
+        { key: "buffer", label: t("zone.buffer"), cell: (row) => row.buffer_distance_km, isNumber: true },
+        { key: "active", label: t("zone.active"), cell: (row) => t(row.is_active ? "form.yes" : "form.no") },
+        { key: "words", label: t("zone.words"), cell: (row) => row.description || "–" },
+      ]} />
+    </Page>
+  );
+}

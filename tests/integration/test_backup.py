@@ -1,0 +1,170 @@
+"""Backups as an operator and a running station make them; a copy before every change of the schema."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from edge.app import backed_up, running, sole_owner
+from edge.config import load
+from edge.ops.archive import new_recovery_key
+from edge.ops.backup_rounds import BackupRounds
+from edge.ops.heal import mark_of
+from edge.store.driver import connect, transaction
+from edge.store.migrate import migrations, schema_version, statements
+from edge.store.snapshot import contents_of
+from edge.store.store import SpatialiteStore
+from shared.errors import StoreFull
+from tests.access import operator_of_station
+from tests.fakes import START, FakeClock
+from tests.integration.station_store import KEY
+from tests.integration.test_cli import run
+
+pytestmark = pytest.mark.integration
+
+
+def made_station(folder: Path, *, backup: str = "") -> Path:
+    config = folder / "station.toml"
+    run("init", "--config", config, "--data-dir", folder / "data", "--key-file", folder / "station.key")
+    config.write_text(config.read_text() + f"\n[backup]\n{backup}\n")
+    return config
+
+
+def test_a_station_is_backed_up_and_restored_by_three_commands(tmp_path: Path) -> None:
+    recovery, public = new_recovery_key()
+    config = made_station(tmp_path, backup=f'recovery_public = "{public}"')
+    file = tmp_path / "tracks.csv"
+    file.write_text("individual,timestamp,lon,lat\nAlpha,2026-01-01T00:00:00Z,37.5,-2.5\n")
+    run("import", file, "--config", config, "--utc")
+    copied = json.loads(run("backup", "--config", config, "--json").stdout)
+    assert copied["rows"] > 0
+    made = json.loads(run("backup", "--daily", "--to", tmp_path / "usb", "--config", config, "--json").stdout)
+    held = contents_of(tmp_path / "data" / "station.db", load(config).key())
+    kit = tmp_path / "kit.txt"
+    kit.write_text(recovery.lower())
+
+    refused = run("restore", made["path"], "--config", config, code=1)
+    assert "--replace" in refused.stderr
+    other = tmp_path / "other"
+    other.mkdir()
+    elsewhere = made_station(other)
+    wrong = run("restore", made["path"], "--config", elsewhere, "--replace", code=1)
+    assert "was not made for this key" in wrong.stderr
+    done = json.loads(
+        run(
+            "restore", made["path"], "--config", elsewhere, "--replace", "--recovery-key-file", kit, "--json",
+        ).stdout
+    )  # fmt: skip
+    assert {Path(path).name for path in done["set_aside"]} == {
+        "station.db.before-restore-1", "station.key.before-restore-1",
+    }  # fmt: skip
+    assert contents_of(other / "data" / "station.db", load(config).key()) == held
+    run("verify", "--against", file, "--config", elsewhere, "--utc")
+    run("check", "--config", elsewhere)
+
+
+def test_a_restore_beside_a_running_station_is_refused(tmp_path: Path) -> None:
+    config = made_station(tmp_path)
+    made = json.loads(run("backup", "--config", config, "--json").stdout)
+    with sole_owner(tmp_path / "data"):
+        ended = run("restore", made["path"], "--config", config, "--replace", code=1)
+    assert "another station runs" in ended.stderr
+
+
+def rounds(config: Path, clock: FakeClock) -> BackupRounds:
+    settings = load(config)
+    return BackupRounds(
+        backed_up(settings, config), settings.backup_dir, clock, hourly_kept=2, daily_kept=2, is_enabled=True
+    )
+
+
+def test_a_station_makes_an_archive_a_day_and_copies_between(tmp_path: Path) -> None:
+    clock = FakeClock()
+    making = rounds(made_station(tmp_path), clock)
+
+    async def hours(count: int) -> list[str]:
+        made = []
+        for _ in range(count):
+            round_made = await making.turn()
+            assert round_made is not None
+            made.append(round_made.path.parent.name)
+            clock.tick(3600)
+        return made
+
+    assert asyncio.run(hours(26)) == ["daily", *["hourly"] * 23, "daily", "hourly"]
+    assert making.last_hourly_at is not None
+    was_late = making.is_late
+    clock.tick(4 * 3600)
+    assert (was_late, making.is_late) == (False, True)
+    assert making.is_on_the_same_medium
+
+
+def test_a_medium_that_is_gone_is_said_and_stops_nothing(tmp_path: Path) -> None:
+    config = made_station(tmp_path)
+    (tmp_path / "unplugged").write_text("")
+    config.write_text(config.read_text().replace("[backup]", f'[backup]\ndir = "{tmp_path / "unplugged"}"'))
+    making = rounds(config, FakeClock())
+    assert asyncio.run(making.turn()) is None
+    assert making.last_error is not None
+    assert "is the medium for backups there?" in making.last_error
+
+
+def test_a_running_station_says_that_its_database_was_damaged(tmp_path: Path) -> None:
+    config = made_station(tmp_path, backup="[api]\nport = 0")
+    settings = load(config)
+    auth = operator_of_station(settings.database, settings.key(), settings.station.id)
+    with settings.database.open("r+b") as database:
+        database.seek(40 * 4096)
+        database.write(bytes(4096))
+    mark_of(settings.database).touch()
+
+    async def detail() -> dict[str, Any]:
+        async with running(settings, file=config) as url, httpx.AsyncClient(base_url=url, auth=auth) as client:
+            facts: dict[str, Any] = (await client.get("/health/detail")).json()
+            return facts
+
+    facts = asyncio.run(detail())
+    assert facts["status"] == "degraded"
+    assert any("the database was damaged" in reason for reason in facts["reasons"])
+    assert facts["backup"]["last_hourly_at"] is None
+
+
+def older_database(path: Path, version: int) -> None:
+    with closing(connect(path, KEY)) as db:
+        db.execute("SELECT InitSpatialMetaDataFull(1)").fetchone()
+        with transaction(db):
+            for statement in itertools.chain(*(statements(script) for _, script in migrations()[:version])):
+                db.execute(statement).fetchone()
+            db.execute(f"PRAGMA user_version = {version}")
+
+
+def test_a_newer_schema_comes_after_a_proved_copy_of_the_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "station.db"
+    older = len(migrations()) - 1
+    older_database(path, older)
+    held = contents_of(path, KEY)
+    SpatialiteStore(path, KEY, now=lambda: START, readers=1).close_now()
+    copy = tmp_path / f"station.db.schema-{older}"
+    assert contents_of(copy, KEY) == held
+    with closing(connect(copy, KEY, is_readonly=True)) as db:
+        assert schema_version(db) == older
+    SpatialiteStore(path, KEY, now=lambda: START, readers=1).close_now()
+    assert sorted(tmp_path.glob("*.schema-*")) == [copy]
+
+
+def test_without_room_for_the_copy_the_schema_stays(tmp_path: Path) -> None:
+    path = tmp_path / "station.db"
+    older = len(migrations()) - 1
+    older_database(path, older)
+    (tmp_path / f"station.db.schema-{older}.part").mkdir()  # no file can be made there
+    with pytest.raises((StoreFull, OSError)):
+        SpatialiteStore(path, KEY, now=lambda: START, readers=1)
+    with closing(connect(path, KEY, is_readonly=True)) as db:
+        assert schema_version(db) == older

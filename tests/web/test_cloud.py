@@ -1,0 +1,158 @@
+"""The cloud's dashboard in a real browser, and the station's page while its cloud is there and when it is cut off."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from shared.sync import clashes
+from shared.sync.clashes import Clash
+from tests.faults.cloud_process import CloudProcess
+from tests.web import homes
+from tests.web.conftest import Open
+from tests.web.homes import Home, WatchedStation, open_page, wait_for_map
+
+pytestmark = [pytest.mark.web, pytest.mark.integration, pytest.mark.slow]
+
+PATIENCE_MS = 60_000
+
+
+def test_an_administrator_invites_a_station_by_code_and_picture(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "admin"), "stations")
+    page.get_by_role("button", name="Invite a station").click()
+    page.get_by_label("Station *").fill("South Gate")
+    page.get_by_role("button", name="Save").click()
+    code = page.locator("code.large")
+    expect(code).to_have_text(re.compile(r"^([0-9A-Z]{4}-){3}[0-9A-Z]{4}$"), timeout=PATIENCE_MS)
+    expect(page.get_by_role("img", name="One-time code")).to_be_visible()
+    enrolled = home.post("/stations/enrol", {"code": code.inner_text(), "public_key": "cd" * 32})
+    assert enrolled["station_id"] == "south-gate"
+
+
+def test_a_person_is_entered_with_a_picture_for_the_app_and_shut_out_again(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "admin"), "users")
+    page.get_by_role("button", name="New person").click()
+    page.get_by_label("E-mail address *").fill("naserian@example.org")
+    page.get_by_label("Name *").fill("Naserian")
+    page.get_by_label("Password").fill("seven hornbills on a branch")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("img", name="QR code for an authenticator app")).to_be_visible(timeout=PATIENCE_MS)
+    assert page.locator(".codes li").count() == 10
+    row = page.get_by_role("row", name=re.compile("Naserian"))
+    row.get_by_role("button", name="Shut out").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(row.get_by_role("button", name="Let in again")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_a_key_is_shown_once_and_the_audit_log_tells_who_made_it(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "admin"), "keys")
+    page.get_by_role("button", name="New key").click()
+    page.get_by_label("Name *").fill("Gateway at the dam")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("code.large")).to_have_text(re.compile("^wc_"), timeout=PATIENCE_MS)
+    homes.go(page, "audit")
+    expect(page.get_by_text(re.compile("their chain is whole"))).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("cell", name=re.compile("key")).first).to_be_visible()
+
+
+def test_the_map_draws_all_fixes_from_tiles_of_this_home(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    context = look(home, "conservation_manager")
+    tiles: list[int] = []
+    context.on("response", lambda answer: tiles.append(answer.status) if "/tiles/fixes/" in answer.url else None)
+    page = open_page(context)
+    wait_for_map(page)
+    expect(page.locator("[data-map]")).to_have_attribute("data-drawn", "6", timeout=PATIENCE_MS)
+    page.wait_for_load_state("networkidle")
+    assert tiles
+    assert set(tiles) == {200}
+    assert page.get_by_role("link", name="API keys").count() == 0  # a manager makes no keys
+    assert page.get_by_role("link", name="People").count() == 1
+
+
+def test_a_conflict_is_resolved_by_keyboard_alone_with_both_values_side_by_side(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, _ = cloud
+    animal = home.api.get(f"/animals/{home.animals['Tumaini']}/").json()
+    now_ms = int(time.time() * 1000)
+    clash = Clash(
+        id="c" * 16, kind="same_column", entity="animal", row_id=animal["id"], ours='{"status": "active"}',
+        theirs='{"status": "missing"}', made_ms=now_ms, noted_ms=now_ms, needs_person=True, author="r1",
+        origin="post-1",
+    )  # fmt: skip
+    home.ask(lambda accounts: accounts.tables.write(clashes.note([clash])))
+    page = open_page(look(home, "conservation_manager"), "conflicts")
+    entry = page.locator(f'[data-conflict="{clash.id}"]')
+    expect(entry.get_by_role("row", name="status active missing")).to_be_visible(timeout=PATIENCE_MS)
+    homes.tab_to(page, f'[data-conflict="{clash.id}"]', "Take the other value")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.type("The ranger was there")
+    homes.tab_to(page, "dialog", "OK")
+    page.keyboard.press("Enter")
+    expect(entry).to_have_count(0, timeout=PATIENCE_MS)
+    assert home.api.get(f"/animals/{animal['id']}/").json()["status"] == "missing"
+    assert home.api.get(f"/conflicts/{clash.id}/").json()["conflict"]["note"] == "The ranger was there"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "night"])
+def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudProcess], look: Open, theme: str) -> None:
+    home, _ = cloud
+    context = look(home, "admin", viewport={"width": 1280, "height": 800})
+    context.add_cookies([{"name": "outpost_theme", "value": theme, "url": home.url}])
+    page = open_page(context)
+    for way in (
+        "",
+        "stations",
+        "animals",
+        "collars",
+        "observations",
+        "zones",
+        "conflicts",
+        "models",
+        "sheet",
+        "users",
+        "keys",
+        "audit",
+    ):
+        homes.go(page, way)
+        homes.check_with_axe(page, f"{way or 'map'} in {theme}")
+
+
+def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
+    station: WatchedStation, cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, process = cloud
+    code = home.post("/stations/", {"name": "Faults"})["code"]
+    program = Path(sys.executable).parent / "outpost-station"
+    done = subprocess.run(
+        [program, "enrol", home.url, code, "--config", station.folder / "station.toml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    page = open_page(look(station, "ranger"))
+    fact = page.locator('[data-fact="uplink"]')
+    expect(fact).to_contain_text("Online", timeout=PATIENCE_MS)
+    expect(page.locator('[data-banner="offline"]')).to_have_count(0)
+    process.kill()
+    try:
+        station.raise_alert("Simba", "weak_signal", "low")
+        banner = page.locator('[data-banner="offline"]')
+        expect(banner).to_be_visible(timeout=2 * PATIENCE_MS)
+        expect(banner).to_contain_text("Nothing is lost")
+        assert "100" not in fact.inner_text()
+    finally:
+        process.start()
+    expect(page.locator('[data-banner="offline"]')).to_have_count(0, timeout=3 * PATIENCE_MS)

@@ -1,0 +1,305 @@
+"""The station's page in a real browser: seen, heard, answered, drawn on; by each role as the table says."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import time
+from datetime import UTC, datetime
+
+import pyotp
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, Response, expect
+
+from shared.api.web import DIST
+from tests.faults.station_process import until
+from tests.web import homes, pmtiles
+from tests.web.conftest import Open
+from tests.web.homes import WatchedStation, open_page, wait_for_map
+
+pytestmark = [pytest.mark.web, pytest.mark.integration, pytest.mark.slow]
+
+#: Not promises of speed: a test machine that draws maps by software is slower than any post's. Figures are measured.
+PATIENCE_MS = 60_000
+
+
+def place_of(page: Page, name: str) -> str:
+    """Return what the table says of where an animal is."""
+    row = page.locator("aside table tbody tr", has=page.get_by_role("button", name=name, exact=True))
+    return row.locator("td").nth(3).inner_text()
+
+
+def test_a_person_logs_in_with_password_and_app(station: WatchedStation, look: Open) -> None:
+    page = look(station, None).new_page()
+    page.goto("/")
+    person = station.people["conservation_manager"]
+    page.get_by_label("E-mail address").fill(person["email"])
+    page.get_by_label("Password").fill(person["password"])
+    page.get_by_role("button", name="Next").click()
+    page.locator("input[name=code]").fill(pyotp.TOTP(person["totp_secret"]).now())
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("nav.ways")).to_be_visible(timeout=PATIENCE_MS)
+    assert page.evaluate("document.cookie").count("outpost_") == 1  # the session's own cookies are not for scripts
+    page.locator(".prefer summary").click()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Password")).to_be_visible()
+
+
+def test_status_and_alerts_are_read_with_no_script_at_all(station: WatchedStation, look: Open) -> None:
+    context = look(station, "ranger", java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    expect(page.get_by_text("Nashipai has not moved for 7 h")).to_be_visible()
+    expect(page.get_by_role("heading", name=re.compile("^Status"))).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("^Clock"))).to_be_visible()
+
+
+def test_a_marker_moves_when_its_collar_is_heard(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"))
+    wait_for_map(page)
+    expect(page.locator('[data-fact="live"]')).to_have_text(re.compile("live"), timeout=PATIENCE_MS)
+    before = place_of(page, "Ole Sante")
+    lon, lat = station.where("Ole Sante")
+    to = (round(lon + 0.001, 5), round(lat + 0.001, 5))  # as far as an elephant walks meanwhile
+    began = time.monotonic()
+    station.hear(1, *to)
+    page.wait_for_function(
+        "was => ![...document.querySelectorAll('aside td')].some(each => each.textContent === was)", arg=before
+    )
+    print(f"marker moved {time.monotonic() - began:.2f} s after the frame")
+    assert place_of(page, "Ole Sante") == f"{to[1]:.5f}, {to[0]:.5f}"
+
+
+def test_an_alarm_rings_from_a_frame_until_it_is_acknowledged_by_keyboard_alone(
+    station: WatchedStation, look: Open
+) -> None:
+    page = open_page(look(station, "ranger"))
+    expect(page.locator('[data-fact="live"]')).to_have_text(re.compile("live"), timeout=PATIENCE_MS)
+    own = page.locator(".alert.active", has_text="Kijana")
+    assert own.count() == 0
+    lon, lat = station.where("Kijana")
+    ring = [[lon + 0.001, lat - 0.01], [lon + 0.02, lat - 0.01], [lon + 0.02, lat + 0.01], [lon + 0.001, lat + 0.01]]
+    farm = {"name": "Maize", "zone_type": "agriculture", "risk_level": "high"}
+    station.post("/conflict-zones/", {**farm, "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}})
+    began = time.monotonic()
+    station.hear(2, lon + 0.002, lat)
+    expect(own.first).to_be_visible(timeout=PATIENCE_MS)
+    print(f"alarm shown {time.monotonic() - began:.2f} s after the frame")
+    page.wait_for_function("() => Number(document.documentElement.dataset.rings) > 0")
+    alert = own.first.get_attribute("data-alert")
+    homes.tab_to(page, f'[data-alert="{alert}"]', "Acknowledge")
+    page.keyboard.press("Enter")
+    expect(page.locator(f'.alert.acknowledged[data-alert="{alert}"]')).to_be_visible(timeout=PATIENCE_MS)
+    assert station.api.get(f"/alerts/{alert}/").json()["status"] == "acknowledged"
+
+
+def test_an_alert_is_noted_and_closed(station: WatchedStation, look: Open) -> None:
+    alert = station.raise_alert("Tumaini", "low_battery", "high")
+    page = open_page(look(station, "ranger"))
+    entry = page.locator(f'[data-alert="{alert}"]')
+    entry.get_by_role("button", name="Note").click()
+    page.get_by_role("dialog").locator("textarea").fill("Team 2 goes there")
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(entry.get_by_text("Team 2 goes there")).to_be_visible(timeout=PATIENCE_MS)
+    entry.get_by_role("button", name="All clear").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(entry).to_have_count(0, timeout=PATIENCE_MS)
+    found = station.api.get(f"/alerts/{alert}/").json()
+    assert (found["status"], found["note"]) == ("resolved", "Team 2 goes there")
+
+
+def test_a_card_tells_fix_time_and_heard_time_apart_and_what_is_expected(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"))
+    page.get_by_role("button", name="Nashipai", exact=True).click()
+    card = page.get_by_role("region", name="Nashipai")
+    expect(card.get_by_text("Position taken")).to_be_visible()
+    expect(card.get_by_text("Heard here")).to_be_visible()
+    expect(card.get_by_role("rowheader", name="+1 h")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_a_manager_draws_a_zone_on_the_map_and_a_ranger_cannot(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "conservation_manager", viewport={"width": 1400, "height": 900}), "zones")
+    page.get_by_role("button", name="Draw a zone").click()
+    wait_for_map(page)
+    box = page.locator(".editor .canvas").bounding_box()
+    assert box is not None
+    for right, down in ((0.3, 0.3), (0.6, 0.3), (0.6, 0.6), (0.3, 0.6)):
+        page.mouse.click(box["x"] + box["width"] * right, box["y"] + box["height"] * down)
+    expect(page.get_by_label("Corners")).to_have_value(re.compile(r"^(-?\d+\.\d+ -?\d+\.\d+\n?){4}$"))
+    page.get_by_label("Zone *").fill("Boma of Lekaya")
+    page.get_by_label("Risk").select_option("high")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("cell", name="Boma of Lekaya")).to_be_visible(timeout=PATIENCE_MS)
+    zones = station.api.get("/conflict-zones/", params={"page_size": 500}).json()["results"]
+    (made,) = [zone for zone in zones if zone["name"] == "Boma of Lekaya"]
+    assert (len(made["geometry"]["coordinates"][0]), made["risk_level"]) == (5, "high")
+    ranger = open_page(look(station, "ranger"), "zones")
+    expect(ranger.get_by_role("cell", name="Boma of Lekaya")).to_be_visible(timeout=PATIENCE_MS)
+    assert ranger.get_by_role("button", name="Draw a zone").count() == 0
+
+
+def test_zones_are_imported_from_a_file_and_a_bad_one_is_named(station: WatchedStation, look: Open) -> None:
+    square = [[37.5, -2.8], [37.51, -2.8], [37.51, -2.79], [37.5, -2.79], [37.5, -2.8]]
+    dam = {"type": "Polygon", "coordinates": [square]}
+    well = {"type": "Point", "coordinates": [1, 2]}
+    features = [
+        {"type": "Feature", "properties": {"name": name, "zone_type": "infrastructure"}, "geometry": geometry}
+        for name, geometry in (("Dam", dam), ("Well", well))
+    ]
+    page = open_page(look(station, "conservation_manager"), "zones")
+    body = json.dumps({"type": "FeatureCollection", "features": features}).encode()
+    page.locator("input[type=file]").set_input_files(
+        {"name": "zones.geojson", "mimeType": "application/geo+json", "buffer": body}
+    )
+    expect(page.get_by_role("status").filter(has_text="1 entered")).to_contain_text("1 refused", timeout=PATIENCE_MS)
+    expect(page.get_by_role("cell", name="Dam")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_a_ranger_enters_an_observation_and_changes_it(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"), "observations")
+    page.get_by_role("button", name="New observation").click()
+    page.get_by_label("What was seen").fill("Two calves at the dam")
+    page.get_by_label("Latitude").fill("-2.7")
+    page.get_by_label("Longitude").fill("37.3")
+    page.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row", name=re.compile("Two calves at the dam"))
+    expect(row).to_be_visible(timeout=PATIENCE_MS)
+    expect(row).to_contain_text("At the station")
+    row.get_by_role("button").click()
+    page.get_by_label("What was seen").fill("Three calves at the dam")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("row", name=re.compile("Three calves at the dam"))).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_what_is_typed_outlives_that_the_page_is_drawn_anew(station: WatchedStation, look: Open) -> None:
+    page = look(station, "ranger").new_page()
+    page.clock.install()
+    page.goto("/#/observations")
+    page.get_by_role("button", name="New observation").click()
+    page.get_by_label("What was seen").fill("A snare at the")
+    page.get_by_label("Kind").select_option("environment")
+    page.clock.run_for(60_000)
+    expect(page.get_by_label("What was seen")).to_have_value("A snare at the")
+    expect(page.get_by_label("Kind")).to_have_value("environment")
+
+
+def test_an_animal_is_entered_and_given_a_collar_of_the_past(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"), "animals")
+    page.get_by_role("button", name="New animal").click()
+    page.get_by_label("Animal *").fill("Lemayian")
+    page.get_by_label("Species *").fill("Lion")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Lemayian", exact=True).click(timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Put on a collar").click()
+    page.get_by_label("Collar *").fill("eui:01010101000000ff")
+    page.get_by_label("From *").fill(datetime(2026, 5, 1, 8, tzinfo=UTC).strftime("%Y-%m-%dT%H:%M"))
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("cell", name="eui:01010101000000ff").first).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_a_viewer_gets_no_exact_position_in_any_answer(station: WatchedStation, look: Open) -> None:
+    def bodies(role: str) -> str:
+        context = look(station, role)
+        answers: list[Response] = []
+        context.on("response", lambda answer: answers.append(answer) if "/api/" in answer.url else None)
+        texts = []
+        for way in ("", "collars", "animals", "observations", "zones"):
+            page = open_page(context, way)
+            page.wait_for_load_state("networkidle") if way else wait_for_map(page)
+            texts += [each.text() for each in answers if each.request.method == "GET" and "events" not in each.url]
+            answers.clear()
+            page.close()
+        return "".join(texts)
+
+    ranger, viewer = bodies("ranger"), bodies("viewer")
+    exact = set(re.findall(r"3[67]\.\d{4,}|-2\.\d{4,}", ranger))
+    assert len(exact) > 100
+    assert exact.isdisjoint(re.findall(r"3[67]\.\d{4,}|-2\.\d{4,}", viewer))
+    page = open_page(look(station, "viewer"))
+    assert page.get_by_role("link", name="Station").count() == 0
+    assert page.get_by_role("button", name="Acknowledge").count() == 0
+
+
+def test_a_reserves_own_map_is_drawn_piece_by_piece(station: WatchedStation, look: Open) -> None:
+    maps = station.folder / "data" / "maps"
+    maps.mkdir()
+    (maps / "reserve.pmtiles").write_bytes(pmtiles.one_colour((200, 0, 200)))
+    (maps / "broken.pmtiles").write_bytes(b"no map at all")
+    try:
+        context = look(station, "viewer", viewport={"width": 900, "height": 600})
+        statuses: list[int] = []
+        context.on("response", lambda answer: statuses.append(answer.status) if "/reserve." in answer.url else None)
+        page = open_page(context)
+        wait_for_map(page)
+        page.wait_for_load_state("networkidle")
+
+        def is_drawn() -> bool:
+            picture = Image.open(io.BytesIO(page.locator(".map").screenshot())).convert("RGB")
+            return (200, 0, 200) in {picture.getpixel((x, y)) for x in (150, 250, 350) for y in (200, 300, 400)}
+
+        until(is_drawn, "the reserve's map", 30)
+        assert statuses
+        assert set(statuses) == {206}
+    finally:
+        shutil.rmtree(maps)
+
+
+def test_what_must_be_there_first_is_small(station: WatchedStation, look: Open) -> None:
+    manifest = json.loads((DIST / "manifest.json").read_text(encoding="utf-8"))
+
+    def needed(name: str) -> set[str]:
+        entry = manifest[name]
+        found = {entry["file"], *entry.get("css", [])}
+        return found.union(*(needed(each) for each in entry.get("imports", [])), found)
+
+    for home in ("station", "cloud"):
+        words = {entry["file"] for name, entry in manifest.items() if name.endswith(("en.json", "sw.json", "fr.json"))}
+        files = needed(f"src/{home}.tsx") | {max(words, key=lambda each: (DIST / f"{each}.gz").stat().st_size)}
+        size = sum((DIST / f"{each}.gz").stat().st_size for each in files)
+        assert size < 150_000, (home, size)
+    asked: list[str] = []
+    context = look(station, "ranger")
+    context.on("request", lambda request: asked.append(request.url))
+    page = open_page(context)
+    wait_for_map(page)
+    shell = next(n for n, url in enumerate(asked) if "/station-" in url)
+    engine = next(n for n, url in enumerate(asked) if "/view-" in url)
+    assert shell < engine
+
+
+@pytest.mark.parametrize("language", ["sw", "fr"])
+def test_the_page_speaks_the_language_that_was_chosen(station: WatchedStation, look: Open, language: str) -> None:
+    context = look(station, "ranger")
+    context.add_cookies([{"name": "outpost_lang", "value": language, "url": station.url}])
+    page = open_page(context)
+    words = {"sw": "Ramani na tahadhari", "fr": "Carte et alertes"}
+    expect(page.get_by_role("link", name=words[language]).first).to_be_visible()
+    assert not re.search(r"\b[a-z]+\.[a-z_]+\b(?=\s)", page.locator("nav").inner_text())
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "night"])
+def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
+    station: WatchedStation, look: Open, theme: str
+) -> None:
+    context = look(station, "admin", viewport={"width": 1280, "height": 800})
+    context.add_cookies([{"name": "outpost_theme", "value": theme, "url": station.url}])
+    page = open_page(context)
+    for way in ("", "collars", "animals", "observations", "zones", "conflicts", "models", "sheet", "system"):
+        homes.go(page, way)
+        homes.check_with_axe(page, f"{way or 'map'} in {theme}")
+    nobody = look(station, None)
+    nobody.add_cookies([{"name": "outpost_theme", "value": theme, "url": station.url}])
+    page = nobody.new_page()
+    page.goto("/")
+    homes.check_with_axe(page, f"login in {theme}")
+
+
+def test_nothing_is_wider_than_a_phone(station: WatchedStation, look: Open) -> None:
+    context = look(station, "admin", viewport={"width": 360, "height": 640}, has_touch=True)
+    page = open_page(context)
+    for way in ("", "collars", "animals", "observations", "zones", "system"):
+        homes.go(page, way)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, way
