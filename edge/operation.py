@@ -120,16 +120,24 @@ def token(
 
 
 @operation.command()
-def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def sweep(
+    config: ConfigOption = None,
+    audit_days: Annotated[
+        int | None, typer.Option(min=30, help="Take lines older than so many days off the audit log, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove spent codes, attempts and sessions; what expires by date stays while the clock is not sure."""
     settings = load(config)
 
-    async def job(store: SpatialiteStore) -> int:
+    async def job(store: SpatialiteStore) -> dict[str, int]:
         clock = system_clock()
         clock.kernel_says(is_synchronised=is_kernel_synchronised())
-        return await (await app.accounts_of(settings, store, clock)).sweep()
+        accounts = await app.accounts_of(settings, store, clock)
+        done = {"removed": await accounts.sweep()}
+        return done if audit_days is None else {**done, "audit_lines": await accounts.prune_audit(audit_days)}
 
-    print_facts({"removed": with_store(settings, job)}, as_json=as_json)
+    print_facts(with_store(settings, job), as_json=as_json)
 
 
 @operation.command()
