@@ -32,7 +32,7 @@ from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
 from models.artifact import PACKAGED
-            habitat=habitat, router=router_of(store, config) if config.corridors.maps else None,
+from models.live.habitat import MappedHabitat
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
