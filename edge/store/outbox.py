@@ -620,6 +620,19 @@ def waiting_fixes(db: Connection) -> list[Run]:
     return [*(Run(*row) for row in posted), *unacknowledged_fixes(db)]
 
 
+def oldest_waiting_ms(db: Connection) -> int | None:
+    """Return when the oldest fix was heard that the cloud has not confirmed; reads every row that waits."""
+    found = [
+        oldest
+        for run in waiting_fixes(db)
+        for (oldest,) in db.execute(
+            "SELECT min(received_ms) FROM fixes WHERE pk BETWEEN ? AND ?", (run.first_pk, run.last_pk)
+        )
+        if oldest is not None
+    ]
+    return min(found, default=None)
+
+
 def _refuse(db: Connection, entity: str, pk: int, reason: str) -> None:
     log.warning("sync.unsendable", entity=entity, pk=pk, reason=reason)
     db.execute(
