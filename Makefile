@@ -52,6 +52,10 @@ cloud-services:
 shared/api/assets/.done: .ci/assets shared/api/package.json shared/api/package-lock.json $(VENV)/.station
 	@bash .ci/assets "$(BIN)"
 
+# The phones' own client, for its tests; without a registry these skip.
+shared/web/client/node_modules/.done: shared/web/client/package.json shared/web/client/package-lock.json $(VENV)/.station
+	@bash .ci/client "$(BIN)"
+
 # The pages that people look at; the same.
 WEB := $(shell find shared/web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -name axe.min.js)
 shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
@@ -60,9 +64,9 @@ shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
 station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl faketime chromium
+	@bash .ci/apt systemd openssl faketime chromium network-manager nftables
 
-dev-env: station-env cloud-env test-services $(VENV)/.dev
+dev-env: station-env cloud-env test-services shared/web/client/node_modules/.done $(VENV)/.dev
 
 # --- the commands of the README ---------------------------------------------------------------------------------------
 run: station-env ## a station with a simulated herd; TRACKS=file.csv SPEED=n ONCE=1 replays a file; CLOUD=url CODE=code enrols it
@@ -113,6 +117,7 @@ bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.homes
 	$(BIN)/python -m tests.benchmarks.api
+	$(BIN)/python -m tests.benchmarks.phones
 	$(BIN)/python -m tests.benchmarks.exchange
 	$(BIN)/python -m tests.benchmarks.quality
 	$(BIN)/python -m tests.benchmarks.bbmm

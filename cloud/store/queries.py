@@ -9,7 +9,7 @@ from uuid import UUID
 from cloud.store.database import Connection
 from cloud.store.partitions import lowest_id
 from cloud.store.records import one, record_of, selecting
-from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Patrol, Zone
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.privacy import View
@@ -23,6 +23,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     ZoneQuery,
 )
 from shared.sync import reduced as reducing
@@ -35,6 +36,7 @@ from shared.sync.records import (
     CORRIDOR,
     DEPLOYMENT,
     OBSERVATION,
+    PATROL,
     PATROL_LOG,
     PATROL_ROUTE,
     RANGER,
@@ -49,6 +51,7 @@ from shared.sync.records import (
     deployment_of,
     observation_of,
     patrol_log_of,
+    patrol_of,
     patrol_route_of,
     ranger_of,
     ranger_position_of,
@@ -79,6 +82,7 @@ _OBSERVATION_ORDER: Final = {"timestamp": "r.recorded_ms", "created_at": "r.crea
 _ZONE_ORDER: Final = {"created_at": "r.created_ms", "name": 'r.name COLLATE "C"'}
 _CORRIDOR_ORDER: Final = _ZONE_ORDER
 _ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_ms"}
+_PATROL_ORDER: Final = {"started_at": "r.started_ms", "created_at": "r.created_ms"}
 
 
 class _Where:
@@ -190,6 +194,17 @@ async def list_corridors(db: Connection, query: CorridorQuery, view: View | None
     return await _page(db, selecting(CORRIDOR), where, order, query, _corridor, view)
 
 
+async def list_patrols(db: Connection, query: PatrolQuery, view: View | None = None) -> Page[Patrol]:
+    """Return a page of patrols."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({"r.created_by": query.created_by})
+    if view is not None:
+        where.add(reducing.patrol_condition(view))
+    _add_span(where, "r.started_ms", query)
+    order = order_by(query.ordering, _PATROL_ORDER, "r.pk")
+    return await _page(db, selecting(PATROL), where, order, query, _patrol, view)
+
+
 async def list_alerts(db: Connection, query: AlertQuery, view: View | None = None) -> Page[Alert]:
     """Return a page of alerts."""
     where = _alerts_wanted(query)
@@ -222,11 +237,15 @@ async def get(db: Connection, entity: EntityName, identity: str, view: View | No
     statement, make = _ONE[entity]
     if "\0" not in identity:  # PostgreSQL keeps no such text
         source = await _source(db, entity, view)
-        asked = f"{source.sql}{source.of(statement)} WHERE r.id = %s AND r.deleted_ms IS NULL"
+        asked = f"{source.sql}{source.of(statement)} WHERE r.id = %s AND r.deleted_ms IS NULL{_also(entity, view)}"
         found = await db.execute(asked.encode(), [*source.values, identity])
         if (row := await found.fetchone()) is not None:
             return make(row) if view is None else reducing.reduced(view, make(row))
     raise NotFound(f"there is no {entity} {identity}")
+
+
+def _also(entity: EntityName, view: View | None) -> str:
+    return f" AND {reducing.patrol_condition(view)}" if entity == "patrol" and view is not None else ""
 
 
 class Source:
@@ -398,7 +417,7 @@ async def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
     raise NotFound(f"there is no fix {fix_id}")
 
 
-def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery) -> None:
+def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery | PatrolQuery) -> None:
     if query.since is not None:
         where.add(f"{column} >= %s", to_ms(query.since))
     if query.until is not None:
@@ -486,6 +505,10 @@ def _corridor(row: Sequence[Any]) -> Corridor:
     return corridor_of(record_of(CORRIDOR, row))
 
 
+def _patrol(row: Sequence[Any]) -> Patrol:
+    return patrol_of(record_of(PATROL, row))
+
+
 def _alert(row: Sequence[Any]) -> Alert:
     return alert_of(record_of(ALERT, row))
 
@@ -505,6 +528,7 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
     ),
     "patrol_log": (selecting(PATROL_LOG), lambda row: patrol_log_of(record_of(PATROL_LOG, row))),
     "patrol_route": (selecting(PATROL_ROUTE), lambda row: patrol_route_of(record_of(PATROL_ROUTE, row))),
+    "patrol": (selecting(PATROL), _patrol),
 }  # fmt: skip
 
 
