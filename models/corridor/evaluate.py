@@ -18,16 +18,17 @@ import numpy as np
 from models.corridor import exact, studies
 from models.corridor.exact import BY_DAY
 from models.corridor.landscape import HELD_OUT, landscape
+from models.corridor.planner import WALKERS
 from models.corridor.runtime import ALGORITHMS, Policy, load_policy, routes
 from models.corridor.runtime import Algorithm as Algorithms
 from models.corridor.scores import cost_of, cost_with_edges, straight, terms_of_path
-from models.corridor.search import bettered
+from models.corridor.search import bettered, priced
 from models.corridor.studies import Case, Way
 from models.corridor.surface import EDGE_TERMS, Cell, IntArray, Surface, read_weights
 from shared.errors import Invalid
 
 _TRACKS_EACH: Final = 8
-_HARD: Final = 20
+_HARD: Final = 16
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,20 +183,23 @@ def beyond(policy: Policy) -> list[Beyond]:
         seed = HELD_OUT + 50_000 + number
         surface = landscape(seed, (64, 64), kind="peopled", weights=weights, cell_m=500.0)
         start, end = studies.pairs_on(surface, 1, seed)[0]
-        walked = _walked(policy, surface, start, end)
+        roads = priced(surface)
+        walked = _walked(policy, roads, start, end)
         plain = exact.least_cost(surface, start, end)
 
         def with_edges(path: IntArray, surface: Surface = surface) -> float:
             return cost_with_edges(surface, path)
 
         best = with_edges(exact.least_cost_with_edges(surface, start, end))
-        found["road crossings"].append((_searched(surface, walked, with_edges) / best, with_edges(plain) / best))
+        found["road crossings"].append((_searched(roads, walked, with_edges) / best, with_edges(plain) / best))
 
         def moving(path: IntArray, surface: Surface = surface) -> float:
             return exact.moving_cost(surface, path, BY_DAY)
 
         best = moving(exact.least_cost_moving(surface, start, end, BY_DAY))
-        found["moving risk"].append((_searched(surface, walked, moving) / best, moving(plain) / best))
+        hours = exact.at_mean_risk(surface, BY_DAY)
+        on_hours = _walked(policy, hours, start, end)
+        found["moving risk"].append((_searched(hours, on_hours, moving) / best, moving(plain) / best))
         wide = exact.widened(surface)
         best = cost_of(wide, exact.least_cost(wide, start, end))
         on_wide = _walked(policy, wide, start, end)
@@ -273,7 +277,7 @@ def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> _Tried:
     terms = {"least_cost": _shares(surface, best)}
     for name, policy in policies.items():
         begun = time.perf_counter()
-        walked = routes(policy, surface, start, end, count=12)
+        walked = routes(policy, surface, start, end, count=WALKERS)
         alone[name] = np.inf if walked[0] is None else cost_of(surface, walked[0]) / bound
         path = bettered(surface, [one for one in walked if one is not None] or [line])
         seconds[name] = time.perf_counter() - begun
@@ -283,7 +287,7 @@ def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> _Tried:
 
 
 def _walked(policy: Policy, surface: Surface, start: Cell, end: Cell) -> list[IntArray]:
-    return [path for path in routes(policy, surface, start, end, count=12) if path is not None]
+    return [path for path in routes(policy, surface, start, end, count=WALKERS) if path is not None]
 
 
 def _searched(surface: Surface, begin: Sequence[IntArray], price: Callable[[IntArray], float] | None) -> float:
