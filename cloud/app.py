@@ -21,6 +21,7 @@ from cloud.api.app import create_app
 from cloud.config import Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.jobs import queue
+from cloud.jobs.export import export_kind
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
@@ -85,7 +86,7 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config) -> Kinds:
 
     Without maps there is no search for corridors, and whoever asks for one is told so.
     """
-    kinds = Kinds()
+    kinds = Kinds([export_kind(store.database, accounts.view)])
     router = router_of(store, config)
     if router is not None:
         from cloud.corridors.job import CorridorSearch

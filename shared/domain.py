@@ -326,6 +326,20 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     is_late: bool = False
 
 
+class Patrol(msgspec.Struct, frozen=True, kw_only=True):
+    """A walk or drive of rangers; ``track`` is GeoJSON text, lines in WGS 84. One without an end is under way."""
+
+    id: str
+    started_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    rev: int = 1
+    ended_at: datetime | None = None
+    note: str = ""
+    track: str | None = None
+    created_by: str | None = None
+
+
 class Team(msgspec.Struct, frozen=True, kw_only=True):
     """Rangers who patrol together."""
 

@@ -13,6 +13,7 @@
         WrongKey        it does not open with this key
         StoreFull       the disk has no room: nothing was written, the caller may try again
       SyncError       a peer's changes cannot be taken
+        PullFirst       someone else changed what this phone changed: pull, merge, push again
         StaleCursor     the cursor is not of this home: begin anew, with what is not sent yet on top
         CorruptBatch    the bytes that came are not those that were sent: send the same again
       ConfigError     a configuration file or variable cannot be used
@@ -26,6 +27,7 @@
       RequestError
         NotFound
         Conflict
+        KeyReused       a name for a request that was given to another one before
         Invalid
         TooLarge
 
@@ -122,6 +124,12 @@ class SyncError(OutpostError):
     http_status = 409
 
 
+class PullFirst(SyncError):
+    """Someone else changed what a phone changed, after it had pulled: it pulls, merges and pushes again."""
+
+    code = "pull_first"
+
+
 class StaleCursor(SyncError):
     """The cursor is not of this home, or of a past that it no longer has: begin anew."""
 
@@ -211,6 +219,13 @@ class Conflict(RequestError):
 
     code = "conflict"
     http_status = 409
+
+
+class KeyReused(RequestError):
+    """The name of this request (Idempotency-Key) was given to another one before; nothing was done."""
+
+    code = "key_reused"
+    http_status = 422
 
 
 class Invalid(RequestError):

@@ -6,9 +6,9 @@ Reads take a ``View``. Writes are one transaction each, durable when the call re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from shared.domain import (
     Fix,
     NewFix,
     Observation,
+    Patrol,
     PatrolLog,
     PatrolRoute,
     Prediction,
@@ -36,6 +37,11 @@ from shared.domain import (
 )
 from shared.movement.areas import Nearby, Place
 from shared.privacy import View
+
+if TYPE_CHECKING:  # what phones push is read as the API's own bodies are, and those know the lists of this module
+    from shared.sync.phone.pull import PullAsk, PullPage
+    from shared.sync.phone.push import PushAsk, PushResult
+    from shared.sync.phone.upload import Kept, UploadAsk, Uploaded
 
 T = TypeVar("T")
 
@@ -132,6 +138,17 @@ class AlertQuery(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None = None
     until: datetime | None = None
     ordering: str = "-detected_at"
+    offset: int = 0
+    limit: int = 20
+
+
+class PatrolQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Filters of a list of patrols, newest first; ``since`` is inclusive, ``until`` exclusive, of their beginning."""
+
+    created_by: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    ordering: str = "-started_at"
     offset: int = 0
     limit: int = 20
 
@@ -246,6 +263,20 @@ class RecordEdit(msgspec.Struct, frozen=True, kw_only=True):
 
 class Store(Protocol):
     """The database of a home."""
+
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Return one page of what a phone may see, in one snapshot; Invalid where the page is of another pull."""
+        ...
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Take what a phone pushed, in one transaction; raises PullFirst."""
+        ...
+
+    async def upload_phone(
+        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+    ) -> bytes:
+        """Take an upload in one transaction and return its answer; raises KeyReused."""
+        ...
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
@@ -500,4 +531,24 @@ class Store(Protocol):
 
     async def delete_prediction(self, view: View, prediction_id: str) -> None:
         """Delete a prediction; raises NotFound."""
+        ...
+
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols; a reduced view has those that ended long ago, without their tracks."""
+        ...
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        ...
+
+    async def create_patrol(self, view: View, columns: dict[str, Any]) -> Patrol:
+        """Store a patrol; Invalid unless ``track`` is GeoJSON lines, and where it ends before it begins."""
+        ...
+
+    async def update_patrol(self, view: View, patrol_id: str, columns: dict[str, Any]) -> Patrol:
+        """Change the given columns."""
+        ...
+
+    async def delete_patrol(self, view: View, patrol_id: str) -> None:
+        """Leave a tombstone."""
         ...

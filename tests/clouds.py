@@ -37,7 +37,8 @@ _TABLES = (
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
     "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
-    "predictions", "alerts", "ranger_positions", "patrol_logs", "patrol_routes", "rangers", "teams",
+    "predictions", "patrols", "phone_ids", "phone_rulings",
+    "uploads", "alerts", "ranger_positions", "patrol_logs", "patrol_routes", "rangers", "teams",
     "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",
 )  # fmt: skip
 _WIPE = "; ".join(

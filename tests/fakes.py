@@ -20,6 +20,7 @@ from shared.domain import (
     Fix,
     NewFix,
     Observation,
+    Patrol,
     Prediction,
     Zone,
     is_usable,
@@ -39,6 +40,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     PredictionQuery,
     ZoneQuery,
 )
@@ -65,6 +67,9 @@ from shared.sync.fixes import (
 )
 from shared.sync.operations import STANDS_FOR, Effects, Operation, Outcome, Rows
 from shared.sync.patrols import AHEAD_MS, ORDERS, Asked, PatrolReads, Sight
+from shared.sync.phone.pull import PullAsk, PullPage
+from shared.sync.phone.push import PushAsk, PushResult
+from shared.sync.phone.upload import Kept, UploadAsk, Uploaded
 from shared.sync.records import (
     EntityName,
     Record,
@@ -77,6 +82,7 @@ from shared.sync.records import (
     from_ms,
     observation_of,
     patrol_log_of,
+    patrol_of,
     patrol_route_of,
     ranger_of,
     ranger_position_of,
@@ -95,6 +101,7 @@ _ORDERS: Mapping[str, Mapping[str, str]] = {
     "observation": {"timestamp": "recorded_at", "created_at": "created_at"},
     "zone": {name: name for name in ("name", "created_at")},
     "corridor": {name: name for name in ("name", "created_at")},
+    "patrol": {name: name for name in ("started_at", "created_at")},
     "alert": {name: name for name in ("detected_at", "created_at")},
     "prediction": {name: name for name in ("created_at", "confidence")},
 }
@@ -196,6 +203,22 @@ class InMemoryStore(RecordEdits, PatrolReads):
         self._do(operation)
         record = self._rows.get(operation.entity, operation.row_id)
         return None if record is None or record.is_deleted else self._value(record)
+
+    # --- phones
+
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Phones are for real homes."""
+        raise NotFound("phones are for real homes")
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Phones are for real homes."""
+        raise NotFound("phones are for real homes")
+
+    async def upload_phone(
+        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+    ) -> bytes:
+        """Phones are for real homes."""
+        raise NotFound("phones are for real homes")
 
     # --- animals
 
@@ -368,6 +391,19 @@ class InMemoryStore(RecordEdits, PatrolReads):
         """Return one alert; raises NotFound."""
         return alert_of(self._rows.living("alert", alert_id))
 
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols."""
+        rows = [
+            row
+            for row in map(patrol_of, self._living("patrol"))
+            if _matches(row, {"created_by": query.created_by}) and _is_within(row.started_at, query.since, query.until)
+        ]
+        return _page(_ordered(rows, query.ordering, "patrol"), query.offset, query.limit)
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        return patrol_of(self._rows.living("patrol", patrol_id))
+
     # --- rangers and their patrols
 
     async def asked(self, asked: Asked) -> Page[Record]:
@@ -491,6 +527,8 @@ class InMemoryStore(RecordEdits, PatrolReads):
                 return corridor_of(record)
             case "alert":
                 return alert_of(record)
+            case "patrol":
+                return patrol_of(record)
             case "team":
                 return team_of(record)
             case "ranger":

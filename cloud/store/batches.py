@@ -18,9 +18,9 @@ from psycopg import errors
 
 from cloud.store.accounts import run
 from cloud.store.database import Connection
+from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
-from cloud.store.store import apply
 from shared.errors import Invalid, RequestError
 from shared.ids import derived_id
 from shared.sync import clashes, log

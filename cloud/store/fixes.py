@@ -23,6 +23,7 @@ from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch,
 from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import Noted
 from shared.domain import HeardDevice, NewFix
+from shared.ids import fix_time_ms
 from shared.movement.quality import Judged, intrinsic_flags, limits_of, rejudge, stands_alone
 from shared.sync.fixes import (
     BY_HAND,
@@ -168,6 +169,7 @@ class FixWriter:
         if heard is None or heard[0] == collar.pk:
             return [], 0
         n = 0
+        times_ms: list[int] = []
         names = [name for name in _WRITTEN if name not in ("animal_pk", "recorded_ms")]
         statement = (
             f"DELETE FROM fixes WHERE id IN (SELECT id FROM fixes WHERE collar_pk = %s LIMIT {_STRETCH})"
@@ -181,6 +183,7 @@ class FixWriter:
             rows = []
             for values in taken:
                 row = dict(zip(names, values, strict=True))
+                times_ms.append(row["raw_ms"])
                 row["by_hand"] = row.pop("flags") & BY_HAND
                 place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], row["said_animal_pk"])
                 rows.append(row)
@@ -188,6 +191,8 @@ class FixWriter:
             # not new to anybody: who hears of the alias does the same
             self._lines += [msgspec.structs.replace(line, kind="move") for line in added.lines]
             n += added.new - len(rows)
+        if times_ms:
+            self._lines.append(Noted("fix", heard_id, "gone", self._origin, min(times_ms), max(times_ms)))
         await self._last_words(heard, collar.pk)
         # who brought fixes under the old name may read them under the new one
         await self._connection.execute(
@@ -331,10 +336,15 @@ class FixWriter:
                 except NotEnough:
                     unsettled.append((stretch, collar))
                     continue
+                others: list[int] = []
                 for identity, judged in found.items():
                     was = changes.was[identity] if identity in changed else stretch.was[identity]
                     if identity in changed or was & ~BY_HAND != judged:
                         flags[identity] = judged | was & BY_HAND
+                        if identity not in changed:
+                            others.append(fix_time_ms(identity))
+                if others:
+                    self._lines.append(Noted("fix", collar.id, "flag", self._origin, min(others), max(others)))
             waiting = unsettled
             helping *= 8
         return flags

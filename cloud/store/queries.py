@@ -9,7 +9,7 @@ from uuid import UUID
 from cloud.store.database import Connection
 from cloud.store.partitions import lowest_id
 from cloud.store.records import one, record_of, selecting
-from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Patrol, Zone
 from shared.errors import NotFound
 from shared.ids import id_text
 from shared.privacy import View
@@ -23,6 +23,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     ZoneQuery,
 )
 from shared.sync import reduced as reducing
@@ -35,6 +36,7 @@ from shared.sync.records import (
     CORRIDOR,
     DEPLOYMENT,
     OBSERVATION,
+    PATROL,
     PATROL_LOG,
     PATROL_ROUTE,
     RANGER,
@@ -49,6 +51,7 @@ from shared.sync.records import (
     deployment_of,
     observation_of,
     patrol_log_of,
+    patrol_of,
     patrol_route_of,
     ranger_of,
     ranger_position_of,
@@ -79,6 +82,7 @@ _OBSERVATION_ORDER: Final = {"timestamp": "r.recorded_ms", "created_at": "r.crea
 _ZONE_ORDER: Final = {"created_at": "r.created_ms", "name": 'r.name COLLATE "C"'}
 _CORRIDOR_ORDER: Final = _ZONE_ORDER
 _ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_ms"}
+_PATROL_ORDER: Final = {"started_at": "r.started_ms", "created_at": "r.created_ms"}
 
 
 class _Where:
@@ -190,6 +194,17 @@ async def list_corridors(db: Connection, query: CorridorQuery, view: View | None
     return await _page(db, selecting(CORRIDOR), where, order, query, _corridor, view)
 
 
+async def list_patrols(db: Connection, query: PatrolQuery, view: View | None = None) -> Page[Patrol]:
+    """Return a page of patrols."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({"r.created_by": query.created_by})
+    if view is not None:
+        where.add(reducing.patrol_condition(view))
+    _add_span(where, "r.started_ms", query)
+    order = order_by(query.ordering, _PATROL_ORDER, "r.pk")
+    return await _page(db, selecting(PATROL), where, order, query, _patrol, view)
+
+
 async def list_alerts(db: Connection, query: AlertQuery, view: View | None = None) -> Page[Alert]:
     """Return a page of alerts."""
     where = _alerts_wanted(query)
@@ -222,14 +237,18 @@ async def get(db: Connection, entity: EntityName, identity: str, view: View | No
     statement, make = _ONE[entity]
     if "\0" not in identity:  # PostgreSQL keeps no such text
         source = await _source(db, entity, view)
-        asked = f"{source.sql}{source.of(statement)} WHERE r.id = %s AND r.deleted_ms IS NULL"
+        asked = f"{source.sql}{source.of(statement)} WHERE r.id = %s AND r.deleted_ms IS NULL{_also(entity, view)}"
         found = await db.execute(asked.encode(), [*source.values, identity])
         if (row := await found.fetchone()) is not None:
             return make(row) if view is None else reducing.reduced(view, make(row))
     raise NotFound(f"there is no {entity} {identity}")
 
 
-class _Source:
+def _also(entity: EntityName, view: View | None) -> str:
+    return f" AND {reducing.patrol_condition(view)}" if entity == "patrol" and view is not None else ""
+
+
+class Source:
     """Where a statement selects from: a table, or what a view leaves of it."""
 
     def __init__(self, found: reducing.Reduced | None = None, table: str = "") -> None:
@@ -238,27 +257,24 @@ class _Source:
         self._table = table
 
     def of(self, statement: str) -> str:
+        """Return ``statement`` over what the view leaves."""
         return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
 
 
-async def _source(db: Connection, entity: EntityName, view: View | None) -> _Source:
+async def _source(db: Connection, entity: EntityName, view: View | None) -> Source:
     if view is None or view.is_exact or entity not in ("observation", "alert"):
-        return _Source()
+        return Source()
     if entity == "observation":
-        return _Source(reducing.observations(view, await _species(db), mark="%s"), "observations")
-    return _Source(reducing.alerts(view, await _species(db), mark="%s"), "alerts")
+        return Source(reducing.observations(view, await _species(db), mark="%s"), "observations")
+    return Source(reducing.alerts(view, await _species(db), mark="%s"), "alerts")
 
 
-async def _fixes_of(db: Connection, view: View | None) -> _Source:
+async def fixes_seen(db: Connection, view: View | None) -> Source:
+    """Return where statements about fixes select from, for ``view``."""
     if view is None or view.is_exact:
-        return _Source()
+        return Source()
     found = reducing.fixes(view, await _species(db), mark="%s", scope=_BROUGHT_BY, has_pk=False)
-    return _Source(found, "fixes")
-
-
-async def fixes_shown(db: Connection, view: View) -> _Source:
-    """Return where the fixes come from that ``view`` may see."""
-    return await _fixes_of(db, view)
+    return Source(found, "fixes")
 
 
 async def _species(db: Connection) -> list[str]:
@@ -284,7 +300,7 @@ async def live_animals(db: Connection, view: View | None = None) -> list[LiveAni
         f"{_ANIMAL} WHERE r.deleted_ms IS NULL AND r.status = 'active' ORDER BY r.name COLLATE \"C\", r.pk".encode()
     )
     animals = await found.fetchall()
-    source = await _fixes_of(db, view)
+    source = await fixes_seen(db, view)
     found = await db.execute(
         f"{source.sql}SELECT w.pk, f.* FROM unnest(%s::bigint[]) w (pk) CROSS JOIN LATERAL"
         f" ({source.of(_fix_statement(view))} WHERE f.animal_pk = w.pk AND {USABLE}"
@@ -326,7 +342,7 @@ async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) 
     if query.is_usable is not None:
         where.add(USABLE if query.is_usable else f"NOT {USABLE}")
     order = order_by(query.ordering, _FIX_ORDER, "f.id")
-    source = await _fixes_of(db, view)
+    source = await fixes_seen(db, view)
     if not _is_exact(view):
         return await _reduced_fixes(db, query, view, where, source, order)
     if where:
@@ -343,7 +359,7 @@ async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) 
 
 
 async def _reduced_fixes(
-    db: Connection, query: FixQuery, view: View | None, where: _Where, source: _Source, order: str
+    db: Connection, query: FixQuery, view: View | None, where: _Where, source: Source, order: str
 ) -> Page[Fix]:
     values = [*source.values, *where.values]
     counting = source.of("SELECT count(*) FROM fixes f")
@@ -387,7 +403,7 @@ async def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
         identity = UUID(fix_id)
     except ValueError:
         raise NotFound(f"there is no fix {fix_id}") from None
-    source = await _fixes_of(db, view)
+    source = await fixes_seen(db, view)
     asked = f"{source.sql}{source.of(_fix_statement(view))} WHERE f.id = %s"
     found = await db.execute(asked.encode(), [*source.values, identity])
     row = await found.fetchone()
@@ -401,7 +417,7 @@ async def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
     raise NotFound(f"there is no fix {fix_id}")
 
 
-def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery) -> None:
+def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery | PatrolQuery) -> None:
     if query.since is not None:
         where.add(f"{column} >= %s", to_ms(query.since))
     if query.until is not None:
@@ -446,9 +462,9 @@ async def _page(
     query: Any,
     make: Callable[[Sequence[Any]], T],
     view: View | None = None,
-    source: _Source | None = None,
+    source: Source | None = None,
 ) -> Page[T]:
-    given = source or _Source()
+    given = source or Source()
     whole = given.of(statement)
     table = whole[whole.rindex(" FROM ") :]
     values = [*given.values, *where.values]
@@ -489,6 +505,10 @@ def _corridor(row: Sequence[Any]) -> Corridor:
     return corridor_of(record_of(CORRIDOR, row))
 
 
+def _patrol(row: Sequence[Any]) -> Patrol:
+    return patrol_of(record_of(PATROL, row))
+
+
 def _alert(row: Sequence[Any]) -> Alert:
     return alert_of(record_of(ALERT, row))
 
@@ -508,6 +528,7 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
     ),
     "patrol_log": (selecting(PATROL_LOG), lambda row: patrol_log_of(record_of(PATROL_LOG, row))),
     "patrol_route": (selecting(PATROL_ROUTE), lambda row: patrol_route_of(record_of(PATROL_ROUTE, row))),
+    "patrol": (selecting(PATROL), _patrol),
 }  # fmt: skip
 
 

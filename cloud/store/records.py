@@ -130,7 +130,7 @@ async def _fetch(
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
 _ORDER: Final[tuple[EntityName, ...]] = (
     "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
-    "patrol_log", "patrol_route",
+    "patrol_log", "patrol_route", "patrol",
 )  # fmt: skip
 
 
@@ -203,11 +203,21 @@ class Noted(msgspec.Struct, frozen=True):
     origin: str = ""
     first_ms: int | None = None
     last_ms: int | None = None
+    #: that a record came to have
+    rev: int | None = None
 
 
 def noted(changes: Iterable[Change], origin: str) -> list[Noted]:
-    """Return the lines of the change log for ``changes``."""
-    return [Noted(change.record.entity, change.record.id, change.kind, origin) for change in changes]
+    """Return the lines of the change log for ``changes``; an animal that loses what it wore has changed too."""
+    lines = []
+    for change in changes:
+        record = change.record
+        lines.append(Noted(record.entity, record.id, change.kind, origin, rev=record.rev))
+        if record.entity == "deployment" and change.before is not None:
+            was = change.before.columns["animal_id"]
+            if was != record.columns["animal_id"]:
+                lines.append(Noted("animal", was, "update", origin))
+    return lines
 
 
 async def note(connection: Connection, lines: Sequence[Noted], *, new_fixes: int = 0) -> int:
@@ -227,14 +237,14 @@ async def note(connection: Connection, lines: Sequence[Noted], *, new_fixes: int
     if lines:
         numbered = list(enumerate(lines, first))
         await connection.execute(
-            "INSERT INTO changes (seq, entity, row_id, kind, first_ms, last_ms, origin)"
+            "INSERT INTO changes (seq, entity, row_id, kind, first_ms, last_ms, origin, rev)"
             " SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[],"
-            " %s::text[])",
+            " %s::text[], %s::bigint[])",
             _turned(
                 numbered,
                 lambda item: (
                     item[0], item[1].entity, item[1].row_id, item[1].kind, item[1].first_ms, item[1].last_ms,
-                    item[1].origin,
+                    item[1].origin, item[1].rev,
                 ),
             ),
         )  # fmt: skip

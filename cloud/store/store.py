@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from psycopg.types.json import Jsonb
-
-from cloud.store import patrols, predictions, queries
+from cloud.store import patrols, phones, predictions, queries
 from cloud.store.accounts import run
 from cloud.store.areas import areas_near_each
-from cloud.store.database import Connection, Database
+from cloud.store.database import Database
+from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
-from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, noted, write
+from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note
 from shared.domain import (
     AddedFix,
     Alert,
@@ -25,10 +25,11 @@ from shared.domain import (
     Fix,
     NewFix,
     Observation,
+    Patrol,
     Prediction,
     Zone,
 )
-from shared.errors import NotFound
+from shared.errors import Invalid, NotFound
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
 from shared.privacy import View
@@ -41,6 +42,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     PredictionQuery,
     ZoneQuery,
 )
@@ -50,8 +52,13 @@ from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Effects, Operation, Outcome, wanted
 from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.phone.pull import PullAsk, PullPage, pull
+from shared.sync.phone.push import PushAsk, PushResult, push
+from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
 from shared.sync.records import Record, to_ms
 from shared.sync.rulings import ruling
+from shared.wire.public import TrackingIn
+from shared.wire.reading import instant
 
 
 class PostgresStore(RecordEdits, PatrolReads):
@@ -120,6 +127,35 @@ class PostgresStore(RecordEdits, PatrolReads):
             await note(connection, lines, new_fixes=n)
             return done
 
+    # --- phones
+
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Return one page of what a phone may see, in one snapshot."""
+        life = await phones.epoch(self.database)
+        async with self.database.snapshot() as connection:
+            return await phones.Run(connection).of(pull(ask, view, life, phones.DIALECT))
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Take what a phone pushed, in one transaction."""
+        life = await phones.epoch(self.database)
+        now_ms = to_ms(self._now())
+        await self.partitions.ensure(_times_ms(row.fix for row in ask.rows if row.fix is not None))
+        async with self.database.transaction() as connection:
+            await lock_for_edits(connection)
+            return await phones.Run(connection, now_ms).of(push(ask, life, phones.DIALECT))
+
+    async def upload_phone(
+        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+    ) -> bytes:
+        """Take an upload in one transaction and return its answer; uploads of positions alone run side by side."""
+        now_ms = to_ms(self._now())
+        fixes = [item.fix for item in ask.items["tracking"] if item.fix is not None]
+        await self.partitions.ensure(_times_ms(fixes))
+        async with self.database.transaction() as connection:
+            has_records = bool(ask.items["animals"] or ask.items["observations"])
+            await (lock_for_edits if has_records else lock_for_fixes)(connection)
+            return await phones.Run(connection, now_ms).of(upload_once(ask, phones.DIALECT, kept, answer, sync_id))
+
     # --- reads
 
     async def asked(self, asked: Asked) -> Page[Record]:
@@ -183,6 +219,16 @@ class PostgresStore(RecordEdits, PatrolReads):
         """Return one zone; raises NotFound."""
         async with self.database.snapshot() as connection:
             return cast("Zone", await queries.get(connection, "zone", zone_id, view))
+
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols."""
+        async with self.database.snapshot() as connection:
+            return await queries.list_patrols(connection, query, view)
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        async with self.database.snapshot() as connection:
+            return cast("Patrol", await queries.get(connection, "patrol", patrol_id, view))
 
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first."""
@@ -275,58 +321,10 @@ class PostgresStore(RecordEdits, PatrolReads):
             return fix
 
 
-async def apply(
-    connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int
-) -> tuple[list[Noted], int]:
-    """Write the effects of operations, set-wise, inside a transaction that holds the lock of edits.
-
-    Returns the lines for the change log and by how many rows the fixes became more or, as a negative number, fewer.
-    """
-    await _keep_losers(connection, decided, now_ms)
-    await _keep_clashes(connection, decided, now_ms)
-    changes = [change for _, effects in decided for change in effects.changes]
-    if not changes:
-        return [], 0
-    await write(connection, changes)
-    await patrols.note_stations(connection, decided)
-    lines = [line for operation, effects in decided for line in noted(effects.changes, operation.origin)]
-    fixes = FixWriter(connection, now_ms)
-    n = 0
-    for heard_id, into_id in dict.fromkeys(pair for _, effects in decided for pair in effects.rekeyed):
-        more, fewer = await fixes.rekey(heard_id, into_id)
-        lines += more
-        n += fewer
-    moved = dict.fromkeys(collar_id for _, effects in decided for collar_id in effects.moved)
-    if animals := [each.record.id for each in changes if each.record.entity == "animal" and each.before is None]:
-        moved |= dict.fromkeys(await fixes.stand_for(animals))
-    if moved:
-        lines += await FixWriter(connection, now_ms).readopt(moved)
-    return lines, n
-
-
-async def _keep_clashes(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:
-    """Write what a person should look at: what was lost, and observations that are probably told twice."""
-    found = [clash for operation, effects in decided if (clash := clashes.of_loss(operation, effects, now_ms))]
-    for operation, effects in decided:
-        for change in effects.changes:
-            if change.record.entity == "observation" and change.kind == "insert":
-                found += await run(connection, clashes.note_twins(operation, change.record.columns, now_ms))
-    await run(connection, clashes.note(found))
-
-
-async def _keep_losers(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:
-    """Write what was not taken where a person can read it."""
-    lost: list[tuple[Any, ...]] = [
-        (
-            operation.id, operation.entity, operation.row_id, operation.origin, operation.author,
-            Jsonb(dict(effects.lost)), Jsonb(dict(effects.kept)), now_ms,
-        )
-        for operation, effects in decided
-        if effects.lost
-    ]  # fmt: skip
-    async with connection.cursor() as cursor:
-        await cursor.executemany(
-            "INSERT INTO lost_edits (operation_id, entity, row_id, origin, author, columns, kept, received_ms)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            lost,
-        )
+def _times_ms(fixes: Iterable[TrackingIn]) -> list[int]:
+    """Return when positions were recorded; one that says nothing sensible is refused later, alone."""
+    times = []
+    for fix in fixes:
+        with contextlib.suppress(Invalid):
+            times.append(to_ms(instant("timestamp", fix.timestamp)))
+    return times

@@ -19,11 +19,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from edge.store import changes
 from edge.store.driver import Connection, insert_rows
 from edge.store.neighbourhood import Neighbourhood
 from shared.domain import NewFix
 from shared.errors import NotFound
-from shared.ids import id_text
+from shared.ids import fix_time_ms, id_text
 from shared.movement.quality import intrinsic_flags, limits_of, rejudge, stands_alone
 from shared.sync.fixes import (
     BY_HAND,
@@ -133,6 +134,7 @@ class FixWriter:
         stored = self._find(batch)
         fresh = [row for identity, row in batch.items() if identity not in stored]
         changed = self._insert(fresh)
+        news: list[Row] = list(fresh)
         altered: set[int] = set()
         outcomes: dict[bytes, StoredFix] = {}
         for row in fresh:
@@ -144,6 +146,7 @@ class FixWriter:
             judged_before = judged_columns(old)
             is_changed = fold(old, batch[identity])
             if is_changed:
+                news.append(old)
                 self._update(old)
                 is_judged_anew = judged_columns(old) != judged_before
                 if is_judged_anew:  # another copy's link or signal alters no judgement
@@ -164,6 +167,7 @@ class FixWriter:
                     (fresh[0]["pk"], fresh[-1]["pk"], now_ms),
                 )
             self._connection.execute("UPDATE counters SET value = value + ? WHERE name = 'fixes'", (len(fresh),))
+        changes.note(self._connection, changes.of_rows(news))
         rejudged: dict[bytes, int] = {}
         for collar, times_ms in changed.values():
             for stretch in stretches(times_ms):
@@ -206,6 +210,14 @@ class FixWriter:
             (collar.stands_for_animal_pk, collar.pk),
         )
         self._judge_all(collar)
+        self._note_all(collar.pk, collar.id, "move")
+
+    def _note_all(self, pk: int, collar_id: str, kind: str) -> None:
+        """Have every fix of a collar count as changed."""
+        found = self._connection.execute("SELECT min(raw_ms), max(raw_ms) FROM fixes WHERE collar_pk = ?", (pk,))
+        changes.note(
+            self._connection, changes.of_fixes(collar_id, (ms for ms in found.fetchone() if ms is not None), kind)
+        )
 
     def _judge_all(self, collar: CollarFacts) -> None:
         """Judge every fix of ``collar`` anew, a stretch of time after the other: a collar may have a million."""
@@ -220,7 +232,9 @@ class FixWriter:
             ).fetchone()
             if first_ms is None:
                 return
-            self._write_flags(neighbourhood, rejudge(neighbourhood, (first_ms, last_ms), collar.limits).items())
+            self._write_flags(
+                neighbourhood, rejudge(neighbourhood, (first_ms, last_ms), collar.limits).items(), collar.id
+            )
             after_ms = last_ms
 
     def stand_for(self, animal_ids: Iterable[str]) -> list[str]:
@@ -249,6 +263,7 @@ class FixWriter:
             return
         self.forget()
         collar = self._facts(*found[:3])
+        self._note_all(pks[heard_id], heard_id, "gone")
         names = [name for name in COLUMNS_OF_BOTH if name not in ("animal_pk", "recorded_ms")]
         select = f"SELECT {', '.join(names)} FROM fixes WHERE collar_pk = ? LIMIT {_CHUNK}"
         while rows := self._connection.execute(select, (pks[heard_id],)).fetchall():
@@ -264,13 +279,19 @@ class FixWriter:
                 [(row["id"], collar.pk, row["pk"]) for row in moving.values()],
             )
         self._keep_last_words(pks[heard_id], collar.pk)
+        self._note_all(collar.pk, collar.id, "move")
 
     def set_by_hand(self, fix_id: bytes, *, is_excluded: bool) -> None:
         """Mark a fix as taken out, or as reinstated, by a person; the rules never undo either. Raises NotFound."""
-        found = self._connection.execute("SELECT pk, collar_pk, flags FROM fixes WHERE id = ?", (fix_id,)).fetchone()
+        found = self._connection.execute(
+            "SELECT f.pk, f.collar_pk, f.flags, c.id, f.raw_ms FROM fixes f JOIN collars c ON c.pk = f.collar_pk"
+            " WHERE f.id = ?",
+            (fix_id,),
+        ).fetchone()
         if found is None:
             raise NotFound(f"there is no fix {id_text(fix_id)}")
-        pk, collar_pk, flags = found
+        pk, collar_pk, flags, collar_id, raw_ms = found
+        changes.note(self._connection, changes.of_fixes(collar_id, [raw_ms], "flag"))
         self._neighbourhoods.pop(collar_pk, None)
         flags = flags_by_hand(flags, is_excluded=is_excluded)
         self._connection.execute("UPDATE fixes SET flags = ? WHERE pk = ?", (flags, pk))
@@ -357,9 +378,11 @@ class FixWriter:
         first_ms, last_ms = times_ms[0], times_ms[-1]
         is_append = is_insert and neighbourhood.count_from(first_ms) == len(times_ms)
         flags = rejudge(neighbourhood, (first_ms, last_ms), collar.limits, is_append=is_append)
-        return self._write_flags(neighbourhood, flags.items())
+        return self._write_flags(neighbourhood, flags.items(), collar.id)
 
-    def _write_flags(self, neighbourhood: Neighbourhood, judgements: Iterable[tuple[bytes, int]]) -> dict[bytes, int]:
+    def _write_flags(
+        self, neighbourhood: Neighbourhood, judgements: Iterable[tuple[bytes, int]], collar_id: str
+    ) -> dict[bytes, int]:
         changed = {}
         for identity, judged in judgements:
             was = neighbourhood.was[identity]
@@ -370,6 +393,7 @@ class FixWriter:
             self._connection.executemany(
                 "UPDATE fixes SET flags = ? WHERE id = ?", [(flags, identity) for identity, flags in changed.items()]
             )
+            changes.note(self._connection, changes.of_fixes(collar_id, map(fix_time_ms, changed), "flag"))
         neighbourhood.forget_older()
         return changed
 

@@ -326,6 +326,14 @@ def forget_acknowledged(db: Connection, before_ms: int) -> int:
 def _start_over(db: Connection, epoch: str) -> None:
     _put_back(db, "true", ())
     db.execute("UPDATE enrolment SET epoch = ?", (epoch,))
+    begin_anew_for_phones(db)
+
+
+def begin_anew_for_phones(db: Connection) -> None:
+    """Take another number for the cursors of phones: what they were told may be of a past that is no more here."""
+    db.execute(
+        "UPDATE facts SET value = (value - 4096 + 1 + abs(random() % 4095)) % 4096 + 4096 WHERE name = 'phone_epoch'"
+    )
 
 
 def _put_back(db: Connection, condition: str, values: Sequence[Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 from edge.store.driver import Connection
 from edge.store.records import record_of, selecting
-from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Fix, Observation, Patrol, Zone
 from shared.errors import NotFound
 from shared.ids import id_bytes, id_text
 from shared.privacy import View
@@ -21,6 +21,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     ZoneQuery,
 )
 from shared.sync import reduced as reducing
@@ -32,6 +33,7 @@ from shared.sync.records import (
     CORRIDOR,
     DEPLOYMENT,
     OBSERVATION,
+    PATROL,
     PATROL_LOG,
     PATROL_ROUTE,
     RANGER,
@@ -46,6 +48,7 @@ from shared.sync.records import (
     deployment_of,
     observation_of,
     patrol_log_of,
+    patrol_of,
     patrol_route_of,
     ranger_of,
     ranger_position_of,
@@ -72,6 +75,7 @@ _OBSERVATION_ORDER: Final = {"timestamp": "r.recorded_ms", "created_at": "r.crea
 _ZONE_ORDER: Final = {"created_at": "r.created_ms", "name": "r.name"}
 _CORRIDOR_ORDER: Final = _ZONE_ORDER
 _ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_ms"}
+_PATROL_ORDER: Final = {"started_at": "r.started_ms", "created_at": "r.created_ms"}
 
 
 class _Where:
@@ -103,12 +107,16 @@ def get(db: Connection, entity: EntityName, identity: str, view: View | None = N
     source = _source(db, entity, view)
     found = _one(
         db,
-        f"{source.sql}{source.of(statement)} WHERE r.id = ? AND r.deleted_ms IS NULL",
+        f"{source.sql}{source.of(statement)} WHERE r.id = ? AND r.deleted_ms IS NULL{_also(entity, view)}",
         [*source.values, identity],
         f"{entity} {identity}",
         make,
     )
     return found if view is None else reducing.reduced(view, found)
+
+
+def _also(entity: EntityName, view: View | None) -> str:
+    return f" AND {reducing.patrol_condition(view)}" if entity == "patrol" and view is not None else ""
 
 
 class _Source:
@@ -244,6 +252,17 @@ def list_corridors(db: Connection, query: CorridorQuery, view: View | None = Non
     return _page(db, selecting(CORRIDOR), where, order, query, _corridor, view)
 
 
+def list_patrols(db: Connection, query: PatrolQuery, view: View | None = None) -> Page[Patrol]:
+    """Return a page of patrols."""
+    where = _Where("r.deleted_ms IS NULL")
+    where.add_equal({"r.created_by": query.created_by})
+    if view is not None:
+        where.add(reducing.patrol_condition(view))
+    _add_span(where, "r.started_ms", query)
+    order = order_by(query.ordering, _PATROL_ORDER, "r.pk")
+    return _page(db, selecting(PATROL), where, order, query, _patrol, view)
+
+
 def list_alerts(db: Connection, query: AlertQuery, view: View | None = None) -> Page[Alert]:
     """Return a page of alerts."""
     where = _alerts_wanted(query)
@@ -321,7 +340,7 @@ def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
     )  # fmt: skip
 
 
-def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery) -> None:
+def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery | PatrolQuery) -> None:
     if query.since is not None:
         where.add(f"{column} >= ?", to_ms(query.since))
     if query.until is not None:
@@ -407,6 +426,10 @@ def _corridor(row: Sequence[Any]) -> Corridor:
     return corridor_of(record_of(CORRIDOR, row))
 
 
+def _patrol(row: Sequence[Any]) -> Patrol:
+    return patrol_of(record_of(PATROL, row))
+
+
 def _alert(row: Sequence[Any]) -> Alert:
     return alert_of(record_of(ALERT, row))
 
@@ -426,6 +449,7 @@ _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] 
     ),
     "patrol_log": (selecting(PATROL_LOG), lambda row: patrol_log_of(record_of(PATROL_LOG, row))),
     "patrol_route": (selecting(PATROL_ROUTE), lambda row: patrol_route_of(record_of(PATROL_ROUTE, row))),
+    "patrol": (selecting(PATROL), _patrol),
 }  # fmt: skip
 
 

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import msgspec
 
+from edge.store import changes as log
 from edge.store.driver import Connection
 from edge.store.fixes import FixWriter
 from edge.store.jobs import run
-from shared.errors import NotFound
+from shared.errors import NotFound, RequestError
 from shared.ids import derived_id
 from shared.sync import clashes
 from shared.sync.clashes import Clash
@@ -37,7 +38,7 @@ _THESE: Final = "(SELECT value FROM json_each(?))"
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
 _ORDER: Final[tuple[EntityName, ...]] = (
     "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
-    "patrol_log", "patrol_route",
+    "patrol_log", "patrol_route", "patrol",
 )  # fmt: skip
 #: Kinds that say whose fixes are whose.
 _WORN: Final = frozenset({"animal", "collar", "deployment"})
@@ -138,11 +139,33 @@ class RecordWriter:
             effects = decide(operation, rows)
             rows.take(effects)
             decided.append(effects)
-        self._write([change for effects in decided for change in effects.changes])
-        self._post(zip(operations, decided, strict=True))
-        self._give(decided)
-        self._keep_clashes(list(zip(operations, decided, strict=True)))
+        self._do(list(zip(operations, decided, strict=True)))
         return decided
+
+    def run_each(self, operations: Sequence[Operation]) -> list[Effects | RequestError]:
+        """Do those of ``operations`` that can be done; of the others return why they cannot."""
+        rows = load(self._connection, wanted(operations))
+        answers: list[Effects | RequestError] = []
+        done: list[tuple[Operation, Effects]] = []
+        for operation in operations:
+            try:
+                effects = decide(operation, rows)
+            except RequestError as error:
+                answers.append(error)
+            else:
+                rows.take(effects)
+                answers.append(effects)
+                done.append((operation, effects))
+        self._do(done)
+        return answers
+
+    def _do(self, done: Sequence[tuple[Operation, Effects]]) -> None:
+        self._write([change for _, effects in done for change in effects.changes])
+        for operation, effects in done:
+            log.note(self._connection, log.of_records(effects.changes, operation.origin))
+        self._post(done)
+        self._give([effects for _, effects in done])
+        self._keep_clashes(done)
 
     def _keep_clashes(self, done: Sequence[tuple[Operation, Effects]]) -> None:
         """Write what a person should look at, of those who brought their edits here."""
@@ -182,6 +205,7 @@ class RecordWriter:
                 if rows.get(name, identity) is None:
                     raise NotFound(f"{entity.name} {change.record.id}: there is no {name} {identity}")
         self._write(changes)
+        log.note(self._connection, log.of_records(changes, "cloud"))
         self._give(taken)
         return len(taken)
 

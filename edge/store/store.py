@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from edge.store import outbox, patrols, predictions, queries
+from edge.store import outbox, patrols, phones, predictions, queries
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
@@ -32,6 +32,7 @@ from shared.domain import (
     HeardDevice,
     NewFix,
     Observation,
+    Patrol,
     Prediction,
     Zone,
 )
@@ -48,6 +49,7 @@ from shared.store import (
     LiveAnimal,
     ObservationQuery,
     Page,
+    PatrolQuery,
     PredictionQuery,
     ZoneQuery,
 )
@@ -56,6 +58,9 @@ from shared.sync.clashes import Clash, Resolution
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation, Outcome
 from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.phone.pull import PullAsk, PullPage, pull
+from shared.sync.phone.push import PushAsk, PushResult, push
+from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
 from shared.sync.records import Record, from_ms, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
@@ -379,6 +384,34 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         return await self.write(job)
 
+    async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
+        """Return one page of what a phone may see, in one snapshot."""
+        return await self.read(lambda db: phones.Run(db).of(pull(ask, view, phones.epoch(db), phones.DIALECT)))
+
+    async def push_phone(self, ask: PushAsk) -> PushResult:
+        """Take what a phone pushed, in one transaction."""
+
+        def job(db: Connection) -> tuple[PushResult, list[StoredFix]]:
+            run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
+            return run.of(push(ask, phones.epoch(db), phones.DIALECT)), run.stored
+
+        result, stored = await self.write(job)
+        self._stored(stored)
+        return result
+
+    async def upload_phone(
+        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+    ) -> bytes:
+        """Take an upload in one transaction and return its answer."""
+
+        def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
+            run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
+            return run.of(upload_once(ask, phones.DIALECT, kept, answer, sync_id)), run.stored
+
+        told, stored = await self.write(job)
+        self._stored(stored)
+        return told
+
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:
         """List animals."""
         return await self.read(lambda db: queries.list_animals(db, query, view))
@@ -444,6 +477,14 @@ class SpatialiteStore(RecordEdits, PatrolReads):
     async def alert(self, view: View, alert_id: str) -> Alert:
         """Return one alert; raises NotFound."""
         return cast("Alert", await self.read(lambda db: queries.get(db, "alert", alert_id, view)))
+
+    async def patrols(self, view: View, query: PatrolQuery) -> Page[Patrol]:
+        """List patrols."""
+        return await self.read(lambda db: queries.list_patrols(db, query, view))
+
+    async def patrol(self, view: View, patrol_id: str) -> Patrol:
+        """Return one patrol; raises NotFound."""
+        return cast("Patrol", await self.read(lambda db: queries.get(db, "patrol", patrol_id, view)))
 
     async def areas_near(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Nearby]]:
         """Return of each place the zones and corridors near it, the nearest first, all in one read."""

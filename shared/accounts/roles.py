@@ -200,6 +200,10 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- phones
+    f"GET {_V1}/sync/pull": _read("sync", is_exact=True),
+    f"POST {_V1}/sync/push": _write("sync", FIELD),
+    f"POST {_V1}/sync/upload": _write("sync", FIELD),
     # --- rangers and their patrols: viewers may know how many are on duty, and nothing else
     **_patrols("teams", "team_id", _write("rangers", MANAGERS), _write("rangers", MANAGERS)),
     **_patrols("rangers", "ranger_id", _write("rangers", MANAGERS), _write("rangers", FIELD, is_own=True)),
@@ -221,6 +225,9 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_JOBS}/{{job_id}}": _SELF,
     f"DELETE {_JOBS}/{{job_id}}": _SELF,
     f"GET {_JOBS}/{{job_id}}/events": _SELF,
+    # a fresh factor is asked for by the route itself, of who sees exactly; rangers' own patrols are no fixes of animals
+    f"POST {_V1}/exports": Rule(roles=MANAGERS | {"viewer"}),
+    f"GET {_V1}/exports/{{job_id}}/file": Rule(roles=MANAGERS | {"viewer"}),
     # --- what was synchronised: rangers see their own
     f"GET {_V1}/sync/logs": Rule(roles=FIELD),
     f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),

@@ -33,6 +33,7 @@ from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
 from shared.api.predictions import HabitatTiles, Ml, Predictions
 from shared.api.rangers import Rangers, RangerTracking, Teams
 from shared.api.security import add_headers, same_origin
+from shared.api.sync import PhoneSync, Uploads
 from shared.api.sync_log import Queue, SyncLogs, SyncQueue
 from shared.api.tracking import Tracking
 from shared.api.users import ApiKeys, Audit, Users
@@ -91,6 +92,7 @@ def create_home(
             Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
             SyncLogs, SyncQueue, Blobs, Conflicts,
             Predictions, Ml, HabitatTiles,
+            PhoneSync, Uploads,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []

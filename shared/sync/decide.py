@@ -258,7 +258,7 @@ class _Draft:
             by = "observer" if entity_name == "observation" else "reported_by"
             full["recorded_ms"] = operation.made_ms if full["recorded_ms"] is None else full["recorded_ms"]
             full[by] = operation.author if full[by] is None else full[by]
-        elif entity_name in ("animal", "corridor", "patrol_route"):
+        elif entity_name in ("animal", "corridor", "patrol_route", "patrol"):
             full["created_by"] = operation.author if full["created_by"] is None else full["created_by"]
         elif entity_name == "alert":
             full["detected_ms"] = operation.made_ms if full["detected_ms"] is None else full["detected_ms"]
@@ -267,6 +267,8 @@ class _Draft:
                 raise Invalid(f"{name}: is required")
         if entity_name == "corridor":
             _check_place(full)
+        elif entity_name == "patrol":
+            _check_patrol(full)
         if full.get("animal_id") and entity_name == "observation" and not operation.origin:
             self._rows.living("animal", full["animal_id"])
         rev = 1 if before is None else before.rev + 1
@@ -301,6 +303,8 @@ class _Draft:
                 self._lost[name] = given.pop(name)
         if operation.entity == "corridor" and not operation.origin and given.keys() & _PLACE:
             _check_place({**record.columns, **given})  # two homes together may have left none
+        if operation.entity == "patrol" and given and not operation.origin:
+            _check_patrol({**record.columns, **given})  # two homes together may have turned it round
         if given:
             self._change(record, given)
 
@@ -448,3 +452,9 @@ def _check_place(columns: Mapping[str, Any]) -> None:
     """Raise Invalid for a corridor that is nowhere: it has a geometry, or as a plan both of its ends."""
     if columns["geometry"] is None and any(columns[name] is None for name in _ENDS):
         raise Invalid("geometry: is required where start and end are not both given")
+
+
+def _check_patrol(columns: Mapping[str, Any]) -> None:
+    """Raise Invalid for a patrol that ends before it begins."""
+    if columns["ended_ms"] is not None and columns["ended_ms"] < columns["started_ms"]:
+        raise Invalid("ended_at: must not be earlier than started_at")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Observation, Zone
+from shared.domain import AddedFix, Alert, Animal, Collar, Corridor, Deployment, Observation, Patrol, Zone
 from shared.ids import derived_id, random_id
 from shared.privacy import View
 from shared.store import RecordEdit
@@ -144,6 +144,18 @@ class RecordEdits(abc.ABC):
             AddedFix(id=operation.row_id, outcome="new" if outcome == "applied" else "duplicate")
             for operation, outcome in zip(operations, outcomes, strict=True)
         ]
+
+    async def create_patrol(self, view: View, columns: dict[str, Any]) -> Patrol:
+        """Store a patrol."""
+        return cast("Patrol", await self._edit(view, "patrol", "insert", None, columns))
+
+    async def update_patrol(self, view: View, patrol_id: str, columns: dict[str, Any]) -> Patrol:
+        """Change the given columns."""
+        return cast("Patrol", await self._edit(view, "patrol", "update", patrol_id, columns))
+
+    async def delete_patrol(self, view: View, patrol_id: str) -> None:
+        """Leave a tombstone."""
+        await self._edit(view, "patrol", "delete", patrol_id, {})
 
     async def _edit(
         self,

@@ -21,6 +21,7 @@ from shared.domain import (
     Corridor,
     Deployment,
     Observation,
+    Patrol,
     PatrolLog,
     PatrolRoute,
     Ranger,
@@ -30,11 +31,11 @@ from shared.domain import (
 )
 from shared.errors import Invalid
 from shared.movement.quality import collar_limits
-from shared.wire.geojson import check_area, check_route, is_area
+from shared.wire.geojson import check_area, check_lines, check_route, is_area
 
 EntityName = Literal[
     "animal", "collar", "deployment", "observation", "zone", "corridor", "alert", "team", "ranger", "ranger_position",
-    "patrol_log", "patrol_route",
+    "patrol_log", "patrol_route", "patrol",
 ]  # fmt: skip
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,6 +131,12 @@ ALERT: Final = Entity(
     required=frozenset({"alert_type", "severity", "status", "title", "detected_ms"}),
     references={"animal_id": "animal", "zone_id": "zone"},
 )  # fmt: skip
+PATROL: Final = Entity(
+    name="patrol",
+    table="patrols",
+    columns={"started_ms": None, "ended_ms": None, "note": "", "track": None, "created_by": None},
+    required=frozenset({"started_ms"}),
+)
 
 TEAM: Final = Entity(
     name="team",
@@ -185,7 +192,7 @@ ENTITIES: Final[Mapping[str, Entity]] = {
     entity.name: entity
     for entity in (
         ANIMAL, COLLAR, DEPLOYMENT, OBSERVATION, ZONE, CORRIDOR, ALERT, TEAM, RANGER, RANGER_POSITION, PATROL_LOG,
-        PATROL_ROUTE,
+        PATROL_ROUTE, PATROL,
     )
 }  # fmt: skip
 
@@ -327,6 +334,8 @@ def check_columns(entity: Entity, columns: Mapping[str, Any]) -> None:
             raise Invalid(f"{column}: must be one of {', '.join(sorted(words))}")
     if columns.get("geometry") is not None:
         (check_route if entity.name == "corridor" else check_area)(columns["geometry"])
+    if columns.get("track") is not None:
+        check_lines("track", columns["track"])
     for column in _JSON:
         if columns.get(column) is not None:
             _check_json(column, columns[column])
@@ -449,6 +458,15 @@ def alert_of(record: Record) -> Alert:
         detected_at=from_ms(columns.pop("detected_ms")), acknowledged_at=_instant(columns.pop("acknowledged_ms")),
         resolved_at=_instant(columns.pop("resolved_ms")), lon_deg=degrees(columns.pop("lon_e7")),
         lat_deg=degrees(columns.pop("lat_e7")), is_late=bool(columns.pop("is_late")), **_common(record), **columns,
+    )  # fmt: skip
+
+
+def patrol_of(record: Record) -> Patrol:
+    """Return a record of a patrol."""
+    columns = dict(record.columns)
+    return Patrol(
+        started_at=from_ms(columns.pop("started_ms")), ended_at=_instant(columns.pop("ended_ms")), **_common(record),
+        **columns,
     )  # fmt: skip
 
 

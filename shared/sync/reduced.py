@@ -12,14 +12,14 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.domain import Alert, Animal, Collar, Deployment, Observation, Ranger, Zone
+from shared.domain import Alert, Animal, Collar, Deployment, Observation, Patrol, Ranger, Zone
 from shared.privacy import TIERS, UNKNOWN_WEARER, View
 from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
 
 __all__ = [
-    "SPECIES", "Reduced", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations", "personal",
-    "reduced",
+    "SPECIES", "Reduced", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations",
+    "patrol_condition", "personal", "reduced",
 ]  # fmt: skip
 
 #: Asked before, in the same snapshot: the species that there are.
@@ -102,6 +102,15 @@ def alerts(view: View, species: Sequence[str], *, mark: str) -> Reduced:
     return _records(view, ALERT, category, values, shown, "v.detected_ms", "v.created_ms")
 
 
+def patrol_condition(view: View) -> str:
+    """Return the condition on patrols ``r`` that ``view`` may know of: where rangers are is told to nobody."""
+    if view.is_exact:
+        return "1 = 1"
+    if view.now_ms is None:
+        return "1 = 0"
+    return f"r.ended_ms <= {view.now_ms - TIERS[UNKNOWN_WEARER].delay_ms}"
+
+
 def _records(
     view: View,
     entity: Entity,
@@ -167,6 +176,8 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, notes=None)
         case Zone():
             return msgspec.structs.replace(value, geometry=_generalised(value.geometry), description="")
+        case Patrol():
+            return msgspec.structs.replace(value, note="", track=None, created_by=None)
         case _:
             return value
 

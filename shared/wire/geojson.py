@@ -44,6 +44,14 @@ def check_route(text: str) -> None:
     _read(text, LINES + AREAS)
 
 
+def check_lines(field: str, text: str) -> None:
+    """Raise Invalid unless ``text`` is a GeoJSON line or many of them, in degrees; ``field`` is what it is told of."""
+    try:
+        _read(text, LINES)
+    except Invalid as error:
+        raise Invalid(error.detail.replace("geometry", field, 1)) from error
+
+
 def is_area(text: str) -> bool:
     """Say whether GeoJSON text that was checked is a Polygon or MultiPolygon."""
     return msgspec.json.decode(text, type=_Kind).type in AREAS

@@ -29,6 +29,7 @@ from shared.store import (
     CorridorQuery,
     FixQuery,
     PatrolLogQuery,
+    PatrolQuery,
     PatrolRouteQuery,
     RangerPositionQuery,
     RangerQuery,
@@ -59,6 +60,7 @@ _TABLES = (
     "zones",
     "corridors",
     "alerts",
+    "patrols",
     "ranger_positions",
     "patrol_logs",
     "patrol_routes",
@@ -66,6 +68,7 @@ _TABLES = (
     "teams",
     "animals",
     "outbox",
+    "changes",
 )
 
 Step = list[NewFix] | Operation | tuple[int, bool]
@@ -196,6 +199,7 @@ def operations(draw: st.DrawFn) -> Operation:
     entities: list[EntityName] = [
         "animal", "animal", "collar", "collar", "deployment", "deployment", "deployment", "deployment", "observation",
         "observation", "zone", "corridor", "team", "ranger", "patrol_log", "patrol_route", "ranger_position",
+        "patrol",
     ]  # fmt: skip
     kind, entity = draw(st.sampled_from(kinds)), draw(st.sampled_from(entities))
     columns: dict[str, Any] = {}
@@ -220,6 +224,11 @@ def operations(draw: st.DrawFn) -> Operation:
         row_id = "z1" if entity == "zone" else "c1"
         begun = {"name": "Z", "zone_type": "road", "geometry": AREA} if entity == "zone" else {"name": "C", **ENDS}
         columns = {**begun, **draw(st.fixed_dictionaries({}, optional=drawn_columns[entity]))}
+    elif entity == "patrol":
+        row_id = "p1"
+        columns = {"started_ms": START_MS} | draw(st.fixed_dictionaries({}, optional={
+            "ended_ms": instants_ms | st.none(), "track": st.sampled_from([None, LINE, AREA]), "note": st.just("x"),
+        }))  # fmt: skip
     elif entity in patrol_columns:
         row_id = f"{entity}-1"
         begun, changed = patrol_columns[entity]
@@ -285,6 +294,7 @@ async def all_of(store: Any) -> dict[str, Any]:
         "deployments": await store.deployments(VIEW, animal_id=None, collar_id=None, offset=0, limit=100),
         "zones": await store.zones(VIEW, ZoneQuery(limit=100)),
         "corridors": await store.corridors(VIEW, CorridorQuery(limit=100)),
+        "patrols": await store.patrols(VIEW, PatrolQuery(limit=100)),
         "teams": await store.teams(VIEW, TeamQuery(limit=100)),
         "rangers": await store.rangers(VIEW, RangerQuery(limit=100)),
         "positions": await store.ranger_positions(VIEW, RangerPositionQuery(limit=100)),

@@ -1,0 +1,165 @@
+"""Phones at the cloud: runs the jobs of ``shared.sync.phone`` over PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from cloud.store.accounts import run
+from cloud.store.batches import halving
+from cloud.store.database import Connection, Database
+from cloud.store.effects import apply
+from cloud.store.fixes import FixWriter
+from cloud.store.records import Noted, load, note, record_of, selecting
+from shared.domain import AddedFix
+from shared.errors import Invalid, RequestError
+from shared.ids import id_text
+from shared.sync import clashes
+from shared.sync.decide import decide
+from shared.sync.operations import Effects, Operation, wanted
+from shared.sync.phone.cursor import drawn_epoch
+from shared.sync.phone.jobs import (
+    AddFixes,
+    Dialect,
+    Edit,
+    Exclude,
+    Job,
+    Lose,
+    Many,
+    Note,
+    Numbered,
+    Records,
+    Wish,
+)
+from shared.sync.records import ENTITIES
+
+T = TypeVar("T")
+
+DIALECT: Final = Dialect(
+    among=lambda column: f"{column} = ANY(?)",
+    listed=list,
+    fix_value=lambda raw: UUID(bytes=raw),
+    fix_bytes=lambda value: value.bytes,
+    is_corrected="NOT f.is_in_order",
+    head="SELECT value FROM counters WHERE name = 'change'",
+    scope="(v.collar_pk IN (SELECT collar_pk FROM station_collars WHERE station_id = ANY(?)))",
+)
+
+
+async def epoch(database: Database) -> int:
+    """Return the number of this life of the cloud in the cursors of phones; a restored cloud draws another."""
+    async with database.transaction() as connection:
+        found = await connection.execute("SELECT name, value FROM facts WHERE name IN ('cloud_epoch', 'phone_epoch')")
+        facts = dict(await found.fetchall())
+        life = facts["cloud_epoch"]
+        known, _, number = facts.get("phone_epoch", ":").rpartition(":")
+        if known == life:
+            return int(number)
+        drawn = f"{life}:{drawn_epoch(is_station=False, but=int(number) if number else None)}"
+        found = await connection.execute(
+            "INSERT INTO facts AS f VALUES ('phone_epoch', %s) ON CONFLICT (name) DO UPDATE SET value = CASE"
+            " WHEN starts_with(f.value, %s) THEN f.value ELSE excluded.value END RETURNING value",
+            (drawn, f"{life}:"),
+        )
+        (value,) = (await found.fetchone()) or (drawn,)
+        return int(value.rpartition(":")[2])
+
+
+class Run:
+    """One run of a job in the transaction of ``connection``."""
+
+    def __init__(self, connection: Connection, now_ms: int = 0) -> None:
+        self._connection = connection
+        self._now_ms = now_ms
+        self._lines: list[Noted] = []
+        self._new_fixes = 0
+
+    async def of(self, job: Job[T]) -> T:
+        """Run ``job`` and return its result."""
+        answer: Any = None
+        try:
+            while True:
+                answer = await self._do(job.send(answer))
+        except StopIteration as ended:
+            found: T = ended.value
+            return found
+
+    async def _do(self, wish: Wish) -> Any:
+        if isinstance(wish, tuple):
+            found = await self._connection.execute(_marked(wish[0]), list(wish[1]))
+            return [] if found.description is None else await found.fetchall()
+        match wish:
+            case Records():
+                return await self._records(wish)
+            case Many(statement, rows):
+                async with self._connection.cursor() as cursor:
+                    await cursor.executemany(_marked(statement), rows)
+            case Edit(operations):
+                return await self._edit(operations)
+            case AddFixes(new):
+                added = await FixWriter(self._connection, self._now_ms).add(new)
+                self._lines += added.lines
+                self._new_fixes += added.new
+                pairs = zip(added.ids, added.outcomes, strict=True)
+                return [AddedFix(id=id_text(identity), outcome=outcome) for identity, outcome in pairs]
+            case Exclude(fix_id):
+                lines = await FixWriter(self._connection, self._now_ms).set_by_hand(fix_id, is_excluded=True)
+                self._lines += lines or []
+            case Note(lines):
+                self._lines += [Noted(entity, row_id, kind, origin) for entity, row_id, kind, origin in lines]
+            case Numbered():
+                last = await note(self._connection, self._lines, new_fixes=self._new_fixes)
+                self._lines, self._new_fixes = [], 0
+                return last
+            case Lose():
+                await self._lose(wish)
+        return None
+
+    async def _records(self, wish: Records) -> list[Any]:
+        entity = ENTITIES[wish.entity]
+        statement, values = selecting(entity, *wish.more), list(wish.values)
+        if wish.source is not None:
+            statement = wish.source.sql + statement.replace(f"FROM {entity.table} r", "FROM reduced r")
+            values = [*wish.source.values, *values]
+        found = await self._connection.execute(_marked(f"{statement} WHERE {wish.condition} {wish.tail}"), values)
+        n = len(wish.more)
+        return [(record_of(entity, row), row[len(row) - n :]) for row in await found.fetchall()]
+
+    async def _edit(self, operations: Sequence[Operation]) -> list[Effects | RequestError]:
+        """Do each operation that can be done; what the database itself refuses is found by halving."""
+        answers: list[Effects | RequestError] = [Invalid("it was not done")] * len(operations)
+
+        async def take(places: Sequence[int]) -> None:
+            rows = await load(self._connection, wanted(operations[place] for place in places))
+            decided: list[tuple[Operation, Effects]] = []
+            given: dict[int, Effects | RequestError] = {}
+            for place in places:
+                try:
+                    effects = decide(operations[place], rows)
+                except RequestError as error:
+                    given[place] = error
+                else:
+                    rows.take(effects)
+                    decided.append((operations[place], effects))
+                    given[place] = effects
+            lines, n = await apply(self._connection, decided, self._now_ms)
+            self._lines += lines
+            self._new_fixes += n
+            for place, answer in given.items():
+                answers[place] = answer
+
+        def refuse(place: int, _code: str, detail: str) -> None:
+            answers[place] = Invalid(detail)
+
+        await halving(self._connection, range(len(operations)), take, refuse)
+        return answers
+
+    async def _lose(self, wish: Lose) -> None:
+        effects = Effects(outcome="superseded", lost=wish.lost, kept=wish.kept)
+        if (clash := clashes.of_loss(wish.operation, effects, self._now_ms)) is not None:
+            await run(self._connection, clashes.note([clash]))
+
+
+def _marked(statement: str) -> bytes:
+    return statement.replace("?", "%s").encode()

@@ -1,0 +1,107 @@
+"""How a job of this package speaks to the database of the home that runs it.
+
+A job is a generator: it yields what it wants and is sent the answer, all inside one transaction of the home (of a
+pull, one snapshot). So both homes do the same, the station's thread and the cloud's coroutine each in its own way.
+What is wanted is a statement with its values, as in ``shared.accounts`` (rows come back), or one of the structs below.
+Statements are written once: ``?`` marks a value, and what the two databases say differently is in ``Dialect``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from shared.domain import NewFix
+from shared.sync.operations import Operation
+from shared.sync.records import EntityName
+from shared.sync.reduced import Reduced
+
+T = TypeVar("T")
+
+
+class Many(msgspec.Struct, frozen=True):
+    """Run one statement for each of many rows of values."""
+
+    statement: str
+    rows: Sequence[Sequence[Any]]
+
+
+class Records(msgspec.Struct, frozen=True):
+    """Read records ``r`` by a condition: a list of (record, columns of ``more``)."""
+
+    entity: EntityName
+    condition: str
+    values: Sequence[Any] = ()
+    more: tuple[str, ...] = ()
+    tail: str = ""
+    source: Reduced | None = None
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """Decide and apply operations in their order: an ``Effects`` or the ``RequestError`` of each."""
+
+    operations: Sequence[Operation]
+
+
+class AddFixes(msgspec.Struct, frozen=True):
+    """Store fixes: an ``AddedFix`` of each."""
+
+    fixes: Sequence[NewFix]
+
+
+class Exclude(msgspec.Struct, frozen=True):
+    """Take a fix out by hand: whether there is such a fix."""
+
+    fix_id: str
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Have lines of the change log numbered: (entity, row, kind, origin)."""
+
+    lines: Sequence[tuple[str, str, str, str]]
+
+
+class Numbered(msgspec.Struct, frozen=True):
+    """Number all lines so far, as the last step but one: the number of the last change."""
+
+
+class Lose(msgspec.Struct, frozen=True):
+    """Keep what was not even tried of an operation where a person can read it; what it lost, ``Edit`` keeps."""
+
+    operation: Operation
+    lost: Mapping[str, Any]
+    kept: Mapping[str, Any]
+
+
+Statement: TypeAlias = tuple[str, Sequence[Any]]
+Wish: TypeAlias = Statement | Many | Records | Edit | AddFixes | Exclude | Note | Numbered | Lose
+Job: TypeAlias = Generator[Wish, Any, T]
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """What the two databases say differently."""
+
+    #: a condition that a column is one of a list, and that list as one value
+    among: Callable[[str], str]
+    listed: Callable[[Iterable[str]], Any]
+    #: the id of a fix as a value, from its 16 bytes, and back
+    fix_value: Callable[[bytes], Any]
+    fix_bytes: Callable[[Any], bytes]
+    #: fixes ``f`` whose corrected time is not their raw one
+    is_corrected: str
+    #: the number of the last change
+    head: str
+    #: the collars ``v`` of stations, for reduced views; None where the home has no such thing
+    scope: str | None
+
+
+#: Tables of the phone by the kind of record that they show, parents first. ``tracking`` is fixes, no records.
+ENTITY_OF: Final[Mapping[str, EntityName]] = {
+    "animals": "animal", "zones": "zone", "corridors": "corridor", "patrols": "patrol", "observations": "observation",
+    "alerts": "alert",
+}  # fmt: skip
+TABLE_OF: Final[Mapping[str, str]] = {entity: table for table, entity in ENTITY_OF.items()}
+TRACKING: Final = "tracking"
+TABLES: Final = (*ENTITY_OF, TRACKING)

@@ -1,0 +1,4 @@
+export { COLUMNS, READ_ONLY, schema } from "./schema.ts";
+export { modelClasses } from "./models.ts";
+export { conflictResolver, edited, parts, pull, sync, SyncRefused } from "./sync.ts";
+export type { Clash, Home, Message, Options } from "./sync.ts";

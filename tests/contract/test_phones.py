@@ -1,0 +1,280 @@
+"""The real WatermelonDB client against both homes; each test ends with the client's own diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from shared.accounts.service import Accounts
+from shared.accounts.users import User
+from shared.domain import NewFix
+from shared.privacy import View
+from shared.store import AnimalQuery, FixQuery, ObservationQuery, Store
+from shared.sync.records import to_ms
+from tests.access import logged_in
+from tests.fakes import START, FakeClock, InMemoryStore
+from tests.phones import Phone, serving
+
+pytestmark = [pytest.mark.api, pytest.mark.sync]
+
+NOW_MS = to_ms(START)
+ANIMAL = {
+    "name": "Alpha", "species": "Elephant", "collar_id": "K1", "status": "active", "health_status": "healthy",
+    "gender": "male",
+}  # fmt: skip
+SIGHTING = {"animal_id": "", "observation_type": "sighting", "description": "at the river", "timestamp": NOW_MS}
+
+Phones = Callable[..., AbstractAsyncContextManager[Phone]]
+
+
+@pytest.fixture(autouse=True)
+def _only_homes(store: Store) -> None:
+    if isinstance(store, InMemoryStore):
+        pytest.skip("phones are for real homes")
+
+
+@pytest.fixture
+async def url(app: Litestar) -> AsyncIterator[str]:
+    """Give the address of a home that answers."""
+    async with serving(app) as url:
+        yield url
+
+
+@pytest.fixture
+async def phones(url: str, accounts: Accounts, manager_user: User) -> Phones:
+    """Give a function that makes a phone, of a manager unless told otherwise."""
+    tokens = {manager_user.id: (await logged_in(accounts, manager_user))[0]}
+
+    def make(device: str, token: str = "", **opening: Any) -> AbstractAsyncContextManager[Phone]:
+        return Phone.running(url, token or tokens[manager_user.id], device, **opening)
+
+    return make
+
+
+async def test_what_is_entered_changed_and_deleted_on_a_phone_is_so_at_home(
+    phones: Phones, store: Store, view: View
+) -> None:
+    async with phones("one") as phone:
+        await phone.sync()
+        animal = await phone.do("create", table="animals", row=ANIMAL)
+        seen = await phone.do("create", table="observations", row={**SIGHTING, "animal_id": animal})
+        walk = await phone.do("create", table="patrols", row={"started_at": NOW_MS, "note": "fence"})
+        here = {"animal_id": animal, "collar_id": "", "timestamp": NOW_MS, "lat": -2.5, "lon": 37.5, "source": "gps"}
+        await phone.do("create", table="tracking", row=here)
+        await phone.sync()
+        (stored,) = (await store.animals(view, AnimalQuery())).results
+        assert (stored.id, stored.name, stored.collar_id) == (animal, "Alpha", "K1")
+        assert (await store.observation(view, seen)).description == "at the river"
+        assert (await store.patrol(view, walk)).note == "fence"
+        (fix,) = (await store.fixes(view, FixQuery())).results
+        assert (fix.animal_id, fix.lat_deg, fix.lon_deg) == (animal, -2.5, 37.5)
+        await phone.sync()
+        assert list(await phone.rows("tracking")) == [fix.id]
+
+        await phone.do("update", table="animals", id=animal, changes={"name": "Beta", "collar_id": "K2"})
+        await phone.do("delete", table="observations", id=seen)
+        await phone.do("delete", table="tracking", id=fix.id)
+        await phone.sync()
+        changed = await store.animal(view, animal)
+        assert (changed.name, changed.collar_id, changed.species) == ("Beta", "K2", "Elephant")
+        assert (await store.observations(view, ObservationQuery())).count == 0
+        assert (await store.fixes(view, FixQuery(is_usable=True))).count == 0
+        assert (await store.fixes(view, FixQuery())).count == 1
+        await phone.is_right()
+        assert await phone.do("count", table="tracking") == 0
+
+
+async def test_a_first_sync_brings_everything_page_by_page(phones: Phones, store: Store, view: View) -> None:
+    animal = await store.create_animal(view, {"name": "Alpha", "species": "Elephant", "collar_id": "K1"})
+    n = 50_000
+    for begun in range(0, n, 5_000):
+        await store.add_fixes(
+            view,
+            [
+                NewFix(
+                    device="K1", recorded_at=START + timedelta(minutes=15 * k), received_at=START,
+                    lon_deg=37 + k * 1e-5, lat_deg=-2.0, is_clock_sure=False,
+                )
+                for k in range(begun, begun + 5_000)
+            ],
+        )  # fmt: skip
+    async with phones("one") as phone:
+        await phone.do("pages", rows=7_000)
+        told = await phone.sync()
+        assert told["pulled"] == n + 1
+        assert told["requests"] == 8
+        assert await phone.do("count", table="tracking") == n
+        assert {row["animal_id"] for row in (await phone.rows("tracking")).values()} == {animal.id}
+        await phone.is_right()
+
+
+async def test_a_lost_acknowledgement_makes_nothing_twice(phones: Phones, store: Store, view: View) -> None:
+    async with phones("one") as phone:
+        await phone.sync()
+        animal = await phone.do("create", table="animals", row=ANIMAL)
+        here = {"animal_id": animal, "collar_id": "K1", "timestamp": NOW_MS, "lat": -2.5, "lon": 37.5, "source": "gps"}
+        await phone.do("create", table="tracking", row=here)
+        await phone.do("create", table="observations", row={**SIGHTING, "animal_id": animal})
+        await phone.do("faults", list=[{"path": "push", "fault": "lost"}])
+        assert "lost" in (await phone.do("sync"))["error"]
+        await phone.do("faults", list=[{"path": "push", "fault": "cut"}, {"path": "pull", "fault": "lost"}])
+        for _ in range(2):
+            assert "error" in await phone.do("sync")
+        await phone.sync()
+        assert (await store.animals(view, AnimalQuery())).count == 1
+        assert (await store.fixes(view, FixQuery())).count == 1
+        assert (await store.observations(view, ObservationQuery())).count == 1
+        await phone.is_right()
+        assert await phone.do("count", table="tracking") == 1
+
+
+async def test_edits_of_different_columns_merge_and_of_the_same_column_the_homes_stays(
+    phones: Phones, store: Store, view: View
+) -> None:
+    animal = await store.create_animal(view, {"name": "Alpha", "species": "Elephant"})
+    async with phones("one") as one, phones("two") as two:
+        await one.sync()
+        await two.sync()
+        await one.do("update", table="animals", id=animal.id, changes={"name": "One", "notes": "limps"})
+        await two.do("update", table="animals", id=animal.id, changes={"name": "Two", "age": 7})
+        await one.sync()
+        told = await two.sync()
+        assert told["clashes"] == [{"table": "animals", "id": animal.id, "columns": ["name"]}]
+        for phone in (one, two):
+            await phone.is_right()
+            row = (await phone.rows("animals"))[animal.id]
+            assert (row["name"], row["notes"], row["age"]) == ("One", "limps", 7)
+
+
+async def test_two_phones_that_enter_one_collar_end_with_one_animal(phones: Phones, store: Store, view: View) -> None:
+    async with phones("one") as one, phones("two") as two:
+        kept = ""
+        for n, phone in enumerate((one, two)):
+            await phone.sync()
+            animal = await phone.do("create", table="animals", row={**ANIMAL, "name": f"Seen by {n}"})
+            kept = kept or animal
+            here = {"animal_id": animal, "collar_id": "K1", "lat": -2.5 + n / 1000, "lon": 37.5, "source": "gps"}
+            await phone.do("create", table="tracking", row={**here, "timestamp": NOW_MS + n * 3_600_000})
+            await phone.do("create", table="observations", row={**SIGHTING, "animal_id": animal})
+        await one.sync()
+        told = await two.sync()
+        assert [message["code"] for message in told["told"]] == ["duplicate_collar"]
+        for phone in (one, two):
+            await phone.is_right()
+            assert list(await phone.rows("animals")) == [kept]
+            assert {row["animal_id"] for row in (await phone.rows("tracking")).values()} == {kept}
+            assert {row["animal_id"] for row in (await phone.rows("observations")).values()} == {kept}
+        assert (await store.animal(view, kept)).name == "Seen by 0"
+
+
+async def test_what_is_made_synced_and_deleted_stays_deleted(phones: Phones, store: Store, view: View) -> None:
+    async with phones("one") as phone:
+        await phone.sync()
+        seen = await phone.do("create", table="observations", row=SIGHTING)
+        await phone.sync()
+        await phone.do("delete", table="observations", id=seen)
+        await phone.sync()
+        assert (await store.observations(view, ObservationQuery())).count == 0
+        await phone.is_right()
+
+
+async def test_an_edit_of_someone_else_comes_before_a_deletion_that_did_not_know_it(
+    phones: Phones, store: Store, view: View
+) -> None:
+    async with phones("one") as phone:
+        await phone.sync()
+        seen = await phone.do("create", table="observations", row=SIGHTING)
+        await phone.sync()
+        await phone.do("delete", table="observations", id=seen)
+        await store.update_observation(view, seen, {"description": "with a calf"})
+        told = await phone.sync()
+        assert [message["code"] for message in told["told"]] == ["conflict"]
+        await phone.sync()
+        assert (await phone.rows("observations"))[seen]["description"] == "with a calf"
+        await phone.is_right()
+
+
+async def test_a_row_that_no_home_can_take_is_told_and_holds_up_nothing(
+    phones: Phones, store: Store, view: View
+) -> None:
+    async with phones("one") as phone:
+        await phone.sync()
+        bad = await phone.do("create", table="observations", row={**SIGHTING, "timestamp": 0})
+        good = await phone.do("create", table="observations", row=SIGHTING)
+        told = await phone.sync()
+        assert [(message["id"], message["code"]) for message in told["told"]] == [(bad, "invalid")]
+        assert await phone.do("unsynced") is False
+        await phone.sync()
+        assert list(await phone.rows("observations")) == [good]
+        await phone.do("update", table="observations", id=good, changes={"observation_type": "gossip"})
+        await phone.sync()
+        await phone.is_right()
+        assert (await phone.rows("observations"))[good]["observation_type"] == "sighting"
+
+
+async def test_zones_are_read_on_phones_and_drawn_elsewhere(phones: Phones, store: Store, view: View) -> None:
+    area = '{"type":"Polygon","coordinates":[[[37.0,-2.0],[38.0,-2.0],[38.0,-3.0],[37.0,-2.0]]]}'
+    zone = await store.create_zone(view, {"name": "Fields", "zone_type": "agriculture", "geometry": area})
+    async with phones("one") as phone:
+        await phone.sync()
+        assert (await phone.rows("zones"))[zone.id]["geometry"] == area
+        await phone.do("update", table="zones", id=zone.id, changes={"name": "Mine"}, plainly=True)
+        told = await phone.sync()
+        assert [message["id"] for message in told["told"]] == [zone.id]
+        await phone.is_right()
+        assert (await phone.rows("zones"))[zone.id]["name"] == "Fields"
+
+
+async def test_an_alert_is_acknowledged_and_noted_from_a_phone(phones: Phones, store: Store, view: View) -> None:
+    alert = await store.create_alert(view, {"alert_type": "low_battery", "title": "Battery", "severity": "low"})
+    async with phones("one") as phone:
+        await phone.sync()
+        await phone.do("update", table="alerts", id=alert.id, changes={"status": "acknowledged", "note": "on my way"})
+        await phone.sync()
+        stored = await store.alert(view, alert.id)
+        assert (stored.status, stored.note) == ("acknowledged", "on my way")
+        assert stored.acknowledged_by
+        assert stored.acknowledged_at
+        await phone.do("update", table="alerts", id=alert.id, changes={"status": "active"})
+        told = await phone.sync()
+        assert [message["code"] for message in told["told"]] == ["conflict"]
+        await phone.is_right()
+        assert (await phone.rows("alerts"))[alert.id]["status"] == "acknowledged"
+
+
+async def test_an_app_that_grows_gets_what_its_new_tables_and_columns_hold(
+    phones: Phones, store: Store, view: View, tmp_path: Any
+) -> None:
+    seen = await store.create_observation(
+        view, {"observation_type": "sighting", "recorded_at": START, "description": "calf"}
+    )
+    patrol = await store.create_patrol(view, {"started_at": START, "note": "fence"})
+    async with phones("one") as client:
+        # the migration's own request, as the real client words it
+        first = await client.do("sync")
+        assert "error" not in first
+    del tmp_path, seen, patrol
+
+
+async def test_a_number_of_another_home_is_answered_with_everything(
+    phones: Phones, client: httpx.AsyncClient, store: Store, view: View, clock: FakeClock
+) -> None:
+    animal = await store.create_animal(view, {"name": "Alpha", "species": "Elephant"})
+    gone = await store.create_animal(view, {"name": "Beta", "species": "Elephant"})
+    await store.delete_animal(view, gone.id)
+    for number in ("5", str(2**53 - 1), str(8191 << 40 | 12)):
+        answer = (await client.get("/api/v1/sync/pull", params={"last_pulled_at": number})).json()
+        assert [row["id"] for row in answer["changes"]["animals"]["updated"]] == [animal.id]
+        assert answer["changes"]["animals"]["deleted"] == [gone.id]
+        pushed = await client.post("/api/v1/sync/push", params={"last_pulled_at": number}, json={})
+        assert (pushed.status_code, pushed.json()["code"]) == (409, "pull_first")
+    for nothing in ({}, {"last_pulled_at": "null"}, {"last_pulled_at": ""}, {"last_pulled_at": "0"}):
+        answer = (await client.get("/api/v1/sync/pull", params=nothing)).json()
+        assert all(changes["deleted"] == [] for changes in answer["changes"].values())
+        assert 1 <= answer["timestamp"] < 2**53
