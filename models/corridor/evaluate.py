@@ -29,8 +29,8 @@ from models.corridor.studies import Case, Way
 from models.corridor.surface import EDGE_TERMS, Cell, IntArray, Surface, read_weights
 from shared.errors import Invalid
 
-_TRACKS_EACH: Final = 8
-_HARD: Final = 16
+_TRACKS_EACH: Final = 3
+_HARD: Final = 6
 _SMALL: Final = 12
 _LARGE: Final = 16
 
