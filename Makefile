@@ -64,7 +64,7 @@ shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
 station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl faketime chromium
+	@bash .ci/apt systemd openssl faketime chromium network-manager nftables
 
 dev-env: station-env cloud-env test-services shared/web/client/node_modules/.done $(VENV)/.dev
 
@@ -108,7 +108,7 @@ fast: dev-env ## the tests but the slow ones
 
 test-nightly: dev-env ## kills, cuts, seeds and fuzz in full counts
 	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property tests/integration/test_import.py tests/integration/test_cloud_store.py \
-	  tests/unit/edge/sync tests/e2e/test_two_homes.py tests/e2e/test_deb.py
+	  tests/unit/edge/sync tests/e2e/test_two_homes.py tests/e2e/test_deb.py tests/contract/test_schemathesis.py
 
 soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency must stay flat
 	$(BIN)/python -m tests.benchmarks.soak
@@ -116,12 +116,14 @@ soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency m
 bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks
 	$(BIN)/python -m tests.benchmarks.homes
+	$(BIN)/python -m tests.benchmarks.api
 	$(BIN)/python -m tests.benchmarks.phones
 	$(BIN)/python -m tests.benchmarks.exchange
 	$(BIN)/python -m tests.benchmarks.quality
 	$(BIN)/python -m tests.benchmarks.bbmm
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.habitat
+	$(BIN)/python -m tests.benchmarks.models
 
 coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches
 	$(PYTEST) -m "not nightly" --cov --cov-report=html --cov-report=term

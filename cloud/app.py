@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -20,6 +21,7 @@ from cloud.api.app import create_app
 from cloud.config import Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.jobs import queue
+from cloud.jobs.export import export_kind
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
@@ -29,6 +31,7 @@ from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
+from models.artifact import PACKAGED
 from models.live.habitat import MappedHabitat
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
@@ -37,6 +40,9 @@ from shared.clock import Clock
 from shared.configuration import boot_id, own_hosts
 from shared.console import configure_logging
 from shared.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from cloud.corridors.router import MapRouter
 
 log = structlog.get_logger()
 
@@ -75,9 +81,29 @@ def messenger_of(config: Config) -> CodeSender | None:
     return CodeSender(mailer=mailer, texter=texter, outbox=outbox)
 
 
-def kinds_of(store: PostgresStore, accounts: Accounts) -> Kinds:  # noqa: ARG001 - what kinds will stand on
-    """Return the kinds of job that this program knows: what is heavy to import, a kind imports as it runs."""
-    return Kinds()
+def kinds_of(store: PostgresStore, accounts: Accounts, config: Config) -> Kinds:
+    """Return the kinds of job that this program knows: what is heavy to import, a kind imports as it runs.
+
+    Without maps there is no search for corridors, and whoever asks for one is told so.
+    """
+    kinds = Kinds([export_kind(store.database, accounts.view)])
+    if config.corridors.maps:
+        from cloud.corridors.job import CorridorSearch
+
+        kinds.register(CorridorSearch(store, router_of(store, config), accounts.view).kind())
+    return kinds
+
+
+def router_of(store: PostgresStore, config: Config) -> MapRouter:
+    """Return what finds routes over the reserve's maps."""
+    from cloud.corridors.router import MapRouter
+
+    section, models = config.corridors, config.models
+    return MapRouter(
+        store, maps=Path(section.maps) if section.maps else None,
+        weights=Path(section.weights) if section.weights else None,
+        artifacts=Path(models.folder) if models.folder else PACKAGED, forced=models.forced.get("corridor"),
+    )  # fmt: skip
 
 
 async def work(config: Config, *, clock: Clock) -> None:
@@ -99,7 +125,8 @@ async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> No
     ) as database:  # fmt: skip
         accounts = accounts_of(config, database, clock)
         worker = JobWorker(
-            database, kinds_of(PostgresStore(database, now=clock.now), accounts), owner_of=accounts.principal,
+            database, kinds_of(PostgresStore(database, now=clock.now), accounts, config),
+            owner_of=accounts.principal,
             now=clock.now, settings=WorkerSettings(
                 light_jobs=jobs.light_jobs, poll_s=jobs.poll_s, keep_days=jobs.keep_days, file_hours=jobs.file_hours,
                 file_limit_mb=jobs.file_limit_mb,
@@ -147,8 +174,9 @@ async def running(
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None)
         app = create_app(
-            store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest, kinds=kinds_of(store, accounts),
-            habitat=habitat,
+            store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
+            kinds=kinds_of(store, accounts, config),
+            habitat=habitat, router=router_of(store, config) if config.corridors.maps else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

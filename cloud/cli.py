@@ -6,6 +6,7 @@ The rooms of the cloud are imported by the commands that open them, so ``--help`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import Invalid
 from shared.people import operator_token_of, user_commands
 from shared.sync.records import to_ms
+from shared.wire.reading import bound
 
 if TYPE_CHECKING:
     from cloud.config import Config
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HEAD_DIGITS = 24
+_TOLD_EVERY = 10_000
 
 cli = typer.Typer(
     name="outpost-cloud",
@@ -148,9 +151,106 @@ def token(
 
 
 @cli.command()
-def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def sweep(
+    config: ConfigOption = None,
+    audit_days: Annotated[
+        int | None, typer.Option(min=30, help="Take lines older than so many days off the audit log, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove spent codes, attempts and sessions."""
-    print_facts({"removed": _with_accounts(config, lambda accounts: accounts.sweep())}, as_json=as_json)
+    done = {"removed": _with_accounts(config, lambda accounts: accounts.sweep())}
+    if audit_days is not None:
+        done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
+    print_facts(done, as_json=as_json)
+
+
+@cli.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="The file to write; - for standard output.")],
+    config: ConfigOption = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="tidy, movebank, gpx, geojson, geojson-lines, kml or geoparquet; by the name."),
+    ] = None,
+    animal: Annotated[list[str] | None, typer.Option(help="Only this animal, by name or id; repeatable.")] = None,
+    species: Annotated[str | None, typer.Option(help="Only this species.")] = None,
+    since: Annotated[str | None, typer.Option(help="From this instant or day on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before this instant, or to the end of this day.")] = None,
+    usable: Annotated[bool, typer.Option(help="Leave out fixes that a quality rule excludes.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write every fix of a known animal, exactly, in a format of other systems; it leaves a line in the audit log."""
+    from cloud.ops.export import export_file
+    from cloud.store.export import Selection
+
+    selection = Selection(
+        animals=tuple(animal) if animal else None, species=species,
+        since=None if since is None else bound("--since", since),
+        until=None if until is None else bound("--until", until, is_end=True), is_usable_only=usable,
+    )  # fmt: skip
+    settings = _load(config)
+
+    async def job(database: Database) -> int:
+        from cloud.app import accounts_of
+
+        accounts = accounts_of(settings, database, _clock())
+        return await export_file(database, accounts, file, selection, form, errors if not as_json else None)
+
+    rows = asyncio.run(_over_database(settings, job, statement_timeout_s=0))
+    if as_json and str(file) != "-":
+        print_json({"fixes": rows})
+    else:
+        errors.print(f"{rows} fixes")
+
+
+@cli.command("import-original")
+def import_original(
+    url: Annotated[str, typer.Argument(help="postgresql://... of the original platform's database; it is only read.")],
+    config: ConfigOption = None,
+    keep_roles: Annotated[
+        bool, typer.Option("--keep-roles", help="Let people keep their roles; else everybody is a viewer.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was not taken, a line each, to this file; it holds no positions.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy people, animals, positions, observations, zones, corridors and alerts of the original platform.
+
+    May be run again: what came once is left as it is here. Passwords are never copied.
+    """
+    from cloud.ops.import_original import ImportedOriginal
+    from cloud.ops.import_original import import_original as copy
+    from cloud.store.store import PostgresStore
+
+    settings = _load(config)
+
+    async def job(database: Database) -> ImportedOriginal:
+        from cloud.app import accounts_of
+
+        store = PostgresStore(database, now=lambda: datetime.now(UTC))
+
+        def told(table: str, n: int, total: int) -> None:
+            if not as_json and n % _TOLD_EVERY == 0:
+                errors.print(f"{table}: {n} of {total}", highlight=False, markup=False)
+
+        with report.open("w", encoding="utf-8") if report else contextlib.nullcontext() as file:
+            return await copy(
+                url, store, accounts_of(settings, database, _clock()), keeps_roles=keep_roles, told=told,
+                refused=lambda problem: None if file is None else print(problem, file=file),
+            )  # fmt: skip
+
+    done = asyncio.run(_over_database(settings, job, statement_timeout_s=0))
+    if as_json:
+        print_json(done)
+        return
+    tables = {name: value for name, value in _plain(done).items() if isinstance(value, dict) and name != "left"}
+    _print_rows(["table", "rows", "new", "known", "refused"], [(name, *each.values()) for name, each in tables.items()])
+    for problem in done.problems:
+        console.print(f"  {problem}", highlight=False, markup=False)
+    for name, rows in done.left.items():
+        console.print(f"not read: {name}, {rows} rows", highlight=False, markup=False)
 
 
 @cli.command()
@@ -330,10 +430,15 @@ def _write(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:
     return asyncio.run(_with_database(config, job, is_snapshot=False))
 
 
-async def _over_database(config: Config, job: Callable[[Database], Awaitable[T]]) -> T:
+async def _over_database(
+    config: Config, job: Callable[[Database], Awaitable[T]], *, statement_timeout_s: float = 30.0
+) -> T:
     from cloud.store.database import Database as Pool
 
-    async with Pool.open(config.database_url(), pool_min=1, pool_max=1, is_pooled=config.database.is_pooled) as pool:
+    async with Pool.open(
+        config.database_url(), pool_min=1, pool_max=2, is_pooled=config.database.is_pooled,
+        statement_timeout_s=statement_timeout_s,
+    ) as pool:  # fmt: skip
         return await job(pool)
 
 

@@ -136,6 +136,20 @@ class JobsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file_limit_mb: int = 1_000
 
 
+class CorridorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What routes are planned on: the reserve's ``rasters.toml``, and a copy of ``species.toml`` with other weights."""
+
+    maps: str = ""
+    weights: str = ""
+
+
+class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where artefacts lie (empty: those of the program), and versions that are taken whatever is newer, by model."""
+
+    folder: str = ""
+    forced: dict[str, int] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of the cloud."""
 
@@ -147,6 +161,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     habitat: HabitatSection = HabitatSection()
     ingest: IngestSection = IngestSection()
     jobs: JobsSection = JobsSection()
+    corridors: CorridorsSection = CorridorsSection()
+    models: ModelsSection = ModelsSection()
 
     def species(self) -> Species:
         """Return the categories of species; raises ConfigError."""
@@ -194,6 +210,9 @@ def _check(config: Config) -> None:
     if database.statement_timeout_s < 0:
         raise ConfigError("database.statement_timeout_s: must be positive, or 0 for no limit")
     _check_ingest(config.ingest)
+    unknown = set(config.models.forced) - {"corridor"}
+    if unknown:
+        raise ConfigError(f"models.forced: a version can be forced of corridor, not of {', '.join(sorted(unknown))}")
     jobs = config.jobs
     if min(jobs.light_jobs, jobs.keep_days, jobs.file_hours, jobs.file_limit_mb) < 1 or jobs.poll_s <= 0:
         raise ConfigError("jobs: light_jobs, poll_s, keep_days, file_hours and file_limit_mb must be positive")

@@ -29,6 +29,7 @@ from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.receive import discipline, receive
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
+from edge.ops.discovery import announce, service_of
 from edge.ops.heal import heal, mark_of
 from edge.ops.notify import Supervisor
 from edge.ops.room import Room
@@ -57,7 +58,7 @@ from shared.accounts.sealing import derived
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
-from shared.configuration import boot_id, own_hosts
+from shared.configuration import LOOPBACK, boot_id, own_hosts
 from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
@@ -269,6 +270,10 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
                 sender = redirecting(trust_of(config, authority), lan_port, hosts)
                 await stack.enter_async_context(serving(sender, plain))
             log.info("tls.serving", url=lan_url, authority=authority.fingerprint)
+        if config.api.is_announced and config.api.host not in LOOPBACK:
+            machine = socket.gethostname().partition(".")[0]
+            service = service_of(config.station.id, machine, own_addresses(), lan_port, is_tls=config.api.is_tls)
+            tasks.start("discovery", announce(service))
         stack.callback(hub.close)
         health.has_started = True
         fresh = url_file(config).with_suffix(".new")

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from edge import app
 from edge.config import Config, EarthrangerSection, load
+from edge.founding import founding
 from edge.ingest.decode import redecode as redecode_ledger
 from edge.operation import operation
 from edge.ops.import_deployments import import_deployments
@@ -64,6 +65,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+cli.add_typer(founding)
 cli.add_typer(operation)
 cli.add_typer(user, name="user")
 TimezoneOption = Annotated[

@@ -46,13 +46,15 @@ class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The LAN interface. Beside addresses and this machine's own name it answers to ``allowed_hosts``.
 
     With ``is_tls`` that port speaks TLS alone, under the station's own authority; programs of this machine are answered
-    on the loopback, and on ``redirect_port`` (0: none) plain HTTP is sent on to it.
+    on the loopback, and on ``redirect_port`` (0: none) plain HTTP is sent on to it. Where it serves a network it is
+    announced there by mDNS unless ``is_announced`` is false.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     is_tls: bool = False
     redirect_port: int = 0
+    is_announced: bool = True
     allowed_hosts: tuple[str, ...] = ()
 
 

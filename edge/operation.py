@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +21,7 @@ from edge.ops.backup import daily, hourly
 from edge.ops.restore import Place
 from edge.ops.restore import restore as restore_to
 from edge.ops.system_clock import is_kernel_synchronised, system_clock
+from edge.ops.trust import own_addresses
 from edge.ops.watch import watch as watch_station
 from edge.people import with_accounts
 from edge.store.ledger import LedgerReader
@@ -31,47 +30,11 @@ from edge.sync.session import new_epoch
 from edge.terminal import ConfigOption, JsonOption, progress_of, url_of, with_store
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, print_facts, print_json
-from shared.errors import ConfigError
+from shared.errors import ConfigError, Invalid
 from shared.people import operator_token_of
 from shared.privacy import OPERATOR
 
 operation = typer.Typer()
-
-
-@operation.command()
-def init(
-    config: ConfigOption = None,
-    data_dir: Annotated[Path, typer.Option(help="Where the station keeps its data.")] = Path("/var/lib/outpost"),
-    key_file: Annotated[
-        Path, typer.Option(help="Where the key goes; better a USB token than the card that holds the data.")
-    ] = Path("/etc/outpost/station.key"),
-    station_id: Annotated[str, typer.Option(help="The station's name in topics and files.")] = "station",
-) -> None:
-    """Make a new station: its configuration, its key and its empty database. Nothing that exists is overwritten."""
-    path = config or DEFAULT_PATH
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            f"[station]\nid = {json.dumps(station_id)}\ndata_dir = {json.dumps(str(data_dir.absolute()))}\n\n"
-            f"[store]\nkey_file = {json.dumps(str(key_file.absolute()))}\n\n"
-            "# One block for each wire to collars, for example:\n"
-            '# [[links]]\n# kind = "serial"\n# name = "base"\n# path = "/dev/serial/by-id/..."\n'
-            '#\n# [[links]]\n# kind = "mqtt"\n# name = "chirpstack"\n# host = "127.0.0.1"\n',
-            encoding="utf-8",
-        )
-        console.print(f"wrote {path}", highlight=False, markup=False)
-    settings = load(path)
-    if settings.store.is_encrypted and not settings.store.key_file.exists():
-        if settings.database.exists():
-            raise ConfigError(
-                f"{settings.database} exists and its key {settings.store.key_file} does not: bring the key"
-            )
-        settings.store.key_file.parent.mkdir(parents=True, exist_ok=True)
-        settings.store.key_file.touch(mode=0o600)
-        settings.store.key_file.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-        console.print(f"wrote {settings.store.key_file}: without it the data cannot be read; keep a copy elsewhere")
-    with_store(settings, _nothing)
-    console.print(f"the station's data lies in {settings.station.data_dir}; start it with `outpost-station run`")
 
 
 @operation.command()
@@ -157,16 +120,24 @@ def token(
 
 
 @operation.command()
-def sweep(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def sweep(
+    config: ConfigOption = None,
+    audit_days: Annotated[
+        int | None, typer.Option(min=30, help="Take lines older than so many days off the audit log, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Remove spent codes, attempts and sessions; what expires by date stays while the clock is not sure."""
     settings = load(config)
 
-    async def job(store: SpatialiteStore) -> int:
+    async def job(store: SpatialiteStore) -> dict[str, int]:
         clock = system_clock()
         clock.kernel_says(is_synchronised=is_kernel_synchronised())
-        return await (await app.accounts_of(settings, store, clock)).sweep()
+        accounts = await app.accounts_of(settings, store, clock)
+        done = {"removed": await accounts.sweep()}
+        return done if audit_days is None else {**done, "audit_lines": await accounts.prune_audit(audit_days)}
 
-    print_facts({"removed": with_store(settings, job)}, as_json=as_json)
+    print_facts(with_store(settings, job), as_json=as_json)
 
 
 @operation.command()
@@ -227,6 +198,22 @@ def restore(
     print_facts(done, as_json=as_json)
 
 
+@operation.command()
+def certificate(
+    name: Annotated[str, typer.Argument(help="What it is for, like `broker`; the files are called so.")],
+    folder: Annotated[Path, typer.Argument(help="Where NAME.pem and NAME.key go.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Issue a certificate of the station's authority for another program of this machine; good for 397 days."""
+    settings = load(config)
+    if not name.isascii() or not name.isalnum():
+        raise Invalid("the name of a certificate has letters and digits only")
+    authority = app.authority_of(settings, settings.key(), system_clock())
+    files = authority.certificate_for(name, folder, own_addresses())
+    print_facts({"files": [str(file) for file in files], "authority": authority.fingerprint}, as_json=as_json)
+
+
 def _recovery_key(file: Path | None) -> bytes | None:
     if file is None:
         return None
@@ -263,10 +250,6 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         reader.close()
     with_store(settings, lambda store: store.check())
     print_facts({"database": "ok", "ledger": "ok"}, as_json=as_json)
-
-
-async def _nothing(_: SpatialiteStore) -> None:
-    return None
 
 
 def _detail(settings: Config) -> dict[str, Any]:

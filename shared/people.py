@@ -132,6 +132,23 @@ async def operator_token_of(accounts: Accounts, name: str) -> str:
     return accounts.machine_token(user.id)
 
 
+async def add_first_admin(accounts: Accounts, email: str) -> list[str]:
+    """Make the first administrator and return, as lines for paper, what they log in with; it is shown once.
+
+    Raises Conflict where there is somebody already: others are made with `user add`.
+    """
+    if await accounts.users():
+        raise Conflict("there are people already: `user add` adds another")
+    password = secrets.token_urlsafe(12)
+    made, seed, codes = await accounts.add_user(
+        OPERATOR, email=email, name=email, role="admin", password=password, stations=(ALL_STATIONS,)
+    )
+    return [
+        f"First administrator: {made.email}", f"  password {password}", f"  secret for an authenticator app {seed}",
+        "  recovery codes, each good once:", *(f"    {code}" for code in codes), "",
+    ]  # fmt: skip
+
+
 async def demo_people(accounts: Accounts, kept: Path) -> list[dict[str, Any]]:
     """Enter a person of each role, once, and return them with what they log in with; ``kept`` remembers it."""
     known = _remembered(kept)

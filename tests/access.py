@@ -167,8 +167,12 @@ async def person(
     return await accounts.tables.write(job())
 
 
-async def logged_in(accounts: Accounts, user: User, *, is_fresh: bool = True) -> tuple[str, str]:
+async def logged_in(
+    accounts: Accounts, user: User, *, is_fresh: bool = True, device_id: str | None = None
+) -> tuple[str, str]:
     """Return access and refresh token of a session of ``user``; with ``is_fresh`` a factor was just shown."""
     now = accounts.moments()
-    tokens = await accounts.tables.write(sessions.begin(user, now, device_id=None, factor=now if is_fresh else None))
+    tokens = await accounts.tables.write(
+        sessions.begin(user, now, device_id=device_id, factor=now if is_fresh else None)
+    )
     return accounts.signer.access_token(user.id, tokens.session_id, now), tokens.refresh

@@ -44,7 +44,13 @@ class Broker:
     host = "127.0.0.1"
 
     def __init__(
-        self, folder: Path, *, is_persistent: bool = True, has_tls: bool = False, options: tuple[str, ...] = ()
+        self,
+        folder: Path,
+        *,
+        is_persistent: bool = True,
+        has_tls: bool = False,
+        options: tuple[str, ...] = (),
+        is_anonymous: bool = True,
     ) -> None:
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         require(program, "mosquitto is not installed: apt-get install mosquitto")
@@ -56,7 +62,7 @@ class Broker:
         folder.mkdir(parents=True, exist_ok=True)
         lines = [
             f"listener {self.port} {self.host}",
-            "allow_anonymous true",
+            f"allow_anonymous {'true' if is_anonymous else 'false'}",
             "max_queued_messages 0",
             "set_tcp_nodelay true",
             *options,

@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
+from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
 from cloud.api.jobs import JobRoutes, Listeners
@@ -18,6 +19,7 @@ from cloud.api.stations import StationLink
 from cloud.api.stations_seen import StationsSeen
 from cloud.api.tiles import Tiles
 from cloud.ingest.service import Ingest
+from cloud.jobs.files import Files
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
@@ -56,7 +58,7 @@ def create_app(
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
-    listeners = Listeners()
+    listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
         version=version("outpost"),
@@ -71,13 +73,14 @@ def create_app(
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),
-        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes],
+        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
             "rosters": Provide(lambda: rosters, sync_to_thread=False),
             "ingest": Provide(lambda: taking, sync_to_thread=False),
             "jobs": Provide(lambda: jobs, sync_to_thread=False),
+            "files": Provide(lambda: files, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },

@@ -21,6 +21,7 @@ import structlog
 import zstandard
 
 from cloud.jobs.kinds import JobCancelled, JobInterrupted, JobStopped, JobSuperseded, P, Reporter
+from cloud.jobs.threads import taken_in_thread
 from cloud.store import jobs
 from cloud.store.database import Connection, Database
 from cloud.store.jobs import Begun
@@ -37,8 +38,6 @@ PULSE_S: Final = 0.5
 #: JSON of a best answer or of what is kept, in bytes.
 MAX_JSON: Final = 1_000_000
 PART_BYTES: Final = 1 << 20
-#: Rows that are handed to a thread at once.
-_HANDFUL: Final = 500
 
 
 class FileLimits(msgspec.Struct, frozen=True):
@@ -100,7 +99,8 @@ class Attempt(Generic[P]):
     def add_line(self, line: str) -> None:
         """Note a line of the log; from any thread."""
         self.check()
-        self._lines.append((to_ms(self._now()), line))
+        if len(self._lines) < jobs.MAX_LINES:  # more than a log takes in all is not written any more
+            self._lines.append((to_ms(self._now()), line))
 
     async def keep(self, state: Any) -> None:
         """Keep what the next attempt goes on from."""
@@ -157,12 +157,7 @@ class Attempt(Generic[P]):
 
     def each_in_thread(self, rows: AsyncIterator[T]) -> Iterator[T]:
         """Give what ``rows`` yields to a thread, a handful at a time."""
-        while True:
-            self.check()
-            handful = asyncio.run_coroutine_threadsafe(_taken(rows), self._loop).result()
-            if not handful:
-                return
-            yield from handful
+        return taken_in_thread(rows, self._loop, self.check)
 
     @contextlib.asynccontextmanager
     async def file(self, name: str, media_type: str, *, seen_as: str) -> AsyncGenerator[Parts, None]:
@@ -310,16 +305,6 @@ class Parts:
         packed = await asyncio.to_thread(lambda: zstandard.ZstdCompressor(level=3).compress(part))
         await self._attempt.add_part(self._n, packed)
         self._n += 1
-
-
-async def _taken(rows: AsyncIterator[T]) -> list[T]:
-    found: list[T] = []
-    while len(found) < _HANDFUL:
-        try:
-            found.append(await anext(rows))
-        except StopAsyncIteration:
-            break
-    return found
 
 
 def _json(what: str, value: Any) -> bytes:

@@ -167,7 +167,8 @@ class Run(Protocol[P_co]):
 class JobKind(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     """A kind of job; see the module. ``is_heavy``: one of these at a time in each worker.
 
-    ``first_pause_s`` is how long the first failure is waited out.
+    ``first_pause_s`` is how long the first failure is waited out. ``most_alive`` is how many of these may wait or run
+    for one person.
     """
 
     name: str
@@ -176,6 +177,7 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     is_heavy: bool = False
     most_failures: int = 3
     first_pause_s: float = 10.0
+    most_alive: int = 10
 
     def pause_s(self, failures: int) -> float:
         """Return how long to wait after so many failures; an hour at most."""

@@ -13,7 +13,7 @@ from cloud.jobs.kinds import Kinds
 from cloud.store import jobs
 from cloud.store.database import Connection, Database
 from cloud.store.jobs import Told
-from shared.errors import Invalid, ModelUnavailable, NotFound
+from shared.errors import Invalid, ModelUnavailable, NotFound, RateLimited
 from shared.ids import random_id
 from shared.jobs import CorridorWish, Job
 from shared.privacy import Principal
@@ -40,7 +40,8 @@ class Jobs:
     ) -> Job:
         """Queue a job and return it; the same ``key`` of the same person again is the same job.
 
-        Durable when it returns. Raises ModelUnavailable where the program has no such kind, Invalid for a bad key.
+        Durable when it returns. Raises ModelUnavailable where the program has no such kind, Invalid for a bad key,
+        RateLimited where too many of this person's wait already.
         """
         async with self._database.transaction() as connection:
             return await self.submit_in(connection, kind, parameters, principal, key=key)
@@ -67,6 +68,8 @@ class Jobs:
         )  # fmt: skip
         if there is not None:
             return await jobs.job(connection, there, principal.user_id)
+        if await jobs.alive(connection, principal.user_id, kind) > found.most_alive:
+            raise RateLimited(f"{found.most_alive} {kind} jobs of yours wait or run: let one end first", 60.0)
         await jobs.set_queue_id(connection, identity, await queue.enter(self._queue, connection, found, identity))
         return await jobs.job(connection, identity, principal.user_id)
 

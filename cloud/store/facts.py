@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from cloud.store import jobs
 from cloud.store.database import Connection
 from cloud.store.records import one
 from cloud.store.stations import Station, stations
@@ -14,6 +15,7 @@ class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Counts and size of what is kept; ``last_change`` is the newest number of the change log.
 
     ``frames`` came over the internet, ``frames_waiting`` of them are not decoded yet, ``frames_undecoded`` cannot be.
+    ``jobs`` are counted by their state; ``workers`` are queues that a worker of the last half minute serves.
     """
 
     fixes: int
@@ -26,6 +28,8 @@ class CloudFacts(msgspec.Struct, frozen=True, kw_only=True):
     frames_undecoded: int
     last_change: int
     size_bytes: int
+    jobs: dict[str, int]
+    workers: int
     stations: list[Station]
 
 
@@ -42,8 +46,12 @@ async def facts(connection: Connection) -> CloudFacts:
         " (SELECT value FROM counters WHERE name = 'change'), pg_database_size(current_database())",
         (STANDS_FOR,),
     )
+    (workers,) = await one(
+        connection, "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - interval '30 s'", ()
+    )
     return CloudFacts(
         fixes=fixes, animals=animals, collars=collars, quarantined=quarantined, lost_edits=lost,
         frames=frames, frames_waiting=waiting, frames_undecoded=undecoded,
-        last_change=last_change, size_bytes=size_bytes, stations=await stations(connection),
+        last_change=last_change, size_bytes=size_bytes, jobs=await jobs.counts(connection),
+        workers=workers, stations=await stations(connection),
     )  # fmt: skip

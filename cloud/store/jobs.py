@@ -99,6 +99,15 @@ async def insert(
     return str(row[0])
 
 
+async def alive(db: Connection, owner: str, kind: str) -> int:
+    """Return how many jobs of a kind wait or run for somebody."""
+    found = await db.execute(
+        "SELECT count(*) FROM jobs WHERE owner = %s AND kind = %s AND state IN ('queued', 'running')", (owner, kind)
+    )
+    row = await found.fetchone()
+    return 0 if row is None else int(row[0])
+
+
 async def set_queue_id(db: Connection, identity: str, queue_id: int) -> None:
     """Note under which number the queue knows a job."""
     await db.execute("UPDATE jobs SET queue_id = %s WHERE id = %s", (queue_id, identity))

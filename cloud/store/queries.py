@@ -248,7 +248,7 @@ def _also(entity: EntityName, view: View | None) -> str:
     return f" AND {reducing.patrol_condition(view)}" if entity == "patrol" and view is not None else ""
 
 
-class _Source:
+class Source:
     """Where a statement selects from: a table, or what a view leaves of it."""
 
     def __init__(self, found: reducing.Reduced | None = None, table: str = "") -> None:
@@ -257,27 +257,24 @@ class _Source:
         self._table = table
 
     def of(self, statement: str) -> str:
+        """Return ``statement`` over what the view leaves."""
         return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
 
 
-async def _source(db: Connection, entity: EntityName, view: View | None) -> _Source:
+async def _source(db: Connection, entity: EntityName, view: View | None) -> Source:
     if view is None or view.is_exact or entity not in ("observation", "alert"):
-        return _Source()
+        return Source()
     if entity == "observation":
-        return _Source(reducing.observations(view, await _species(db), mark="%s"), "observations")
-    return _Source(reducing.alerts(view, await _species(db), mark="%s"), "alerts")
+        return Source(reducing.observations(view, await _species(db), mark="%s"), "observations")
+    return Source(reducing.alerts(view, await _species(db), mark="%s"), "alerts")
 
 
-async def _fixes_of(db: Connection, view: View | None) -> _Source:
+async def fixes_seen(db: Connection, view: View | None) -> Source:
+    """Return where statements about fixes select from, for ``view``."""
     if view is None or view.is_exact:
-        return _Source()
+        return Source()
     found = reducing.fixes(view, await _species(db), mark="%s", scope=_BROUGHT_BY, has_pk=False)
-    return _Source(found, "fixes")
-
-
-async def fixes_shown(db: Connection, view: View) -> _Source:
-    """Return where the fixes come from that ``view`` may see."""
-    return await _fixes_of(db, view)
+    return Source(found, "fixes")
 
 
 async def _species(db: Connection) -> list[str]:
@@ -303,7 +300,7 @@ async def live_animals(db: Connection, view: View | None = None) -> list[LiveAni
         f"{_ANIMAL} WHERE r.deleted_ms IS NULL AND r.status = 'active' ORDER BY r.name COLLATE \"C\", r.pk".encode()
     )
     animals = await found.fetchall()
-    source = await _fixes_of(db, view)
+    source = await fixes_seen(db, view)
     found = await db.execute(
         f"{source.sql}SELECT w.pk, f.* FROM unnest(%s::bigint[]) w (pk) CROSS JOIN LATERAL"
         f" ({source.of(_fix_statement(view))} WHERE f.animal_pk = w.pk AND {USABLE}"
@@ -345,7 +342,7 @@ async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) 
     if query.is_usable is not None:
         where.add(USABLE if query.is_usable else f"NOT {USABLE}")
     order = order_by(query.ordering, _FIX_ORDER, "f.id")
-    source = await _fixes_of(db, view)
+    source = await fixes_seen(db, view)
     if not _is_exact(view):
         return await _reduced_fixes(db, query, view, where, source, order)
     if where:
@@ -362,7 +359,7 @@ async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) 
 
 
 async def _reduced_fixes(
-    db: Connection, query: FixQuery, view: View | None, where: _Where, source: _Source, order: str
+    db: Connection, query: FixQuery, view: View | None, where: _Where, source: Source, order: str
 ) -> Page[Fix]:
     values = [*source.values, *where.values]
     counting = source.of("SELECT count(*) FROM fixes f")
@@ -406,7 +403,7 @@ async def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
         identity = UUID(fix_id)
     except ValueError:
         raise NotFound(f"there is no fix {fix_id}") from None
-    source = await _fixes_of(db, view)
+    source = await fixes_seen(db, view)
     asked = f"{source.sql}{source.of(_fix_statement(view))} WHERE f.id = %s"
     found = await db.execute(asked.encode(), [*source.values, identity])
     row = await found.fetchone()
@@ -465,9 +462,9 @@ async def _page(
     query: Any,
     make: Callable[[Sequence[Any]], T],
     view: View | None = None,
-    source: _Source | None = None,
+    source: Source | None = None,
 ) -> Page[T]:
-    given = source or _Source()
+    given = source or Source()
     whole = given.of(statement)
     table = whole[whole.rindex(" FROM ") :]
     values = [*given.values, *where.values]

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from cloud.store.database import Connection
-from cloud.store.queries import fixes_shown
+from cloud.store.queries import fixes_seen
 from cloud.store.records import one
 from shared.errors import NotFound
 from shared.privacy import View
@@ -38,7 +38,7 @@ async def fixes_tile(
     """
     if not 0 <= z <= MOST_ZOOM or not (0 <= x < 2**z and 0 <= y < 2**z):
         raise NotFound("there is no such tile")
-    source = await fixes_shown(db, view)
+    source = await fixes_seen(db, view)
     place = "f.geom" if view.is_exact else _POINT
     conditions = [USABLE, f"{place} && ST_Transform(ST_TileEnvelope(%s, %s, %s, margin => 0.02), 4326)"]
     values: list[Any] = [z, x, y]

@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from edge.store.store import Undecoded
 from shared.api.errors import documented
-from shared.api.inject import ViewGiven
 
 Unread: TypeAlias = Callable[[int], Awaitable[list[Undecoded]]]
 UnreadGiven: TypeAlias = Annotated[Unread, Dependency(kind="named"), SkipValidationMarker()]
@@ -35,7 +34,6 @@ class UndecodedOut(Struct, frozen=True, kw_only=True):
 @get("/api/v1/undecoded", tags=["health"], summary="Frames that no codec can read", responses=documented())
 async def undecoded(
     unread: UnreadGiven,
-    view: ViewGiven,  # asking for it is what refuses callers without an account
     limit: Annotated[int, QueryParameter(ge=1, le=1000, description="So many of the newest.")] = 100,
 ) -> list[UndecodedOut]:
     """List the newest frames that were kept and cannot be read, each with the reason."""

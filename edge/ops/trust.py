@@ -99,6 +99,17 @@ class Authority:
         self._load(context)
         return context
 
+    def certificate_for(self, name: str, folder: Path, addresses: Sequence[Address]) -> list[Path]:
+        """Write a certificate for another program of this machine, a broker, and its key, which is not encrypted."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = self._issued(name, key, addresses)
+        folder.mkdir(parents=True, exist_ok=True)
+        files = [folder / f"{name}.pem", folder / f"{name}.key"]
+        plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        for file, content in zip(files, (leaf.public_bytes(Encoding.PEM), plain), strict=True):
+            _write(file, content)
+        return files
+
     async def keep(self, context: ssl.SSLContext, addresses: Sequence[Address] | None = None) -> None:
         """Make the certificate anew whenever that is needed, and let ``context`` use it; for ever."""
         while True:
@@ -114,10 +125,21 @@ class Authority:
         if current is not None and self._is_good(current, addresses, now):
             return False
         key = ec.generate_private_key(ec.SECP256R1())
-        usable = _inside(addresses)
-        leaf = (
+        leaf = self._issued(f"{self._station} (station)", key, addresses)
+        # one file: a key without its certificate must not be found after a power cut
+        _write(self._folder / "station.pem", self._private(key) + leaf.public_bytes(Encoding.PEM))
+        log.info(
+            "tls.renewed",
+            not_after=leaf.not_valid_after_utc.isoformat(),
+            addresses=[str(each) for each in _inside(addresses)],
+        )
+        return True
+
+    def _issued(self, name: str, key: ec.EllipticCurvePrivateKey, addresses: Sequence[Address]) -> x509.Certificate:
+        now = max(self._clock.now(), self._built_at)
+        return (
             x509.CertificateBuilder()
-            .subject_name(_name(f"{self._station} (station)"))
+            .subject_name(_name(name))
             .issuer_name(self._certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
@@ -127,7 +149,7 @@ class Authority:
                 x509.SubjectAlternativeName(
                     [
                         *(x509.DNSName(name) for name in self._names),
-                        *(x509.IPAddress(address) for address in _with_loopback(usable)),
+                        *(x509.IPAddress(address) for address in _with_loopback(_inside(addresses))),
                     ]
                 ),
                 critical=False,
@@ -139,10 +161,6 @@ class Authority:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        # one file: a key without its certificate must not be found after a power cut
-        _write(self._folder / "station.pem", self._private(key) + leaf.public_bytes(Encoding.PEM))
-        log.info("tls.renewed", not_after=leaf.not_valid_after_utc.isoformat(), addresses=[str(a) for a in usable])
-        return True
 
     def _load(self, context: ssl.SSLContext) -> None:
         context.load_cert_chain(self._folder / "station.pem", password=self._password)

@@ -138,9 +138,9 @@ def _known_of(db: Connection, animal_id: str, newest_ms: int, no_maps: str | Non
     )
 
 
-def track_for_forecast(db: Connection, animal_id: str, newest_ms: int) -> Fixes:
+def track_for_forecast(db: Connection, animal_id: str, newest_ms: int, span: timedelta = SPAN) -> Fixes:
     """Return the fixes up to an instant that a forecast needs."""
-    span_ms = SPAN // timedelta(milliseconds=1)
+    span_ms = span // timedelta(milliseconds=1)
     rows = computing.track_between(db, computing.pk_of(db, animal_id), newest_ms - span_ms, newest_ms)[-MOST_FIXES:]
     times_ms, lon_e7, lat_e7 = np.array(rows, dtype=np.float64).reshape(-1, 3).T
     nothing = np.full(times_ms.size, np.nan)

@@ -18,21 +18,25 @@ from edge.pipeline.insight import track_for_forecast
 from edge.pipeline.outcome import Outcome
 from edge.store import watches
 from edge.store.areas import shapes_near
+from edge.store.computing import Subject
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live.ahead import Shape, aheads, shape_within
-from models.live.forecasts import worked_out
+from models.live.forecasts import MEMORY, SPAN, OwnPast, worked_out
 from models.live.runtime import Fixes, Models
 from shared.domain import RiskLevel, ZoneType
 from shared.insight import Ahead
 from shared.movement.areas import Place
 
 #: How far a zone may be from an animal that is looked at.
-REACH_M: Final = 15_000.0
+REACH_M: Final = 10_000.0
 #: An older fix tells of the past; the engine of the alarms has its own, narrower idea of that.
 FRESH: Final = timedelta(hours=8)
+#: From a collar that is faster nobody looks at every fix: the nearest horizon is an hour ahead.
+AGAIN: Final = timedelta(minutes=30)
 #: Shapes that are kept.
 _SHAPES: Final = 4_096
+_ANIMALS: Final = 8_192
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -49,6 +53,9 @@ class Lookout:
 
     def __init__(self, models: Models) -> None:
         self._models = models
+        self._past = OwnPast()
+        #: from which fix an animal was looked at last
+        self._looked_ms: dict[int, int] = {}
         self._shapes: dict[tuple[str, int], Shape] = {}
 
     async def ahead(
@@ -73,13 +80,22 @@ class Lookout:
             return None
         if judged_ms is not None and newest.recorded_ms <= judged_ms:
             return None
+        if newest.recorded_ms - self._looked_ms.get(window.subject.pk, -(2**62)) < AGAIN / timedelta(milliseconds=1):
+            return None
+        if len(self._looked_ms) >= _ANIMALS:
+            self._looked_ms.clear()
+        self._looked_ms[window.subject.pk] = newest.recorded_ms
         rows = shapes_near(db, Place(newest.lon_e7 / 1e7, newest.lat_e7 / 1e7), REACH_M)
         return Look(
             animal_pk=window.subject.pk,
             species=window.subject.species,
-            track=track_for_forecast(db, window.subject.id, newest.recorded_ms) if rows else None,
+            track=self._track(db, window.subject, newest.recorded_ms) if rows else None,
             shapes=tuple(self._shape(*row) for row in rows),
         )
+
+    def _track(self, db: Connection, subject: Subject, newest_ms: int) -> Fixes:
+        is_kept = self._past.of((subject.pk, subject.species), newest_ms / 1000) is not None
+        return track_for_forecast(db, subject.id, newest_ms, MEMORY if is_kept else SPAN)
 
     def _shape(self, identity: str, rev: int, name: str, zone_type: str, risk_level: str, geometry: str) -> Shape:
         key = identity, rev
@@ -94,7 +110,9 @@ class Lookout:
 
     def _work_out(self, looks: Sequence[Look]) -> dict[int, tuple[Ahead, ...]]:
         near = [(look, look.track) for look in looks if look.track is not None]
-        said = worked_out(self._models, [(look.species, track) for look, track in near])
+        tracks = [(look.species, track) for look, track in near]
+        keys = [(look.animal_pk, look.species) for look, _ in near]
+        said = worked_out(self._models, tracks, self._past, keys)
         return {
             look.animal_pk: aheads(predicted, look.shapes, look.species)
             for (look, _), predicted in zip(near, said, strict=True)

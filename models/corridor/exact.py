@@ -59,13 +59,18 @@ class MovingRisk(msgspec.Struct, frozen=True, kw_only=True):
 BY_DAY: Final = MovingRisk(factors=(0.1,) * 6 + (1.0,) * 12 + (0.1,) * 6)
 
 
+def check_place(surface: Surface, name: str, cell: Cell) -> None:
+    """Raise Invalid, calling the place ``name``, where nothing can walk on it."""
+    if not (0 <= cell.row < surface.shape[0] and 0 <= cell.column < surface.shape[1]):
+        raise Invalid(f"{name} is outside the map")
+    if not np.isfinite(surface.cost[cell]):
+        raise Invalid(f"{name} is on ground that nothing walks on, or where the maps have no data")
+
+
 def check_ends(surface: Surface, start: Cell, end: Cell) -> None:
     """Raise Invalid where no path can begin or end."""
-    for name, cell in (("start_point", start), ("end_point", end)):
-        if not (0 <= cell.row < surface.shape[0] and 0 <= cell.column < surface.shape[1]):
-            raise Invalid(f"{name} is outside the map")
-        if not np.isfinite(surface.cost[cell]):
-            raise Invalid(f"{name} is on ground that nothing walks on, or where the maps have no data")
+    check_place(surface, "start_point", start)
+    check_place(surface, "end_point", end)
     if start == end:
         raise Invalid("start_point and end_point are in the same cell: there is nothing to connect")
 
@@ -278,3 +283,8 @@ def node_fields(weights: FloatArray, sources: IntArray) -> tuple[FloatArray, Int
     graph = sparse.csr_matrix((prices, (froms, tos)), shape=(flat.size, flat.size))
     costs, before = csgraph.dijkstra(graph, directed=False, indices=sources, return_predecessors=True)
     return np.asarray(costs), np.asarray(before, dtype=np.int64)
+
+
+def distances_cells(is_here: BoolArray) -> FloatArray:
+    """Return how far each cell is from the nearest one that is marked."""
+    return np.asarray(ndimage.distance_transform_edt(~is_here))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from models.artifact import Input, Manifest, TrainingSet, save
@@ -21,6 +22,8 @@ from shared.errors import ArtifactError
 LEAST_AGREEMENT: Final = 0.99
 #: Seed of the landscapes on which agreement is measured: no policy was trained on them.
 _AGREEMENT_SEED: Final = 1_900_000
+#: Seed of those that weights are rounded on.
+_ROUNDING_SEED: Final = 90_000
 
 Layers = Sequence[tuple[Float32Array, Float32Array]]
 
@@ -63,14 +66,17 @@ def export(
 def int8_onnx(layers: Layers) -> bytes:
     """Return the network as ONNX: weights int8 with a scale for each output, sums in float32.
 
+    Weights are rounded one input after another; what rounding one does to the sums on real observations is made good
+    by the ones that follow (Frantar et al. 2022, arXiv 2210.17323): a third of the moves that plain rounding changed.
     Activations in int8 too (``quantize_dynamic``) chose another move in 17 of 1,000 cases, and differ between
     processors; the network is so small that the sums cost nothing.
     """
     nodes, constants = [], []
     before = "observation"
+    seen = _observations(layers)
     for number, (weights, bias) in enumerate(layers):
-        scale = np.maximum(np.abs(weights).max(axis=0), 1e-12).astype(np.float32) / np.float32(127)
-        steps = np.clip(np.rint(weights / scale), -127, 127).astype(np.int8)
+        steps, scale = _rounded(weights, seen)
+        seen = np.maximum(seen @ (steps * scale) + bias, 0)
         is_last = number + 1 == len(layers)
         names = {part: f"{part}_{number}" for part in ("steps", "scale", "zero", "bias", "weights", "product", "sum")}
         constants += [
@@ -99,6 +105,32 @@ def int8_onnx(layers: Layers) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _rounded(weights: Float32Array, seen: Float32Array) -> tuple[npt.NDArray[np.int8], Float32Array]:
+    """Return weights as int8 and the scale of each output, for inputs such as ``seen``."""
+    scale = np.maximum(np.abs(weights).max(axis=0), 1e-12).astype(np.float32) / np.float32(127)
+    moments = seen.T.astype(np.float64) @ seen / len(seen)
+    moments += np.eye(len(moments)) * max(0.01 * float(np.mean(np.diag(moments))), 1e-9)
+    upper = np.linalg.cholesky(np.linalg.inv(moments)).T
+    left = weights.astype(np.float64).copy()
+    steps = np.zeros(weights.shape, dtype=np.int8)
+    for number in range(len(left)):
+        steps[number] = np.clip(np.rint(left[number] / scale), -127, 127)
+        off = (left[number] - steps[number] * scale) / upper[number, number]
+        left[number + 1 :] -= np.outer(upper[number, number + 1 :], off)
+    return steps, scale
+
+
+def _observations(layers: Layers, *, walkers: int = 256, steps: int = 40) -> Float32Array:
+    """Return observations on walks by the float network, over landscapes other than those agreement is measured on."""
+    policy = Policy(algorithm="", version=0, species=(), layers=tuple(layers))
+    crowd = Walkers(training_pool(_ROUNDING_SEED, 24, (72, 72), goals=2), walkers, seed=5, has_terms=False)
+    found = [crowd.reset(5)]
+    for _ in range(steps):
+        actions = np.where(crowd.is_open, policy.scores(found[-1]), -np.inf).argmax(axis=1)
+        found.append(crowd.step(actions).obs)
+    return np.concatenate(found)
 
 
 def agreement(layers: Layers, onnx: bytes, *, walkers: int = 512, steps: int = 60) -> float:

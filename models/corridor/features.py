@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from models.corridor.surface import (
     Cell,
     Float32Array,
     FloatArray,
+    IntArray,
     Surface,
     Weights,
     surface_of,
@@ -29,6 +30,7 @@ from models.corridor.surface import (
 from models.habitat.features import Grid, RasterSet, Window, write_geotiff
 from models.habitat.runtime import HabitatModel
 from shared.errors import Invalid
+from shared.symbols import own_symbols
 
 #: Cells of a surface that a route is planned on; a larger part of a map is made coarser, and the answer says so.
 MOST_CELLS: Final = 4_000_000
@@ -226,3 +228,55 @@ def _padded(values: Float32Array, size: int) -> Float32Array:
     rows, columns = (math.ceil(length / size) for length in values.shape)
     padded = np.pad(values, ((0, rows * size - values.shape[0]), (0, columns * size - values.shape[1])), mode="edge")
     return padded.reshape(rows, size, columns, size)
+
+
+def filled(placed: Placed, shapes: list[dict[str, Any]]) -> BoolArray:
+    """Return the cells of a surface that GeoJSON areas or lines in WGS 84 touch."""
+    features = _rasterio_features()
+    drawn = [_on_cells(placed, shape) for shape in shapes]
+    found = features.rasterize(
+        [(shape, 1) for shape in drawn], out_shape=placed.surface.shape, fill=0, all_touched=True, dtype="uint8"
+    )
+    return np.asarray(found == 1)
+
+
+def outline(placed: Placed, path: IntArray, reach: int) -> dict[str, Any]:
+    """Return the area of the cells within reach of a path, as GeoJSON (Polygon or MultiPolygon) in WGS 84."""
+    features = _rasterio_features()
+    is_near = np.zeros(placed.surface.shape, dtype=np.uint8)
+    for row, column in path.tolist():
+        is_near[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = 1
+    rings = [shape["coordinates"] for shape, _ in features.shapes(is_near, mask=is_near == 1)]
+    polygons = [[_ring_deg(placed, ring) for ring in polygon] for polygon in rings]
+    if len(polygons) == 1:
+        return {"type": "Polygon", "coordinates": polygons[0]}
+    return {"type": "MultiPolygon", "coordinates": polygons}
+
+
+def _ring_deg(placed: Placed, ring: list[tuple[float, float]]) -> list[list[float]]:
+    corners = np.array(ring)
+    lon, lat = placed.positions(np.stack((corners[:, 1], corners[:, 0]), axis=1) - 0.5)
+    return [[round(x, 7), round(y, 7)] for x, y in zip(lon.tolist(), lat.tolist(), strict=True)]
+
+
+def _on_cells(placed: Placed, shape: dict[str, Any]) -> dict[str, Any]:
+    """Return a GeoJSON shape with columns and rows of the surface in the place of longitudes and latitudes."""
+
+    def moved(part: Any) -> Any:
+        if isinstance(part[0], int | float):
+            row, column = placed.grid.cells(np.array([part[0]]), np.array([part[1]]))
+            if not (np.isfinite(row[0]) and np.isfinite(column[0])):
+                # far outside the maps, where the system has no coordinates: any place outside will do
+                return [-1e6, -1e6]
+            return [
+                float(column[0] - placed.column) / placed.coarseness, float(row[0] - placed.row) / placed.coarseness,
+            ]  # fmt: skip
+        return [moved(one) for one in part]
+
+    return {"type": shape["type"], "coordinates": moved(shape["coordinates"])}
+
+
+def _rasterio_features() -> Any:
+    with own_symbols():
+        import rasterio.features
+    return rasterio.features

@@ -127,12 +127,17 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class Track(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One animal's fixes (n,), in any order; ``states`` (n, 3) as the tracker filters them, NaN where unknown."""
+    """One animal's fixes (n,), in any order; ``states`` (n, 3) as the tracker filters them, NaN where unknown.
+
+    ``own`` (H, k) are the distances of its own past forecasts as ``Forecaster.with_own`` gave them not long ago:
+    working them out anew is most of the work. None: they are worked out.
+    """
 
     times_s: FloatArray
     lon_deg: FloatArray
     lat_deg: FloatArray
     states: FloatArray | None = None
+    own: FloatArray | None = None
 
 
 def group_of(species: str | None) -> str | None:
@@ -213,6 +218,10 @@ class Forecaster:
 
     def predict_many(self, tracks: Sequence[Track]) -> list[list[Prediction]]:
         """Return the predictions of several animals of this group; the network is asked once."""
+        return [predictions for predictions, _ in self.with_own(tracks)]
+
+    def with_own(self, tracks: Sequence[Track]) -> list[tuple[list[Prediction], FloatArray]]:
+        """Return the predictions of several animals, and with each the distances of its own past forecasts (H, k)."""
         if not tracks:
             return []
         prepared = [self._prepared(track) for track in tracks]
@@ -220,9 +229,11 @@ class Forecaster:
         everyone = self.said(anchors)
         found = []
         begin = 0
-        for known, truth in prepared:
+        for track, (known, truth) in zip(tracks, prepared, strict=True):
             end = begin + len(known)
-            found.append(self._predictions(known, truth, _part(everyone, begin, end)))
+            said = _part(everyone, begin, end)
+            own = _own(known, truth, said) if track.own is None else track.own
+            found.append((self._predictions(known, said, own), own))
             begin = end
         return found
 
@@ -267,12 +278,14 @@ class Forecaster:
         order = usable_fixes(times, lon, lat)
         if not order.size:
             raise Invalid("a forecast needs a fix")
-        order = order[times[order] >= times[order[-1]] - _FARTHEST_BACK_S]
+        back_s = _FARTHEST_BACK_S if track.own is None else MEMORY_DAYS * DAY_S
+        order = order[times[order] >= times[order[-1]] - back_s]
         times, lon, lat = times[order], unwrapped(lon[order]), lat[order]
-        # Anchors from the last fix back, so that it is one of them.
-        back = anchor_indices(-times[::-1])
-        every = (times.size - 1 - back)[::-1]
-        at = every[np.append(own_anchors(times[every], every.size - 1), every.size - 1)]
+        at = np.array([times.size - 1], dtype=np.int64)
+        if track.own is None:
+            # Anchors from the last fix back, so that it is one of them.
+            every = (times.size - 1 - anchor_indices(-times[::-1]))[::-1]
+            at = every[np.append(own_anchors(times[every], every.size - 1), every.size - 1)]
         states = None if track.states is None else np.asarray(track.states, dtype=np.float64)[order]
         if states is None:
             states = self._recent_states(times, lon, lat, float(times[at[0]]))
@@ -290,10 +303,8 @@ class Forecaster:
             found[recent] = states
         return found
 
-    def _predictions(self, anchors: Anchors, truth_m: FloatArray, said: Distribution) -> list[Prediction]:
+    def _predictions(self, anchors: Anchors, said: Distribution, own: FloatArray) -> list[Prediction]:
         now_s = float(anchors.times_s[-1])
-        distance = said.distance(truth_m)[:-1]
-        own = np.where(is_known_by(anchors.times_s[:-1], now_s), distance, np.nan).T
         radius = self.radii(own)
         place_m = anchors.to_map(said.place_m)[-1:]
         lon, lat = _last(anchors).degrees(place_m)
@@ -553,6 +564,12 @@ def _numbers(served: Mapping[str, tuple[str, ...]], title: str, *, plain: bool) 
 
 def _title(loaded: Loaded) -> str:
     return f"{loaded.manifest.model}/{loaded.manifest.version}/{loaded.manifest.name}"
+
+
+def _own(anchors: Anchors, truth_m: FloatArray, said: Distribution) -> FloatArray:
+    """The distances of the animal's own past forecasts, (H, k), NaN where what came is not known yet."""
+    distance = said.distance(truth_m)[:-1]
+    return np.where(is_known_by(anchors.times_s[:-1], float(anchors.times_s[-1])), distance, np.nan).T
 
 
 def _joined(parts: Sequence[Anchors]) -> Anchors:

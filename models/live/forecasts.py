@@ -6,12 +6,14 @@ A live view that asks for more animals than are worked out at once gets the rest
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
+from models.forecast.baselines import FloatArray
 from models.forecast.calibration import OWN_DAYS
 from models.forecast.features import MEMORY_DAYS
 from models.forecast.runtime import Forecaster, Prediction, Track
@@ -23,10 +25,17 @@ from shared.sync.records import from_ms
 
 #: How far back the fixes of a forecast reach, and how many of them at most.
 SPAN: Final = timedelta(days=OWN_DAYS + MEMORY_DAYS)
+#: The same where the distances of its own past forecasts are kept.
+MEMORY: Final = timedelta(days=MEMORY_DAYS)
 MOST_FIXES: Final = 6_000
 #: Animals that are worked out in one turn.
 AT_ONCE: Final = 16
 KEPT_S: Final = 3_600.0
+
+#: Distances of an animal's own past forecasts are worked out anew after a day, from so many on they are kept.
+OWN_KEPT_S: Final = 86_400.0
+OWN_LEAST: Final = 8
+OWN_ANIMALS: Final = 4_096
 
 _WAITS: Final = "waits for its turn"
 
@@ -98,8 +107,40 @@ class Forecasts:
         )
 
 
-def worked_out(models: Models, tracks: Sequence[tuple[str | None, Fixes]]) -> list[tuple[Predicted, ...] | str]:
-    """Return the forecast of each track, or why there is none; those of one forecaster are asked together."""
+class OwnPast:
+    """How far off the animals' own past forecasts were, kept for a day of their fixes' time.
+
+    A forecast from kept distances costs a third of one that looks at two weeks of them anew, and its ellipses are at
+    most a day behind. A fix that comes late, or one that a person takes out, counts from the next day on.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, tuple[float, FloatArray]] = {}
+
+    def of(self, key: Hashable, newest_s: float) -> FloatArray | None:
+        """Return what is kept of an animal; None where it is a day old, or of a fix that is newer."""
+        made_s, own = self._kept.get(key, (-math.inf, None))
+        return own if 0.0 <= newest_s - made_s < OWN_KEPT_S else None
+
+    def keep(self, key: Hashable, newest_s: float, own: FloatArray) -> None:
+        """Keep what was worked out with the fix of an instant; of few past forecasts nothing is kept."""
+        if own.shape[1] < OWN_LEAST:
+            return
+        if len(self._kept) >= OWN_ANIMALS:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = newest_s, own
+
+
+def worked_out(
+    models: Models,
+    tracks: Sequence[tuple[str | None, Fixes]],
+    past: OwnPast | None = None,
+    keys: Sequence[Hashable] = (),
+) -> list[tuple[Predicted, ...] | str]:
+    """Return the forecast of each track, or why there is none; those of one forecaster are asked together.
+
+    ``keys`` name the animals to ``past``, in the order of the tracks.
+    """
     found: dict[int, tuple[Predicted, ...] | str] = {}
     groups: dict[int, tuple[Forecaster, list[int]]] = {}
     for number, (species, _) in enumerate(tracks):
@@ -111,15 +152,21 @@ def worked_out(models: Models, tracks: Sequence[tuple[str | None, Fixes]]) -> li
         groups.setdefault(id(forecaster), (forecaster, []))[1].append(number)
     for forecaster, numbers in groups.values():
         asked = [
-            Track(times_s=fixes.times_s, lon_deg=fixes.lon_deg, lat_deg=fixes.lat_deg)
-            for _, fixes in (tracks[number] for number in numbers)
-        ]
+            Track(
+                times_s=fixes.times_s, lon_deg=fixes.lon_deg, lat_deg=fixes.lat_deg,
+                own=None if past is None or not len(fixes) else past.of(keys[number], float(fixes.times_s[-1])),
+            )
+            for number, (_, fixes) in ((number, tracks[number]) for number in numbers)
+        ]  # fmt: skip
         try:
-            said = forecaster.predict_many(asked)
+            said = forecaster.with_own(asked)
         except (Invalid, ArithmeticError, ValueError, LookupError) as error:  # one fault is named and stops no view
             found |= dict.fromkeys(numbers, f"failed: {type(error).__name__}: {error}")
             continue
-        found |= {n: tuple(_predicted(each) for each in one) for n, one in zip(numbers, said, strict=True)}
+        for number, track, (predictions, own) in zip(numbers, asked, said, strict=True):
+            found[number] = tuple(_predicted(each) for each in predictions)
+            if past is not None and track.own is None:
+                past.keep(keys[number], float(track.times_s[-1]), own)
     return [found[number] for number in range(len(tracks))]
 
 

@@ -225,6 +225,9 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_JOBS}/{{job_id}}": _SELF,
     f"DELETE {_JOBS}/{{job_id}}": _SELF,
     f"GET {_JOBS}/{{job_id}}/events": _SELF,
+    # a fresh factor is asked for by the route itself, of who sees exactly; rangers' own patrols are no fixes of animals
+    f"POST {_V1}/exports": Rule(roles=MANAGERS | {"viewer"}),
+    f"GET {_V1}/exports/{{job_id}}/file": Rule(roles=MANAGERS | {"viewer"}),
     # --- what was synchronised: rangers see their own
     f"GET {_V1}/sync/logs": Rule(roles=FIELD),
     f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),

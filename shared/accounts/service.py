@@ -35,6 +35,8 @@ __all__ = ["ROSTER_TAKEN", "Accounts", "Caller", "Channel", "LoggedIn", "Messeng
 
 log = structlog.get_logger(__name__)
 
+_DAY_MS = 86_400_000
+
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who makes a request, and by what: a session, an API key with scopes, or a token made on the machine."""
@@ -522,6 +524,11 @@ class Accounts(Checks):
             return (yield from logins.sweep(now)) + (yield from sessions.sweep(now))
 
         return await self.tables.write(job())
+
+    async def prune_audit(self, days: int) -> int:
+        """Take lines older than ``days`` off the audit log; return how many. Raises Conflict where it is broken."""
+        now = self.moments()
+        return await self.tables.write(audit.prune(now.ms - days * _DAY_MS, now, OPERATOR.user_id))
 
     # --- inside
 

@@ -16,10 +16,10 @@ from litestar import Response, Router, get
 from litestar.enums import MediaType
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import License, Tag
 from litestar.params import PathParameter
 
+from shared.api.openapi import CompleteJson
 from shared.errors import NotFound
 
 SCHEMA_PATH = "/api/schema/openapi.json"
@@ -74,7 +74,7 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
             SCHEMA_PATH, route_handlers=[], include_in_schema=False, dto=None, return_dto=None, after_request=_only_json
         ),
         # Litestar looks for "/openapi.json" and would add a second copy of the document without it.
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
+        render_plugins=[CompleteJson(path=["/", "/openapi.json"])],
         use_handler_docstrings=True,
         tags=[
             Tag("auth", description="Registration, login, second factor, one's own account."),

@@ -35,7 +35,7 @@ class Optimise(Controller):
         status_code=202,
         dto=JsonBody,
         responses={
-            **documented(403, 503),
+            **documented(403, 429, 503),
             202: ResponseSpec(JobOut, generate_examples=False, description="The job that searches it."),
         },
     )

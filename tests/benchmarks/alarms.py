@@ -28,6 +28,7 @@ from models.hmm.runtime import Tracker, load_model, median_interval_s
 from shared.errors import ModelUnavailable
 from shared.movement.areas import Nearby
 from shared.movement.kinds import category_of
+from tests.benchmarks.alarm_ahead import foretold
 from tests.benchmarks.alarm_events import injected
 from tests.benchmarks.alarm_replay import DAY_MS, METRES_A_DEGREE, MINUTE_MS, Rung, Track, replay
 from tests.benchmarks.tables import Table, console, write
@@ -174,7 +175,9 @@ def _approaches(track: Track) -> int:
 
 #: Rules that tracks alone can set off: the others need batteries, signals and company.
 _JUDGED: Final = tuple(
-    rule for rule in RULES if rule not in ("zone_entry", "low_battery", "weak_signal", "collar_fault", "proximity")
+    rule
+    for rule in RULES
+    if rule not in ("zone_entry", "zone_ahead", "low_battery", "weak_signal", "collar_fault", "proximity")
 )
 
 
@@ -274,6 +277,7 @@ def main(
     parts: tuple[tuple[str, Callable[[], tuple[Table, bool]]], ...] = (
         ("borders", lambda: borders(engine, crossings)),
         ("ordinary life", lambda: rates(engine.book, real)),
+        ("early warnings", lambda: foretold(engine, data, notes.print)),
         ("events put in", lambda: injected(engine, real, injections, notes.print)),
     )
     for what, run in parts:

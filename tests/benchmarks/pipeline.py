@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import statistics
 import tempfile
@@ -23,6 +24,12 @@ import numpy as np
 import typer
 from hmmlearn.hmm import GaussianHMM  # type: ignore[import-untyped] # it ships no types
 
+from edge.alerts.engine import Engine
+from edge.alerts.keeper import Keeper
+from edge.alerts.rules import RuleBook
+from edge.ops.system_clock import system_clock
+from edge.pipeline.alarms import AlarmJudge
+from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import ANIMALS, Pipeline
 from edge.store.store import SpatialiteStore
 from models.hmm.features import Rows
@@ -56,6 +63,7 @@ def main(
     made = [
         decoding(2_000 if quick else 20_000, 2 if quick else 5),
         asyncio.run(one_core(400 if quick else 40_000, 200 if quick else 4_000)),
+        asyncio.run(one_core(400 if quick else 40_000, 200 if quick else 4_000, is_whole=True)),
         frame_to_event(2.0 if quick else 20.0),
         Table("Machine, models at work", ("what", "value"), machine.facts(ROOT, 0.1 if quick else 1.0)),
     ]
@@ -150,13 +158,21 @@ def pinned() -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-async def one_core(at_once: int, one_by_one: int) -> Table:
-    """Return fixes a second through the whole pipeline: many that came at once, and one a time from each animal."""
+async def one_core(at_once: int, one_by_one: int, *, is_whole: bool = False) -> Table:
+    """Return fixes a second through the pipeline: many that came at once, and one a time from each animal.
+
+    ``is_whole``: with alarms, and with a zone near every animal, so that each is forecast.
+    """
     with tempfile.TemporaryDirectory() as folder, pinned():
         config = configure(Path(folder))
         await fill.herd_up_in(config)
         store = SpatialiteStore(config.database, config.key(), now=fill.now)
-        pipeline = Pipeline(store, Models(), lambda _name, _data: None)
+        models, more = Models(), dict[str, Any]()
+        if is_whole:
+            await _zones(store)
+            keeper = Keeper(store, Engine(RuleBook()), system_clock(), lambda _told: None)
+            more = {"judge": AlarmJudge(keeper), "lookout": Lookout(models)}
+        pipeline = Pipeline(store, models, lambda _name, _data: None, **more)
         await pipeline.start()
         for start in range(0, at_once, 5_000):
             await store.add_fixes(_VIEW, [_fix(number) for number in range(start, min(start + 5_000, at_once))])
@@ -174,7 +190,8 @@ async def one_core(at_once: int, one_by_one: int) -> Table:
         await store.close()
     turns = -(-one_by_one // ANIMALS)
     return Table(
-        "The pipeline on one core: states, path, what is written and its commits",
+        f"The pipeline on one core: states, path{', forecasts, alarms' if is_whole else ''}, what is written and its"
+        " commits",
         ("what came", "fixes", "fixes/s", "CPU ms a fix"),
         [
             (
@@ -191,6 +208,16 @@ async def one_core(at_once: int, one_by_one: int) -> Table:
             ),
         ],
     )
+
+
+async def _zones(store: SpatialiteStore) -> None:
+    """Draw zones of a kilometre so densely that one is within reach of every animal of the herd."""
+    for lon in np.arange(36.9, 39.1, 0.12):
+        for lat in np.arange(-2.1, -0.9, 0.12):
+            ring = [[lon, lat], [lon + 0.01, lat], [lon + 0.01, lat + 0.01], [lon, lat + 0.01], [lon, lat]]
+            area = json.dumps({"type": "Polygon", "coordinates": [ring]})
+            said = {"name": f"{lon:.2f} {lat:.2f}", "zone_type": "settlement", "risk_level": "high", "geometry": area}
+            await store.create_zone(_VIEW, said)
 
 
 _VIEW: Final = view_for(OPERATOR)

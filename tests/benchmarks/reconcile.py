@@ -81,8 +81,8 @@ def reconcile(fixes: int, batch: int) -> Reconciled:
                 cluster.create_database(name)
                 migrate(cluster.url(name))
             http_s = _through_http(cluster.url("cloud"), fixes, batch)
-            batches_s = _by_copy(cluster.url("cloud"), cluster.url("raw"), batch)
-            once_s = _by_copy(cluster.url("cloud"), cluster.url("once"), fixes)
+            batches_s = by_copy(cluster.url("cloud"), cluster.url("raw"), batch)
+            once_s = by_copy(cluster.url("cloud"), cluster.url("once"), fixes)
     return Reconciled(
         fixes=fixes,
         batch=batch,
@@ -127,7 +127,7 @@ def _through_http(url: str, fixes: int, batch: int) -> float:
             cloud.wait(20)
 
 
-def _by_copy(source: str, target: str, batch: int) -> float:
+def by_copy(source: str, target: str, batch: int) -> float:
     """Copy what the cloud has stored into an empty database with the same tables; only writing is timed."""
     names = [name for name in COLUMNS if name != "pk"]
     columns = sql.SQL(", ").join(map(sql.Identifier, names))

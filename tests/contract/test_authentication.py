@@ -11,12 +11,14 @@ import pyotp
 import pytest
 from litestar import Litestar
 
-from shared.accounts import factors
+from shared.accounts import audit, factors
 from shared.accounts.service import Accounts
 from shared.accounts.users import Job, User
 from shared.clock import ClockState
+from shared.errors import Conflict, NotAuthenticated
 from shared.privacy import OPERATOR, Role
-from tests.access import TokenAuth, logged_in, person
+from shared.store import Store
+from tests.access import TokenAuth, accounts_over, logged_in, person
 from tests.contract.conftest import client_of
 from tests.fakes import FakeClock, FakeMessenger, InMemoryStore
 
@@ -299,7 +301,7 @@ async def test_a_session_ends_after_ninety_days_and_on_an_unsure_clock_by_no_age
     nobody: httpx.AsyncClient, accounts: Accounts, clock: FakeClock
 ) -> None:
     asha = await enter(accounts, clock)
-    _, refresh = await logged_in(accounts, asha.user)
+    _, refresh = await logged_in(accounts, asha.user, device_id="phone")
     for _ in range(3):
         clock.tick(29 * 86_400)
         answer = await nobody.post(f"{AUTH}/refresh/", json={"refresh": refresh})
@@ -312,6 +314,48 @@ async def test_a_session_ends_after_ninety_days_and_on_an_unsure_clock_by_no_age
     clock.set_state(ClockState.NTP)
     answer = await nobody.post(f"{AUTH}/refresh/", json={"refresh": answer.json()["refresh"]})
     assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(("device_id", "idle_s"), [(None, 12 * 3_600), ("phone", 30 * 86_400)])
+async def test_a_session_that_nobody_uses_ends_and_a_clock_that_steps_ends_none(
+    nobody: httpx.AsyncClient, accounts: Accounts, clock: FakeClock, device_id: str | None, idle_s: int
+) -> None:
+    asha = await enter(accounts, clock)
+    _, refresh = await logged_in(accounts, asha.user, device_id=device_id)
+
+    async def refreshed() -> int:
+        nonlocal refresh
+        answer = await nobody.post(f"{AUTH}/refresh/", json={"refresh": refresh})
+        refresh = answer.json().get("refresh", refresh)
+        return answer.status_code
+
+    clock.tick(idle_s - 60)
+    assert await refreshed() == 200
+    clock.at += timedelta(days=40)  # a step, not time that passed
+    assert await refreshed() == 200
+    clock.at -= timedelta(days=40)
+    assert await refreshed() == 200
+    clock.tick(idle_s + 60)
+    assert await refreshed() == 401
+
+
+async def test_across_boots_want_of_use_is_known_on_sure_clocks_alone(store: Store, clock: FakeClock) -> None:
+    boot = "one"
+    accounts = accounts_over(store, clock, boot=lambda: boot)
+    asha = await enter(accounts, clock)
+    _, refresh = await logged_in(accounts, asha.user)
+    clock.tick(13 * 3_600)
+    boot = "two"
+    clock.set_state(ClockState.HELD)
+    refresh = (await accounts.refresh(refresh)).refresh
+    clock.tick(13 * 3_600)
+    boot = "three"
+    clock.set_state(ClockState.NTP)
+    refresh = (await accounts.refresh(refresh)).refresh
+    clock.tick(13 * 3_600)
+    boot = "four"
+    with pytest.raises(NotAuthenticated):
+        await accounts.refresh(refresh)
 
 
 async def test_logging_out_ends_the_session_and_a_devices_sessions(
@@ -637,6 +681,54 @@ async def test_exact_reads_are_in_a_chain_that_shows_what_was_altered(
 
     await accounts.tables.write(alter())
     assert (await client.get("/api/v1/audit/")).json()["broken_at"] == 1
+
+
+async def test_old_lines_leave_the_audit_log_and_what_is_left_is_a_chain_that_says_so(
+    accounts: Accounts, client: httpx.AsyncClient, clock: FakeClock
+) -> None:
+    async def told() -> tuple[int, Any, list[tuple[str, str]]]:
+        log = (await client.get("/api/v1/audit/?page_size=100")).json()
+        return log["count"], log["broken_at"], [(line["action"], line["detail"]) for line in log["results"]]
+
+    first = accounts.moments().ms
+    await accounts.note([audit.Entry(first, "a", "read", str(n)) for n in range(5)])
+    await accounts.note([audit.Entry(first + 900 * 86_400_000, "a", "read", "of a clock that ran ahead")])
+    clock.tick(100 * 86_400)
+    await accounts.note([audit.Entry(accounts.moments().ms, "a", "read", "new")])
+    clock.set_state(ClockState.HELD)
+    assert await accounts.prune_audit(30) == 0
+    clock.set_state(ClockState.NTP)
+    assert await accounts.prune_audit(30) == 6
+    count, broken_at, lines = await told()
+    assert (count, broken_at) == (2, None)
+    assert [action for action, _ in lines] == ["audit.prune", "read"]
+    assert lines[0][1].startswith("6 ")
+    assert await accounts.prune_audit(30) == 0
+    await accounts.note([audit.Entry(accounts.moments().ms, "a", "read", "after")])
+    clock.tick(31 * 86_400)
+    assert await accounts.prune_audit(30) == 3  # also the line that told of the first time
+    assert (await told())[:2] == (1, None)
+
+    def cut() -> Job[None]:
+        before = "(SELECT prev_hash FROM audit LIMIT 1)"
+        yield f"UPDATE facts SET value = '7 ' || {before} WHERE name = 'audit_checkpoint'", ()
+
+    await accounts.tables.write(cut())
+    assert (await told())[1] is not None
+    with pytest.raises(Conflict, match="broken"):
+        await accounts.prune_audit(30)
+
+
+async def test_a_log_that_somebody_cut_is_no_chain(accounts: Accounts, client: httpx.AsyncClient) -> None:
+    await accounts.note([audit.Entry(accounts.moments().ms, "a", "read", str(n)) for n in range(5)])
+
+    def cut() -> Job[None]:
+        rows = yield "SELECT seq, hash FROM audit WHERE seq = 3", ()
+        yield "DELETE FROM audit WHERE seq <= 3", ()
+        yield "INSERT INTO facts (name, value) VALUES ('audit_checkpoint', ?)", (f"{rows[0][0]} {rows[0][1]}",)
+
+    await accounts.tables.write(cut())
+    assert (await client.get("/api/v1/audit/")).json()["broken_at"] == 3
 
 
 async def test_nothing_that_is_kept_is_a_secret_in_the_clear(

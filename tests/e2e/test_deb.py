@@ -6,11 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
 
-from tests.services import require
+from tests.services import Broker, require
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "edge" / "deploy"
@@ -33,6 +38,102 @@ def test_the_unit_is_exposed_less_than_3() -> None:
 def test_a_maintainer_script_parses(name: str) -> None:
     done = run("sh", "-n", DEPLOY / name)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.integration
+def test_the_firewall_is_one_that_the_kernel_takes() -> None:
+    require(shutil.which("nft"), "nft is not installed: apt-get install nftables")
+    require(os.geteuid() == 0, "a network namespace needs root")
+    # in a namespace of its own: nothing of this machine's rules is touched
+    loaded = run("unshare", "--net", "sh", "-c", f"nft -f '{DEPLOY / 'nftables.conf'}' && nft list ruleset")
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.count("policy drop") == 2
+
+
+@pytest.mark.integration
+def test_a_gateway_writes_its_own_topics_alone_and_hears_its_own_receipts(tmp_path: Path) -> None:
+    program = shutil.which("mosquitto_passwd")
+    require(program, "mosquitto_passwd is not installed: apt-get install mosquitto")
+    accounts = tmp_path / "passwd"
+    accounts.touch(mode=0o644)
+    for name in ("station", "north", "south"):
+        made = run("mosquitto_passwd", "-b", accounts, name, f"word of {name}")
+        assert made.returncode == 0, made.stderr
+    written = (DEPLOY / "mosquitto.conf").read_text()
+    keeps = [line for line in written.splitlines() if line.startswith(("autosave", "max_queued", "persistent_client"))]
+    assert "autosave_on_changes true" in keeps
+    broker = Broker(
+        tmp_path / "broker",
+        options=(f"password_file {accounts}", f"acl_file {DEPLOY / 'mosquitto.acl'}", "max_queued_messages 1000"),
+        is_anonymous=False,
+    )
+    broker.start()
+    try:
+        heard = {name: Heard(broker, name) for name in ("station", "north", "south")}
+        for name in heard:
+            for topic in ("fix", "ack"):
+                heard["north"].publish(f"outpost/post/{name}/{topic}", f"north to {name} {topic}")
+                heard["station"].publish(f"outpost/post/{name}/{topic}", f"station to {name} {topic}")
+        heard["station"].publish("outpost/post/end/ack", "end")
+        heard["south"].publish("outpost/post/south/fix", "end")
+        heard["station"].wait_for("end")
+        heard["north"].wait_for("station to north ack")
+        heard["south"].wait_for("station to south ack")
+        assert heard["station"].words == {
+            "north to north fix", "station to station ack", "station to north ack", "station to south ack", "end",
+            "station to station fix",  # an account of that name could have a gateway too
+        }  # fmt: skip
+        assert heard["north"].words == {"station to north ack"}
+        assert heard["south"].words == {"station to south ack"}
+        for each in heard.values():
+            each.close()
+        assert not Heard(broker, "north", word="of another").is_let_in
+    finally:
+        broker.stop()
+
+
+class Heard:
+    """A client under an account, and what it hears of everything."""
+
+    def __init__(self, broker: Broker, name: str, word: str | None = None) -> None:
+        self.words: set[str] = set()
+        self._answered = threading.Event()
+        self._subscribed = threading.Event()
+        self.is_let_in = False
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"{name}-{word}")
+        self._client.username_pw_set(name, f"word of {name}" if word is None else word)
+        self._client.on_message = lambda _client, _data, message: self.words.add(message.payload.decode())
+        self._client.on_connect = self._connected
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.connect(broker.host, broker.port)
+        self._client.loop_start()
+        assert self._answered.wait(10)
+        if self.is_let_in:
+            assert self._subscribed.wait(10)
+        else:
+            self.close()
+
+    def publish(self, topic: str, text: str) -> None:
+        """Send with the broker's word that it has it, which says nothing about who may read it."""
+        self._client.publish(topic, text, qos=1).wait_for_publish(10)
+
+    def wait_for(self, words: str) -> None:
+        deadline = time.monotonic() + 10
+        while words not in self.words:
+            assert time.monotonic() < deadline, (words, self.words)
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _connected(
+        self, client: Client, _data: object, _flags: object, reason: ReasonCode, _properties: object
+    ) -> None:
+        self.is_let_in = not reason.is_failure
+        if self.is_let_in:
+            client.subscribe("#", qos=1)
+        self._answered.set()
 
 
 @pytest.mark.nightly

@@ -21,6 +21,7 @@ from cloud.accounts.secret import make_secret
 from cloud.cli import main
 from cloud.store.migrate import known_versions
 from tests.clouds import ask
+from tests.original_platform import OriginalDatabase
 
 pytestmark = pytest.mark.integration
 
@@ -82,6 +83,38 @@ def url(database_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Give a database with the schema, named by DATABASE_URL."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     return database_url
+
+
+# --- what leaves and what comes -------------------------------------------------------------------------------------
+
+
+def test_the_original_s_database_is_copied_and_all_of_it_exported(
+    url: str, blank_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_file = tmp_path / "cloud.key"
+    make_secret(key_file)
+    monkeypatch.setenv("OUTPOST_ACCOUNTS_KEY_FILE", str(key_file))
+    original = OriginalDatabase(blank_database_url)
+    original.user("asha")
+    original.user("odd", email="none")
+    original.animal("alpha", collar_id="K1")
+    for n in range(3):
+        original.position(f"p{n}", "alpha", n)
+    done = facts("import-original", blank_database_url, "--report", tmp_path / "report")
+    assert (done["tracking"]["new"], done["users"]["refused"]) == (3, 1)
+    assert (tmp_path / "report").read_text().count("\n") == 1
+    shown = run("import-original", blank_database_url).stdout
+    assert "tracking" in shown
+    assert "email" in shown
+    assert facts("export", tmp_path / "a.csv") == {"fixes": 3}
+    assert (tmp_path / "a.csv").read_text().count("alpha") == 3
+    assert run("export", tmp_path / "a.gpx", "--animal", "alpha", "--since", "2025-11-01").stderr == "3 fixes\n"
+    assert "no animal" in refusal("export", tmp_path / "b.csv", "--animal", "nobody")
+    assert "no format" in refusal("export", tmp_path / "b.csv", "--format", "shapefile")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".csv", ".gpx", ".part")) == [
+        "a.csv", "a.gpx",
+    ]  # fmt: skip
+    assert ask(url, "SELECT count(*) FROM audit WHERE action = 'export'") == [(2,)]
 
 
 # --- the database ---------------------------------------------------------------------------------------------------

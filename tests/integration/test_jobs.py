@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from procrastinate.schema import SchemaManager
 
 from cloud.jobs import queue
 from cloud.jobs.attempt import Attempt, FileLimits
@@ -15,6 +17,7 @@ from cloud.jobs.service import Jobs
 from cloud.jobs.worker import WorkerSettings
 from cloud.store import jobs as table
 from cloud.store.database import Database
+from cloud.store.migrate import migrate
 from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound, StoreError
 from shared.privacy import OPERATOR, Principal
 from tests.clouds import ask
@@ -322,6 +325,14 @@ async def test_a_job_is_there_with_the_transaction_that_submits_it_or_not_at_all
             await submit_and_fail()
     both = "SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM procrastinate_jobs)"
     assert ask(database_url, both) == [(0, 0)]
+
+
+def test_the_queue_s_tables_are_those_of_the_library_that_is_installed(database_url: str) -> None:
+    shipped = sorted(path.name for path in Path(SchemaManager.get_migrations_path()).glob("*.sql"))
+    noted = "SELECT value FROM facts WHERE name = 'queue_schema'"
+    assert ask(database_url, noted) == [(shipped[-1],)]
+    migrate(database_url)
+    assert ask(database_url, noted) == [(shipped[-1],)]
 
 
 async def test_a_log_is_bounded_and_says_so(database_url: str) -> None:

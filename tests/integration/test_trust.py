@@ -139,6 +139,15 @@ async def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, m
     await asyncio.wait([keeping])
 
 
+def test_a_broker_of_this_machine_speaks_under_the_same_authority(tmp_path: Path) -> None:
+    made = authority(tmp_path, FakeClock(datetime.now(UTC)))
+    certificate, key = made.certificate_for("broker", tmp_path / "certs", HOME)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    assert handshake(context, made.pem, "192.168.4.1") == "ok"
+    assert key.stat().st_mode & 0o077 == 0
+
+
 def test_the_machines_own_addresses_are_found() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -67,6 +67,12 @@ def eui(n: int) -> str:
     return f"{0x0101_0101_0000_0000 + n:016x}"
 
 
+def in_thread(act: Callable[[], T]) -> T:
+    """Return what ``act`` returns in a thread of its own: the browser's library has an event loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(act).result()
+
+
 class Home:
     """A running home, and people of each role who are logged in at it."""
 
@@ -79,14 +85,13 @@ class Home:
         #: animals by name
         self.animals: dict[str, str] = {}
 
-    def _accounts(self, job: Callable[[Accounts], Awaitable[Any]]) -> Any:
-        # in a thread of its own: the browser's library has an event loop in this one
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(self._accounts_of, job).result()
+    def ask(self, job: Callable[[Accounts], Awaitable[Any]]) -> Any:
+        """Return what a job over the home's accounts returns."""
+        return in_thread(lambda: self._accounts_of(job))
 
     def enter_people(self, kept: Path) -> None:
         """Enter a person of each role."""
-        made = self._accounts(lambda accounts: demo_people(accounts, kept))
+        made = self.ask(lambda accounts: demo_people(accounts, kept))
         self.people = dict(zip(ROLES, made, strict=True))
 
     def session(self, role: Role) -> list[dict[str, Any]]:
@@ -95,7 +100,7 @@ class Home:
         async def begin(accounts: Accounts) -> tuple[str, str]:
             return await logged_in(accounts, await accounts.user(self.people[role]["email"]))
 
-        access, refresh = self._accounts(begin)
+        access, refresh = self.ask(begin)
         strict = {"url": self.url, "sameSite": "Strict"}
         return [
             {"name": ACCESS_COOKIE, "value": access, "httpOnly": True, **strict},
@@ -244,18 +249,28 @@ def open_page(context: BrowserContext, way: str = "") -> Page:
     return page
 
 
+def tab_to(page: Page, where: str, words: str) -> None:
+    """Go from control to control with the Tab key until the one with ``words`` inside ``where`` is reached."""
+    here = "([where, words]) => (at => at.matches(where + ' *') && at.textContent === words)(document.activeElement)"
+    for _ in range(300):
+        if page.evaluate(here, [where, words]):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{words} in {where} is not reached by keyboard")
+
+
 def go(page: Page, way: str) -> None:
     """Go to another page of the application, and wait for what it lists."""
     page.evaluate("way => { location.hash = '#/' + way; }", way)
     page.wait_for_selector(f'nav.ways a[href="#/{way}"][aria-current=page]')
-    page.wait_for_selector("main table, main li")
+    page.wait_for_selector("main table, main li, main p")
     page.wait_for_selector("main [aria-busy=true]", state="detached")
 
 
 def wait_for_map(page: Page) -> None:
     """Wait until the map is drawn."""
     page.wait_for_selector('[data-map="ready"]', timeout=60_000)
-    page.wait_for_function("() => document.querySelector('[data-map]').dataset.animals !== undefined")
+    page.wait_for_function("() => document.querySelector('[data-map]').dataset.drawn !== undefined", timeout=90_000)
 
 
 def check_with_axe(page: Page, what: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from shared.sync import clashes
+from shared.sync.clashes import Clash
 from tests.faults.cloud_process import CloudProcess
 from tests.web import homes
 from tests.web.conftest import Open
@@ -70,14 +73,38 @@ def test_the_map_draws_all_fixes_from_tiles_of_this_home(cloud: tuple[Home, Clou
     context.on("response", lambda answer: tiles.append(answer.status) if "/tiles/fixes/" in answer.url else None)
     page = open_page(context)
     wait_for_map(page)
-    page.wait_for_function(
-        "() => performance.getEntriesByType('resource').some(each => each.name.includes('/tiles/fixes/'))"
-    )
+    expect(page.locator("[data-map]")).to_have_attribute("data-drawn", "6", timeout=PATIENCE_MS)
     page.wait_for_load_state("networkidle")
     assert tiles
     assert set(tiles) == {200}
     assert page.get_by_role("link", name="API keys").count() == 0  # a manager makes no keys
     assert page.get_by_role("link", name="People").count() == 1
+
+
+def test_a_conflict_is_resolved_by_keyboard_alone_with_both_values_side_by_side(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, _ = cloud
+    animal = home.api.get(f"/animals/{home.animals['Tumaini']}/").json()
+    now_ms = int(time.time() * 1000)
+    clash = Clash(
+        id="c" * 16, kind="same_column", entity="animal", row_id=animal["id"], ours='{"status": "active"}',
+        theirs='{"status": "missing"}', made_ms=now_ms, noted_ms=now_ms, needs_person=True, author="r1",
+        origin="post-1",
+    )  # fmt: skip
+    home.ask(lambda accounts: accounts.tables.write(clashes.note([clash])))
+    page = open_page(look(home, "conservation_manager"), "conflicts")
+    entry = page.locator(f'[data-conflict="{clash.id}"]')
+    expect(entry.get_by_role("row", name="status active missing")).to_be_visible(timeout=PATIENCE_MS)
+    homes.tab_to(page, f'[data-conflict="{clash.id}"]', "Take the other value")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.type("The ranger was there")
+    homes.tab_to(page, "dialog", "OK")
+    page.keyboard.press("Enter")
+    expect(entry).to_have_count(0, timeout=PATIENCE_MS)
+    assert home.api.get(f"/animals/{animal['id']}/").json()["status"] == "missing"
+    assert home.api.get(f"/conflicts/{clash.id}/").json()["conflict"]["note"] == "The ranger was there"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "night"])
@@ -86,7 +113,20 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
     context = look(home, "admin", viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "outpost_theme", "value": theme, "url": home.url}])
     page = open_page(context)
-    for way in ("", "stations", "animals", "collars", "observations", "zones", "sheet", "users", "keys", "audit"):
+    for way in (
+        "",
+        "stations",
+        "animals",
+        "collars",
+        "observations",
+        "zones",
+        "conflicts",
+        "models",
+        "sheet",
+        "users",
+        "keys",
+        "audit",
+    ):
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
 

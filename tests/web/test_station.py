@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 import time
 from datetime import UTC, datetime
 
 import pyotp
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, Response, expect
 
 from shared.api.web import DIST
-from tests.web import homes
+from tests.faults.station_process import until
+from tests.web import homes, pmtiles
 from tests.web.conftest import Open
 from tests.web.homes import WatchedStation, open_page, wait_for_map
 
@@ -86,13 +90,7 @@ def test_an_alarm_rings_from_a_frame_until_it_is_acknowledged_by_keyboard_alone(
     print(f"alarm shown {time.monotonic() - began:.2f} s after the frame")
     page.wait_for_function("() => Number(document.documentElement.dataset.rings) > 0")
     alert = own.first.get_attribute("data-alert")
-    for _ in range(200):
-        page.keyboard.press("Tab")
-        where = page.evaluate(
-            "[document.activeElement.closest('[data-alert]')?.dataset.alert, document.activeElement.textContent]"
-        )
-        if where == [alert, "Acknowledge"]:
-            break
+    homes.tab_to(page, f'[data-alert="{alert}"]', "Acknowledge")
     page.keyboard.press("Enter")
     expect(page.locator(f'.alert.acknowledged[data-alert="{alert}"]')).to_be_visible(timeout=PATIENCE_MS)
     assert station.api.get(f"/alerts/{alert}/").json()["status"] == "acknowledged"
@@ -135,7 +133,7 @@ def test_a_manager_draws_a_zone_on_the_map_and_a_ranger_cannot(station: WatchedS
     page.get_by_label("Risk").select_option("high")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("cell", name="Boma of Lekaya")).to_be_visible(timeout=PATIENCE_MS)
-    zones = station.api.get("/conflict-zones/", params={"page_size": 1000}).json()["results"]
+    zones = station.api.get("/conflict-zones/", params={"page_size": 500}).json()["results"]
     (made,) = [zone for zone in zones if zone["name"] == "Boma of Lekaya"]
     assert (len(made["geometry"]["coordinates"][0]), made["risk_level"]) == (5, "high")
     ranger = open_page(look(station, "ranger"), "zones")
@@ -145,14 +143,16 @@ def test_a_manager_draws_a_zone_on_the_map_and_a_ranger_cannot(station: WatchedS
 
 def test_zones_are_imported_from_a_file_and_a_bad_one_is_named(station: WatchedStation, look: Open) -> None:
     square = [[37.5, -2.8], [37.51, -2.8], [37.51, -2.79], [37.5, -2.79], [37.5, -2.8]]
+    dam = {"type": "Polygon", "coordinates": [square]}
+    well = {"type": "Point", "coordinates": [1, 2]}
     features = [
-        {"type": "Feature", "properties": {"name": "Dam", "zone_type": "infrastructure"}, "geometry": {"type": "Polygon", "coordinates": [square]}},
-        {"type": "Feature", "properties": {"name": "Line", "zone_type": "road"}, "geometry": {"type": "Point", "coordinates": [1, 2]}},
-    ]  # fmt: skip
+        {"type": "Feature", "properties": {"name": name, "zone_type": "infrastructure"}, "geometry": geometry}
+        for name, geometry in (("Dam", dam), ("Well", well))
+    ]
     page = open_page(look(station, "conservation_manager"), "zones")
     body = json.dumps({"type": "FeatureCollection", "features": features}).encode()
     page.locator("input[type=file]").set_input_files(
-        [{"name": "zones.geojson", "mimeType": "application/geo+json", "buffer": body}]
+        {"name": "zones.geojson", "mimeType": "application/geo+json", "buffer": body}
     )
     expect(page.get_by_role("status").filter(has_text="1 entered")).to_contain_text("1 refused", timeout=PATIENCE_MS)
     expect(page.get_by_role("cell", name="Dam")).to_be_visible(timeout=PATIENCE_MS)
@@ -172,6 +172,18 @@ def test_a_ranger_enters_an_observation_and_changes_it(station: WatchedStation, 
     page.get_by_label("What was seen").fill("Three calves at the dam")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("row", name=re.compile("Three calves at the dam"))).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_what_is_typed_outlives_that_the_page_is_drawn_anew(station: WatchedStation, look: Open) -> None:
+    page = look(station, "ranger").new_page()
+    page.clock.install()
+    page.goto("/#/observations")
+    page.get_by_role("button", name="New observation").click()
+    page.get_by_label("What was seen").fill("A snare at the")
+    page.get_by_label("Kind").select_option("environment")
+    page.clock.run_for(60_000)
+    expect(page.get_by_label("What was seen")).to_have_value("A snare at the")
+    expect(page.get_by_label("Kind")).to_have_value("environment")
 
 
 def test_an_animal_is_entered_and_given_a_collar_of_the_past(station: WatchedStation, look: Open) -> None:
@@ -209,6 +221,30 @@ def test_a_viewer_gets_no_exact_position_in_any_answer(station: WatchedStation, 
     page = open_page(look(station, "viewer"))
     assert page.get_by_role("link", name="Station").count() == 0
     assert page.get_by_role("button", name="Acknowledge").count() == 0
+
+
+def test_a_reserves_own_map_is_drawn_piece_by_piece(station: WatchedStation, look: Open) -> None:
+    maps = station.folder / "data" / "maps"
+    maps.mkdir()
+    (maps / "reserve.pmtiles").write_bytes(pmtiles.one_colour((200, 0, 200)))
+    (maps / "broken.pmtiles").write_bytes(b"no map at all")
+    try:
+        context = look(station, "viewer", viewport={"width": 900, "height": 600})
+        statuses: list[int] = []
+        context.on("response", lambda answer: statuses.append(answer.status) if "/reserve." in answer.url else None)
+        page = open_page(context)
+        wait_for_map(page)
+        page.wait_for_load_state("networkidle")
+
+        def is_drawn() -> bool:
+            picture = Image.open(io.BytesIO(page.locator(".map").screenshot())).convert("RGB")
+            return (200, 0, 200) in {picture.getpixel((x, y)) for x in (150, 250, 350) for y in (200, 300, 400)}
+
+        until(is_drawn, "the reserve's map", 30)
+        assert statuses
+        assert set(statuses) == {206}
+    finally:
+        shutil.rmtree(maps)
 
 
 def test_what_must_be_there_first_is_small(station: WatchedStation, look: Open) -> None:
@@ -251,7 +287,7 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
     context = look(station, "admin", viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "outpost_theme", "value": theme, "url": station.url}])
     page = open_page(context)
-    for way in ("", "collars", "animals", "observations", "zones", "sheet", "system"):
+    for way in ("", "collars", "animals", "observations", "zones", "conflicts", "models", "sheet", "system"):
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
     nobody = look(station, None)

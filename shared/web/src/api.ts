@@ -61,11 +61,11 @@ export async function call<T>(method: string, path: string, body?: unknown, agai
 export const get = <T,>(path: string) => call<T>("GET", path);
 export const post = <T,>(path: string, body?: unknown) => call<T>("POST", path, body ?? {});
 
-/** Return every row of a list; a page of a thousand at a time. */
+/** Return every row of a list; a page of five hundred at a time. */
 export async function all<T>(path: string): Promise<T[]> {
   const rows: T[] = [];
   for (let page = 1; ; page++) {
-    const found = await get<Paged<T>>(`${path}${path.includes("?") ? "&" : "?"}page_size=1000&page=${page}`);
+    const found = await get<Paged<T>>(`${path}${path.includes("?") ? "&" : "?"}page_size=500&page=${page}`);
     rows.push(...found.results);
     if (!found.next) return rows;
   }

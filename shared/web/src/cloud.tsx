@@ -3,6 +3,7 @@ import { render } from "preact";
 import "./style.css";
 import { Audit, Keys, Stations, Users } from "./admin";
 import { boot, isField, isManager, role } from "./boot";
+import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars } from "./panels";
 import { Animals, Observations } from "./records";
@@ -19,6 +20,8 @@ if (boot.user) {
     { path: "collars", label: "nav.collars", page: Collars, isShown: true },
     { path: "observations", label: "nav.observations", page: Observations, isShown: true },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
+    { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
+    { path: "models", label: "nav.models", page: Models, isShown: isField },
     { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },
     { path: "users", label: "nav.users", page: Users, isShown: isManager },
     { path: "keys", label: "nav.keys", page: Keys, isShown: role === "admin" },

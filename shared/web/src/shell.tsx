@@ -43,6 +43,8 @@ function StationStrip() {
         <Time at={found.clock.now} /> {word("clock", found.clock.state)}
         {found.clock.uncertainty_s !== null && ` ±${found.clock.uncertainty_s < 1 ? "1" : Math.round(found.clock.uncertainty_s)} s`}</Fact>
       <Fact name="disk" icon="▤" tone={used >= 80 ? "warn" : ""}>{t("strip.disk", { used })}</Fact>
+      {found.backup && <Fact name="backup" icon="⛁" tone={!found.backup.is_enabled || found.backup.last_error ? "warn" : ""}>
+        {t("strip.backup")} {found.backup.is_enabled ? <Time at={found.backup.last_hourly_at ?? found.backup.last_daily_at} /> : t("strip.no_backup")}</Fact>}
       <Fact name="links" icon="⇄" tone={found.links.some((each) => !each.is_up) ? "warn" : ""}>
         {t("strip.links", { up: found.links.filter((each) => each.is_up).length, all: found.links.length })}</Fact>
     </>

@@ -2,6 +2,7 @@
 import { render } from "preact";
 import "./style.css";
 import { boot, isField } from "./boot";
+import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars, System } from "./panels";
 import { Animals, Observations } from "./records";
@@ -17,6 +18,8 @@ if (boot.user) {
     { path: "animals", label: "nav.animals", page: Animals, isShown: true },
     { path: "observations", label: "nav.observations", page: Observations, isShown: true },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
+    { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
+    { path: "models", label: "nav.models", page: Models, isShown: isField },
     { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },
     { path: "system", label: "nav.system", page: System, isShown: isField },
   ];

@@ -68,6 +68,10 @@ export interface StationHealth {
     last_receipt_age_s: number | null; waiting: Record<string, { items: number; oldest_at: string | null }>;
     unsendable: number; last_error: string | null; roster_age_s: number | null;
   } | null;
+  backup?: {
+    is_enabled: boolean; is_on_the_same_medium: boolean; last_hourly_at: string | null; last_daily_at: string | null;
+    last_error: string | null;
+  } | null;
 }
 export interface Undecoded {
   ledger_seq: number; link: string; framing: string; topic: string; reason: string; received_at: string;

@@ -59,8 +59,8 @@ export function Asked() {
         {open.body}
         {open.field && (
           <label>{open.field}
-            {open.isLong ? <textarea name="text" rows={4} autofocus>{open.value ?? ""}</textarea>
-              : <input name="text" value={open.value ?? ""} autocomplete="one-time-code" autofocus />}
+            {open.isLong ? <textarea name="text" rows={4} autofocus defaultValue={open.value ?? ""} />
+              : <input name="text" defaultValue={open.value ?? ""} autocomplete="one-time-code" autofocus />}
           </label>
         )}
         <div class="row"><button class="main">{t("form.ok")}</button><button type="button" onClick={() => close(null)}>{t("form.cancel")}</button></div>
@@ -118,6 +118,8 @@ export interface Field {
   name: string; label: string; kind?: "text" | "number" | "long" | "time" | "choice" | "yes" | "email"; isRequired?: boolean;
   options?: [string, string][]; hint?: string; min?: number; max?: number;
 }
+// What stands in a form at first is only its default: the page is drawn anew as the herd moves, and what a person has
+// typed must outlive that.
 /** `datetime-local` speaks of this browser's zone; the home is told the instant. */
 const toLocal = (instant: string) => {
   const at = new Date(instant);
@@ -158,16 +160,16 @@ export function Form({ title, fields, values, save, close, children }: {
             <label key={field.name} class={field.kind === "yes" ? "yes" : field.kind === "long" ? "wide" : ""}>
               <span>{field.label}{field.isRequired ? " *" : ""}</span>
               {field.kind === "choice" ? (
-                <select {...common} value={String(value ?? "")}>
+                <select {...common}>
                   {!field.isRequired && <option value="">–</option>}
                   {field.options?.map(([key, label]) => <option key={key} value={key} selected={key === value}>{label}</option>)}
                 </select>
-              ) : field.kind === "long" ? <textarea {...common} rows={4}>{String(value ?? "")}</textarea>
-                : field.kind === "yes" ? <input {...common} type="checkbox" checked={value === true} />
-                : field.kind === "number" ? <input {...common} type="number" step="any" min={field.min} max={field.max} value={value === null || value === undefined ? "" : Number(value)} />
-                : field.kind === "time" ? <input {...common} type="datetime-local" value={value ? toLocal(String(value)) : ""} />
-                : field.kind === "email" ? <input {...common} type="email" value={String(value ?? "")} />
-                : <input {...common} value={String(value ?? "")} />}
+              ) : field.kind === "long" ? <textarea {...common} rows={4} defaultValue={String(value ?? "")} />
+                : field.kind === "yes" ? <input {...common} type="checkbox" defaultChecked={value === true} />
+                : field.kind === "number" ? <input {...common} type="number" step="any" min={field.min} max={field.max} defaultValue={value === null || value === undefined ? "" : String(value)} />
+                : field.kind === "time" ? <input {...common} type="datetime-local" defaultValue={value ? toLocal(String(value)) : ""} />
+                : field.kind === "email" ? <input {...common} type="email" defaultValue={String(value ?? "")} />
+                : <input {...common} defaultValue={String(value ?? "")} />}
               {field.hint && <small>{field.hint}</small>}
             </label>
           );

@@ -26,6 +26,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("api", "port", "8123", "8123", 8123),
     ("api", "is_tls", "true", "true", True),
     ("api", "redirect_port", "0", "0", 0),
+    ("api", "is_announced", "false", "false", False),
     ("api", "allowed_hosts", '["post.example"]', "post.example", ("post.example",)),
     ("clock", "gnss_links", '["a", "b"]', "a,b", ("a", "b")),
     ("clock", "virtual_start", "2010-01-01T00:00:00Z", "2010-01-01T00:00:00Z", datetime(2010, 1, 1, tzinfo=UTC)),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from typing import get_args
 
 import pytest
 
 from shared.api.ranges import span_of
 from shared.api.web import LANGUAGES, WEB, words_of
+from shared.sync.clashes import ClashKind
 
 pytestmark = [pytest.mark.unit, pytest.mark.web]
 
@@ -32,6 +34,9 @@ AREAS = {
     "theme": {"light", "dark", "night", "system"},
     "login.hint": {"totp", "otp", "recovery_code"},
     "user": {"revoke", "restore"},
+    "conflict": {"keep_server", "keep_client", "merge", "keep_both"},
+    "conflict_kind": set(get_args(ClashKind)),
+    "model_status": {"ready", "degraded", "unavailable"},
 }
 
 

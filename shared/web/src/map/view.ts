@@ -63,11 +63,18 @@ export class MapView {
     this.listenForCorners();
     this.isReady = true;
     this.box.dataset.map = "ready";
-    performance.mark("map-ready");
+    this.map.on("idle", () => this.drew());
     this.apply();
     this.showLayers();
     this.drawGrid();
     this.setDrawing(this.drawing);
+  }
+
+  /** The engine rests: everything that was asked for is on the screen. */
+  private drew(): void {
+    const seen = this.map.queryRenderedFeatures({ layers: ["animals-dot"] }).length;
+    if (seen > 0 && this.box.dataset.drawn === undefined) performance.mark("map-drawn");
+    this.box.dataset.drawn = String(seen);
   }
 
   private set(name: string, features: Feature[]): void {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.artifact import PACKAGED
-from models.live.forecasts import AT_ONCE, KEPT_S, Forecasts
+from models.live.forecasts import AT_ONCE, KEPT_S, OWN_KEPT_S, Forecasts, OwnPast, worked_out
 from models.live.runtime import Fixes, Models
 from shared.domain import Animal, Fix
 from shared.store import LiveAnimal
@@ -121,3 +121,30 @@ def test_a_fault_of_the_model_is_named_and_costs_nobody_else(models: Models) -> 
     assert missing is not None
     assert missing.startswith("failed: ")
     assert len(forecasts.of(other, AT).predicted) == 5
+
+
+# --- distances of its own past forecasts that are kept
+def test_a_forecast_from_kept_distances_is_the_one_that_looks_back_anew(models: Models) -> None:
+    fixes = track(72 * 24)
+    past = OwnPast()
+    (anew,) = worked_out(models, [("elephant", fixes)], past, ["a"])
+    own = past.of("a", float(fixes.times_s[-1]))
+    assert own is not None
+    assert own.shape[0] == 5
+    (kept,) = worked_out(models, [("elephant", fixes)], past, ["a"])
+    assert not isinstance(anew, str)
+    assert not isinstance(kept, str)
+    for one, other in zip(anew, kept, strict=True):
+        assert (one.at, one.model) == (other.at, other.model)
+        for name in ("lon_deg", "lat_deg", "semi_major_50_m", "semi_major_90_m", "semi_minor_90_m"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-4)
+
+
+def test_distances_are_kept_for_a_day_of_the_fixes_and_of_few_past_forecasts_not_at_all(models: Models) -> None:
+    fixes = track(72 * 24)
+    past, at_s = OwnPast(), float(fixes.times_s[-1])
+    worked_out(models, [("elephant", fixes), ("elephant", track(2))], past, ["a", "young"])
+    assert past.of("a", at_s + OWN_KEPT_S - 1) is not None
+    assert past.of("a", at_s + OWN_KEPT_S) is None
+    assert past.of("a", at_s - 1) is None, "a fix of before knows less"
+    assert past.of("young", at_s) is None

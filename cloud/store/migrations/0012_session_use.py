@@ -1,11 +1,11 @@
-"""What phones pull and push."""
+"""When a session was used last, by both clocks."""
 
 from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0013"
-down_revision = "0012"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:

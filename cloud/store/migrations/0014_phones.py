@@ -1,11 +1,11 @@
-"""Patrols."""
+"""What phones pull and push."""
 
 from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0012"
-down_revision = "0011"
+revision = "0014"
+down_revision = "0013"
 
 
 def upgrade() -> None:

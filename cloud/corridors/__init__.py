@@ -1,0 +1,1 @@
+"""Corridors in the cloud: routes for those who wait for them, and the jobs that search and store them."""

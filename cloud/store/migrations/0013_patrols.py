@@ -1,0 +1,13 @@
+"""Patrols."""
+
+from __future__ import annotations
+
+from cloud.store.migrate import run_sql
+
+revision = "0013"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    """Run the SQL file beside this one."""
+    run_sql(__file__)
