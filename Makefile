@@ -39,7 +39,8 @@ $(VENV)/.cloud: cloud.lock $(VENV)/.station
 $(VENV)/.dev: dev.lock $(VENV)/.station
 	@echo "installing the locked packages of tests and tools"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  torch==2.13.0 stable-baselines3==2.9.2 sb3-contrib==2.9.2
 	@touch $@
 
 services:
@@ -64,7 +65,7 @@ shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
 station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl faketime chromium network-manager nftables
+	@bash .ci/apt systemd openssl faketime chromium network-manager nftables nginx-light
 
 dev-env: station-env cloud-env test-services shared/web/client/node_modules/.done $(VENV)/.dev
 

@@ -48,6 +48,7 @@ from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
+from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch
 from firmware_bridge.transports.spec import link_from
 from models.live.habitat import MappedHabitat
@@ -341,6 +342,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         config.station.data_dir,
         interval_s=config.cloud.interval_s,
         batch_fixes=config.cloud.batch_fixes,
+        profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
     )
 

@@ -39,13 +39,17 @@ from edge.store.store import SpatialiteStore
 from edge.sync.background import sole_session
 from edge.sync.client import CloudClient, checked
 from edge.sync.client import enrol as enrol_at
+from edge.sync.meter import Meter
+from edge.sync.metered import MeteredCloud
 from edge.sync.outgoing import send
 from edge.sync.people import exchange
+from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch, sync_once
 from edge.terminal import ConfigOption, JsonOption, progress_of, with_store
 from firmware_bridge.codecs.explain import explain
 from shared.accounts.audit import Entry
 from shared.accounts.rosters import forget_trust
+from shared.configuration import boot_id
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import ConfigError, Conflict, OutpostError
 from shared.exchange import earthranger, gundi
@@ -286,6 +290,7 @@ def sync(
     once: Annotated[
         bool, typer.Option("--once", help="Hold one session now; a running station holds its own.")
     ] = False,
+    profile: Annotated[str | None, typer.Option(help="What the link may carry: lan, cell or sat.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -293,6 +298,11 @@ def sync(
     if not once:
         raise typer.BadParameter("a running station sends by itself; --once holds one session now")
     settings = load(config)
+    section = settings.cloud
+    link = profile_of(
+        profile or section.profile, section.bytes_a_day if profile in (None, section.profile) else None,
+        section.windows,
+    )  # fmt: skip
 
     async def job(store: SpatialiteStore) -> Any:
         async with _sole_session(settings), await _cloud(store) as cloud:
@@ -300,8 +310,9 @@ def sync(
             await exchange(cloud, await store.read(outbox.enrolled), people)
             with progress_of("sending", as_json=as_json) as advance:
                 return await sync_once(
-                    store, cloud, system_clock(), batch_fixes=settings.cloud.batch_fixes, progress=advance
-                )
+                    store, MeteredCloud(cloud, Meter(store, link, system_clock(), boot_id())), system_clock(),
+                    batch_fixes=section.batch_fixes, profile=link, progress=advance,
+                )  # fmt: skip
 
     print_facts(with_store(settings, job), as_json=as_json)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from edge.alerts.rules import RuleBook, read_rules, rule_book
+from edge.sync.profiles import profile_of
 from firmware_bridge.transports.spec import LinkSpec
 from shared import configuration
 from shared.errors import ConfigError
@@ -82,6 +83,9 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval_s: float = 60.0
     batch_fixes: int = 4_000
     is_enabled: bool = True
+    profile: str = "lan"
+    bytes_a_day: int | None = None
+    windows: tuple[str, ...] = ()
 
 
 class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -233,6 +237,7 @@ def _check(config: Config) -> None:
         raise ConfigError(f"cloud.interval_s: must be {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g}")
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
+    profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows)
     if min(config.backup.hourly_kept, config.backup.daily_kept) < 1:
         raise ConfigError("backup.hourly_kept, backup.daily_kept: at least 1 is kept")
     if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:

@@ -88,7 +88,9 @@ def _cloud_line(cloud: dict[str, Any]) -> str:
         said = [f"{cloud['url']} as {cloud['station_id']}", receipt, *said]
     if not cloud["is_enabled"]:
         said.append("switched off")
-    said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("flags_by_hand", "unsendable") if cloud[name]]
+    elif cloud["bytes_a_day"] is not None:
+        said.append(f"{cloud['profile']}: {cloud['bytes_today']} of {cloud['bytes_a_day']} bytes today")
+    said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("unsendable",) if cloud[name]]
     return ", ".join(said) + (f"; {cloud['last_error']}" if cloud["last_error"] else "")
 
 

@@ -21,11 +21,12 @@ from cloud.store.database import Connection
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
-from shared.errors import Invalid, RequestError
-from shared.ids import derived_id
+from shared.errors import Invalid, NotFound, RequestError
+from shared.ids import derived_id, id_text
 from shared.sync import clashes, log
 from shared.sync.clashes import Clash
 from shared.sync.decide import decide
+from shared.sync.decisions import Decision
 from shared.sync.operations import CollarTaken, Effects, Operation, Outcome, wanted
 from shared.sync.records import check_text, to_ms
 from shared.sync.streams import Exceptional
@@ -186,6 +187,52 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
     async with connection.cursor() as cursor:
         await cursor.executemany("INSERT INTO applied_operations (id, outcome) VALUES (%s, %s)", list(outcomes.items()))
     return taken
+
+
+async def take_decisions(connection: Connection, decisions: Sequence[Decision], station_id: str, now_ms: int) -> Taken:
+    """Do what people decided of fixes; one that was ever taken is a duplicate, one on a fix that is not here waits.
+
+    A station decides on fixes of collars that it has brought fixes of.
+    """
+    await lock_for_fixes(connection)
+    taken = Taken(Counter(), [], [], refused=[])
+    for place, decision in enumerate(decisions):
+        try:
+            _check_id(decision.id)
+            check_text("collar_id", decision.collar_id)
+            outcome = await _decide(connection, decision, station_id, now_ms, taken)
+        except RequestError as error:
+            taken.refused.append((error.code, error.detail, msgspec.msgpack.encode(decision)))
+            taken.exceptions.append(
+                Exceptional(place=place, outcome="quarantined", code=error.code, detail=error.detail)
+            )
+            outcome = "quarantined"
+        taken.counts[outcome] += 1
+    return taken
+
+
+async def _decide(connection: Connection, decision: Decision, station_id: str, now_ms: int, taken: Taken) -> Outcome:
+    fresh = await connection.execute(
+        "INSERT INTO applied_operations (id, outcome) VALUES (%s, 'applied') ON CONFLICT DO NOTHING RETURNING id",
+        (decision.id,),
+    )
+    if await fresh.fetchone() is None:
+        return "duplicate"
+    found = await connection.execute(
+        "SELECT c.id FROM collars c JOIN station_collars s ON s.collar_pk = c.pk AND s.station_id = %s WHERE c.pk ="
+        " coalesce((SELECT collar_pk FROM collar_aliases WHERE alias = %s), (SELECT pk FROM collars WHERE id = %s))",
+        (station_id, decision.collar_id, decision.collar_id),
+    )
+    row = await found.fetchone()
+    if row is None:
+        raise NotFound("the fix is of a collar that this station has brought no fix of")
+    writer = FixWriter(connection, now_ms, station_id)
+    fix = id_text(decision.fix_id(row[0]))
+    lines = await writer.set_by_hand(fix, is_excluded=decision.is_excluded)
+    if lines is None:
+        raise NotFound(f"there is no fix {fix}")
+    taken.lines += lines
+    return "applied"
 
 
 def _check_id(identity: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import structlog
@@ -20,6 +20,7 @@ from shared.errors import CorruptBatch, Invalid, StaleCursor
 from shared.ids import derived_id
 from shared.sync import clashes
 from shared.sync import log as sync_log
+from shared.sync.decisions import Decision
 from shared.sync.log import Session
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
@@ -36,13 +37,23 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import DOWN, MAX_CLASHES, Changes, Clashes, FixPage, HeardFixes
+from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, Changes, Clashes, FixPage, HeardFixes
 
 log = structlog.get_logger()
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _NO_FIXES: Final = encode_fixes({"collar_id": [], "raw_ms": []})
 _DAMAGED: Final = "the batch is not what its hash says: it was damaged on the way"
+
+
+class Decisions(msgspec.Struct, frozen=True):
+    """What a batch of the channel ``flags`` holds."""
+
+    decisions: list[Decision]
+
+
+#: What a batch holds, or why it cannot be read.
+Held: TypeAlias = FixColumns | Decisions | list[Operation] | Invalid
 
 
 class Uplink:
@@ -93,14 +104,15 @@ class Uplink:
                     return receipt
 
     async def _apply(
-        self, connection: Connection, station_id: str, batch: Batch, held: FixColumns | list[Operation] | Invalid,
-        now_ms: int,
+        self, connection: Connection, station_id: str, batch: Batch, held: Held, now_ms: int,
     ) -> Taken:  # fmt: skip
         origin = station_id  # not its epoch: a station that starts over would clash with its own edits
         if isinstance(held, Invalid):
             taken = batches.unreadable(held, batch.payload)
         elif isinstance(held, dict):
             taken = await batches.take_fixes(connection, held, station_id, origin, now_ms)
+        elif isinstance(held, Decisions):
+            taken = await batches.take_decisions(connection, held.decisions, station_id, now_ms)
         else:
             operations = [replace(operation, origin=origin) for operation in held]
             taken = await batches.take_operations(connection, operations, now_ms)
@@ -187,11 +199,13 @@ async def _heard(
             limit = max(1, min(limit, count) // 2)
 
 
-def _opened(batch: Batch) -> FixColumns | list[Operation] | Invalid:
+def _opened(batch: Batch) -> Held:
     """Return what a batch holds, or why it cannot be read."""
     try:
-        if batch.channel == "fixes":
+        if batch.channel in OF_FIXES:
             return decode_fixes(batch.payload)
+        if batch.channel == "flags":
+            return Decisions(decode_records(batch.payload, Decision))
         return decode_records(batch.payload, Operation)
     except Invalid as error:
         return error

@@ -88,8 +88,8 @@ class WaitingHealth(Struct, frozen=True, kw_only=True):
 class CloudHealth(Struct, frozen=True, kw_only=True):
     """The cloud: null where the station is not enrolled, or has no receipt yet; ``is_enabled`` is the configuration's.
 
-    ``waiting`` is by channel. ``flags_by_hand`` counts decisions on fixes that do not travel yet, ``unsendable`` what
-    no batch could hold, ``last_error`` says why the last session failed.
+    ``waiting`` is by channel, the most urgent first. ``unsendable`` counts what no batch could hold, ``last_error``
+    says why the last session failed.
     """
 
     is_enabled: bool
@@ -98,9 +98,12 @@ class CloudHealth(Struct, frozen=True, kw_only=True):
     last_receipt_at: datetime | None
     last_receipt_age_s: float | None
     waiting: dict[str, WaitingHealth]
-    flags_by_hand: int
     unsendable: int
     last_error: str | None
+    #: what the link may carry, its cap, and what went over it in the last measured day (0 without a cap)
+    profile: str | None = None
+    bytes_a_day: int | None = None
+    bytes_today: int = 0
     #: when the roster of who may log in was taken last, and its age on a sure clock
     roster_taken_at: datetime | None = None
     roster_age_s: float | None = None

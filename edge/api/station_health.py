@@ -29,6 +29,7 @@ from edge.store import computing, outbox
 from edge.store.jobs import run
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
+from edge.sync.meter import used_today
 from firmware_bridge.frames import Link
 from shared.accounts.facts import fact
 from shared.accounts.roster import WARN_MS
@@ -130,6 +131,7 @@ class StationHealth:
         taken = await self._store.read(lambda db: run(db, fact(ROSTER_TAKEN)))
         taken_at = None if taken is None else from_ms(int(taken))
         is_sure = self._clock.state.is_sure
+        profile = None if self._uplink is None else self._uplink.profile
         return CloudHealth(
             is_enabled=self._uplink is not None,
             url=None if here is None else here.url,
@@ -142,8 +144,10 @@ class StationHealth:
                 )
                 for channel, waiting in backlog.channels.items()
             },
-            flags_by_hand=backlog.flags_by_hand,
             unsendable=backlog.unsendable,
+            profile=None if profile is None else profile.name,
+            bytes_a_day=None if profile is None else profile.bytes_a_day,
+            bytes_today=0 if profile is None else await self._store.read(lambda db: used_today(db, profile.name)),
             last_error=None if self._uplink is None else self._uplink.last_error,
             roster_taken_at=taken_at,
             roster_age_s=(self._clock.now() - taken_at).total_seconds() if taken_at is not None and is_sure else None,

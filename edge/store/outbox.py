@@ -11,8 +11,8 @@ A batch is frozen in the transaction that takes its rows from the outbox, so a r
 the process. ``runs`` says what a batch held: of fixes pairs of first and last row, of records pairs of kind and row.
 The payload of records stays after the receipt, because it holds the operations with their ids; fixes are read anew.
 
-Rows that wait go as they stand when they are frozen: a fix, and a record that has no edit of its own. What a person
-decided of a fix (``flag``) is written down here and travels in a later version; it waits and is told apart.
+Rows that wait go as they stand when they are frozen: a fix, what a person decided of one (``flag``), and a record that
+has no edit of its own. ``newest`` has no rows of its own: they are picked out of those of ``fixes``.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ from typing import Any, Final, TypeVar, get_args
 import msgspec
 import structlog
 
+from edge.store.decisions import Decided, forget_gone, newest_waiting, take_out, waiting_decisions
 from edge.store.driver import Connection
 from edge.store.records import record_of, selecting
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import derived_id
 from shared.sync import streams
+from shared.sync.fixes import BY_HAND
 from shared.sync.operations import Kind, Operation
 from shared.sync.records import ENTITIES, EntityName
 from shared.sync.streams import GENESIS, Action, Batch, Head, ResumeFrom, Sender, SendNext, StartOver
 from shared.wire.batch import FIX_COLUMNS, decode_records, encode_fixes, encode_records
-from shared.wire.link import CHANNELS, Channel
+from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel
 
 log = structlog.get_logger()
 
@@ -46,8 +48,11 @@ T = TypeVar("T")
 RETAINED_MS: Final = 90 * 86_400_000
 
 _OF_CHANNEL: Final[Mapping[Channel, str]] = {
+    "alerts": "entity <> 'fix' AND entity = 'alert'",
+    "newest": "false",
+    "records": "entity <> 'fix' AND entity <> 'alert'",
     "fixes": "entity = 'fix' AND operation <> 'flag'",
-    "records": "entity <> 'fix'",
+    "flags": "entity = 'fix' AND operation = 'flag'",
 }
 #: An outbox row that stands for a record which an earlier cloud had: where this one knows better, it is right.
 _AGAIN: Final = "again"
@@ -88,11 +93,10 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True, kw_only=True):
-    """All that waits for the cloud: by channel, decisions by hand that do not travel yet, what no batch could hold."""
+    """All that waits for the cloud: by channel, and what no batch could hold."""
 
     enrolment: Enrolment | None
     channels: dict[Channel, Waiting]
-    flags_by_hand: int
     unsendable: int
 
 
@@ -168,11 +172,15 @@ def enrol(
             raise Conflict("this station is enrolled already; --again enrols it anew and sends everything again")
         _start_over(db, epoch)
         db.execute("DELETE FROM enrolment")
-        db.execute("DELETE FROM outbox WHERE entity = 'fix' AND operation <> 'flag'")
+        db.execute("DELETE FROM outbox WHERE entity = 'fix'")
         db.execute("DELETE FROM heard_above")
         db.execute(
             "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
             " SELECT 'fix', min(pk), max(pk), 'insert' FROM fixes HAVING count(*)"
+        )
+        db.execute(
+            "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
+            f" SELECT 'fix', pk, pk, 'flag' FROM fixes WHERE flags & {BY_HAND} <> 0 ORDER BY pk"
         )
         for entity in ENTITIES.values():
             only = " WHERE id NOT GLOB 'animal:*'" if entity.name == "collar" else ""
@@ -192,6 +200,7 @@ def enrol(
 def begin_epoch(db: Connection, epoch: str) -> bool:
     """Begin a new epoch, as a database must that was restored; everything retained waits again. False: not enrolled."""
     if enrolment(db) is None:
+        begin_anew_for_phones(db)
         return False
     _start_over(db, epoch)
     return True
@@ -245,7 +254,7 @@ def freeze(db: Connection, channel: Channel, limit: int, now_ms: int) -> Batch |
     state = sender(db, channel)
     if state.unacked is not None:
         return state.unacked
-    frozen = _freeze_fixes(db, limit) if channel == "fixes" else _freeze_records(db, limit)
+    frozen = _frozen(db, channel, limit)
     if frozen is None:
         return None
     batch = streams.freeze(state, frozen.payload).unacked
@@ -258,6 +267,18 @@ def freeze(db: Connection, channel: Channel, limit: int, now_ms: int) -> Batch |
         ),
     )  # fmt: skip
     return batch
+
+
+def _frozen(db: Connection, channel: Channel, limit: int) -> _Frozen | None:
+    match channel:
+        case "fixes":
+            return _freeze_fixes(db, limit)
+        case "newest":
+            return _freeze_newest(db, limit)
+        case "flags":
+            return _freeze_decisions(db)
+        case _:
+            return _freeze_records(db, channel, limit)
 
 
 def sender(db: Connection, channel: Channel, about_n: int | None = None) -> Sender:
@@ -288,7 +309,8 @@ def apply_answer(db: Connection, channel: Channel, action: Action, *, now_ms: in
     match action:
         case SendNext(receipt=receipt):
             db.execute(
-                "UPDATE batches SET acknowledged_ms = ?, payload = CASE WHEN channel = 'records' THEN payload END"
+                "UPDATE batches SET acknowledged_ms = ?,"
+                " payload = CASE WHEN channel IN ('alerts', 'records') THEN payload END"
                 " WHERE epoch = ? AND channel = ? AND n = ?",
                 (now_ms, epoch, channel, receipt.n),
             )
@@ -342,10 +364,15 @@ def _put_back(db: Connection, condition: str, values: Sequence[Any]) -> None:
     for channel, runs, payload in db.execute(
         f"SELECT channel, runs, payload FROM batches WHERE {condition} ORDER BY channel, n", values
     ).fetchall():
-        if channel == "fixes":
+        if channel in OF_FIXES:
             posts += [
                 ("fix", run.first_pk, run.last_pk, "insert", None)
                 for run in msgspec.msgpack.decode(runs, type=list[Run])
+            ]
+        elif channel == "flags":
+            posts += [
+                ("fix", each.pk, each.pk, "flag", each.id.encode("ascii"))
+                for each in msgspec.msgpack.decode(runs, type=list[Decided])
             ]
         else:
             held = msgspec.msgpack.decode(runs, type=list[Held])
@@ -375,6 +402,36 @@ def _freeze_fixes(db: Connection, limit: int) -> _Frozen | None:
         if payload is not None:
             return _Frozen(payload, count, msgspec.msgpack.encode(runs_of(there[:count])))
     return None
+
+
+def _freeze_newest(db: Connection, limit: int) -> _Frozen | None:
+    """Pick the newest position of each collar out of a backlog that more than one batch holds."""
+    unsent = sorted(
+        (first, last)
+        for first, last in db.execute(f"SELECT first_pk, last_pk FROM outbox WHERE {_OF_CHANNEL['fixes']}")
+    )
+    if sum(last - first + 1 for first, last in unsent) <= limit:
+        return None
+    stored = fixes_of(db, newest_waiting(db, unsent)[:limit])
+    payload, count, _ = _fitting(list(stored.values()), _encoded)
+    if payload is None:
+        return None
+    pks = list(stored)[:count]
+    take_out(db, pks)
+    return _Frozen(payload, count, msgspec.msgpack.encode(runs_of(pks)))
+
+
+def _freeze_decisions(db: Connection) -> _Frozen | None:
+    forget_gone(db)
+    (waits,) = db.execute(f"SELECT EXISTS (SELECT 1 FROM outbox WHERE {_OF_CHANNEL['flags']})").fetchone()
+    if not waits:
+        return None
+    found = waiting_decisions(db, sorted((run.first_pk, run.last_pk) for run in waiting_fixes(db)))
+    payload, count, _ = _fitting([decision for _, _, decision in found], encode_records)
+    if payload is None:
+        return None
+    db.executemany("DELETE FROM outbox WHERE oseq = ?", [(oseq,) for oseq, _, _ in found[:count]])
+    return _Frozen(payload, count, msgspec.msgpack.encode([decided for _, decided, _ in found[:count]]))
 
 
 def _encoded(rows: Sequence[Sequence[Any]]) -> bytes:
@@ -429,8 +486,8 @@ def runs_of(pks: Iterable[int]) -> list[Run]:
 # --- records
 
 
-def _freeze_records(db: Connection, limit: int) -> _Frozen | None:
-    while posted := _posted(db, "records", limit):
+def _freeze_records(db: Connection, channel: Channel, limit: int) -> _Frozen | None:
+    while posted := _posted(db, channel, limit):
         there: list[tuple[_Posted, Operation]] = []
         for post in posted:
             try:
@@ -488,12 +545,12 @@ def pending_columns(db: Connection) -> dict[tuple[EntityName, str], set[str]]:
     """
     pending: dict[tuple[EntityName, str], set[str]] = {}
     operations: list[Operation] = []
-    for post in _posted(db, "records", -1):
+    for post in [post for channel in OF_OPERATIONS for post in _posted(db, channel, -1)]:
         with contextlib.suppress(Invalid):  # it is told of when it is frozen
             operation = None if post.operation == _AGAIN else _operation(db, post)
             operations += [] if operation is None else [operation]
     for (payload,) in db.execute(
-        "SELECT payload FROM batches WHERE channel = 'records' AND acknowledged_ms IS NULL"
+        "SELECT payload FROM batches WHERE channel IN ('alerts', 'records') AND acknowledged_ms IS NULL"
         " AND epoch = (SELECT epoch FROM enrolment)"
     ):
         operations += decode_records(payload, Operation)
@@ -508,11 +565,8 @@ def pending_columns(db: Connection) -> dict[tuple[EntityName, str], set[str]]:
 
 def backlog(db: Connection) -> Backlog:
     """Return what waits for which cloud."""
-    (flags,) = db.execute("SELECT count(*) FROM outbox WHERE entity = 'fix' AND operation = 'flag'").fetchone()
     row = db.execute("SELECT value FROM counters WHERE name = ?", (_UNSENDABLE,)).fetchone()
-    return Backlog(
-        enrolment=enrolment(db), channels=waiting(db), flags_by_hand=flags, unsendable=0 if row is None else row[0]
-    )
+    return Backlog(enrolment=enrolment(db), channels=waiting(db), unsendable=0 if row is None else row[0])
 
 
 def waiting(db: Connection) -> dict[Channel, Waiting]:
@@ -539,9 +593,11 @@ def _oldest_ms(db: Connection, channel: Channel) -> int | None:
         ).fetchone()
         return None if oldest is None else int(oldest)
     for (frozen_ms,) in db.execute(
-        "SELECT frozen_ms FROM batches WHERE channel = 'records' AND acknowledged_ms IS NULL"
+        "SELECT frozen_ms FROM batches WHERE channel = ? AND acknowledged_ms IS NULL", (channel,)
     ):
         return int(frozen_ms)
+    if channel not in OF_OPERATIONS:  # when a person decided is not written down
+        return None
     with contextlib.suppress(Invalid):
         for post in _posted(db, channel, 1):
             operation = _operation(db, post)
@@ -552,7 +608,9 @@ def _oldest_ms(db: Connection, channel: Channel) -> int | None:
 def unacknowledged_fixes(db: Connection) -> list[Run]:
     """Return the rows of fixes in a batch without a receipt."""
     found: list[Run] = []
-    for (runs,) in db.execute("SELECT runs FROM batches WHERE channel = 'fixes' AND acknowledged_ms IS NULL"):
+    for (runs,) in db.execute(
+        "SELECT runs FROM batches WHERE channel IN ('fixes', 'newest') AND acknowledged_ms IS NULL"
+    ):
         found += msgspec.msgpack.decode(runs, type=list[Run])
     return found
 
@@ -561,6 +619,19 @@ def waiting_fixes(db: Connection) -> list[Run]:
     """Return the rows of fixes that the cloud has not confirmed, in no order; runs may overlap."""
     posted = db.execute(f"SELECT first_pk, last_pk FROM outbox WHERE {_OF_CHANNEL['fixes']}")
     return [*(Run(*row) for row in posted), *unacknowledged_fixes(db)]
+
+
+def oldest_waiting_ms(db: Connection) -> int | None:
+    """Return when the oldest fix was heard that the cloud has not confirmed; reads every row that waits."""
+    found = [
+        oldest
+        for run in waiting_fixes(db)
+        for (oldest,) in db.execute(
+            "SELECT min(received_ms) FROM fixes WHERE pk BETWEEN ? AND ?", (run.first_pk, run.last_pk)
+        )
+        if oldest is not None
+    ]
+    return min(found, default=None)
 
 
 def _refuse(db: Connection, entity: str, pk: int, reason: str) -> None:

@@ -23,6 +23,7 @@ from shared.sync.operations import Operation
 from shared.sync.records import ENTITIES
 from shared.sync.streams import Batch, Exceptional, Receipt
 from shared.wire.batch import FixColumns, decode_fixes, decode_records
+from shared.wire.link import OF_FIXES
 
 _TRACKING: Final = "tracking"
 
@@ -44,7 +45,9 @@ def note_receipt(db: Connection, batch: Batch, receipt: Receipt, sync_id: str, n
         return
     station_id = outbox.enrolled(db).station_id
     exceptions = {each.place: each for each in receipt.exceptions}
-    if batch.channel == "fixes":
+    if batch.channel == "flags":  # what a decision was on is in the log; the person sees the fix as it is
+        return
+    if batch.channel in OF_FIXES:
         columns = decode_fixes(batch.payload)
         for place in exceptions.keys() if not again else range(len(columns["raw_ms"])):
             identity = _fix_id(columns, place)

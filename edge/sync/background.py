@@ -16,9 +16,13 @@ from edge.store import outbox
 from edge.store.outbox import Enrolment
 from edge.store.store import SpatialiteStore
 from edge.sync.client import Cloud, CloudBusy
+from edge.sync.meter import Meter
+from edge.sync.metered import MeteredCloud
+from edge.sync.profiles import LAN, Profile
 from edge.sync.session import Synced, sync_once
 from firmware_bridge.transports.backoff import Backoff
 from shared.clock import Clock
+from shared.configuration import boot_id
 from shared.errors import LinkError, OutpostError, StoreError
 
 log = structlog.get_logger()
@@ -66,6 +70,7 @@ class Background:
         *,
         interval_s: float,
         batch_fixes: int,
+        profile: Profile = LAN,
         people: Callable[[Cloud, Enrolment], Awaitable[None]] | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -75,6 +80,8 @@ class Background:
         self._data_dir = data_dir
         self._interval_s = interval_s
         self._batch_fixes = batch_fixes
+        self.profile = profile
+        self._meter = Meter(store, profile, clock, boot_id())
         self._people = people
         self._backoff = Backoff(rng, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S)
         self._cloud: Cloud | None = None
@@ -103,7 +110,10 @@ class Background:
                 cloud = await self._reach(here)
                 if self._people is not None:  # who may enter goes before all data
                     await self._people(cloud, here)
-                self.last = await sync_once(self._store, cloud, self._clock, batch_fixes=self._batch_fixes)
+                self.last = await sync_once(
+                    self._store, MeteredCloud(cloud, self._meter), self._clock, batch_fixes=self._batch_fixes,
+                    profile=self.profile,
+                )  # fmt: skip
         except OutpostError as error:
             return await self._failed(error)
         if self.last_error is not None:

@@ -81,8 +81,15 @@ class CloudBusy(LinkError):
 class Cloud(Protocol):
     """What a session asks of the cloud. ``bytes_up`` and ``bytes_down`` count bodies as they travelled."""
 
-    bytes_up: int
-    bytes_down: int
+    @property
+    def bytes_up(self) -> int:
+        """Bytes of bodies that went up."""
+        ...
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes of bodies that came down."""
+        ...
 
     async def put_batch(self, batch: Batch) -> Receipt | StreamAnswer:
         """Bring a batch; raises CorruptBatch where it arrived damaged."""

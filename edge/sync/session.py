@@ -29,6 +29,8 @@ from edge.store.driver import Connection
 from edge.store.jobs import run
 from edge.store.store import CLASH_CURSOR, SpatialiteStore
 from edge.sync.client import Cloud
+from edge.sync.meter import LinkSpent
+from edge.sync.profiles import LAN, Profile
 from shared.accounts.facts import fact
 from shared.clock import Clock
 from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
@@ -51,15 +53,17 @@ from shared.sync.streams import (
     StartOver,
 )
 from shared.wire.batch import decode_fixes, decode_records
-from shared.wire.link import CHANNELS, Channel
+from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel
 
 log = structlog.get_logger()
 
 RECORDS_IN_BATCH: Final = 200
 BLOB_PART_BYTES: Final = 64 << 10
+#: While a backlog goes up, the newest positions are looked for again this often.
+NEWEST_EVERY_S: Final = 30.0
 #: The same bytes arrive damaged this often, or the streams are healed this often, and the session ends.
 _MAX_DAMAGED: Final = 3
-_MAX_HEALED: Final = 6
+_MAX_HEALED: Final = 3 * len(CHANNELS)
 
 
 class Synced(msgspec.Struct, kw_only=True):
@@ -67,6 +71,8 @@ class Synced(msgspec.Struct, kw_only=True):
 
     records: int = 0
     fixes: int = 0
+    #: what people decided of fixes
+    decisions: int = 0
     batches: int = 0
     outcomes: dict[str, int] = {}
     quarantined: int = 0
@@ -81,6 +87,8 @@ class Synced(msgspec.Struct, kw_only=True):
     healed: int = 0
     #: files that the cloud has whole
     blobs: int = 0
+    #: the link has carried all that it may today
+    is_spent: bool = False
     bytes_up: int = 0
     bytes_down: int = 0
     duration_s: float = 0.0
@@ -98,16 +106,20 @@ async def sync_once(
     *,
     batch_fixes: int = 1_000,
     batch_records: int = RECORDS_IN_BATCH,
+    profile: Profile = LAN,
     progress: Callable[[int], None] = lambda _: None,
     epochs: Callable[[], str] = new_epoch,
 ) -> Synced:
     """Hold one session and return what it did; ``progress`` hears how many items the cloud has confirmed.
 
+    ``profile`` says what goes; a cloud that is counted (``MeteredCloud``) ends a session early when it is enough.
+
     Raises LinkError where the cloud cannot be reached, AccessError where it refuses this station, NotFound where there
     is no enrolment, SyncError where the two cannot agree. What was confirmed until then stays confirmed.
     """
-    limits: dict[Channel, int] = {"records": batch_records, "fixes": batch_fixes}
-    return await _Session(store, cloud, clock, limits, progress, epochs).hold()
+    n_records, n_fixes = min(batch_records, profile.batch_records), min(batch_fixes, profile.batch_fixes)
+    limits = {channel: n_records if channel in OF_OPERATIONS else n_fixes for channel in CHANNELS}
+    return await _Session(store, cloud, clock, limits, profile, progress, epochs).hold()
 
 
 class _Session:
@@ -117,6 +129,7 @@ class _Session:
         cloud: Cloud,
         clock: Clock,
         limits: Mapping[Channel, int],
+        profile: Profile,
         progress: Callable[[int], None],
         epochs: Callable[[], str],
     ) -> None:
@@ -124,16 +137,22 @@ class _Session:
         self._cloud = cloud
         self._clock = clock
         self._limits = limits
+        self._profile = profile
         self._progress = progress
         self._epochs = epochs
         self._id = random_id()
         self._began_ms = to_ms(clock.now())
         self._done = Synced()
         self._damaged = 0
+        self._newest_s: float | None = None
 
     async def hold(self) -> Synced:
         try:
             return await self._hold()
+        except LinkSpent as spent:
+            log.info("sync.spent", detail=spent.detail)
+            self._done.is_spent = True
+            return self._done
         finally:
             if self._done.batches or self._done.changes or self._done.heard:
                 await self._note()
@@ -154,11 +173,13 @@ class _Session:
         up, down = self._cloud.bytes_up, self._cloud.bytes_down
         untaken: OutpostError | None = None
         await self._finish()
+        while await self._send_first("alerts"):  # whatever else there is, in whichever direction
+            pass
         try:
             await self._pull()
         except (SyncError, RequestError) as error:  # what cannot be taken must not keep fixes from being sent
             untaken = error
-        is_more = True
+        is_more = self._profile.takes_fixes
         while await self._send_next() or is_more:  # by turns: no backlog of either way holds up the other
             try:
                 is_more = is_more and await self._pull_heard()
@@ -169,7 +190,8 @@ class _Session:
         if self._done.records:
             await self._pull()
         await self._pull_clashes()
-        await self._send_blobs()
+        if self._profile.sends_files:
+            await self._send_blobs()
         if self._clock.state.is_sure:
             before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
             await self._store.write(lambda db: outbox.forget_acknowledged(db, before_ms))
@@ -271,22 +293,36 @@ class _Session:
 
         Before its changes: the ruling on these is sent down once, and would be passed over while they count as unsent.
         """
-        while (
-            batch := (await self._store.read(functools.partial(outbox.sender, channel="records"))).unacked
-        ) is not None:
-            await self._send("records", batch)
+        for channel in [each for each in CHANNELS if each in OF_OPERATIONS]:
+            waiting = functools.partial(outbox.sender, channel=channel)
+            while (batch := (await self._store.read(waiting)).unacked) is not None:
+                await self._send(channel, batch)
 
     async def _send_next(self) -> bool:
         """Send the batch that comes next; False where nothing waits. A backlog of fixes never delays a record."""
-        for channel in CHANNELS:
-            now_ms, limit = to_ms(self._clock.now()), self._limits[channel]
-            batch = await self._store.write(
-                functools.partial(outbox.freeze, channel=channel, limit=limit, now_ms=now_ms)
-            )
-            if batch is not None:
-                await self._send(channel, batch)
+        for channel in self._profile.channels_at(self._clock.now(), is_sure=self._clock.state.is_sure):
+            if channel == "newest" and not self._is_time_for_newest():
+                continue
+            if await self._send_first(channel):
                 return True
         return False
+
+    async def _send_first(self, channel: Channel) -> bool:
+        """Send the next batch of a channel; False where nothing waits in it."""
+        now_ms, limit = to_ms(self._clock.now()), self._limits[channel]
+        batch = await self._store.write(functools.partial(outbox.freeze, channel=channel, limit=limit, now_ms=now_ms))
+        if batch is None:
+            return False
+        await self._send(channel, batch)
+        return True
+
+    def _is_time_for_newest(self) -> bool:
+        """Say whether a look for newer positions is due: it walks through all that waits."""
+        now_s = self._clock.monotonic()
+        if self._newest_s is not None and now_s < self._newest_s + NEWEST_EVERY_S:
+            return False
+        self._newest_s = now_s
+        return True
 
     async def _send_blobs(self) -> None:
         """Bring files, the oldest first, each from where the cloud has it; what else comes up meanwhile goes before."""
@@ -363,13 +399,15 @@ class _Session:
         done = self._done
         items = sum(receipt.counts.values())
         done.batches += 1
-        if channel == "records":
-            done.records += items
-        else:
+        if channel in OF_FIXES:
             done.fixes += items
+        elif channel == "flags":
+            done.decisions += items
+        else:
+            done.records += items
         for outcome, count in receipt.counts.items():
             done.outcomes[outcome] = done.outcomes.get(outcome, 0) + count
-        self._progress(done.records + done.fixes)
+        self._progress(done.records + done.fixes + done.decisions)
         for each in receipt.exceptions:
             done.quarantined += each.outcome == "quarantined"
             done.lost_edits += bool(each.lost)
@@ -386,11 +424,11 @@ def _tell(channel: Channel, batch: Batch, exceptions: Sequence[Exceptional]) -> 
     """Log what was not simply applied: once, because a receipt is taken once."""
     if not exceptions:
         return
-    columns = decode_fixes(batch.payload) if channel == "fixes" else {}
-    operations: list[Operation] = decode_records(batch.payload, Operation) if channel == "records" else []
+    columns = decode_fixes(batch.payload) if channel in OF_FIXES else {}
+    operations: list[Operation] = decode_records(batch.payload, Operation) if channel in OF_OPERATIONS else []
     for each in exceptions:
         what: dict[str, Any] = {}
-        if channel == "fixes":
+        if channel in OF_FIXES:
             what = {name: columns[name][each.place] for name in ("collar_id", "raw_ms")}
         elif each.place < len(operations):
             what = {"entity": operations[each.place].entity, "id": operations[each.place].row_id}

@@ -38,9 +38,13 @@ HASH: Final = "Outpost-Hash"
 OFFSET: Final = "Upload-Offset"
 LENGTH: Final = "Upload-Length"
 
-#: Channels by priority: each is a stream of its own, so a backlog in one never delays another.
-Channel = Literal["records", "fixes"]
-CHANNELS: Final[tuple[Channel, ...]] = ("records", "fixes")
+#: Channels by priority: each is a stream of its own, so a backlog in one never delays another. ``alerts``; the newest
+#: position of each collar while a backlog waits; what people edit; the fixes; decisions on fixes, which need them.
+Channel = Literal["alerts", "newest", "records", "fixes", "flags"]
+CHANNELS: Final[tuple[Channel, ...]] = ("alerts", "newest", "records", "fixes", "flags")
+#: Channels whose batches hold fixes, and those whose batches hold operations; ``flags`` holds decisions.
+OF_FIXES: Final[frozenset[Channel]] = frozenset({"newest", "fixes"})
+OF_OPERATIONS: Final[frozenset[Channel]] = frozenset({"alerts", "records"})
 
 #: Records that the cloud sends down. A record comes as it stands, tombstones too.
 DOWN: Final[tuple[EntityName, ...]] = (

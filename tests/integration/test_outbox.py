@@ -11,14 +11,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edge.store import outbox
+from edge.store.decisions import take_out
 from edge.store.driver import Connection, connect
 from edge.store.outbox import RETAINED_MS, Run
 from edge.store.store import SpatialiteStore
 from shared.domain import NewFix
 from shared.errors import Conflict, NotFound
 from shared.privacy import OPERATOR, view_for
+from shared.sync.decisions import Decision
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Head, Receipt, ResumeFrom, Sender, SendNext, StartOver
@@ -84,8 +87,9 @@ def fix_of(minute: int, device: str = "K1", **said: Any) -> NewFix:
     )
 
 
-async def add(store: SpatialiteStore, count: int, first: int = 0) -> None:
-    await store.add_fixes(VIEW, [fix_of(minute) for minute in range(first, first + count)])
+async def add(store: SpatialiteStore, count: int, first: int = 0, device: str = "K1") -> None:
+    fixes = [replace(fix_of(minute), device=device) for minute in range(first, first + count)]
+    await store.add_fixes(VIEW, fixes)
 
 
 async def freeze(store: SpatialiteStore, channel: Channel = "fixes", limit: int = 1_000) -> Batch | None:
@@ -115,7 +119,9 @@ def operations(batch: Batch) -> list[Operation]:
 
 
 async def waiting(store: SpatialiteStore) -> dict[str, int]:
-    return {channel: found.items for channel, found in (await store.read(outbox.waiting)).items()}
+    """Return what waits, of the channels that every test has something to say of and of those where something does."""
+    found = await store.read(outbox.waiting)
+    return {name: each.items for name, each in found.items() if each.items or name in ("records", "fixes")}
 
 
 # --- freezing
@@ -199,16 +205,57 @@ async def test_a_value_that_is_no_number_is_not_known(store: SpatialiteStore) ->
     assert decode_fixes((await frozen(store)).payload)["alt_m"] == [None]
 
 
-async def test_a_decision_by_hand_waits_and_is_told_apart(store: SpatialiteStore) -> None:
+async def test_a_decision_by_hand_goes_after_its_fix_and_says_what_stands(store: SpatialiteStore) -> None:
     await add(store, 1)
-    batch = await frozen(store)
-    await acknowledge(store, batch)
-    columns = decode_fixes(batch.payload)
-    assert len(columns["raw_ms"]) == 1
     (identity,) = await store.read(lambda db: db.execute("SELECT lower(hex(id)) FROM fixes").fetchone())
     await store.flag_fix(VIEW, identity, is_excluded=True)
+    assert await freeze(store, "flags") is None  # its fix waits
+    batch = await frozen(store)
+    assert await freeze(store, "flags") is None  # its fix is on its way
+    await acknowledge(store, batch)
     assert await freeze(store) is None
-    assert (await store.read(outbox.backlog)).flags_by_hand == 1
+    sent = await frozen(store, "flags")
+    decision: Decision
+    (decision,) = decode_records(sent.payload, Decision)
+    assert (decision.collar_id, decision.is_excluded, decision.fix_id("K1").hex()) == ("K1", True, identity)
+    await acknowledge(store, sent)
+    await apply(store, "flags", ResumeFrom(GENESIS))  # the cloud has lost it
+    again: Decision
+    (again,) = decode_records((await frozen(store, "flags")).payload, Decision)
+    assert again == decision
+    await store.flag_fix(VIEW, identity, is_excluded=False)
+    assert (await store.read(outbox.waiting))["flags"].items == 2
+
+
+async def test_alerts_have_a_channel_of_their_own(store: SpatialiteStore) -> None:
+    await store.create_animal(VIEW, {"name": "Saba", "species": "elephant", "gender": "female"})
+    alert = await store.create_alert(VIEW, {"alert_type": "high_risk_zone", "title": "near a field"})
+    await store.update_alert(VIEW, alert.id, {"status": "acknowledged"})
+    assert {channel: n for channel, n in (await waiting(store)).items() if n} == {"alerts": 2, "records": 1}
+    assert [each.entity for each in operations(await frozen(store, "alerts"))] == ["alert", "alert"]
+    assert [each.entity for each in operations(await frozen(store, "records"))] == ["animal"]
+
+
+async def test_of_a_backlog_the_newest_position_of_each_collar_goes_first_and_once(store: SpatialiteStore) -> None:
+    for device in ("K1", "K2"):
+        await add(store, 9, device=device)
+    assert await freeze(store, "newest", limit=18) is None  # one batch holds them all
+    newest = await frozen(store, "newest", limit=17)
+    columns = decode_fixes(newest.payload)
+    assert sorted(columns["collar_id"]) == ["K1", "K2"]
+    assert minutes(newest) == [8, 8]
+    await acknowledge(store, newest)
+    rest = await frozen(store, limit=20)
+    assert sorted(minutes(rest)) == sorted([*range(8), *range(8)])
+    await apply(store, "fixes", StartOver())
+    assert sorted(minutes(await frozen(store, limit=20))) == sorted([*range(9), *range(9)])
+
+
+async def test_a_position_in_the_middle_of_a_run_leaves_what_is_on_both_sides(store: SpatialiteStore) -> None:
+    await add(store, 9)
+    await store.write(lambda db: take_out(db, [5, 1, 9]))
+    await store.write(lambda db: take_out(db, [5]))  # nothing of it waits
+    assert sorted(minutes(await frozen(store))) == [1, 2, 3, 5, 6, 7]
 
 
 # --- records
@@ -360,7 +407,8 @@ async def test_a_page_that_cannot_be_taken_leaves_the_cursor(store: SpatialiteSt
 
 # --- what is told
 async def test_what_waits_is_told_with_its_age(store: SpatialiteStore) -> None:
-    assert await store.read(outbox.waiting) == {
+    found = await store.read(outbox.waiting)
+    assert {name: found[name] for name in ("records", "fixes")} == {
         "records": outbox.Waiting(0, None), "fixes": outbox.Waiting(0, None),
     }  # fmt: skip
     await add(store, 3, first=4)

@@ -22,7 +22,9 @@ from shared.errors import Conflict, CorruptBatch
 from shared.ids import fix_id, id_text
 from shared.movement.quality import ROLLOVER_MS
 from shared.privacy import Principal
+from shared.store import FixQuery
 from shared.sync import blobs, log
+from shared.sync.decisions import Decision
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Exceptional, Receipt
@@ -272,7 +274,7 @@ async def test_a_request_that_names_no_stream_is_invalid(cloud: Cloud, station: 
     payload = encode_fixes(columns_of([fix_row(0)]))
     good = Batch(EPOCH, "fixes", 1, bytes(32), payload)
     for batch in (
-        replace(good, n=0), replace(good, channel="alerts"), replace(good, epoch="0" * 15),
+        replace(good, n=0), replace(good, channel="gossip"), replace(good, epoch="0" * 15),
         replace(good, epoch="0" * 15 + "G"), replace(good, epoch="0" * 15 + "A"),
     ):  # fmt: skip
         answer = await station.put(batch)
@@ -520,6 +522,28 @@ async def test_an_operation_that_was_refused_once_stays_refused(cloud: Cloud, st
     assert (await station.bring_operations(early)).counts == {"quarantined": 1}
     assert (await station.bring_operations(alpha(), early)).counts == {"applied": 1, "duplicate": 1}
     assert cloud.count("quarantine") == 1
+
+
+async def test_a_decision_on_a_fix_is_taken_once_and_only_on_what_the_station_brought(
+    cloud: Cloud, station: Station
+) -> None:
+    row = fix_row()
+    key = {name: row[name] for name in ("collar_id", "raw_ms", "lon_e7", "lat_e7")}
+    out = Decision(id="d1", is_excluded=True, **key)
+    early = await station.bring("flags", encode_records([out]))
+    assert (early.counts, early.exceptions[0].code) == ({"quarantined": 1}, "not_found")
+    await station.bring_fixes(row)
+    later = Decision(id="d2", is_excluded=True, **key)
+    assert (await station.bring("flags", encode_records([later, later]))).counts == {"applied": 1, "duplicate": 1}
+    (fix,) = (await cloud.store.fixes(VIEW, FixQuery())).results
+    assert fix.flags & FixFlag.EXCLUDED_BY_HAND
+    foreign = Decision(id="d3", is_excluded=False, **key)
+    receipt = await cloud.station("post-2").bring("flags", encode_records([foreign]))
+    assert receipt.counts == {"quarantined": 1}
+    back = Decision(id="d4", is_excluded=False, **key)
+    assert (await station.bring("flags", encode_records([back]))).counts == {"applied": 1}
+    (fix,) = (await cloud.store.fixes(VIEW, FixQuery())).results
+    assert not fix.flags & FixFlag.EXCLUDED_BY_HAND
 
 
 async def test_what_was_refused_is_taken_when_a_person_tries_it_again(cloud: Cloud, station: Station) -> None:

@@ -35,6 +35,9 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("cloud", "interval_s", "2.5", "2.5", 2.5),
     ("cloud", "batch_fixes", "500", "500", 500),
     ("cloud", "is_enabled", "false", "false", False),
+    ("cloud", "profile", '"sat"', "sat", "sat"),
+    ("cloud", "bytes_a_day", "90000", "90000", 90_000),
+    ("cloud", "windows", '["22:00-04:30"]', "22:00-04:30", ("22:00-04:30",)),
     ("backup", "dir", '"/mnt/usb/backup"', "/mnt/usb/backup", "/mnt/usb/backup"),
     ("backup", "recovery_public", f'"{"0a" * 32}"', "0a" * 32, "0a" * 32),
     ("backup", "hourly_kept", "3", "3", 3),
@@ -49,6 +52,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
         {"zone_entry": {"margin_m": 80.0}},
     ),
     ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
+    ("habitat", "dir", '"/srv/maps"', "/srv/maps", "/srv/maps"),
     ("earthranger", "url", '"https://er.example.org"', "https://er.example.org", "https://er.example.org"),
     ("earthranger", "provider", '"post-7"', "post-7", "post-7"),
     ("earthranger", "sensor", '"other"', "other", "other"),
@@ -87,7 +91,7 @@ def test_every_key_is_read_from_the_file_and_the_environment_goes_before_it(
     if (
         isinstance(default, str | int | float)
         and not isinstance(default, bool)
-        and key not in ("host", "recovery_public", "redirect_port")
+        and key not in ("host", "recovery_public", "redirect_port", "profile")
     ):
         both = read(tmp_path, f"[{section}]\n{key} = {toml}\n{LINKS}", {f"OUTPOST_{section}_{key}".upper(): "7"})
         assert str(getattr(getattr(both, section), key)).removesuffix(".0") == "7"

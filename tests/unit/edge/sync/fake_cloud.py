@@ -15,6 +15,7 @@ from shared.ids import fix_id
 from shared.sync.blobs import Blob
 from shared.sync.clashes import Clash
 from shared.sync.decide import decide
+from shared.sync.decisions import Decision
 from shared.sync.fixes import fold
 from shared.sync.operations import Operation, Rows
 from shared.sync.streams import (
@@ -33,7 +34,7 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, Changes, Clashes, FixPage, Heads, HeardFixes
+from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, OF_FIXES, Changes, Clashes, FixPage, Heads, HeardFixes
 
 NAMES = [column.name for column in FIX_COLUMNS]
 
@@ -67,6 +68,7 @@ class InMemoryCloud:
         self.page = MAX_CHANGES
         #: fixes that it took itself
         self.own: list[dict[str, Any]] | None = None
+        self.decided: dict[bytes, bool] = {}
         self.conflicts: list[Clash] = []
         #: files, as far as they have come
         self.blobs: dict[str, bytes] = {}
@@ -175,7 +177,11 @@ class InMemoryCloud:
         stored = self.kept.receipts.get((*stream, batch.n))
         match receive(self.kept.heads.get(stream, GENESIS), stored.hash if stored else None, batch, batch.hash):
             case Apply(head=head):
-                take = self._take_fixes if batch.channel == "fixes" else self._take_records
+                take = self._take_records
+                if batch.channel in OF_FIXES:
+                    take = self._take_fixes
+                elif batch.channel == "flags":
+                    take = self._take_decisions
                 counts, exceptions = take(batch)
                 receipt = Receipt(n=head.n, hash=head.hash, counts=dict(counts), exceptions=tuple(exceptions))
                 self.kept.heads[stream] = head
@@ -208,6 +214,14 @@ class InMemoryCloud:
             else:
                 counts["applied" if fold(self.kept.fixes[identity], row) else "duplicate"] += 1
         return counts, exceptions
+
+    def _take_decisions(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
+        decisions: list[Decision] = decode_records(batch.payload, Decision)
+        for decision in decisions:
+            identity = decision.fix_id(self.kept.rows.canonical(decision.collar_id))
+            assert identity in self.kept.fixes  # a decision never comes before its fix
+            self.decided[identity] = decision.is_excluded
+        return Counter({"applied": len(decisions)}), []
 
     def _take_records(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
         counts: Counter[Any] = Counter()
