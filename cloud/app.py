@@ -87,20 +87,24 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config) -> Kinds:
     Without maps there is no search for corridors, and whoever asks for one is told so.
     """
     kinds = Kinds([export_kind(store.database, accounts.view)])
-    if config.corridors.maps:
+    router = router_of(store, config)
+    if router is not None:
         from cloud.corridors.job import CorridorSearch
 
-        kinds.register(CorridorSearch(store, router_of(store, config), accounts.view).kind())
+        kinds.register(CorridorSearch(store, router, accounts.view).kind())
     return kinds
 
 
-def router_of(store: PostgresStore, config: Config) -> MapRouter:
-    """Return what finds routes over the reserve's maps."""
+def router_of(store: PostgresStore, config: Config) -> MapRouter | None:
+    """Return what finds routes over the reserve's maps; None where no maps are named."""
+    section, models = config.corridors, config.models
+    maps = section.maps or (str(Path(config.habitat.dir) / "rasters.toml") if config.habitat.dir else "")
+    if not maps:
+        return None
     from cloud.corridors.router import MapRouter
 
-    section, models = config.corridors, config.models
     return MapRouter(
-        store, maps=Path(section.maps) if section.maps else None,
+        store, maps=Path(maps),
         weights=Path(section.weights) if section.weights else None,
         artifacts=Path(models.folder) if models.folder else PACKAGED, forced=models.forced.get("corridor"),
     )  # fmt: skip
@@ -176,7 +180,7 @@ async def running(
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config),
-            habitat=habitat, router=router_of(store, config) if config.corridors.maps else None,
+            habitat=habitat, router=router_of(store, config),
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

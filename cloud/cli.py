@@ -303,6 +303,42 @@ def redecode(
 
 
 @cli.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="Where backups go; the newest thirty stay.")] = Path(
+        "/var/backups/outpost"
+    ),
+    is_unproved: Annotated[
+        bool, typer.Option("--unproved", help="Do not restore it into a database of its own to compare.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Back up database and configuration, and prove it by restoring it. The secret is not in it: keep a copy of it."""
+    from cloud.config import DEFAULT_PATH
+    from cloud.store import dump
+
+    file = config or DEFAULT_PATH
+    url = _load(config).database_url()
+    print_facts(dump.backup(url, folder, datetime.now(UTC), config=file, is_proving=not is_unproved), as_json=as_json)
+
+
+@cli.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="A backup, or a folder of backups: the newest.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill the configured database, which must be empty, from a backup. It begins a new epoch: stations send again."""
+    from cloud.store import dump
+
+    manifest, epoch = dump.restore(source, _load(config).database_url())
+    print_facts(
+        {"made_at": manifest.made_at, "tables": len(manifest.tables), "rows": manifest.rows, "epoch": epoch},
+        as_json=as_json,
+    )
+
+
+@cli.command()
 def db(
     config: ConfigOption = None,
     sql: Annotated[str | None, typer.Option("--sql", help="Run this statement and end.")] = None,

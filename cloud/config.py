@@ -137,7 +137,8 @@ class JobsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CorridorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What routes are planned on: the reserve's ``rasters.toml``, and a copy of ``species.toml`` with other weights."""
+    """What routes are planned on: the reserve's ``rasters.toml`` (by default that of ``habitat.dir``), and a copy of
+    ``models/corridor/species.toml`` with other weights."""
 
     maps: str = ""
     weights: str = ""

@@ -44,7 +44,7 @@ class Exports(Controller):
         status_code=202,
         dto=JsonBody,
         responses={
-            **documented(403, 429),
+            **documented(403, 429, 503),
             202: ResponseSpec(JobOut, generate_examples=False, description="The job that writes the file."),
         },
     )

@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 ACT_SHARE: Final = 0.10
 EVERY_S: Final = 60.0
+#: Age is looked at in one of so many turns: all that waits for the cloud is read for it.
+AGE_EVERY: Final = 60
 RAW_KEPT: Final = timedelta(days=90)
 #: Under pressure so much raw data stays even when it is confirmed: what a person may want to look into today.
 RAW_KEPT_UNDER_PRESSURE: Final = timedelta(days=2)
@@ -84,12 +86,8 @@ def confirmed(db: Connection, consumer: str) -> Confirmed | None:
     (unread,) = db.execute("SELECT min(ledger_seq) FROM undecoded").fetchone()
     if row is None:
         return None
-    before_ms = here.last_receipt_ms
-    for waiting in outbox.waiting(db).values():
-        if waiting.items and waiting.oldest_ms is None:
-            return None
-        if waiting.oldest_ms is not None:
-            before_ms = min(before_ms, waiting.oldest_ms)
+    oldest_ms = outbox.oldest_waiting_ms(db)
+    before_ms = here.last_receipt_ms if oldest_ms is None else min(here.last_receipt_ms, oldest_ms)
     return Confirmed(int(row[0]) if unread is None else min(int(row[0]), int(unread) - 1), before_ms)
 
 
@@ -116,6 +114,7 @@ class Room:
         self._ledger = ledger
         self._backups = backups
         self._usage = usage
+        self._turns = 0
         #: what was removed since the start
         self.total = Shed()
 
@@ -131,7 +130,9 @@ class Room:
     async def turn(self) -> Shed:
         """Remove what is old and, step by step while there is too little room, what can be missed."""
         done = Shed()
-        done.segments += await self._forget_raw(RAW_KEPT)
+        if self._turns % AGE_EVERY == 0:
+            done.segments += await self._forget_raw(RAW_KEPT)
+        self._turns += 1
         if self._is_scarce(self._database):
             done.copies = await asyncio.to_thread(self._forget_copies)
         if self._is_scarce(self._ledger):

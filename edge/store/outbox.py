@@ -200,6 +200,7 @@ def enrol(
 def begin_epoch(db: Connection, epoch: str) -> bool:
     """Begin a new epoch, as a database must that was restored; everything retained waits again. False: not enrolled."""
     if enrolment(db) is None:
+        begin_anew_for_phones(db)
         return False
     _start_over(db, epoch)
     return True
@@ -618,6 +619,19 @@ def waiting_fixes(db: Connection) -> list[Run]:
     """Return the rows of fixes that the cloud has not confirmed, in no order; runs may overlap."""
     posted = db.execute(f"SELECT first_pk, last_pk FROM outbox WHERE {_OF_CHANNEL['fixes']}")
     return [*(Run(*row) for row in posted), *unacknowledged_fixes(db)]
+
+
+def oldest_waiting_ms(db: Connection) -> int | None:
+    """Return when the oldest fix was heard that the cloud has not confirmed; reads every row that waits."""
+    found = [
+        oldest
+        for run in waiting_fixes(db)
+        for (oldest,) in db.execute(
+            "SELECT min(received_ms) FROM fixes WHERE pk BETWEEN ? AND ?", (run.first_pk, run.last_pk)
+        )
+        if oldest is not None
+    ]
+    return min(found, default=None)
 
 
 def _refuse(db: Connection, entity: str, pk: int, reason: str) -> None:

@@ -16,18 +16,23 @@ import msgspec
 import numpy as np
 
 from models.corridor import exact, studies
+from models.corridor.budget import best_of_all, greedy, instance, swapped
+from models.corridor.budget_policy import FEATURES, BudgetPolicy, load_budget_policy
 from models.corridor.exact import BY_DAY
 from models.corridor.landscape import HELD_OUT, landscape
+from models.corridor.planner import WALKERS
 from models.corridor.runtime import ALGORITHMS, Policy, load_policy, routes
 from models.corridor.runtime import Algorithm as Algorithms
 from models.corridor.scores import cost_of, cost_with_edges, straight, terms_of_path
-from models.corridor.search import bettered
+from models.corridor.search import bettered, priced
 from models.corridor.studies import Case, Way
 from models.corridor.surface import EDGE_TERMS, Cell, IntArray, Surface, read_weights
 from shared.errors import Invalid
 
-_TRACKS_EACH: Final = 8
-_HARD: Final = 20
+_TRACKS_EACH: Final = 3
+_HARD: Final = 6
+_SMALL: Final = 12
+_LARGE: Final = 16
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +60,14 @@ class Algorithm(msgspec.Struct, frozen=True, kw_only=True):
     terms: dict[str, float]
     seconds: float
     alone: Reached | None = None
+
+
+class Ratio(msgspec.Struct, frozen=True, kw_only=True):
+    """Mean, least and greatest of ratios."""
+
+    mean: float
+    least: float
+    greatest: float
 
 
 class OnSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +105,22 @@ class AgainstTracks(msgspec.Struct, frozen=True, kw_only=True):
     nearest: dict[str, float]
 
 
+class UnderBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """Connectivity of plans over that of ``baseline``; ``drawn_greedy`` has as many starts and swaps as the policy.
+
+    ``alone`` is the policy to the letter; ``within``: share of instances in which its plan is within 2 % of the
+    baseline or better.
+    """
+
+    instances: int
+    baseline: str
+    policy: Ratio
+    alone: Ratio
+    greedy: Ratio
+    drawn_greedy: Ratio
+    within: float
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. ``ppo``, ``dqn`` and ``least_cost`` are over the cases of all sets together."""
 
@@ -103,6 +132,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     sets: tuple[OnSet, ...]
     beyond: tuple[Beyond, ...]
     tracks: tuple[AgainstTracks, ...]
+    budget: tuple[UnderBudget, ...]
     versions: dict[str, int]
 
 
@@ -133,6 +163,7 @@ def evaluate(data: Path, reference: Path) -> Evaluation:
         straight=_reached(one.ratio["straight"] for one in whole),
         straight_alone=_reached(one.alone["straight"] for one in whole),
         sets=sets, beyond=tuple(beyond(policies["ppo"])), tracks=tuple(against_tracks(data, policies["ppo"])),
+        budget=under_budget(load_budget_policy()),
         versions={str(name): policy.version for name, policy in policies.items()},
     )  # fmt: skip
 
@@ -171,7 +202,43 @@ def report(result: Evaluation) -> str:
             for route, distance in one.distance_m.items()
         ),
     ]  # fmt: skip
+    lines += [
+        "", "| instances | beside | policy, swaps | least | alone | greedy | drawn greedy, swaps | within 2 % |",
+        "|--:|---|--:|--:|--:|--:|--:|--:|",
+        *(
+            f"| {one.instances} | {one.baseline} | {one.policy.mean:.4f} | {one.policy.least:.4f} |"
+            f" {one.alone.mean:.4f} | {one.greedy.mean:.4f} | {one.drawn_greedy.mean:.4f} | {one.within:.0%} |"
+            for one in result.budget
+        ),
+    ]  # fmt: skip
     return "\n".join(lines)
+
+
+def under_budget(policy: BudgetPolicy) -> tuple[UnderBudget, ...]:
+    """Measure plans under a budget: beside the best of all on small instances, greedy with swaps on large ones."""
+    drawn = BudgetPolicy(weights={**dict.fromkeys(FEATURES, 0.0), "gain": 4.0})
+    small = [instance(7_000_000 + number, (4, 5), 3, 3) for number in range(_SMALL)]
+    large = [instance(8_000_000 + number, (16, 16), 8, 14) for number in range(_LARGE)]
+    found = []
+    for baseline, instances in (("best of all plans", small), ("greedy with swaps", large)):
+        rows = []
+        for one in instances:
+            first = greedy(one)
+            base = best_of_all(one) if baseline == "best of all plans" else swapped(one, first)
+            plans = (policy.plan(one), policy.alone(one), first, drawn.plan(one))
+            rows.append([plan.connectivity_ha / base.connectivity_ha for plan in plans])
+        table = np.array(rows)
+        ratios = [
+            Ratio(mean=round(float(c.mean()), 4), least=round(float(c.min()), 4), greatest=round(float(c.max()), 4))
+            for c in table.T
+        ]
+        found.append(
+            UnderBudget(
+                instances=len(rows), baseline=baseline, policy=ratios[0], alone=ratios[1], greedy=ratios[2],
+                drawn_greedy=ratios[3], within=round(float((table[:, 0] >= 0.98).mean()), 4),
+            )
+        )  # fmt: skip
+    return tuple(found)
 
 
 def beyond(policy: Policy) -> list[Beyond]:
@@ -182,20 +249,23 @@ def beyond(policy: Policy) -> list[Beyond]:
         seed = HELD_OUT + 50_000 + number
         surface = landscape(seed, (64, 64), kind="peopled", weights=weights, cell_m=500.0)
         start, end = studies.pairs_on(surface, 1, seed)[0]
-        walked = _walked(policy, surface, start, end)
+        roads = priced(surface)
+        walked = _walked(policy, roads, start, end)
         plain = exact.least_cost(surface, start, end)
 
         def with_edges(path: IntArray, surface: Surface = surface) -> float:
             return cost_with_edges(surface, path)
 
         best = with_edges(exact.least_cost_with_edges(surface, start, end))
-        found["road crossings"].append((_searched(surface, walked, with_edges) / best, with_edges(plain) / best))
+        found["road crossings"].append((_searched(roads, walked, with_edges) / best, with_edges(plain) / best))
 
         def moving(path: IntArray, surface: Surface = surface) -> float:
             return exact.moving_cost(surface, path, BY_DAY)
 
         best = moving(exact.least_cost_moving(surface, start, end, BY_DAY))
-        found["moving risk"].append((_searched(surface, walked, moving) / best, moving(plain) / best))
+        hours = exact.at_mean_risk(surface, BY_DAY)
+        on_hours = _walked(policy, hours, start, end)
+        found["moving risk"].append((_searched(hours, on_hours, moving) / best, moving(plain) / best))
         wide = exact.widened(surface)
         best = cost_of(wide, exact.least_cost(wide, start, end))
         on_wide = _walked(policy, wide, start, end)
@@ -273,21 +343,25 @@ def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> _Tried:
     terms = {"least_cost": _shares(surface, best)}
     for name, policy in policies.items():
         begun = time.perf_counter()
-        walked = routes(policy, surface, start, end, count=12)
+        walked = routes(policy, surface, start, end, count=WALKERS)
         alone[name] = np.inf if walked[0] is None else cost_of(surface, walked[0]) / bound
-        path = bettered(surface, [one for one in walked if one is not None] or [line])
+        arrived = [one for one in walked if one is not None]
+        path = bettered(surface, arrived) if arrived else None
         seconds[name] = time.perf_counter() - begun
-        ratio[name] = cost_of(surface, path) / bound
-        terms[name] = _shares(surface, path)
+        ratio[name] = np.inf if path is None else cost_of(surface, path) / bound
+        if path is not None:
+            terms[name] = _shares(surface, path)
     return _Tried(alone=alone, ratio=ratio, terms=terms, seconds=seconds)
 
 
 def _walked(policy: Policy, surface: Surface, start: Cell, end: Cell) -> list[IntArray]:
-    return [path for path in routes(policy, surface, start, end, count=12) if path is not None]
+    return [path for path in routes(policy, surface, start, end, count=WALKERS) if path is not None]
 
 
 def _searched(surface: Surface, begin: Sequence[IntArray], price: Callable[[IntArray], float] | None) -> float:
-    """Return what the search comes to; infinite where no band holds a path."""
+    """Return what the search comes to; infinite where nothing arrived or no band holds a path."""
+    if not begin:
+        return float("inf")
     try:
         path = bettered(surface, begin, price=price)
     except Invalid:
@@ -302,11 +376,12 @@ def _shares(surface: Surface, path: IntArray) -> dict[str, float]:
 
 def _algorithm(found: Sequence[_Tried], name: str) -> Algorithm:
     reached = _reached(one.ratio[name] for one in found)
-    names = dict.fromkeys(term for one in found for term in one.terms[name])
+    shares = [one.terms[name] for one in found if name in one.terms]
+    names = dict.fromkeys(term for one in shares for term in one)
     return Algorithm(
         arrived=reached.arrived,
         cost_ratio=reached.cost_ratio,
-        terms={term: round(float(np.mean([one.terms[name].get(term, 0.0) for one in found])), 4) for term in names},
+        terms={term: round(float(np.mean([one.get(term, 0.0) for one in shares])), 4) for term in names},
         seconds=round(float(np.median([one.seconds[name] for one in found])), 3),
         alone=_reached(one.alone[name] for one in found) if name in ALGORITHMS else None,
     )

@@ -131,6 +131,15 @@ def hourly_cost(surface: Surface, risk: MovingRisk, tick: int) -> Float32Array:
     return np.asarray(surface.cost + np.float32(factor - 1) * conflict, dtype=np.float32)
 
 
+def at_mean_risk(surface: Surface, risk: MovingRisk) -> Surface:
+    """Return the surface with the conflict term times its mean factor over the day: the nearest static one."""
+    conflict = surface.terms.get("conflict")
+    if conflict is None:
+        return surface
+    off = np.float32(np.mean(risk.factors) - 1)
+    return msgspec.structs.replace(surface, cost=np.asarray(surface.cost + off * conflict, dtype=np.float32))
+
+
 def tick_s(surface: Surface) -> float:
     """Return how long a tick is: a fifth of the time in which the animal crosses a cell."""
     return surface.cell_m / surface.weights.edges.speed_mps / STRAIGHT_TICKS

@@ -16,8 +16,8 @@ import msgspec
 from models.artifact import PACKAGED
 from models.corridor.exact import check_ends, component_of, least_cost, widened
 from models.corridor.runtime import load_policy, routes
-from models.corridor.scores import Scores, cost_of, cost_with_edges, scores_of, straight
-from models.corridor.search import bettered
+from models.corridor.scores import Scores, cost_of, cost_with_edges, scores_of
+from models.corridor.search import bettered, priced
 from models.corridor.surface import Cell, IntArray, Surface
 from shared.errors import Invalid, ModelUnavailable
 
@@ -28,7 +28,7 @@ CHOICES: Final[tuple[Choice, ...]] = ("ppo", "dqn", "least_cost", "auto")
 Progress: TypeAlias = Callable[[float, float | None], None]
 
 #: Walkers whose routes are put together.
-WALKERS: Final = 12
+WALKERS: Final = 16
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -99,12 +99,14 @@ def _by_policy(
         raise ModelUnavailable(
             f"no corridor policy was trained for {wanted}; there is one for {', '.join(policy.species)}"
         )
-    walked = routes(policy, ground, start, end, count=walkers, seed=seed)
+    seen = priced(ground) if ground.has_edges else ground
+    walked = routes(policy, seen, start, end, count=walkers, seed=seed)
     alone = None if walked[0] is None else cost_of(ground, walked[0])
-    # Where no walker arrived the search begins at the straight line, and the answer has no cost of the policy alone.
-    begin = [path for path in walked if path is not None] or [straight(start, end)]
+    begin = [path for path in walked if path is not None]
+    if not begin:  # the exact path is then the answer, under its own name
+        return _route(ground, exact, exact, "least_cost", None, seed, alone=None, is_bettered=False)
     say(0.7, None)
-    best = bettered(ground, begin, price=lambda path: _price(ground, path), seen=lambda cost: say(0.8, cost))
+    best = bettered(seen, begin, price=lambda path: _price(ground, path), seen=lambda cost: say(0.8, cost))
     bound = cost_of(ground, exact)
     return _route(
         ground, best, exact, policy.algorithm, policy.version, seed,

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from models.artifact import PACKAGED, Loaded, load, load_newest
 from models.corridor.observation import SIZE, pyramid
-from models.corridor.surface import TERMS, BoolArray, Cell, Float32Array, IntArray, Surface
+from models.corridor.surface import TERMS, BoolArray, Cell, Float32Array, FloatArray, IntArray, Surface
 from models.corridor.walkers import Pool, Walkers
 from shared.errors import ArtifactError, Invalid
 from shared.symbols import own_symbols
@@ -28,6 +28,8 @@ ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")
 
 #: Bytes that the walkers of one route may remember their ways in.
 _MOST_REMEMBERED: Final = 256_000_000
+#: How warmly moves are drawn, as shares of the spread of their scores.
+_WARMTHS: Final = (0.1, 0.7)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -128,7 +130,7 @@ def walking_pool(surface: Surface, ends: Sequence[tuple[Cell, Cell]]) -> Pool:
 
 
 def routes(
-    policy: Policy, surface: Surface, start: Cell, end: Cell, *, count: int = 16, seed: int = 0, warmth: float = 0.15
+    policy: Policy, surface: Surface, start: Cell, end: Cell, *, count: int = 16, seed: int = 0
 ) -> list[IntArray | None]:
     """Return routes, each (cells, 2) from start to end, None where a walker did not arrive; same seed, same routes.
 
@@ -141,11 +143,12 @@ def routes(
     walkers = Walkers(pool, count, has_terms=False, seed=seed)
     obs = walkers.begin_at(np.zeros(count, dtype=np.int64), np.arange(count) % 2)
     rng = np.random.default_rng(seed)
-    is_strict = np.arange(count) < 2
+    # From the policy to the letter to hardly more than a hint of it: what is drawn must differ to be of use.
+    warmth = np.concatenate((np.zeros(2), np.linspace(*_WARMTHS, count - 2))) if count > 2 else np.zeros(2)
     places = [np.stack((walkers.row, walkers.column), axis=1)]
     lengths, arrived = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
     while not (lengths > 0).all():
-        chosen = _chosen(policy.scores(obs), walkers.is_open, is_strict, warmth, rng)
+        chosen = _chosen(policy.scores(obs), walkers.is_open, warmth, rng)
         goal_row, goal_column = walkers.goal_row.copy(), walkers.goal_column.copy()
         stepped = walkers.step(chosen)
         obs = stepped.obs
@@ -164,8 +167,8 @@ def routes(
 
 
 def _chosen(
-    scores: Float32Array, is_open: BoolArray, is_strict: BoolArray, warmth: float, rng: np.random.Generator
+    scores: Float32Array, is_open: BoolArray, warmth: FloatArray, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    spread = np.maximum(scores.std(axis=1, keepdims=True), 1e-6) * warmth
-    drawn = scores + np.where(is_strict[:, None], 0, spread) * rng.gumbel(size=scores.shape)
+    spread = np.maximum(scores.std(axis=1), 1e-6) * warmth
+    drawn = scores + spread[:, None] * rng.gumbel(size=scores.shape)
     return np.asarray(np.where(is_open, drawn, -np.inf).argmax(axis=1), dtype=np.int64)

@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from models.corridor.exact import least_cost_within, near
 from models.corridor.scores import cost_of
-from models.corridor.surface import Cell, IntArray, Surface
+from models.corridor.surface import Cell, IntArray, Surface, edge_step_cost
 from shared.errors import Invalid
 
 #: Reaches of the band, in cells.
-REACHES: Final = (2, 4, 8)
+REACHES: Final = (2, 4, 8, 16)
 _ROUNDS: Final = 24
 
 
@@ -34,7 +35,7 @@ def bettered(
     price: Callable[[IntArray], float] | None = None,
     seen: Callable[[float], None] | None = None,
 ) -> IntArray:
-    """Return a route that is at least as good as the best of ``routes``; ``seen`` hears of every better cost.
+    """Return a route that is at least as good as the best of ``routes``; ``seen`` hears of better costs.
 
     A route that is given may lead over ground that nothing walks on: its cost is infinite and its band counts. Raises
     Invalid where no band holds a path.
@@ -62,6 +63,16 @@ def bettered(
     if not np.isfinite(best_cost):
         raise Invalid("no path was found near the routes that the search began with")
     return best
+
+
+def priced(surface: Surface) -> Surface:
+    """Return the surface with the price of a crossing on the cells of roads: the nearest that cells come to it.
+
+    It is what a policy and a band see; routes are compared by what they really cost.
+    """
+    road_price, _ = edge_step_cost(surface)
+    added = np.where(surface.is_road, np.float32(road_price), np.float32(0))
+    return msgspec.structs.replace(surface, cost=np.asarray(surface.cost + added, dtype=np.float32))
 
 
 def _within(surface: Surface, routes: Sequence[IntArray], reach: int, start: Cell, end: Cell) -> IntArray | None:

@@ -17,8 +17,8 @@ from models.habitat.features import Window, open_rasters
 from models.habitat.layers import Layer, Rasters
 
 #: Sides of generated landscapes, and how many of each.
-GENERATED: Final = ((64, 30), (128, 30), (256, 10))
-PAIRS: Final = 20
+GENERATED: Final = ((64, 12), (128, 12), (256, 4))
+PAIRS: Final = 6
 _FAR_SHARE: Final = 0.4
 #: Cells that an animal must have gone for its way to be compared with a route, and fixes that it may take.
 _WAY_CELLS: Final = 25

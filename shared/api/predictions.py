@@ -33,10 +33,10 @@ from shared.wire.habitat import EnvironmentOut, PlaceIn, SuitabilityOut
 from shared.wire.predictions import (
     OUTER_SHARE,
     HealthOut,
+    KeptPredictionOut,
     ModelsOut,
     MovementOut,
     PredictionIn,
-    PredictionOut,
     json_of,
 )
 from shared.wire.reading import text
@@ -81,7 +81,7 @@ class Predictions(Controller):
         order: Annotated[
             str | None, QueryParameter(name="ordering", description="created_at or confidence; - for descending.")
         ] = None,
-    ) -> Paged[PredictionOut]:
+    ) -> Paged[KeptPredictionOut]:
         """List predictions, newest first unless told otherwise."""
         query = PredictionQuery(
             animal_id=animal or animal_id or None,
@@ -92,7 +92,7 @@ class Predictions(Controller):
             offset=paging.offset,
             limit=paging.limit,
         )
-        return paging.of(await store.predictions(view, query), PredictionOut.of)
+        return paging.of(await store.predictions(view, query), KeptPredictionOut.of)
 
     @post(
         "/",
@@ -100,8 +100,8 @@ class Predictions(Controller):
         dto=JsonBody,
         responses={
             **documented(503),
-            200: ResponseSpec(PredictionOut, generate_examples=False, description="It had been asked for before."),
-            201: ResponseSpec(PredictionOut, generate_examples=False, description="The prediction that was made."),
+            200: ResponseSpec(KeptPredictionOut, generate_examples=False, description="It had been asked for before."),
+            201: ResponseSpec(KeptPredictionOut, generate_examples=False, description="The prediction that was made."),
         },
     )
     async def create_prediction(
@@ -113,14 +113,14 @@ class Predictions(Controller):
         view: ViewGiven,
         clock: ClockGiven,
         data: JSONBody[PredictionIn],
-    ) -> Response[PredictionOut]:
+    ) -> Response[KeptPredictionOut]:
         """Ask for where an animal will be, how suitable a place is, or a route, and keep the answer.
 
         The same question of the same fix and model is answered with the row that is there. A model that is not there
         is a 503 ``model_unavailable``, never a made-up value.
         """
         kept, is_new = await _Asking(store, insight, habitat, router, view, clock).prediction(data)
-        return Response(PredictionOut.of(kept), status_code=201 if is_new else 200)
+        return Response(KeptPredictionOut.of(kept), status_code=201 if is_new else 200)
 
     @get("/history", summary="Predictions of one kind, newest first", responses=documented(404))
     async def history(
@@ -132,12 +132,12 @@ class Predictions(Controller):
             PredictionType | None, QueryParameter(name="type", description="movement, habitat or corridor.")
         ] = None,
         animal: Exactly = None,
-    ) -> Paged[PredictionOut]:
+    ) -> Paged[KeptPredictionOut]:
         """Return what was predicted so far."""
         query = PredictionQuery(
             animal_id=animal or None, prediction_type=kind, offset=paging.offset, limit=paging.limit
         )  # fmt: skip
-        return paging.of(await store.predictions(view, query), PredictionOut.of)
+        return paging.of(await store.predictions(view, query), KeptPredictionOut.of)
 
     @get("/corridor", summary="A route that a corridor may take", responses=documented(503))
     async def corridor(
@@ -213,9 +213,9 @@ class Predictions(Controller):
         )
 
     @get("/{prediction_id:str}", summary="Read a prediction", responses=documented(404))
-    async def prediction(self, store: StoreGiven, view: ViewGiven, prediction_id: FromPath[str]) -> PredictionOut:
+    async def prediction(self, store: StoreGiven, view: ViewGiven, prediction_id: FromPath[str]) -> KeptPredictionOut:
         """Return one prediction."""
-        return PredictionOut.of(await store.prediction(view, prediction_id))
+        return KeptPredictionOut.of(await store.prediction(view, prediction_id))
 
     @delete("/{prediction_id:str}", summary="Delete a prediction", responses=documented(404))
     async def delete_prediction(self, store: StoreGiven, view: ViewGiven, prediction_id: FromPath[str]) -> None:
@@ -244,21 +244,13 @@ class Ml(Controller):
         """Say that it does."""
         return HealthOut(status="alive", version=version("outpost"))
 
-    @get(
-        "/health/ready",
-        summary="Whether the models of movement are loaded",
-        responses={
-            **documented(),
-            503: ResponseSpec(HealthOut, generate_examples=False, description="One of them serves nobody."),
-        },
-    )
-    async def ready(self, insight: InsightGiven) -> Response[HealthOut]:
-        """Say whether each model of the movement serves."""
-        is_ready = all(each.status != "unavailable" for each in await insight.statuses())
-        return Response(
-            HealthOut(status="ready" if is_ready else "not_ready", version=version("outpost")),
-            status_code=200 if is_ready else 503,
-        )
+    @get("/health/ready", summary="Whether the models of movement are loaded", responses=documented(503))
+    async def ready(self, insight: InsightGiven) -> HealthOut:
+        """Say that each model of the movement serves; 503 names those that do not."""
+        missing = [each.model for each in await insight.statuses() if each.status == "unavailable"]
+        if missing:
+            raise ModelUnavailable(f"not ready: {', '.join(missing)}")
+        return HealthOut(status="ready", version=version("outpost"))
 
     @post(
         "/corridor/generate",

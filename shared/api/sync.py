@@ -333,13 +333,13 @@ def _migrated(given: str | None) -> frozenset[str]:
     return frozenset([*migration.tables, *(added.table for added in migration.columns)])
 
 
-_ROWS: Final[Mapping[str, Callable[[Record, tuple[Any, ...], View], dict[str, Any]]]] = {
-    "animals": lambda record, more, view: animal_row(reduced(view, animal_of(record, more[1])), int(more[0])),
-    "zones": lambda record, _, view: zone_row(reduced(view, zone_of(record))),
-    "corridors": lambda record, _, view: corridor_row(reduced(view, corridor_of(record))),
-    "patrols": lambda record, _, view: patrol_row(reduced(view, patrol_of(record))),
-    "observations": lambda record, _, view: observation_row(reduced(view, observation_of(record))),
-    "alerts": lambda record, _, view: alert_row(reduced(view, alert_of(record))),
+_ROWS: Final[Mapping[str, Callable[[Record, tuple[Any, ...], View, int], dict[str, Any]]]] = {
+    "animals": lambda row, more, view, epoch: animal_row(reduced(view, animal_of(row, more[1])), epoch, int(more[0])),
+    "zones": lambda row, _, view, epoch: zone_row(reduced(view, zone_of(row)), epoch),
+    "corridors": lambda row, _, view, epoch: corridor_row(reduced(view, corridor_of(row)), epoch),
+    "patrols": lambda row, _, view, epoch: patrol_row(reduced(view, patrol_of(row)), epoch),
+    "observations": lambda row, _, view, epoch: observation_row(reduced(view, observation_of(row)), epoch),
+    "alerts": lambda row, _, view, epoch: alert_row(reduced(view, alert_of(row)), epoch),
 }
 
 
@@ -349,7 +349,7 @@ def _changes(page: PullPage, view: View, tables: frozenset[str]) -> dict[str, Ta
         into = changes[table]
         for record, more in rows:
             is_revived = (table, record.id) in page.revived
-            (into.created if is_revived else into.updated).append(_ROWS[table](record, more, view))
+            (into.created if is_revived else into.updated).append(_ROWS[table](record, more, view, page.until.epoch))
     if "tracking" in changes:
         shown = [TrackingRow.of(row) for row in page.fixes]
         ids = {row.id for row in shown}

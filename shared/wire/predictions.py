@@ -22,7 +22,7 @@ OUTER_SHARE = 0.9
 Json: TypeAlias = Annotated[Raw, Meta(description="A JSON object.")]
 
 
-class PredictionOut(Struct, frozen=True, kw_only=True):
+class KeptPredictionOut(Struct, frozen=True, kw_only=True):
     """What a model said when it was asked. What another's precision does not show you is an empty object."""
 
     id: str
@@ -36,7 +36,7 @@ class PredictionOut(Struct, frozen=True, kw_only=True):
     created_at: datetime
 
     @classmethod
-    def of(cls, prediction: Prediction) -> PredictionOut:
+    def of(cls, prediction: Prediction) -> KeptPredictionOut:
         """Return the public form of a prediction."""
         return cls(
             id=prediction.id,
@@ -154,7 +154,7 @@ class ModelsOut(Struct, frozen=True, kw_only=True):
 class HealthOut(Struct, frozen=True, kw_only=True):
     """Whether models serve here; no more is told to whom nobody asked for a name."""
 
-    status: Literal["healthy", "degraded", "unavailable", "alive", "ready", "not_ready"]
+    status: Literal["healthy", "degraded", "unavailable", "alive", "ready"]
     service: Literal["ml"] = "ml"
     version: str
 

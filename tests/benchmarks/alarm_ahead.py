@@ -170,12 +170,13 @@ def _said(
     said: list[tuple[Ahead, ...] | None] = [None] * far_m.shape[1]
     past = OwnPast()
     wanted, last_s = [], -math.inf
-    for n, is_near in enumerate((far_m < REACH_M).any(axis=0).tolist()):
+    nearest_m = np.asarray(far_m.min(axis=0))
+    for n in range(nearest_m.size):
         if times[first + n] - last_s < AGAIN.total_seconds():
             continue  # nobody looks so soon again
         last_s = float(times[first + n])
         said[n] = ()
-        if is_near:
+        if nearest_m[n] < REACH_M:
             wanted.append(n)
     for begin in range(0, len(wanted), _BATCH):
         asked = []

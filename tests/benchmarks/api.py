@@ -54,7 +54,7 @@ class Effort(msgspec.Struct, frozen=True):
     colds: int
 
 
-FULL: Final = Effort(animals=500, fixes=40_000, times=60, colds=3)
+FULL: Final = Effort(animals=500, fixes=20_000, times=30, colds=3)
 QUICK: Final = Effort(animals=10, fixes=2_000, times=3, colds=1)
 
 

@@ -84,7 +84,8 @@ def forecasts(runs: int) -> Table:
     for minutes in (60, 15):
         n = _WEEKS_H * 60 // minutes
         track = Track(
-            times_s=1.7e9 + np.arange(n) * minutes * 60.0, lon_deg=37 + np.cumsum(rng.normal(0, 0.002, n)),
+            times_s=1.7e9 + np.arange(n, dtype=np.float64) * minutes * 60.0,
+            lon_deg=37 + np.cumsum(rng.normal(0, 0.002, n)),
             lat_deg=-2 + np.cumsum(rng.normal(0, 0.002, n)),
         )  # fmt: skip
         ((_, own),) = forecaster.with_own([track])

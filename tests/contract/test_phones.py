@@ -249,17 +249,53 @@ async def test_an_alert_is_acknowledged_and_noted_from_a_phone(phones: Phones, s
 
 
 async def test_an_app_that_grows_gets_what_its_new_tables_and_columns_hold(
-    phones: Phones, store: Store, view: View, tmp_path: Any
+    client: httpx.AsyncClient, store: Store, view: View
 ) -> None:
     seen = await store.create_observation(
         view, {"observation_type": "sighting", "recorded_at": START, "description": "calf"}
     )
     patrol = await store.create_patrol(view, {"started_at": START, "note": "fence"})
-    async with phones("one") as client:
-        # the migration's own request, as the real client words it
-        first = await client.do("sync")
-        assert "error" not in first
-    del tmp_path, seen, patrol
+    await store.create_animal(view, {"name": "Alpha", "species": "Elephant"})
+    pulled = (await client.get("/api/v1/sync/pull")).json()["timestamp"]
+    # as the real client words it
+    migration = '{"from":1,"tables":["patrols"],"columns":[{"table":"observations","columns":["description"]}]}'
+    asked = {"last_pulled_at": str(pulled), "schema_version": "2", "migration": migration}
+    changes = (await client.get("/api/v1/sync/pull", params=asked)).json()["changes"]
+    assert [row["id"] for row in changes["patrols"]["updated"]] == [patrol.id]
+    assert [row["description"] for row in changes["observations"]["updated"]] == ["calf"]
+    assert [row["id"] for row in changes["observations"]["updated"]] == [seen.id]
+    assert changes["animals"]["updated"] == []
+    nothing = (await client.get("/api/v1/sync/pull", params={**asked, "migration": "null"})).json()["changes"]
+    assert all(table == {"created": [], "updated": [], "deleted": []} for table in nothing.values())
+
+
+async def test_a_viewer_pulls_cells_of_old_positions_and_no_word_of_rangers(
+    app: Litestar, viewer_client: httpx.AsyncClient, store: Store, view: View
+) -> None:
+    animal = await store.create_animal(view, {"name": "Alpha", "species": "Elephant", "notes": "den by the ford"})
+    await store.create_deployment(
+        view, {"collar_id": "K1", "animal_id": animal.id, "started_at": START - timedelta(days=9)}
+    )
+    old, fresh = [
+        NewFix(
+            device="K1", recorded_at=at, received_at=at, lon_deg=37.123456, lat_deg=-2.654321, local_id="secret",
+        )
+        for at in (START - timedelta(days=5), START - timedelta(hours=1))
+    ]  # fmt: skip
+    added = await store.add_fixes(view, [old, fresh])
+    await store.create_patrol(view, {"started_at": START, "note": "tonight"})
+    answer = await viewer_client.get("/api/v1/sync/pull")
+    (row,) = answer.json()["changes"]["tracking"]["updated"]
+    assert (row["lat"], row["lon"]) == (-2.65, 37.15)
+    assert row["id"] not in {each.id for each in added}
+    assert answer.json()["changes"]["patrols"]["updated"] == []
+    assert answer.json()["changes"]["animals"]["updated"][0]["notes"] is None
+    for secret in ("37.1234", "2.6543", "secret", "tonight", "ford"):
+        assert secret not in answer.text
+    again = await viewer_client.get("/api/v1/sync/pull", params={"last_pulled_at": answer.json()["timestamp"]})
+    assert again.json()["changes"]["tracking"]["updated"] == [row]
+    refused = await viewer_client.post("/api/v1/sync/push", params={"last_pulled_at": "5"}, json={})
+    assert refused.status_code == 403
 
 
 async def test_a_number_of_another_home_is_answered_with_everything(

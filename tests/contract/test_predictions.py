@@ -13,7 +13,7 @@ from litestar import Litestar
 from cloud.store.store import PostgresStore
 from shared.accounts.service import Accounts
 from shared.api.predictions import Predictions
-from shared.domain import Prediction
+from shared.domain import Animal, Prediction, PredictionType
 from shared.errors import ModelUnavailable
 from shared.privacy import OPERATOR, Principal, view_for
 from shared.routing import NoRouter, RouteAsked
@@ -119,13 +119,14 @@ async def test_a_list_is_filtered_searched_and_ordered(store: Store, client: htt
         await store.create_animal(OPERATORS, {"name": name, "species": species})
         for name, species in (("Alpha", "Elephant"), ("Gnu", "Wildebeest"))
     ]
-    for number, (animal, kind, who) in enumerate(
-        [(animals[0], "movement", "ann"), (animals[1], "movement", "ben"), (animals[1], "habitat", "ann")]
-    ):
+    asked: list[tuple[Animal, PredictionType, str]] = [
+        (animals[0], "movement", "ann"), (animals[1], "movement", "ben"), (animals[1], "habitat", "ann"),
+    ]  # fmt: skip
+    for number, (animal, kind, who) in enumerate(asked):
         prediction = Prediction(
             id=f"p{number}", prediction_type=kind, created_at=START + timedelta(hours=number), animal_id=animal.id,
             created_by=who, confidence=number / 10, results='{"a":1}',
-        )  # type: ignore[arg-type] # kinds of this list  # fmt: skip
+        )  # fmt: skip
         assert await store.keep_prediction(OPERATORS, prediction, f"k{number}") == (prediction, True)
 
     async def ids(**query: str) -> list[str]:
@@ -249,7 +250,7 @@ async def test_routes_are_asked_of_a_router_and_a_home_without_one_says_so(clien
         ("POST", f"{ML}corridor/generate", {"json": two}),
         ("POST", f"{ML}corridor/evaluate", {"json": path}),
     ):
-        answer = await client.request(method, where, **given)  # type: ignore[arg-type] # as the table says
+        answer = await client.request(method, where, **given)
         assert (answer.status_code, answer.json()["code"]) == (503, "model_unavailable"), where
     for where, body in (
         (f"{PATH}corridor/", {**ENDS, "end_lat": 1.0}),
@@ -287,7 +288,7 @@ async def test_habitat_without_maps_is_unavailable(client: httpx.AsyncClient) ->
         ("POST", f"{PATH}xgboost/predict/", {"json": {"lat": -2.5, "lon": 37.5, "species": "Elephant"}}),
         ("GET", "/api/v1/habitat/elephant/3/4/4.png", {}),
     ):
-        answer = await client.request(method, where, **given)  # type: ignore[arg-type] # as the table says
+        answer = await client.request(method, where, **given)
         assert (answer.status_code, answer.json()["code"]) == (503, "model_unavailable"), where
 
 

@@ -45,12 +45,13 @@ from tests.contract.conftest import postgresql, spatialite
 from tests.fakes import FakeClock, FakeHealth, FakeMessenger
 from tests.services import Postgres
 
-pytestmark = [pytest.mark.api, pytest.mark.slow]
-
 NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
+pytestmark = [pytest.mark.api, pytest.mark.slow, pytest.mark.timeout(7200 if NIGHTLY else 600)]
 #: Requests of one operation that its description allows, and that it refuses.
 POSITIVE, NEGATIVE = (60, 40) if NIGHTLY else (3, 1)
 CHAINS, STEPS = (200, 12) if NIGHTLY else (12, 6)
+#: However busy the machine is: no timing decides a test.
+PATIENCE_S = 120.0
 #: An answer without an end.
 ENDLESS = "/api/v1/events"
 
@@ -86,7 +87,7 @@ class Served:
 
     def call(self, case: Any) -> None:
         """Ask, and judge the answer."""
-        response = case.call(base_url=self.url, headers=self.headers())
+        response = case.call(base_url=self.url, headers=self.headers(), timeout=PATIENCE_S)
         case.validate_response(response, checks=[*CHECKS, no_fault])
 
     def headers(self) -> dict[str, str]:
@@ -101,7 +102,7 @@ async def _served(app: Litestar, accounts: Accounts) -> AsyncIterator[Served]:
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event to wait for
         await asyncio.sleep(0.01)
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=url) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
         schema = (await client.get("/api/schema/openapi.json")).raise_for_status().json()
     schema["paths"].pop(ENDLESS, None)  # of the station alone
     try:
@@ -157,7 +158,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
     thread = threading.Thread(target=work)
     thread.start()
-    is_ready.wait(60)
+    is_ready.wait(3 * PATIENCE_S)
     assert found, "the home did not start; its traceback stands above"
     yield found[0]
     is_over.set()
@@ -203,7 +204,7 @@ def test_no_chain_along_the_links_finds_one(served: Served) -> None:
 
     class Chain(machine):  # type: ignore[misc]
         def get_call_kwargs(self, case: Any) -> dict[str, Any]:
-            return {"base_url": served.url, "headers": served.headers()}
+            return {"base_url": served.url, "headers": served.headers(), "timeout": PATIENCE_S}
 
         def validate_response(self, response: Any, case: Any, additional_checks: Any = None, **kwargs: Any) -> None:
             case.validate_response(response, checks=[*CHECKS, no_fault])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ pytestmark = pytest.mark.integration
 def made_station(folder: Path, *, backup: str = "") -> Path:
     config = folder / "station.toml"
     run("init", "--config", config, "--data-dir", folder / "data", "--key-file", folder / "station.key")
-    config.write_text(config.read_text() + f"\n[backup]\n{backup}\n")
+    made = re.sub(r"\[backup\]\n(?:.*\n)*?\n", "", config.read_text())
+    if "[api]" in backup:
+        made = re.sub(r"\[api\]\n(?:.*\n)*?\n", "", made)
+    config.write_text(f"{made}\n[backup]\n{backup}\n")
     return config
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import herd, homes
+from tests.benchmarks import api, herd, homes
 from tests.benchmarks.figures import quantile
 from tests.benchmarks.tables import BEGIN, END, Table, write
 
@@ -65,6 +65,17 @@ def test_the_quick_benchmark_of_both_homes_fills_its_tables(tmp_path: Path) -> N
     assert written.count("\n### ") == 3
     assert len([line for line in written.splitlines() if line.startswith("|")]) > 20
     assert not re.search(r"\bnan\b|\binf\b|None", written)
+
+
+@pytest.mark.nightly
+def test_the_quick_benchmark_of_the_api_fills_its_tables(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(["# Figures", *api.MARKS, "", "the rest"]))
+    done = run("tests.benchmarks.api", "--quick", "--write", "--readme", readme)
+    assert done.returncode == 0, done.stderr
+    written = readme.read_text(encoding="utf-8").partition(api.MARKS[0])[2].partition(api.MARKS[1])[0]
+    for title in ("Uploads through the API", "Answers of the API", "Machine, the API"):
+        assert f"### {title}" in written
 
 
 def test_a_short_soak_says_what_it_saw(tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ async def asked(
             )  # fmt: skip
             assert made.status_code in (201, 503), made.text
             assert (await client.get("/api/v1/ml/health")).status_code == 200
+            ready = await client.get("/api/v1/ml/health/ready")
+            is_ready = all(
+                model["status"] != "unavailable"
+                for name, model in status.json()["models"].items()
+                if name in ("hmm", "bbmm", "forecast")
+            )
+            assert ready.status_code == (200 if is_ready else 503), ready.text
             steps = int((await ask(store, "SELECT count(*) FROM steps"))[0][0])
             return status.json()["models"], {**live.json()[0], "made": made.status_code}, steps
     finally:

@@ -46,7 +46,7 @@ from shared.sync.phone.jobs import (
 from shared.sync.phone.pull import WORN_REV, Message
 from shared.sync.records import Mark, Record, to_ms
 from shared.wire.phone.incoming import READ_ONLY, Row
-from shared.wire.phone.outgoing import animal_revs
+from shared.wire.phone.outgoing import phone_revs
 from shared.wire.public.fields import ANIMAL_DEVICE, collar_id
 
 #: What a person may make of an alert in each state, as at the API.
@@ -238,10 +238,17 @@ class _Taker:
             columns[owner] = self._ask.author
         if row.table == "alerts" and record is not None:
             columns = self._act(record, columns)
-        base_rev = 0 if row.is_new or record is None else row.base_rev or record.rev
+        base_rev = 0 if row.is_new or record is None else self._known_rev(row, record)
         if record is not None and not row.is_new:
             self._check_race(row, record, columns)
         return self._made(row, "update" if is_known else "insert", columns, base_rev)
+
+    def _known_rev(self, row: Row, record: Record) -> int:
+        """Return the revision of this home that the user knew: none of it, where he knew another home's."""
+        if row.base_rev is None:
+            return record.rev
+        epoch, own, _ = phone_revs(row.base_rev)
+        return own if epoch == self._ask.since.epoch else 0
 
     def _made(self, row: Row, kind: Kind, columns: dict[str, Any], base_rev: int) -> Operation:
         # the same again is the same conflict; but a collar may be put on, taken off and put on again
@@ -342,8 +349,10 @@ class _Taker:
 
     def _is_worn_clash(self, row: Row) -> bool:
         """Say whether what the animal wears was changed since the revision that the user edited."""
-        _, worn = animal_revs(row.base_rev)
-        return bool(row.base_rev) and worn != self._worn_revs.get(row.id, 0)
+        if not row.base_rev:
+            return False
+        epoch, _, worn = phone_revs(row.base_rev)
+        return epoch != self._ask.since.epoch or worn != self._worn_revs.get(row.id, 0) & 0xFFFFF
 
     def _taken_off(self, animal_id: str) -> Operation:
         return Operation(

@@ -358,8 +358,7 @@ def _session(ask: UploadAsk, result: Uploaded, sync_id: str) -> tuple[log.Sessio
             server_id=told.server_id if isinstance(told, Conflicted) else None,
             data=said.decode("utf-8", "replace").replace("\0", "") if said[:1] == b"{" else "{}",
             conflict_data=msgspec.json.encode(told).decode() if isinstance(told, Conflicted) else None,
-            error_message=message,
-            created_ms=now_ms,
+            error_message=message, created_ms=now_ms,
         )  # fmt: skip
 
     return session, [

@@ -62,7 +62,8 @@ _ID: Final = re.compile(r"[A-Za-z0-9_.\-]{1,64}", re.ASCII)
 class Row(Struct, frozen=True, kw_only=True):
     """One row of a push. ``columns`` (stored form) are what is edited, ``full`` all of it; ``fix`` is a position's.
 
-    ``base_rev`` is the revision that the user edited, 0 for one that the app did not note. ``why`` says what is wrong
+    ``base_rev`` is the revision that the user edited (``outgoing.phone_rev``), 0 of a row of his own that he has not
+    pulled yet, None where the app did not note it. ``why`` says what is wrong
     with the row; then nothing else of it means anything but its id. ``raw`` are its bytes.
     """
 
@@ -73,7 +74,7 @@ class Row(Struct, frozen=True, kw_only=True):
     columns: dict[str, Any] = {}
     full: dict[str, Any] = {}
     fix: TrackingIn | None = None
-    base_rev: int = 0
+    base_rev: int | None = None
     why: str = ""
     raw: bytes = b""
 
@@ -163,7 +164,9 @@ def _read(table: str, identity: str, cells: Mapping[str, Any], raw: bytes, *, is
             names |= together if names & together else frozenset()
         edited = {name: value for name, value in full.items() if name in names}
     base = cells.get("base_rev")
-    base_rev = int(base) if isinstance(base, int | float) and not isinstance(base, bool) and base > 0 else 0
+    base_rev: int | None = None
+    if isinstance(base, int | float) and not isinstance(base, bool) and 0 <= base < 2**53:
+        base_rev = int(base)
     if table == TRACKING:
         return Row(table=table, id=identity, is_new=is_new, fix=_fix(full), base_rev=base_rev, raw=raw)
     if table in READ_ONLY:

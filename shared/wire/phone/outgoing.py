@@ -17,9 +17,10 @@ from shared.sync.operations import STANDS_FOR
 from shared.sync.records import to_ms
 from shared.wire.public.tracking import speed_kmh
 
-#: An animal's ``rev`` on the phone: its own revision, and above it how often what it wears has changed.
-_WORN_BITS: Final = 20
-_OWN_MASK: Final = (1 << _WORN_BITS) - 1
+#: A row's ``rev`` on the phone: the life of the home (13 bits), how often what an animal wears has changed, and the
+#: row's own revision. Another home counts otherwise, so a revision means nothing there.
+_BITS: Final = 20
+_MASK: Final = (1 << _BITS) - 1
 
 
 class TrackingRow(msgspec.Struct, frozen=True):
@@ -52,76 +53,78 @@ class TrackingRow(msgspec.Struct, frozen=True):
         )  # fmt: skip
 
 
-def animal_rev(own: int, worn: int) -> int:
-    """Return the revision that a phone keeps of an animal."""
-    return worn << _WORN_BITS | own & _OWN_MASK
+def phone_rev(epoch: int, own: int, worn: int = 0) -> int:
+    """Return the revision that a phone keeps of a row of the home whose life is ``epoch``."""
+    return epoch << 2 * _BITS | (worn & _MASK) << _BITS | own & _MASK
 
 
-def animal_revs(rev: int) -> tuple[int, int]:
-    """Return the animal's own revision and that of what it wears."""
-    return rev & _OWN_MASK, rev >> _WORN_BITS
+def phone_revs(rev: int) -> tuple[int, int, int]:
+    """Return the life of the home, the row's own revision, and that of what an animal wears."""
+    return rev >> 2 * _BITS, rev & _MASK, rev >> _BITS & _MASK
 
 
-def animal_row(animal: Animal, worn_rev: int) -> dict[str, Any]:
+def animal_row(animal: Animal, epoch: int, worn_rev: int) -> dict[str, Any]:
     """Return an animal as a row."""
     return {
-        **_common(animal), "name": animal.name, "species": animal.species, "collar_id": animal.collar_id or "",
+        **_common(animal, epoch), "name": animal.name, "species": animal.species, "collar_id": animal.collar_id or "",
         "status": animal.status, "health_status": animal.health_status, "gender": animal.gender, "age": animal.age,
-        "weight": animal.weight, "notes": animal.notes, "rev": animal_rev(animal.rev, worn_rev), "base_rev": None,
+        "weight": animal.weight, "notes": animal.notes, "rev": phone_rev(epoch, animal.rev, worn_rev), "base_rev": None,
     }  # fmt: skip
 
 
-def observation_row(observation: Observation) -> dict[str, Any]:
+def observation_row(observation: Observation, epoch: int) -> dict[str, Any]:
     """Return an observation as a row."""
     return {
-        **_common(observation), "animal_id": observation.animal_id or "",
+        **_common(observation, epoch), "animal_id": observation.animal_id or "",
         "observation_type": observation.observation_type, "description": observation.description,
         "lat": observation.lat_deg, "lon": observation.lon_deg, "timestamp": to_ms(observation.recorded_at),
         "photo_url": observation.photo_url, "base_rev": None,
     }  # fmt: skip
 
 
-def alert_row(alert: Alert) -> dict[str, Any]:
+def alert_row(alert: Alert, epoch: int) -> dict[str, Any]:
     """Return an alert as a row."""
     return {
-        **_common(alert), "animal_id": alert.animal_id, "alert_type": alert.alert_type, "severity": alert.severity,
+        **_common(alert, epoch),
+        "animal_id": alert.animal_id, "alert_type": alert.alert_type, "severity": alert.severity,
         "status": alert.status, "title": alert.title, "message": alert.message, "lat": alert.lat_deg,
         "lon": alert.lon_deg, "detected_at": to_ms(alert.detected_at), "note": alert.note, "base_rev": None,
     }  # fmt: skip
 
 
-def zone_row(zone: Zone) -> dict[str, Any]:
+def zone_row(zone: Zone, epoch: int) -> dict[str, Any]:
     """Return a zone as a row."""
     return {
-        **_common(zone), "name": zone.name, "species": None, "status": "active" if zone.is_active else "inactive",
+        **_common(zone, epoch),
+        "name": zone.name, "species": None, "status": "active" if zone.is_active else "inactive",
         "geometry": zone.geometry, "risk_level": zone.risk_level,
     }  # fmt: skip
 
 
-def corridor_row(corridor: Corridor) -> dict[str, Any]:
+def corridor_row(corridor: Corridor, epoch: int) -> dict[str, Any]:
     """Return a corridor as a row; a plan between two points is the line between them."""
     geometry = corridor.geometry
     if geometry is None and corridor.start_lon_deg is not None and corridor.end_lon_deg is not None:
         ends = [[corridor.start_lon_deg, corridor.start_lat_deg], [corridor.end_lon_deg, corridor.end_lat_deg]]
         geometry = msgspec.json.encode({"type": "LineString", "coordinates": ends}).decode()
     return {
-        **_common(corridor), "name": corridor.name, "species": corridor.species, "status": corridor.status,
+        **_common(corridor, epoch), "name": corridor.name, "species": corridor.species, "status": corridor.status,
         "geometry": geometry, "risk_level": None,
     }  # fmt: skip
 
 
-def patrol_row(patrol: Patrol) -> dict[str, Any]:
+def patrol_row(patrol: Patrol, epoch: int) -> dict[str, Any]:
     """Return a patrol as a row."""
     return {
-        **_common(patrol), "started_at": to_ms(patrol.started_at),
+        **_common(patrol, epoch), "started_at": to_ms(patrol.started_at),
         "ended_at": None if patrol.ended_at is None else to_ms(patrol.ended_at), "note": patrol.note,
         "track": patrol.track, "base_rev": None,
     }  # fmt: skip
 
 
-def _common(record: Animal | Observation | Alert | Zone | Corridor | Patrol) -> dict[str, Any]:
+def _common(record: Animal | Observation | Alert | Zone | Corridor | Patrol, epoch: int) -> dict[str, Any]:
     return {
-        "id": record.id, "rev": record.rev, "created_at": to_ms(record.created_at),
+        "id": record.id, "rev": phone_rev(epoch, record.rev), "created_at": to_ms(record.created_at),
         "updated_at": to_ms(record.updated_at),
     }  # fmt: skip
 

@@ -52,6 +52,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
         {"zone_entry": {"margin_m": 80.0}},
     ),
     ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
+    ("habitat", "dir", '"/srv/maps"', "/srv/maps", "/srv/maps"),
     ("earthranger", "url", '"https://er.example.org"', "https://er.example.org", "https://er.example.org"),
     ("earthranger", "provider", '"post-7"', "post-7", "post-7"),
     ("earthranger", "sensor", '"other"', "other", "other"),

@@ -105,8 +105,7 @@ def test_an_altered_artefact_fails_verification(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("evaluate", "corridor", "--data", "."), "model_unavailable: corridor"),
-        (("train", "corridor", "--data", "."), "model_unavailable: corridor"),
+        (("update", "corridor", "--data", "."), "model_unavailable: corridor"),
         (("evaluate", "weather", "--data", "."), "invalid: weather: no such model"),
         (("evaluate", "bbmm", "--data", "no/such"), "invalid: no/such: no such folder"),
         (("verify", "bbmm", "--artifacts", "no/such"), "model_unavailable: bbmm"),

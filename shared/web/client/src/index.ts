@@ -2,3 +2,5 @@ export { COLUMNS, READ_ONLY, schema } from "./schema.ts";
 export { modelClasses } from "./models.ts";
 export { conflictResolver, edited, parts, pull, sync, SyncRefused } from "./sync.ts";
 export type { Clash, Home, Message, Options } from "./sync.ts";
+export { CHUNK, chunks, pauseMs, upload, uploadWhenConnected, wrong } from "./upload.ts";
+export type { Answer, Item, Kind, Pending, Rows } from "./upload.ts";

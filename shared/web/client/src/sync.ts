@@ -65,15 +65,15 @@ type PushAnswer = {
  * home rules on it. An edit that does not say so cannot be told from a newer one, so the home's row comes before it.
  */
 export const conflictResolver: SyncConflictResolver = (_table, local, remote, resolved) =>
-  local["_status"] === "updated" && !local["base_rev"]
+  local["_status"] === "updated" && typeof local["base_rev"] !== "number"
     ? { ...remote, id: local.id, _status: "synced", _changed: "" }
     : resolved;
 
-/** Write `changes` to a row; its first edit since the last sync notes what the user had before him. */
+/** Write `changes` to a row; its first edit since the last sync notes what the user had before him (0: his own row). */
 export async function edited(record: Model, changes: Record<string, unknown>): Promise<void> {
   await record.update((row) => {
     const raw = row._raw as Record<string, unknown>;
-    if (raw["_status"] === "synced") row._setRaw("base_rev", (raw["rev"] as number | null) ?? null);
+    if (raw["_status"] === "synced") row._setRaw("base_rev", (raw["rev"] as number | null) ?? 0);
     for (const [name, value] of Object.entries(changes)) row._setRaw(name, value as never);
   });
 }

@@ -85,7 +85,7 @@ def test_where_nobody_looked_nothing_begins_and_nothing_ends() -> None:
 
 
 def test_it_can_be_switched_off_and_set() -> None:
-    off = Station(*[Station().subject], {RULE: {"is_on": False}})
+    off = Station(Station().subject, {RULE: {"is_on": False}})
     assert off.hears(ahead(0, 0.9)) == []
     shy = Station(Station().subject, {RULE: {"chance": 0.8}})
     assert shy.hears(ahead(0, 0.7)) == []

@@ -1,0 +1,253 @@
+"""Backups of the cloud: PostgreSQL's own dump of one snapshot, proved by restoring it and comparing every table.
+
+::
+
+    DIR/000007-20261128T020000Z/   manifest.json  database.dump  cloud.toml
+
+Tables are counted and hashed in the transaction whose snapshot pg_dump reads, so that the two speak of one instant
+while the service goes on. The proof restores the dump into a database of its own on the same server, compares and drops
+it.
+The secret (``accounts.key_file``) is not in a backup: whoever finds one must not open TOTP seeds with it.
+
+A restored database is another past. It gets a new epoch: stations see that their cursors are of another life, and send
+again what they kept for ninety days.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg import conninfo, sql
+
+from cloud.store.database import parameters, translated
+from shared.errors import Conflict, DatabaseCorrupt, StoreError, StoreFull
+
+KEPT: Final = 30
+_NUMBERED: Final = re.compile(r"(\d{6,})-\d{8}T\d{6}Z")
+_BINARIES: Final = Path("/usr/lib/postgresql")
+#: What libpq reads from the environment, which no list of processes shows.
+_VARIABLES: Final = {
+    "host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD", "dbname": "PGDATABASE",
+    "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT",
+}  # fmt: skip
+#: Ordinary tables, leaves of partitions among them, that no extension owns.
+_TABLES: Final = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+
+
+class Table(msgspec.Struct, frozen=True, array_like=True):
+    """How many rows a table holds, and a sum of their hashes, whatever their order."""
+
+    rows: int
+    digest: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a backup holds."""
+
+    made_at: str
+    program: str
+    sha256: str
+    size_bytes: int
+    tables: dict[str, Table]
+
+    @property
+    def rows(self) -> int:
+        """How many rows of all tables."""
+        return sum(table.rows for table in self.tables.values())
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup that was made, and proved unless that was not asked for."""
+
+    path: str
+    size_bytes: int
+    tables: int
+    rows: int
+    is_proved: bool
+
+
+def backup(url: str, folder: Path, now: datetime, *, config: Path | None, is_proving: bool, kept: int = KEPT) -> Made:
+    """Dump the database at ``url`` into a new folder in ``folder``; older ones beyond ``kept`` are forgotten.
+
+    Raises StoreError where it cannot be made or proved; nothing with a backup's name is left then.
+    """
+    part = folder / ".part"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        final = folder / f"{_next(folder):06d}-{now:%Y%m%dT%H%M%SZ}"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        file = part / "database.dump"
+        with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud backup")) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            tables = contents(connection)
+            (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
+            _run("pg_dump", url, f"--snapshot={snapshot}", "--format=custom", "--no-owner", "--no-privileges",
+                 f"--file={file}")  # fmt: skip
+        manifest = Manifest(
+            made_at=f"{now:%Y-%m-%dT%H:%M:%SZ}", program=version("outpost"), sha256=_sha256(file),
+            size_bytes=file.stat().st_size, tables=tables,
+        )  # fmt: skip
+        (part / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+        if config is not None and config.exists():
+            shutil.copyfile(config, part / "cloud.toml")
+            (part / "cloud.toml").chmod(0o600)
+        if is_proving:
+            with _scratch(url) as scratch:
+                _restore(file, manifest, scratch)
+        for each in part.iterdir():
+            _sync(each)
+        part.rename(final)
+        _sync(folder)
+    except OSError as error:
+        raise StoreFull(f"{folder}: {error.strerror or error}; no backup was made") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    for old in newest(folder)[kept:]:
+        shutil.rmtree(old)
+    return Made(
+        path=str(final), size_bytes=manifest.size_bytes, tables=len(tables), rows=manifest.rows, is_proved=is_proving
+    )
+
+
+def restore(source: Path, url: str) -> tuple[Manifest, str]:
+    """Fill the empty database at ``url`` from a backup, compare it, and begin a new epoch; return it with the manifest.
+
+    Raises Conflict where the database holds something, DatabaseCorrupt where the backup is not what was made.
+    """
+    folder = source if (source / "manifest.json").exists() else next(iter(newest(source)), source)
+    try:
+        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
+    except OSError as error:
+        raise StoreError(f"{source}: is no backup of a cloud and holds none") from error
+    except msgspec.DecodeError as error:
+        raise DatabaseCorrupt(f"{folder}: its manifest is damaged") from error
+    file = folder / "database.dump"
+    if not file.exists() or _sha256(file) != manifest.sha256:
+        raise DatabaseCorrupt(f"{file}: is not the file that was made")
+    with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud restore")) as connection:
+        if contents(connection):
+            raise Conflict("the database holds tables already: make an empty one, restore into it, and switch over")
+    _restore(file, manifest, url)
+    epoch = secrets.token_hex(8)
+    with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud restore")) as connection:
+        connection.execute("UPDATE facts SET value = %s WHERE name = 'cloud_epoch'", (epoch,))
+    return manifest, epoch
+
+
+def contents(connection: psycopg.Connection[Any]) -> dict[str, Table]:
+    """Count and hash every table in the transaction of ``connection``."""
+    connection.execute("SET LOCAL extra_float_digits = 3; SET LOCAL timezone = 'UTC'; SET LOCAL bytea_output = 'hex'")
+    connection.execute("SET LOCAL search_path = public")
+    found: dict[str, Table] = {}
+    for schema, name in connection.execute(_TABLES).fetchall():
+        row = connection.execute(
+            sql.SQL(
+                "SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM {} AS t"
+            ).format(sql.Identifier(schema, name))
+        ).fetchone()
+        assert row is not None
+        found[f"{schema}.{name}"] = Table(row[0], row[1])
+    return found
+
+
+def newest(folder: Path) -> list[Path]:
+    """Return the backups in ``folder``, the newest first, by their number."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)), reverse=True)
+
+
+def _restore(file: Path, manifest: Manifest, url: str) -> None:
+    _run("pg_restore", url, "--exit-on-error", "--no-owner", "--no-privileges", "--dbname", _name(url), str(file))
+    with translated("the restored database"), psycopg.connect(**parameters(url, "outpost-cloud backup")) as connection:
+        found = contents(connection)
+    if found != manifest.tables:
+        differing = [
+            name for name in found.keys() | manifest.tables.keys() if found.get(name) != manifest.tables.get(name)
+        ]
+        raise DatabaseCorrupt(f"{file}: restored, these tables differ: {', '.join(sorted(differing))}")
+
+
+@contextlib.contextmanager
+def _scratch(url: str) -> Iterator[str]:
+    name = f"outpost_proof_{secrets.token_hex(4)}"
+    with (
+        translated("the database"),
+        psycopg.connect(**parameters(url, "outpost-cloud backup"), autocommit=True) as server,
+    ):
+        try:
+            server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise StoreError(
+                "a backup is proved in a database of its own, which this user may not make: ALTER ROLE ... CREATEDB,"
+                " or --unproved"
+            ) from error
+        try:
+            yield conninfo.make_conninfo(url, dbname=name)
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _run(program: str, url: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL's; its last words come back as StoreError."""
+    given = parameters(url, "outpost-cloud")
+    environment = {**os.environ, **{_VARIABLES[key]: str(given[key]) for key in _VARIABLES if given.get(key)}}
+    try:
+        done = subprocess.run(
+            [_found(program), *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise StoreError(f"{program} is not installed: apt-get install postgresql-client") from error
+    if done.returncode:
+        raise StoreError(f"{program}: {' '.join(done.stderr.split()[-60:])}")
+
+
+def _found(program: str) -> str:
+    """Return the newest release's program: one that is older than the server refuses to dump it."""
+    known = sorted(_BINARIES.glob(f"*/bin/{program}"), key=lambda path: _release(path.parts[4]))
+    return str(known[-1]) if known else program
+
+
+def _release(text: str) -> int:
+    return int(text) if text.isdigit() else 0
+
+
+def _name(url: str) -> str:
+    given: Mapping[str, Any] = parameters(url, "")
+    return str(given.get("dbname", ""))
+
+
+def _next(folder: Path) -> int:
+    return max((int(path.name.partition("-")[0]) for path in newest(folder)), default=0) + 1
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
