@@ -43,6 +43,7 @@ _LAST_MS: Final = to_ms(datetime(9999, 12, 30, tzinfo=UTC))
 #: The instants of a fix, and whether it may be without one.
 _INSTANTS: Final = (("raw_ms", False), ("received_ms", False), ("sure_received_ms", True), ("network_ms", True))
 _MAX_ID_CHARACTERS: Final = 200
+_MAX_ROW_ID_BYTES: Final = 2_000
 
 
 class Taken(msgspec.Struct):
@@ -181,7 +182,7 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
         (operation.entity, operation.row_id): operation.origin
         for operation in operations
         if outcomes.get(operation.id, "duplicate") in ("superseded", "quarantined", "duplicate")
-        and "\0" not in operation.row_id
+        and _is_nameable(operation.row_id)
     }
     taken.lines += [Noted(entity, row_id, "update", origin) for (entity, row_id), origin in ruled.items()]
     async with connection.cursor() as cursor:
@@ -233,6 +234,11 @@ async def _decide(connection: Connection, decision: Decision, station_id: str, n
         raise NotFound(f"there is no fix {fix}")
     taken.lines += lines
     return "applied"
+
+
+def _is_nameable(row_id: str) -> bool:
+    """Say whether the change log and its index can hold an id; of another nothing stands that could be told."""
+    return "\0" not in row_id and len(row_id.encode(errors="replace")) <= _MAX_ROW_ID_BYTES
 
 
 def _check_id(identity: str) -> None:
