@@ -200,7 +200,7 @@ def enrol(
 def begin_epoch(db: Connection, epoch: str) -> bool:
     """Begin a new epoch, as a database must that was restored; everything retained waits again. False: not enrolled."""
     if enrolment(db) is None:
-        begin_anew_for_phones(db)
+        begin_anew_for_phones(db)  # they were told of the same lost past
         return False
     _start_over(db, epoch)
     return True

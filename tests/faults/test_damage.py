@@ -278,7 +278,9 @@ def test_a_box_that_is_gone_is_made_again_on_another_one_and_stores_nothing_twic
     assert done.station == "north"
     found = contents_of(new.database, KEY)
     changed = {name for name in held if held[name] != found[name]}
-    assert changed <= {"enrolment", "outbox", "batches"}, "all but what belongs to the epoch is equal to the bit"
+    assert changed <= {"enrolment", "outbox", "batches", "facts"}, (
+        "all but what belongs to the epoch is equal to the bit"
+    )
     stored = new.start()
     assert set(stored) >= post.heard | post.posted
     assert set(stored.values()) == {1}
