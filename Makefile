@@ -39,7 +39,8 @@ $(VENV)/.cloud: cloud.lock $(VENV)/.station
 $(VENV)/.dev: dev.lock $(VENV)/.station
 	@echo "installing the locked packages of tests and tools"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  torch==2.13.0 stable-baselines3==2.9.2 sb3-contrib==2.9.2
 	@touch $@
 
 services:

@@ -41,7 +41,7 @@ async def serving(app: Litestar, *, port: int | None = None) -> AsyncIterator[st
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off")
     )
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]  # it would end the tests
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]  # it would end the tests
     task = asyncio.create_task(server.serve())
     try:
         while not server.started:

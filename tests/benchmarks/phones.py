@@ -234,6 +234,7 @@ def _synced(home: str, where: str, rows: int, rounds: int) -> tuple[str, ...]:
             status, answer = client.ask("POST", "/api/v1/sync/upload/", _body(n), token)
             assert status == 200, answer
         pulled, size, deflated = [], 0, 0
+        found: dict[str, Any] = {}
         for _ in range(rounds):
             begun = time.perf_counter()
             status, answer = client.ask("GET", f"/api/v1/sync/pull?limit={rows}&days=3000", token=token)

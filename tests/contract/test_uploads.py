@@ -77,7 +77,8 @@ async def test_the_printed_example_answers_as_printed(client: httpx.AsyncClient,
 async def test_the_same_upload_again_is_synced_and_stored_once(
     client: httpx.AsyncClient, store: Store, view: View
 ) -> None:
-    first, again = [await upload(client, **{k: v for k, v in PRINTED.items() if k != "device_id"}) for _ in range(2)]
+    given: dict[str, Any] = {key: value for key, value in PRINTED.items() if key != "device_id"}
+    first, again = [await upload(client, **given) for _ in range(2)]
     assert counts(first) == counts(again) == (3, 0, 0)
     assert first["id_map"] == again["id_map"]
     assert (await store.fixes(view, FixQuery())).count == 1

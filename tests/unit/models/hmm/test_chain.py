@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy import stats  # type: ignore[import-untyped] # it ships no types
+from scipy import stats
 
 from models.hmm import chain
 from models.hmm.emissions import FloatArray, Parameters, log_densities, log_i0, statistics
