@@ -52,7 +52,7 @@ class BudgetPolicy(msgspec.Struct, frozen=True, kw_only=True):
             plan_of(parcels, _walked(parcels, weights, None if number == 0 else rng)[0]) for number in range(tries)
         ]
         ordered = sorted({plan.parcels: plan for plan in plans}.values(), key=lambda plan: -plan.connectivity_ha)
-        return max((swapped(parcels, plan) for plan in ordered), key=lambda plan: plan.connectivity_ha)
+        return max((swapped(parcels, plan) for plan in ordered[:3]), key=lambda plan: plan.connectivity_ha)
 
     def alone(self, parcels: Parcels) -> Plan:
         """Return the plan of the policy to the letter, with no search."""
