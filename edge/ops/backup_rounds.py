@@ -1,15 +1,21 @@
-"""Backups from time to time while the station runs. One that fails is said on the health page and tried again."""
+"""Backups from time to time while the station runs, each in a process of its own.
+
+One that fails is said on the health page and tried again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures.process import BrokenProcessPool
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from edge.ops.archive import SUFFIX
+from edge.ops.aside import done_aside
 from edge.ops.backup import Made, Source, daily, hourly, newest
 from shared.clock import Clock
 from shared.errors import StoreError
@@ -51,11 +57,15 @@ class BackupRounds:
     async def turn(self) -> Made | None:
         """Make the backup that is due; None where it failed."""
         is_daily = self._is_daily_due()
+        is_sealed = is_daily and (self._source.key is not None or bool(self._source.recovery_public))
+        kept = self._daily_kept if is_sealed else self._hourly_kept
         try:
-            made = await asyncio.to_thread(self._make, is_daily=is_daily)
-        except StoreError as error:
-            log.error("backup.failed", is_daily=is_daily, code=error.code, detail=error.detail)
-            self.last_error = error.detail
+            made = await done_aside(_made, self._source, self.folder, self._clock.now(), kept, is_sealed)
+        except BrokenProcessPool:
+            made = Failed(code=StoreError.code, detail="the process that made the backup was ended")
+        if isinstance(made, Failed):
+            log.error("backup.failed", is_daily=is_daily, code=made.code, detail=made.detail)
+            self.last_error = made.detail
             return None
         if is_daily:
             self._last_daily_s = self._clock.monotonic()
@@ -95,11 +105,20 @@ class BackupRounds:
             return last is None or self._clock.now() - last >= _DAY
         return self._clock.monotonic() - self._last_daily_s >= _DAY.total_seconds()
 
-    def _make(self, *, is_daily: bool) -> Made:
-        now = self._clock.now()
-        if is_daily and (self._source.key is not None or self._source.recovery_public):
-            return daily(self._source, self.folder, now, kept=self._daily_kept)
-        return hourly(self._source, self.folder, now, kept=self._hourly_kept)
+
+class Failed(msgspec.Struct, frozen=True):
+    """Why there is no backup; exceptions do not travel between processes."""
+
+    code: str
+    detail: str
+
+
+def _made(source: Source, folder: Path, now: datetime, kept: int, is_sealed: bool) -> Made | Failed:
+    """Make a copy, or an archive where it is sealed."""
+    try:
+        return daily(source, folder, now, kept=kept) if is_sealed else hourly(source, folder, now, kept=kept)
+    except StoreError as error:
+        return Failed(error.code, error.detail)
 
 
 def _made_at(folder: Path) -> datetime | None:

@@ -69,7 +69,9 @@ def test_a_station_is_backed_up_and_restored_by_three_commands(tmp_path: Path) -
     assert {Path(path).name for path in done["set_aside"]} == {
         "station.db.before-restore-1", "station.key.before-restore-1",
     }  # fmt: skip
-    assert contents_of(other / "data" / "station.db", load(config).key()) == held
+    restored = contents_of(other / "data" / "station.db", load(config).key())
+    differing = {name for name in held.keys() | restored.keys() if held.get(name) != restored.get(name)}
+    assert differing <= {"facts"}  # phones are told that this is another life
     run("verify", "--against", file, "--config", elsewhere, "--utc")
     run("check", "--config", elsewhere)
 
@@ -93,17 +95,18 @@ def test_a_station_makes_an_archive_a_day_and_copies_between(tmp_path: Path) -> 
     clock = FakeClock()
     making = rounds(made_station(tmp_path), clock)
 
-    async def hours(count: int) -> list[str]:
+    async def quarters(count: int) -> list[str]:
         made = []
         for _ in range(count):
             round_made = await making.turn()
             assert round_made is not None
             made.append(round_made.path.parent.name)
-            clock.tick(3600)
+            clock.tick(6 * 3600)
         return made
 
-    assert asyncio.run(hours(26)) == ["daily", *["hourly"] * 23, "daily", "hourly"]
+    assert asyncio.run(quarters(6)) == ["daily", *["hourly"] * 3, "daily", "hourly"]
     assert making.last_hourly_at is not None
+    clock.tick(-5 * 3600)
     was_late = making.is_late
     clock.tick(4 * 3600)
     assert (was_late, making.is_late) == (False, True)
