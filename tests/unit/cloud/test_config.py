@@ -64,6 +64,10 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("jobs", "keep_days", "7", "7", 7),
     ("jobs", "file_hours", "2", "2", 2),
     ("jobs", "file_limit_mb", "50", "50", 50),
+    ("corridors", "maps", '"/m/rasters.toml"', "/m/rasters.toml", "/m/rasters.toml"),
+    ("corridors", "weights", '"/m/weights.toml"', "/m/weights.toml", "/m/weights.toml"),
+    ("models", "folder", '"/m/artifacts"', "/m/artifacts", "/m/artifacts"),
+    ("models", "forced", "{corridor = 1}", '{"corridor": 1}', {"corridor": 1}),
 ]
 #: What the configuration asks for beside a key.
 BESIDE = {

@@ -13,15 +13,20 @@ import pytest
 from mypy import api
 
 from edge.store.store import SpatialiteStore
+from shared.accounts.sealing import IdVeil
+from shared.api.sync import shown
 from shared.errors import ConfigError, Forbidden
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import Store
+from shared.sync.phone.upload import Conflicted, Uploaded
 from tests.fakes import InMemoryStore
 
 pytestmark = [pytest.mark.unit, pytest.mark.auth]
 
 ROOT = Path(__file__).parents[3]
-READERS = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")}
+#: What takes and gives no rows; what an upload is told of others' rows is closed by its controller.
+FOR_NOBODY = {"forget_ranger_positions", "push_phone", "upload_phone"}
+READERS = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")} - FOR_NOBODY
 
 
 def stores() -> Iterator[type]:
@@ -129,3 +134,14 @@ def test_a_read_without_a_view_does_not_type_check(tmp_path: Path, monkeypatch: 
     assert (status, failed) == (1, ""), said
     refused = {int(line) for line in re.findall(r"snippet\.py:(\d+): error: ", said)}
     assert refused == {number for number, line in enumerate(source, 1) if line.endswith("# without")}, said
+
+
+def test_an_upload_tells_rows_of_others_only_to_those_who_see_all_positions() -> None:
+    told = Conflicted(
+        type="observations", local_id="1", reason="changed_by_someone_else", server_id="a", server_record={"lon_e7": 1}
+    )
+    uploaded = Uploaded(synced={}, failed={}, conflicts=[told], errors=[], warnings=[], id_map={})
+    ranger = Principal(user_id="asha", role="ranger", stations=("post-1",))
+    reduced = view_for(ranger, now_ms=0, species=species_listed(), veil=IdVeil(bytes(32)))
+    assert [each.server_record for each in shown(reduced, uploaded).conflicts] == [None]
+    assert shown(view_for(OPERATOR), uploaded) == uploaded

