@@ -89,7 +89,8 @@ class Desk:
 
     def assert_sound(self) -> None:
         counted, rows, sound = self.db.execute(
-            "SELECT (SELECT value FROM counters WHERE name = 'fixes'), (SELECT count(*) FROM fixes), CheckSpatialIndex('fixes', 'geom')"
+            "SELECT (SELECT value FROM counters WHERE name = 'fixes'), (SELECT count(*) FROM fixes),"
+            " CheckSpatialIndex('fixes', 'geom')"
         ).fetchone()
         assert counted == rows
         assert sound == 1
