@@ -93,7 +93,11 @@ async def test_live_status_has_the_originals_shape(
         "name": "Alpha",
         "species": "Elephant",
         "collar_id": "COL001",
-        "current_position": {"lat": -2.01, "lon": 34.0, "altitude": None, "timestamp": "2026-06-01T13:00:00Z"},
+        "cell_deg": None,
+        "current_position": {
+            "lat": -2.01, "lon": 34.0, "altitude": None, "timestamp": "2026-06-01T13:00:00Z",
+            "received_at": live["current_position"]["received_at"],
+        },
         "movement": {
             "speed_kmh": 1.11,
             "directional_angle": 180.0,

@@ -185,7 +185,7 @@ def test_the_shell_reads_and_cannot_write(url: str) -> None:
         "EXPLAIN ANALYZE DELETE FROM counters",
     ):
         assert refusal("db", "--sql", statement).startswith("invalid: "), statement
-        assert ask(url, "SELECT count(*) FROM counters") == [(4,)]
+        assert ask(url, "SELECT count(*) FROM counters") == [(5,)]
 
 
 def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:
@@ -196,7 +196,7 @@ def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:
     said = run("db", stdin="\n".join(lines)).stdout
     assert "nonsense" in said
     assert "42" in said
-    assert ask(url, "SELECT count(*) FROM counters") == [(4,)]
+    assert ask(url, "SELECT count(*) FROM counters") == [(5,)]
 
 
 # --- stations -------------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_status_tells_what_is_kept(url: str) -> None:
     found = facts("status")
     assert {name for name in found if found[name] == 0} == {
         "fixes", "animals", "collars", "quarantined", "lost_edits", "last_change", "frames", "frames_waiting",
-        "frames_undecoded",
+        "frames_undecoded", "workers",
     }  # fmt: skip
     assert found["size_bytes"] > 1_000_000
     assert "lost edits: 0" in run("status").stdout

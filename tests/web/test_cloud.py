@@ -131,6 +131,10 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
 
 
+def ids_of_people(home: Home) -> set[str]:
+    return {person["id"] for person in home.api.get("/users/").json()["results"]}
+
+
 def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
     station: WatchedStation, cloud: tuple[Home, CloudProcess], look: Open
 ) -> None:
@@ -142,6 +146,11 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    # people of one address at both homes are from now on the cloud's: whoever was logged in does so again
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while ids_of_people(station) != ids_of_people(home):
+        assert time.monotonic() < deadline, "the cloud's roster has not come"
+        time.sleep(0.2)
     page = open_page(look(station, "ranger"))
     fact = page.locator('[data-fact="uplink"]')
     expect(fact).to_contain_text("Online", timeout=PATIENCE_MS)
