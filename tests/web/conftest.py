@@ -25,6 +25,14 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[homes.WatchedS
         yield station
 
 
+@pytest.fixture
+def own_station(tmp_path: Path) -> Iterator[homes.WatchedStation]:
+    """Give a running station of the test's own, which may be enrolled: its people become the cloud's."""
+    homes.require_browser()
+    with homes.station(tmp_path / "station") as station:
+        yield station
+
+
 @pytest.fixture(scope="session")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[homes.Home, CloudProcess]]:
     """Give a running cloud with a herd."""

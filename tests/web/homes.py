@@ -209,7 +209,7 @@ def station(folder: Path) -> Iterator[WatchedStation]:
         home.fill()
         yield home
     finally:
-        del os.environ["OUTPOST_CLOUD_INTERVAL_S"]
+        os.environ.pop("OUTPOST_CLOUD_INTERVAL_S", None)  # there may be two stations
         home.api.close()
         home.process.close()
 

@@ -136,8 +136,9 @@ def ids_of_people(home: Home) -> set[str]:
 
 
 def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
-    station: WatchedStation, cloud: tuple[Home, CloudProcess], look: Open
+    own_station: WatchedStation, cloud: tuple[Home, CloudProcess], look: Open
 ) -> None:
+    station = own_station
     home, process = cloud
     code = home.post("/stations/", {"name": "Faults"})["code"]
     program = Path(sys.executable).parent / "outpost-station"
