@@ -268,12 +268,12 @@ class Store(Protocol):
         """Return one page of what a phone may see, in one snapshot; Invalid where the page is of another pull."""
         ...
 
-    async def push_phone(self, ask: PushAsk) -> PushResult:
+    async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction; raises PullFirst."""
         ...
 
     async def upload_phone(
-        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
     ) -> bytes:
         """Take an upload in one transaction and return its answer; raises KeyReused."""
         ...

@@ -210,12 +210,12 @@ class InMemoryStore(RecordEdits, PatrolReads):
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")
 
-    async def push_phone(self, ask: PushAsk) -> PushResult:
+    async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")
 
     async def upload_phone(
-        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
     ) -> bytes:
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")

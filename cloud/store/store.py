@@ -135,7 +135,7 @@ class PostgresStore(RecordEdits, PatrolReads):
         async with self.database.snapshot() as connection:
             return await phones.Run(connection).of(pull(ask, view, life, phones.DIALECT))
 
-    async def push_phone(self, ask: PushAsk) -> PushResult:
+    async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""
         life = await phones.epoch(self.database)
         now_ms = to_ms(self._now())
@@ -145,7 +145,7 @@ class PostgresStore(RecordEdits, PatrolReads):
             return await phones.Run(connection, now_ms).of(push(ask, life, phones.DIALECT))
 
     async def upload_phone(
-        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
     ) -> bytes:
         """Take an upload in one transaction and return its answer; uploads of positions alone run side by side."""
         now_ms = to_ms(self._now())
@@ -154,7 +154,9 @@ class PostgresStore(RecordEdits, PatrolReads):
         async with self.database.transaction() as connection:
             has_records = bool(ask.items["animals"] or ask.items["observations"])
             await (lock_for_edits if has_records else lock_for_fixes)(connection)
-            return await phones.Run(connection, now_ms).of(upload_once(ask, phones.DIALECT, kept, answer, sync_id))
+            return await phones.Run(connection, now_ms).of(
+                upload_once(view, ask, phones.DIALECT, kept, answer, sync_id)
+            )
 
     # --- reads
 

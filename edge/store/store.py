@@ -388,7 +388,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         """Return one page of what a phone may see, in one snapshot."""
         return await self.read(lambda db: phones.Run(db).of(pull(ask, view, phones.epoch(db), phones.DIALECT)))
 
-    async def push_phone(self, ask: PushAsk) -> PushResult:
+    async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""
 
         def job(db: Connection) -> tuple[PushResult, list[StoredFix]]:
@@ -400,13 +400,13 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         return result
 
     async def upload_phone(
-        self, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
     ) -> bytes:
         """Take an upload in one transaction and return its answer."""
 
         def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
             run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
-            return run.of(upload_once(ask, phones.DIALECT, kept, answer, sync_id)), run.stored
+            return run.of(upload_once(view, ask, phones.DIALECT, kept, answer, sync_id)), run.stored
 
         told, stored = await self.write(job)
         self._stored(stored)

@@ -195,7 +195,7 @@ class PhoneSync(Controller):
             is_clock_sure=clock.state.is_sure,
             may_delete_animals=_has_factor(lambda: accounts.require_factor(caller)),
         )
-        result = await store.push_phone(ask)
+        result = await store.push_phone(view, ask)
         return PushOut(
             conflicts=result.clashes,
             messages=result.messages,
@@ -251,18 +251,10 @@ class Uploads(Controller):
         sync_id = random_id()
 
         def answer(uploaded: Uploaded) -> bytes:
-            return msgspec.json.encode(_uploaded(sync_id, ask, shown(view, uploaded), clock.monotonic() - begun_s))
+            return msgspec.json.encode(_uploaded(sync_id, ask, uploaded, clock.monotonic() - begun_s))
 
         kept = Kept(found.key, hashlib.sha256(body).hexdigest()) if found.key else None
-        return Response(await store.upload_phone(ask, kept, answer, sync_id), media_type="application/json")
-
-
-def shown(view: View, uploaded: Uploaded) -> Uploaded:
-    """Return what became of an upload as its sender may see it: rows of others only where all positions are open."""
-    if view.is_exact:
-        return uploaded
-    closed = [msgspec.structs.replace(each, server_record=None) for each in uploaded.conflicts]
-    return msgspec.structs.replace(uploaded, conflicts=closed)
+        return Response(await store.upload_phone(view, ask, kept, answer, sync_id), media_type="application/json")
 
 
 def _uploaded(sync_id: str, ask: UploadAsk, uploaded: Uploaded, took_s: float) -> UploadOut:

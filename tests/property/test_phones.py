@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.errors import PullFirst
+from shared.privacy import OPERATOR, view_for
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk
 from shared.sync.phone.push import PushAsk
@@ -90,6 +91,7 @@ class PhoneModel:
         )
         try:
             await self._store.push_phone(
+                view_for(OPERATOR),
                 PushAsk(
                     rows=read_push(body), since=page.until, before=since, origin=f"phone:{self.name}", author="ann",
                     role="conservation_manager", home="station", now=START, is_clock_sure=True,

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from shared.domain import NewFix
 from shared.errors import Invalid, KeyReused, RequestError
 from shared.ids import derived_id, random_id
-from shared.privacy import Role
+from shared.privacy import Role, View
 from shared.sync import log
 from shared.sync.operations import Effects, Operation
 from shared.sync.phone.jobs import AddFixes, Dialect, Edit, Job, Lose, Many, Note, Numbered, Records
@@ -333,6 +333,14 @@ class _Taker:
         yield Numbered()
 
 
+def shown(view: View, uploaded: Uploaded) -> Uploaded:
+    """Return what became of an upload as its sender may see it: rows of others only where all positions are open."""
+    if view.is_exact:
+        return uploaded
+    closed = [msgspec.structs.replace(each, server_record=None) for each in uploaded.conflicts]
+    return msgspec.structs.replace(uploaded, conflicts=closed)
+
+
 class Kept(msgspec.Struct, frozen=True):
     """An upload that its sender has given a name, so that a repeat is answered with the same bytes."""
 
@@ -368,7 +376,7 @@ def _session(ask: UploadAsk, result: Uploaded, sync_id: str) -> tuple[log.Sessio
 
 
 def upload_once(
-    ask: UploadAsk, dialect: Dialect, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
+    view: View, ask: UploadAsk, dialect: Dialect, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
 ) -> Job[bytes]:
     """Take an upload and return its answer, the stored one for a repeat; raises KeyReused."""
     if kept is not None:
@@ -379,7 +387,7 @@ def upload_once(
             return bytes(stored, "utf-8")
     result = yield from upload(ask, dialect)
     yield from log.note(*_session(ask, result, sync_id))
-    told = answer(result)
+    told = answer(shown(view, result))
     if kept is not None:
         yield (
             "INSERT INTO uploads (author, key, hash, answer, made_ms) VALUES (?, ?, ?, ?, ?)",

@@ -14,18 +14,17 @@ from mypy import api
 
 from edge.store.store import SpatialiteStore
 from shared.accounts.sealing import IdVeil
-from shared.api.sync import shown
 from shared.errors import ConfigError, Forbidden
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import Store
-from shared.sync.phone.upload import Conflicted, Uploaded
+from shared.sync.phone.upload import Conflicted, Uploaded, shown
 from tests.fakes import InMemoryStore
 
 pytestmark = [pytest.mark.unit, pytest.mark.auth]
 
 ROOT = Path(__file__).parents[3]
-#: What takes and gives no rows; what an upload is told of others' rows is closed by its controller.
-FOR_NOBODY = {"forget_ranger_positions", "push_phone", "upload_phone"}
+#: What the home does by itself, for nobody: it returns no rows.
+FOR_NOBODY = {"forget_ranger_positions"}
 READERS = {name for name, _ in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")} - FOR_NOBODY
 
 

@@ -97,7 +97,7 @@ def test_the_packaged_policy_is_in_the_mean_within_two_percent_of_the_best_plan_
 def test_the_packaged_policy_beats_greedy_with_swaps_on_large_instances() -> None:
     policy = load_budget_policy()
     ratios = []
-    for seed in range(COUNT):
+    for seed in range(max(COUNT, 12)):
         parcels = instance(8_000_000 + seed, (16, 16), 8, 14)
         ratios.append(policy.plan(parcels).connectivity_ha / swapped(parcels, greedy(parcels)).connectivity_ha)
-    assert np.mean(ratios) > 1
+    assert np.mean(ratios) > 1.005
