@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from models.forecast.baselines import HORIZONS_H, NAMES
-from models.forecast.runtime import ENGINES, NETWORK, Ellipse, Forecaster, Track, group_of, load_forecaster
+from models.forecast.fitted import ENGINES, NETWORK
+from models.forecast.runtime import Ellipse, Forecaster, Track, group_of, load_forecaster
 from shared.errors import Invalid, ModelUnavailable
 from tests.unit.models.forecast.commuters import HOUR_S, M_PER_DEG, commuter
 
