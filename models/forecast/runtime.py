@@ -13,9 +13,9 @@ network that is missing, altered or of the wrong shape is refused, and the plain
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -30,9 +30,11 @@ from models.forecast.features import (
     MEMORY_DAYS,
     N_STATES,
     Anchors,
+    Past,
     anchor_indices,
     anchors_of,
-    known_at,
+    known_of,
+    past_at,
     targets_m,
     unwrapped,
 )
@@ -43,6 +45,10 @@ from models.hmm.runtime import BehaviourModel, load_model, median_interval_s, mo
 from shared.errors import Invalid, ModelUnavailable
 
 _FARTHEST_BACK_S: Final = (OWN_DAYS + MEMORY_DAYS) * DAY_S
+# Each takes about 100 kB while it is worked out.
+_ANCHORS_AT_ONCE: Final = 64
+
+Rows = TypeVar("Rows", Past, Anchors, Distribution)
 
 
 class Ellipse(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,15 +174,17 @@ class Forecaster:
         if not tracks:
             return []
         prepared = [self._prepared(track) for track in tracks]
-        anchors = _joined([known for known, _ in prepared])
+        baselines = self._fitted.baselines[self._number]
+        anchors = _joined([anchors_of(known_of(_joined(part)), baselines) for part in _parts([p for p, _ in prepared])])
         everyone = self.said(anchors)
         found = []
         begin = 0
-        for track, (known, truth) in zip(tracks, prepared, strict=True):
-            end = begin + len(known)
-            said = _part(everyone, begin, end)
-            own = _own(known, truth, said) if track.own is None else track.own
-            found.append((self._predictions(known, said, own), own))
+        for track, (past, targets) in zip(tracks, prepared, strict=True):
+            end = begin + len(past)
+            its, said = _slice(anchors, begin, end), _slice(everyone, begin, end)
+            own = track.own if targets is None else _own(its, its.to_frame(targets), said)
+            assert own is not None, "there are targets where the track brings no distances of its own"
+            found.append((self._predictions(its, said, own), own))
             begin = end
         return found
 
@@ -209,8 +217,11 @@ class Forecaster:
         levels = self._fitted.levels[self._number, list(self._speakers), np.arange(len(HORIZONS_H))]
         return radii(np.broadcast_to(levels, (*own.shape[:-1], N_LEVELS)), own)
 
-    def _prepared(self, track: Track) -> tuple[Anchors, FloatArray]:
-        """The animal's anchors that count, its last fix last, and what came after each; shape (n, H, 2), turned."""
+    def _prepared(self, track: Track) -> tuple[Past, FloatArray | None]:
+        """The past of the animal's anchors that count, its last fix last.
+
+        With it what came after each, (n, H, 2) in metres east and north; None where the track brings its own distances.
+        """
         times, lon, lat = (
             np.asarray(values, dtype=np.float64) for values in (track.times_s, track.lon_deg, track.lat_deg)
         )
@@ -232,9 +243,8 @@ class Forecaster:
         states = None if track.states is None else np.asarray(track.states, dtype=np.float64)[order]
         if states is None:
             states = self._recent_states(times, lon, lat, float(times[at[0]]))
-        known = known_at(times, lon, lat, at, states=states, group=self.group)
-        anchors = anchors_of(known, self._fitted.baselines[self._number])
-        return anchors, anchors.to_frame(targets_m(times, lon, lat, at))
+        past = past_at(times, lon, lat, at, states=states, group=self.group)
+        return past, targets_m(times, lon, lat, at) if track.own is None else None
 
     def _recent_states(
         self, times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, from_s: float
@@ -250,11 +260,11 @@ class Forecaster:
         now_s = float(anchors.times_s[-1])
         radius = self.radii(own)
         place_m = anchors.to_map(said.place_m)[-1:]
-        lon, lat = _last(anchors).degrees(place_m)
+        lon, lat = _slice(anchors, len(anchors) - 1, len(anchors)).degrees(place_m)
         found = []
         for h, hours in enumerate(HORIZONS_H):
-            covariance = _covariance(said.spread_m[-1, h], float(said.correlation[-1, h]))
-            inner, outer = (_ellipse(covariance, anchors.heading[-1], float(r)) for r in radius[h])
+            unit = _ellipse(said.spread_m[-1, h], float(said.correlation[-1, h]), anchors.heading[-1])
+            inner, outer = (_scaled(unit, float(r)) for r in radius[h])
             found.append(
                 Prediction(
                     made_at_s=now_s,
@@ -298,35 +308,52 @@ def _own(anchors: Anchors, truth_m: FloatArray, said: Distribution) -> FloatArra
     return np.where(is_known_by(anchors.times_s[:-1], float(anchors.times_s[-1])), distance, np.nan).T
 
 
-def _joined(parts: Sequence[Anchors]) -> Anchors:
+def _parts(pasts: Sequence[Past]) -> Iterator[list[Past]]:
+    """Pasts that are worked out at once: so many that numpy is asked rarely, so few that memory stays small."""
+    part: list[Past] = []
+    for past in pasts:
+        if part and sum(map(len, part)) + len(past) > _ANCHORS_AT_ONCE:
+            yield part
+            part = []
+        part.append(past)
+    yield part
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """One struct of the rows of all."""
+    first = parts[0]
     if len(parts) == 1:
-        return parts[0]
-    names = Anchors.__struct_fields__
-    return Anchors(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        return first
+    names = first.__struct_fields__
+    return type(first)(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def _last(anchors: Anchors) -> Anchors:
-    return Anchors(**{name: getattr(anchors, name)[-1:] for name in Anchors.__struct_fields__})
+def _slice(rows: Rows, begin: int, end: int) -> Rows:
+    return type(rows)(**{name: getattr(rows, name)[begin:end] for name in rows.__struct_fields__})
 
 
-def _part(said: Distribution, begin: int, end: int) -> Distribution:
-    return Distribution(**{name: getattr(said, name)[begin:end] for name in Distribution.__struct_fields__})
-
-
-def _covariance(spread_m: FloatArray, correlation: float) -> FloatArray:
-    along, across = float(spread_m[0]), float(spread_m[1])
-    between = correlation * along * across
-    return np.array([[along**2, between], [between, across**2]])
-
-
-def _ellipse(covariance: FloatArray, heading: FloatArray, radius: float) -> Ellipse:
-    """The ellipse of a radius; the covariance is in the frame whose first axis is ``heading`` in east and north."""
-    variances, axes = np.linalg.eigh(covariance)
-    along, across = axes[:, 1].tolist()
-    east = heading[0] * along - heading[1] * across
-    north = heading[1] * along + heading[0] * across
+def _ellipse(spread_m: FloatArray, correlation: float, heading: FloatArray) -> Ellipse:
+    """The ellipse of radius one of a spread (2,) along and across a ``heading`` (2,) in east and north."""
+    along_m, across_m = float(spread_m[0]), float(spread_m[1])
+    between = correlation * along_m * across_m
+    middle = (along_m**2 + across_m**2) / 2
+    half = (along_m**2 - across_m**2) / 2
+    apart = math.hypot(half, between)
+    # The long axis of a symmetric matrix of two rows, from the first axis of its frame.
+    turn = math.atan2(between, half) / 2
+    ahead, aside = math.cos(turn), math.sin(turn)
+    east = float(heading[0]) * ahead - float(heading[1]) * aside
+    north = float(heading[1]) * ahead + float(heading[0]) * aside
     return Ellipse(
-        semi_major_m=radius * math.sqrt(max(float(variances[1]), 0.0)),
-        semi_minor_m=radius * math.sqrt(max(float(variances[0]), 0.0)),
+        semi_major_m=math.sqrt(middle + apart),
+        semi_minor_m=math.sqrt(max(middle - apart, 0.0)),
         bearing_deg=math.degrees(math.atan2(east, north)) % 180.0,
+    )
+
+
+def _scaled(unit: Ellipse, radius: float) -> Ellipse:
+    return Ellipse(
+        semi_major_m=radius * unit.semi_major_m,
+        semi_minor_m=radius * unit.semi_minor_m,
+        bearing_deg=unit.bearing_deg,
     )
