@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +57,14 @@ class CloudProcess:
         """The address of its database."""
         return self.cluster.url("outpost")
 
-    def start(self) -> None:
+    def start(self, within_s: float = READY_S) -> None:
         """Start the program and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [_program(), "run", "--port", str(self.port)], env=self._environment(), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        until(self._is_ready, "the cloud's readiness", READY_S)
+        until(self._is_ready, "the cloud's readiness", within_s)
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -70,6 +72,20 @@ class CloudProcess:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(20)
             self._process = None
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """Run a worker of its own while the block lasts."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [_program(), "worker"], env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def close(self) -> None:
         """End all of it."""
