@@ -1,8 +1,8 @@
 """Stations and a cloud in memory over the pure rules of ``shared.sync``: what the real homes do, without their I/O.
 
-The rules are the real ones: ``streams`` for batches and answers, ``decide`` for operations, ``take`` for what comes down.
-Around them stands the least that a home adds: an outbox, an id of every operation that was ever taken, a change log, a
-quarantine. ``Rules`` has each of these decisions as one method or switch, so that a mutant can break it alone.
+The rules are the real ones: ``streams`` for batches and answers, ``decide`` for operations, ``take`` for what comes
+down. Around them stands the least that a home adds: an outbox, the ids of operations that were ever taken, a change
+log, a quarantine. ``Rules`` has each of these decisions as one method or switch, so that a mutant can break it alone.
 """
 
 from __future__ import annotations

@@ -159,8 +159,9 @@ class NeverComparesHeads(Rules):
 MUTANTS: Final = (
     ReplaysByNumber, IgnoresPrevHash, IgnoresGaps, TakesOperationsAgain, TakesFixesAgain, PoisonBlocks,
     RefusesLaterPrograms, ReadsLaterProgramsAsItsOwn, TellsNoRulings, RulesOnce, ForgetsTombstones,
-    TakesWhatComesDownOverEdits, NamesNoBaseRevision, CursorRunsAhead, OldCloudEpoch, KeepsRevisionsInANewLife, DropsTheOutboxInANewLife,
-    OffersNothingInANewLife, CountsRevisionsOnInANewLife, DropsAcknowledged, NeverComparesHeads,
+    TakesWhatComesDownOverEdits, NamesNoBaseRevision, CursorRunsAhead, OldCloudEpoch, KeepsRevisionsInANewLife,
+    DropsTheOutboxInANewLife, OffersNothingInANewLife, CountsRevisionsOnInANewLife, DropsAcknowledged,
+    NeverComparesHeads,
 )  # fmt: skip
 _TRIED: Final = 40
 
