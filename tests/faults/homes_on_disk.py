@@ -129,7 +129,7 @@ class Post:
 
 
 class Homes:
-    """Stations and a cloud with the proxy between them; ``play`` lets a script happen, ``faults`` tells what is wrong."""
+    """Stations and a cloud with a proxy between them; ``play`` lets a script happen, ``faults`` says what is wrong."""
 
     def __init__(self, postgres: Postgres, folder: Path, new_file: Path) -> None:
         self.postgres = postgres

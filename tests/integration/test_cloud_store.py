@@ -411,7 +411,7 @@ async def test_a_station_hears_of_every_collar_that_sixteen_writers_enter_while_
 ) -> None:
     """The shipped writer beside the shipped feed: one writes first, takes its number last, and is not passed over."""
     heard: set[str] = set()
-    done = asyncio.Event()
+    passed, done = asyncio.Event(), asyncio.Event()
 
     async def read() -> None:
         cursor, is_more = 0, False
@@ -420,6 +420,8 @@ async def test_a_station_hears_of_every_collar_that_sixteen_writers_enter_while_
             async with store.database.snapshot() as connection:
                 records, cursor, is_more = await feed.changed_records(connection, cursor, 5)
             heard.update(record.id for record in records)
+            if len(heard) == WRITERS * 4:
+                passed.set()
             if is_last and not is_more:
                 return
             await asyncio.sleep(0.001)
@@ -433,8 +435,7 @@ async def test_a_station_hears_of_every_collar_that_sixteen_writers_enter_while_
     async with store.database.transaction() as slow:
         first = await FixWriter(slow, 0).add([fix_of(device="slow")])
         await asyncio.gather(*(write(writer) for writer in range(WRITERS)))
-        while len(heard) < WRITERS * 4:  # the reader is beyond all that came after it
-            await asyncio.sleep(0.001)
+        await passed.wait()  # the reader is beyond all that came after it
         await note(slow, first.lines, new_fixes=first.new)
     done.set()
     await reader
