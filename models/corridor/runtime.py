@@ -80,12 +80,15 @@ def policy_of(loaded: Loaded) -> Policy:
             raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: layer {number} does not fit")
         layers.append((weights.astype(np.float32), bias.astype(np.float32)))
         width = weights.shape[1]
+    onnx = arrays.get("onnx")
+    if onnx is not None and (onnx.dtype != np.uint8 or onnx.ndim != 1):
+        raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: onnx is no run of bytes")
     species = manifest.settings.get("species")
     if not layers or width != 8 or not isinstance(species, list) or not all(isinstance(one, str) for one in species):
         raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: not a policy of eight moves")
     return Policy(
         algorithm=manifest.name, version=manifest.version, species=tuple(species), layers=tuple(layers),
-        onnx=arrays["onnx"].tobytes() if "onnx" in arrays else b"",
+        onnx=b"" if onnx is None else onnx.tobytes(),
     )  # fmt: skip
 
 
