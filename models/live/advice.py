@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from models.artifact import PACKAGED, Loaded, load_newest
 from models.corridor.observation import pyramid
-from models.corridor.runtime import Policy, Session, policy_of
+from models.corridor.runtime import Policy, int8_policy, policy_of
 from models.corridor.surface import TERMS, Surface, Weights, read_weights, surface_of, weights_for
 from models.corridor.walkers import Pool, Walkers
 from models.live.ahead import Shape, inside
@@ -93,7 +93,7 @@ class Advisor:
     def __init__(self, folder: Path = PACKAGED) -> None:
         self._folder = folder
         self._weights = read_weights()
-        self._kept: tuple[Policy, Session] | str | None = None
+        self._kept: Policy | str | None = None
 
     def turn_to(self, folder: Path) -> None:
         """Load from another folder from now on."""
@@ -103,7 +103,7 @@ class Advisor:
     def status(self) -> ModelStatus:
         """Say how the policy is."""
         try:
-            policy, _ = self._policy()
+            policy = self._policy()
         except ModelUnavailable as error:
             return ModelStatus(model="corridor", status="unavailable", detail=error.detail)
         return ModelStatus(
@@ -115,7 +115,7 @@ class Advisor:
         """Return advice on each animal, or why there is none; takes time, call it in a thread."""
         found: list[Advice | str] = ["waits for its turn"] * len(animals)
         try:
-            policy, session = self._policy()
+            policy = self._policy()
         except ModelUnavailable as error:
             return [error.detail] * len(animals)
         placed: dict[int, _Placed] = {}
@@ -140,7 +140,7 @@ class Advisor:
         for begin in range(0, len(numbers), AT_ONCE):
             some = numbers[begin : begin + AT_ONCE]
             try:
-                walks = _walks(session, [placed[number] for number in some])
+                walks = _walks(policy, [placed[number] for number in some])
             except (ArithmeticError, ValueError, LookupError, RuntimeError) as error:
                 for number in some:
                     found[number] = f"failed: {type(error).__name__}: {error}"
@@ -149,11 +149,11 @@ class Advisor:
                 found[number] = _said(animals[number], placed[number], walk, f"{policy.algorithm} {policy.version}")
         return found
 
-    def _policy(self) -> tuple[Policy, Session]:
+    def _policy(self) -> Policy:
         if self._kept is None:
             try:
                 made, loaded = load_newest(self._folder, "corridor", ALGORITHM, _opened)
-                self._kept = msgspec.structs.replace(made[0], refused=loaded.refused), made[1]
+                self._kept = msgspec.structs.replace(made, refused=loaded.refused)
             except ArtifactError as error:
                 self._kept = error.detail
         if isinstance(self._kept, str):
@@ -161,11 +161,8 @@ class Advisor:
         return self._kept
 
 
-def _opened(loaded: Loaded) -> tuple[Policy, Session]:
-    policy = policy_of(loaded)
-    if not policy.onnx:
-        raise ArtifactError(f"corridor/{policy.version}/{policy.algorithm}: it has no network for a station")
-    return policy, Session(policy.onnx)
+def _opened(loaded: Loaded) -> Policy:
+    return int8_policy(policy_of(loaded))
 
 
 def _placed(asked: Asked, weights: Weights) -> _Placed:
@@ -292,7 +289,7 @@ def _straight(heading_deg: float | None, look_cells: int) -> IntArray:
     return np.stack((rows, np.rint(_HALF + steps * math.sin(turn)).astype(np.int64)), axis=1)
 
 
-def _walks(session: Session, placed: Sequence[_Placed]) -> list[IntArray]:
+def _walks(policy: Policy, placed: Sequence[_Placed]) -> list[IntArray]:
     """Return the policy's walk of each animal, (cells, 2), to its goal or until its steps are used up."""
     costs = np.stack([each.surface.cost / np.float32(np.median(each.surface.cost)) for each in placed])
     count = len(placed)
@@ -307,7 +304,7 @@ def _walks(session: Session, placed: Sequence[_Placed]) -> list[IntArray]:
     cells: list[list[tuple[int, int]]] = [[(_HALF, _HALF)] for _ in placed]
     is_walking = np.ones(count, dtype=bool)
     while is_walking.any():
-        actions = np.where(walkers.is_open, session.scores(obs), -np.inf).argmax(axis=1)
+        actions = np.where(walkers.is_open, policy.scores(obs), -np.inf).argmax(axis=1)
         goals = np.stack((walkers.goal_row, walkers.goal_column), axis=1)
         stepped = walkers.step(actions)
         for one in np.flatnonzero(is_walking):
