@@ -34,6 +34,7 @@ from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
 from models.artifact import PACKAGED
+from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from models.live.shelf import HomeShelf, folder_of
@@ -211,17 +212,18 @@ async def running(
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
-        models = Models(shelf.folder)
+        models, advisor = Models(shelf.folder), Advisor(shelf.folder)
 
         async def take(folder: Path) -> None:
             models.turn_to(folder)
+            advisor.turn_to(folder)
             habitat.turn_to(folder)
 
         shelf.follow(take)
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
-            habitat=habitat, router=router_of(store, config, shelf), models=models, shelf=shelf,
+            habitat=habitat, router=router_of(store, config, shelf), models=models, advisor=advisor, shelf=shelf,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

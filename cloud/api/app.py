@@ -25,6 +25,7 @@ from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
 from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
+from models.live.advice import Advisor
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
@@ -47,6 +48,7 @@ def create_app(
     habitat: Habitat | None = None,
     router: Router | None = None,
     models: Models | None = None,
+    advisor: Advisor | None = None,
     shelf: Shelf | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
@@ -56,7 +58,8 @@ def create_app(
     """Return the cloud's web application. It opens nothing and closes nothing.
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
-    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` are those that serve.
+    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` and
+    ``advisor`` are what serves.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
@@ -66,7 +69,7 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models() if models is None else models, clock, habitat),
+        insight=OnDemand(store, Models() if models is None else models, clock, habitat, advisor),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
