@@ -96,7 +96,7 @@ def test_the_quick_month_offline_fills_its_tables_and_keeps_its_promises(tmp_pat
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_a_batch_of_forty_real_collars_takes_no_more_bytes_a_fix_than_promised(count: int, *, is_whole: bool) -> None:
     for name in wire.FILES:
-        real_data.path(name)
+        real_data.tracks(name)
     goal = wire.GOALS[count][is_whole]
     sizes = [len(encode_fixes(wire.fixes(count, seed, is_whole=is_whole))) / count for seed in range(5)]
     assert max(sizes) <= goal, sizes
