@@ -41,7 +41,7 @@ from tests.benchmarks import herd
 
 STATION: Final = "bench"
 EPOCH: Final = "0" * 16
-_READY_S: Final = 60.0
+_READY_S: Final = 180.0
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
