@@ -25,6 +25,7 @@ from shared.clock import StationClock
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import Invalid
 from shared.people import operator_token_of, user_commands
+from shared.privacy import OPERATOR
 from shared.sync.records import to_ms
 from shared.wire.reading import bound
 
@@ -148,6 +149,24 @@ def token(
         print_json({"access": made, "expires_in": ACCESS_S})
     else:
         typer.echo(made)
+
+
+@cli.command("log")
+def log_level(
+    level: Annotated[str, typer.Argument(help="debug, info, warning, error, critical, or `default`.")] = "",
+    package: Annotated[str, typer.Argument(help="A package like cloud.sync; everything else if left out.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the running service logs or, with a level, change it for a package until its next start.
+
+    Of several processes behind one address it is the one that answers; a worker's levels stand in its configuration.
+    """
+    from cloud.ops.levels import log_levels
+
+    api = _load(config).api
+    token = _with_accounts(config, lambda accounts: operator_token_of(accounts, OPERATOR.user_id))
+    print_facts(log_levels(f"http://{api.host}:{api.port}/api/v1/logs/levels/", token, package, level), as_json=as_json)
 
 
 @cli.command()

@@ -130,6 +130,12 @@ class GundiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str = ""
 
 
+class LogsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is logged: ``levels`` by package, ``""`` for everything that no other names."""
+
+    levels: dict[str, str] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of a station."""
 
@@ -145,6 +151,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     habitat: HabitatSection = HabitatSection()
     earthranger: EarthrangerSection = EarthrangerSection()
     gundi: GundiSection = GundiSection()
+    logs: LogsSection = LogsSection()
     links: tuple[LinkSpec, ...] = ()
 
     @property
