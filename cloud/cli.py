@@ -170,6 +170,27 @@ def log_level(
 
 
 @cli.command()
+def check(
+    is_deployment: Annotated[
+        bool, typer.Option("--deploy", help="Refuse settings that are too weak for the internet.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for every trouble that is known, with its cause and the next step; exit code 1 where there is a fault."""
+    from cloud.ops.checks import look_around
+
+    found = asyncio.run(look_around(_load(config), for_deployment=is_deployment))
+    if as_json:
+        print_json(found)
+    else:
+        steps = [f"{each.cause}\n-> {each.next_step}" if each.cause else "" for each in found]
+        _print_rows(["", "", ""], [(each.name, each.state, step) for each, step in zip(found, steps, strict=True)])
+    if any(each.state == "fault" for each in found):
+        raise typer.Exit(1)
+
+
+@cli.command()
 def sweep(
     config: ConfigOption = None,
     audit_days: Annotated[

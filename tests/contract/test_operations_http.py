@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from litestar import Litestar
 
+from cloud.store.store import PostgresStore
 from shared.logs import LEVELS_NOW
+from shared.store import Store
 from tests.contract.conftest import client_of
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Told by a station that runs alone: of links, the cloud, backups and the models.
+OF_PARTS = ("link_", "cloud_", "backup_", "pipeline_")
 
 pytestmark = pytest.mark.api
 
@@ -79,3 +88,18 @@ async def test_figures_are_for_this_machine_or_a_key_and_name_no_animal_and_no_p
     assert "outpost_process_resident_memory_bytes" in text
     for secret in ("Mkubwa", "Rhino", "rhino", "K-77", "-2.65", "37.26", animal["id"]):
         assert secret not in text, secret
+
+
+async def test_the_dashboard_asks_for_figures_that_there_are(
+    app: Litestar, client: httpx.AsyncClient, store: Store
+) -> None:
+    await client.get("/health/live")
+    text = (await client.get("/metrics")).text
+    home = "cloud" if isinstance(store, PostgresStore) else "edge"
+    panels = json.loads((ROOT / home / "deploy" / "grafana.json").read_text())["panels"]
+    asked = {name for panel in panels for each in panel["targets"] for name in re.findall(r"outpost_\w+", each["expr"])}
+    assert len(asked) > 6
+    missing = {name for name in asked if not re.search(rf"^{name}[ {{]", text, re.MULTILINE)}
+    assert {name for name in missing if not name.removeprefix("outpost_").startswith(OF_PARTS)} <= {
+        "outpost_station_age_seconds", "outpost_jobs",
+    }  # fmt: skip
