@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
+from cloud.api.cloud_metrics import cloud_metrics
 from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
@@ -31,6 +32,7 @@ from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
 from shared.api.home import create_home
+from shared.api.metrics import Metrics
 from shared.clock import Clock
 from shared.habitat import Habitat
 from shared.routing import Router
@@ -77,6 +79,7 @@ def create_app(
         habitat=habitat,
         router=router,
         shelf=shelf,
+        metrics=Metrics(cloud_metrics(store, clock)),
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),
