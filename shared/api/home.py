@@ -42,6 +42,7 @@ from shared.clock import Clock
 from shared.habitat import Habitat, NoHabitat
 from shared.insight import Insight
 from shared.jobs import Optimiser
+from shared.photos.small import Smaller
 from shared.store import Store
 
 API_PATH = "/api/v1"
@@ -84,7 +85,7 @@ def create_home(
     brief = Brief(clock.monotonic)
     ground: Habitat = NoHabitat() if habitat is None else habitat
     routes_of: routing.Router = routing.NoRouter() if router is None else router
-    trail = AuditTrail(accounts)
+    trail, smaller = AuditTrail(accounts), Smaller()
     v1 = Router(
         API_PATH,
         route_handlers=[
@@ -106,6 +107,7 @@ def create_home(
             "resolver": Provide(lambda: store, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             "ring": Provide(lambda: ring, sync_to_thread=False),
+            "smaller": Provide(lambda: smaller, sync_to_thread=False),
             "habitat": Provide(lambda: ground, sync_to_thread=False),
             "router": Provide(lambda: routes_of, sync_to_thread=False),
             **(dependencies or {}),

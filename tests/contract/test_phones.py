@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -216,6 +219,28 @@ async def test_a_row_that_no_home_can_take_is_told_and_holds_up_nothing(
         await phone.sync()
         await phone.is_right()
         assert (await phone.rows("observations"))[good]["observation_type"] == "sighting"
+
+
+async def test_a_photograph_comes_after_its_row_and_goes_on_where_the_connection_ended(
+    phones: Phones, client: httpx.AsyncClient, store: Store, view: View
+) -> None:
+    content = random.Random(3).randbytes(700_000)
+    name = hashlib.sha256(content).hexdigest()
+    async with phones("one") as phone:
+        await phone.sync()
+        url = await phone.do("photograph", sha256=name, base64=base64.b64encode(content).decode())
+        seen = await phone.do("create", table="observations", row={**SIGHTING, "photo_url": url})
+        await phone.sync()
+        assert (await store.observation(view, seen)).photo_url == url
+        assert (await client.get(url)).status_code == 404
+        await phone.do("faults", list=[{"path": name, "fault": "lost"}])  # the home has the first part
+        assert "lost" in (await phone.do("sendPhotos"))["error"]
+        assert (await client.head(url)).headers["Upload-Offset"] == str(256 << 10)
+        told = await phone.do("sendPhotos")
+        assert told == {"sent": 1, "wrong": [], "requests": 3}  # how far, and the two parts that were missing
+        assert (await phone.do("sendPhotos"))["sent"] == 0
+        assert (await client.get(url)).content == content
+        await phone.is_right()
 
 
 async def test_zones_are_read_on_phones_and_drawn_elsewhere(phones: Phones, store: Store, view: View) -> None:

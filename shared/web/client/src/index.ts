@@ -4,3 +4,5 @@ export { conflictResolver, edited, parts, pull, sync, SyncRefused } from "./sync
 export type { Clash, Home, Message, Options } from "./sync.ts";
 export { CHUNK, chunks, pauseMs, upload, uploadWhenConnected, wrong } from "./upload.ts";
 export type { Answer, Item, Kind, Pending, Rows } from "./upload.ts";
+export { PART_BYTES, photoUrl, sendPhotos } from "./photos.ts";
+export type { Photo, Photos } from "./photos.ts";
