@@ -6,3 +6,4 @@ export { CHUNK, chunks, pauseMs, upload, uploadWhenConnected, wrong } from "./up
 export type { Answer, Item, Kind, Pending, Rows } from "./upload.ts";
 export { PART_BYTES, photoUrl, sendPhotos } from "./photos.ts";
 export type { Photo, Photos } from "./photos.ts";
+export { listen } from "./hints.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  chunks, conflictResolver, PART_BYTES, parts, pauseMs, photoUrl, schema, sendPhotos, upload, wrong,
+  chunks, conflictResolver, listen, PART_BYTES, parts, pauseMs, photoUrl, schema, sendPhotos, upload, wrong,
 } from "../src/index.ts";
 import type { Kind, Pending, Photo, Photos } from "../src/index.ts";
 
@@ -138,4 +138,21 @@ test("photographs go on where a connection ended, and one that no home takes kee
   assert.equal(await sendPhotos(home, photos), 1);
   assert.deepEqual([...kept], [["one", size], ["two", size]]);
   assert.equal(photoUrl("one"), "/api/v1/blobs/one");
+});
+
+test("a phone that listens is told when it connects, when something changes and when that cannot be known", async () => {
+  const sent = ["retry: 3000\n: listening\n\n", "id: 7\nevent: fix\ndata: {}\n\nid: 8\nevent: sy", 'nc\ndata: {"timestamp":1}\n\n',
+    "id: 9\nevent: lost\ndata: {}\n\n"];
+  const asked: (string | undefined)[] = [];
+  const ended = new AbortController();
+  const home = {
+    url: "http://home", deviceId: "d", token: () => "t",
+    fetch: (async (_: string, init: { headers: Record<string, string> }) => {
+      asked.push(init.headers["last-event-id"]);
+      return new Response(ReadableStream.from(sent.map((text) => new TextEncoder().encode(text))));
+    }) as unknown as typeof fetch,
+  };
+  let told = 0;
+  await listen(home, () => { if (++told === 3) ended.abort(); }, ended.signal);
+  assert.deepEqual([told, asked], [3, [undefined]]);
 });
