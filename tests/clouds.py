@@ -39,6 +39,7 @@ _TABLES = (
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
     "predictions", "patrols", "phone_ids", "phone_rulings",
     "uploads", "alerts", "ranger_positions", "patrol_logs", "patrol_routes", "rangers", "teams",
+    "phone_codes", "phones",
     "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",
 )  # fmt: skip
 _WIPE = "; ".join(

@@ -24,6 +24,7 @@ from shared.accounts.service import Accounts
 from shared.api import docs, web
 from shared.api.hints import Hints
 from shared.api.home import create_home
+from shared.api.phones import PhoneTrust
 from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
 from shared.habitat import Habitat
@@ -82,6 +83,7 @@ def create_app(
             maps=maps,
             dist=dist,
         ),
+        phone_trust=None if trust is None else PhoneTrust(fingerprint=trust.fingerprint, pin=trust.pin),
         routes=[
             Health,
             events_stream,

@@ -201,6 +201,12 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
     # --- phones
+    # whose code it is, the route itself asks: one's own, or of people whose role one may give
+    f"POST {_V1}/phones/codes": _factor(ALL),
+    f"POST {_V1}/phones/enrol": _OPEN,
+    f"POST {_V1}/phones/{{phone_id}}/login": _OPEN,
+    f"GET {_V1}/phones": _SELF,
+    f"POST {_V1}/phones/{{phone_id}}/revoke": _factor(ALL),
     f"GET {_V1}/sync/pull": _read("sync", is_exact=True),
     f"POST {_V1}/sync/push": _write("sync", FIELD),
     f"POST {_V1}/sync/upload": _write("sync", FIELD),

@@ -30,6 +30,7 @@ from shared.api.insights import LiveAnimals, LiveStatusUnversioned, TrackedBehav
 from shared.api.observations import Observations
 from shared.api.optimise import Optimise
 from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
+from shared.api.phones import Phones, PhoneTrust
 from shared.api.predictions import HabitatTiles, Ml, Predictions
 from shared.api.rangers import Rangers, RangerTracking, Teams
 from shared.api.security import add_headers, same_origin
@@ -68,6 +69,7 @@ def create_home(
     habitat: Habitat | None = None,
     router: routing.Router | None = None,
     site: web.Site,
+    phone_trust: PhoneTrust | None = None,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -77,15 +79,16 @@ def create_home(
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
     ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised; ``queue`` says
-    what waits for the other home; ``site`` what the pages are made of. Without ``habitat`` there are no maps, without
-    ``router`` no routes. ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are
-    other sites whose pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
+    what waits for the other home; ``site`` what the pages are made of, ``phone_trust`` which certificate phones believe.
+    Without ``habitat`` there are no maps, without ``router`` no routes. ``allowed_hosts`` are the names that the home
+    answers to (empty: any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path
+    with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
     ground: Habitat = NoHabitat() if habitat is None else habitat
     routes_of: routing.Router = routing.NoRouter() if router is None else router
-    trail, smaller = AuditTrail(accounts), Smaller()
+    trail, smaller, trusted = AuditTrail(accounts), Smaller(), phone_trust or PhoneTrust()
     v1 = Router(
         API_PATH,
         route_handlers=[
@@ -93,7 +96,7 @@ def create_home(
             Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
             SyncLogs, SyncQueue, Blobs, Conflicts,
             Predictions, Ml, HabitatTiles,
-            PhoneSync, Uploads,
+            PhoneSync, Uploads, Phones,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -107,6 +110,7 @@ def create_home(
             "resolver": Provide(lambda: store, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             "ring": Provide(lambda: ring, sync_to_thread=False),
+            "phone_trust": Provide(lambda: trusted, sync_to_thread=False),
             "smaller": Provide(lambda: smaller, sync_to_thread=False),
             "habitat": Provide(lambda: ground, sync_to_thread=False),
             "router": Provide(lambda: routes_of, sync_to_thread=False),

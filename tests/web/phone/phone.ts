@@ -10,7 +10,7 @@ const { hasUnsyncedChanges } = require("@nozbe/watermelondb/sync");
 const { diagnoseSyncConsistency } = require("@nozbe/watermelondb/diagnostics");
 const logger = require("@nozbe/watermelondb/utils/common/logger").default;
 logger.silence();
-const { COLUMNS, modelClasses, edited, photoUrl, pull, schema, sendPhotos, sync } = await import(new URL("src/index.ts", client).href);
+const { authored, COLUMNS, modelClasses, edited, photoUrl, pull, removed, schema, sendPhotos, sync } = await import(new URL("src/index.ts", client).href);
 
 type Answer = unknown;
 let database: any;
@@ -63,7 +63,7 @@ function schemaOf(version: number): [unknown, unknown] {
 }
 
 const operations: Record<string, (asked: any) => Promise<Answer>> = {
-  async open({ url, token, device, version = 0, file = null }) {
+  async open({ url, token, device, version = 0, file = null, user = "" }) {
     const [appliedSchema, migrations] = schemaOf(version);
     const settings = { schema: appliedSchema, ...(migrations ? { migrations } : {}) } as any;
     const adapter = file
@@ -76,11 +76,12 @@ const operations: Record<string, (asked: any) => Promise<Answer>> = {
         });
     const tables = new Set(Object.keys((appliedSchema as any).tables));
     database = new Database({ adapter, modelClasses: modelClasses.filter((each: any) => tables.has(each.table)) });
-    home = { url, token: () => token, deviceId: device, fetch: unreliable };
+    home = { url, token: () => token, deviceId: device, fetch: unreliable, ...(user && { user }) };
     return null;
   },
-  async roam({ url, token }) {
-    home = { ...home, url, token: () => token };
+  // another home, or another user: `others` are tokens of those who used this phone before, by their ids
+  async roam({ url = home.url, token, user = home.user, others = {} }) {
+    home = { ...home, url, token: () => token, user, tokenOf: (id: string) => others[id] ?? null };
     return null;
   },
   async create({ table, row }) {
@@ -90,6 +91,7 @@ const operations: Record<string, (asked: any) => Promise<Answer>> = {
           if (name === "id") record._raw.id = value;
           else record._setRaw(name, value);
         }
+        if (home.user) authored(record, home.user);
       });
       return made.id;
     });
@@ -109,7 +111,7 @@ const operations: Record<string, (asked: any) => Promise<Answer>> = {
   async update({ table, id, changes, plainly = false }) {
     await database.write(async () => {
       const record = await database.get(table).find(id);
-      if (!plainly) return await edited(record, changes);
+      if (!plainly) return await edited(record, changes, home.user);
       await record.update((row: any) => {
         for (const [name, value] of Object.entries(changes)) row._setRaw(name, value);
       });
@@ -117,7 +119,10 @@ const operations: Record<string, (asked: any) => Promise<Answer>> = {
     return null;
   },
   async delete({ table, id }) {
-    await database.write(async () => (await database.get(table).find(id)).markAsDeleted());
+    await database.write(async () => {
+      const record = await database.get(table).find(id);
+      await (home.user ? removed(record, home.user) : record.markAsDeleted());
+    });
     return null;
   },
   async sync({ days, enabledAt, plainly = false }) {

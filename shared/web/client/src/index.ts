@@ -1,5 +1,8 @@
 export { COLUMNS, READ_ONLY, schema } from "./schema.ts";
 export { modelClasses } from "./models.ts";
+export { authored, PendingOfAnother, removed } from "./authors.ts";
+export { enrol, enrolmentText, loginByKey, loginText, readInvitation } from "./enrol.ts";
+export type { Enrolled, Invitation, Key } from "./enrol.ts";
 export { conflictResolver, edited, parts, pull, sync, SyncRefused } from "./sync.ts";
 export type { Clash, Home, Message, Options } from "./sync.ts";
 export { CHUNK, chunks, pauseMs, upload, uploadWhenConnected, wrong } from "./upload.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
-  chunks, conflictResolver, listen, PART_BYTES, parts, pauseMs, photoUrl, schema, sendPhotos, upload, wrong,
+  chunks, conflictResolver, enrol, listen, PART_BYTES, parts, pauseMs, photoUrl, readInvitation, schema, sendPhotos, upload,
+  wrong,
 } from "../src/index.ts";
 import type { Kind, Pending, Photo, Photos } from "../src/index.ts";
 
@@ -155,4 +156,24 @@ test("a phone that listens is told when it connects, when something changes and 
   let told = 0;
   await listen(home, () => { if (++told === 3) ended.abort(); }, ended.signal);
   assert.deepEqual([told, asked], [3, [undefined]]);
+});
+
+test("a phone reads a QR code of ours, and signs what the home will verify", async () => {
+  const text = "outpost://enrol?v=1&url=https%3A%2F%2F192.168.4.1%3A8000&home=outpost-station%3Apost&code=ABCD-EFGH-JKMN-PQRS&sha256=ab12";
+  const invitation = readInvitation(text)!;
+  assert.deepEqual(invitation, {
+    url: "https://192.168.4.1:8000", home: "outpost-station:post", code: "ABCD-EFGH-JKMN-PQRS", sha256: "ab12",
+  });
+  for (const other of ["https://example.org/?v=1", "outpost://enrol?v=2&url=x&home=y&code=z", "outpost://enrol"]) {
+    assert.equal(readInvitation(other), null);
+  }
+  let sent: { path: string; body: Record<string, string> } | undefined;
+  const key = { publicKey: "00ff", sign: (said: string) => `signed ${said}` };
+  const with_ = (async (address: string, init: { body: string }) => {
+    sent = { path: new URL(address).pathname, body: JSON.parse(init.body) as Record<string, string> };
+    return new Response(JSON.stringify({ phone: { id: "p" } }), { status: 201 });
+  }) as unknown as typeof fetch;
+  assert.equal((await enrol(invitation, key, "Samsung", with_)).phone.id, "p");
+  assert.equal(sent!.path, "/api/v1/phones/enrol");
+  assert.equal(sent!.body["signature"], "signed outpost phone enrol\noutpost-station:post\nABCDEFGHJKMNPQRS\n00ff");
 });
