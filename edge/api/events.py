@@ -274,8 +274,8 @@ async def events_stream(
 ) -> Response[Any]:
     """Stream events: fix, state, alert, link, clock, sync, and lost when the client must fetch what it shows once more.
 
-    A viewer hears neither fixes, states, alerts nor hints to sync. The stream ends with the token: connect again with the
-    next one.
+    A viewer hears neither fixes, states, alerts nor hints to sync. The stream ends with the token: connect again with
+    the next one.
     """
     events.admit()
     await news.begin()

@@ -79,10 +79,10 @@ def create_home(
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
     ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised; ``queue`` says
-    what waits for the other home; ``site`` what the pages are made of, ``phone_trust`` which certificate phones believe.
-    Without ``habitat`` there are no maps, without ``router`` no routes. ``allowed_hosts`` are the names that the home
-    answers to (empty: any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path
-    with and without its trailing slash for the same.
+    what waits for the other home; ``site`` what the pages are made of, ``phone_trust`` which certificate phones are to
+    believe. Without ``habitat`` there are no maps, without ``router`` no routes. ``allowed_hosts`` are the names that
+    the home answers to (empty: any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes
+    a path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)

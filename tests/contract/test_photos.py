@@ -50,14 +50,15 @@ def photograph(size: tuple[int, int] = (1600, 1200), *, kind: str = "JPEG", orie
 async def bring(client: httpx.AsyncClient, content: bytes, kind: str = "image/jpeg") -> str:
     """Upload a file in parts; return its path."""
     path = f"/api/v1/blobs/{hashlib.sha256(content).hexdigest()}"
-    step = 64 << 10
+    step, is_whole = 64 << 10, False
     for offset in range(0, len(content), step):
         answer = await client.put(
             path, params={"offset": offset, "size": len(content)}, content=content[offset : offset + step],
             headers={"Content-Type": kind},
         )  # fmt: skip
         assert answer.status_code == 200, answer.text
-    assert answer.json()["is_whole"] is True
+        is_whole = answer.json()["is_whole"]
+    assert is_whole
     return path
 
 

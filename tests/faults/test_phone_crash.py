@@ -7,6 +7,7 @@ after), at some instant of the push, and after an answer that the phone never go
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 from collections.abc import Callable
@@ -39,13 +40,20 @@ class Home(Protocol):
     """A home's program that can be killed."""
 
     url: str
-    auth: httpx.Auth
+
+    @property
+    def auth(self) -> httpx.Auth:
+        """What makes a client its operator."""
 
     def start(self) -> None:
         """Start the program."""
 
     def kill(self) -> None:
         """End it with SIGKILL."""
+
+
+def _has(count: Count, wanted: int) -> bool:
+    return count() >= wanted
 
 
 def _token(home: Home) -> str:
@@ -68,8 +76,7 @@ async def _play(home: Home, wait_ready: Callable[[], object], count: Count) -> N
                 await phone.do("faults", list=[{"path": "push", "fault": "lost"}])
             push = asyncio.create_task(phone.do("sync"))
             if way == "committed":
-                wanted = made
-                await asyncio.to_thread(until, lambda wanted=wanted: count() >= wanted, "the commit", WITHIN_S)
+                await asyncio.to_thread(until, functools.partial(_has, count, made), "the commit", WITHIN_S)
             elif way == "some time":
                 await asyncio.sleep(rng.uniform(0, 0.15))
             else:

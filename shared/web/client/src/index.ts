@@ -1,5 +1,7 @@
 export { COLUMNS, READ_ONLY, schema } from "./schema.ts";
 export { modelClasses } from "./models.ts";
+export { call } from "./api.ts";
+export type { AnswerOf, Asked, PathOf } from "./api.ts";
 export { authored, PendingOfAnother, removed } from "./authors.ts";
 export { enrol, enrolmentText, loginByKey, loginText, readInvitation } from "./enrol.ts";
 export type { Enrolled, Invitation, Key } from "./enrol.ts";

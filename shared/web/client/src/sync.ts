@@ -52,14 +52,14 @@ export class SyncRefused extends Error {
   }
 }
 
-type PullAnswer = {
+export type PullAnswer = {
   changes: Changes;
   timestamp: number;
   has_more: boolean;
   next: string | null;
   messages: Message[];
 };
-type PushAnswer = {
+export type PushAnswer = {
   conflicts: Clash[];
   messages: Message[];
   experimentalRejectedIds?: Record<string, string[]>;
