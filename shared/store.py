@@ -268,7 +268,7 @@ class Store(Protocol):
         """Return one page of what a phone may see, in one snapshot; Invalid where the page is of another pull."""
         ...
 
-    async def phone_timestamp(self) -> int:
+    async def phone_timestamp(self, view: View) -> int:
         """Return the timestamp that a pull of this moment would have."""
         ...
 

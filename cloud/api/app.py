@@ -34,7 +34,9 @@ from shared.api.hints import Hints
 from shared.api.home import create_home
 from shared.clock import Clock
 from shared.habitat import Habitat
+from shared.privacy import OPERATOR, view_for
 from shared.routing import Router
+from shared.shelf import Shelf
 
 
 def create_app(
@@ -47,6 +49,8 @@ def create_app(
     kinds: Kinds | None = None,
     habitat: Habitat | None = None,
     router: Router | None = None,
+    models: Models | None = None,
+    shelf: Shelf | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
@@ -55,24 +59,25 @@ def create_app(
     """Return the cloud's web application. It opens nothing and closes nothing.
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
-    asked for; workers run them.
+    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` are those that serve.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
-    hints = Hints(store.phone_timestamp)
+    hints = Hints(lambda: store.phone_timestamp(view_for(OPERATOR)))
     listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models(), clock, habitat),
+        insight=OnDemand(store, Models() if models is None else models, clock, habitat),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
         queue=CloudQueue(store, now=clock.now),
         habitat=habitat,
         router=router,
+        shelf=shelf,
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),

@@ -139,7 +139,7 @@ class PostgresStore(RecordEdits, PatrolReads):
         async with self.database.snapshot() as connection:
             return await phones.Run(connection).of(pull(ask, view, life, phones.DIALECT))
 
-    async def phone_timestamp(self) -> int:
+    async def phone_timestamp(self, view: View) -> int:
         """Return the timestamp that a pull of this moment would have."""
         life = await phones.epoch(self.database)
         async with self.database.snapshot() as connection:

@@ -30,7 +30,9 @@ from shared.clock import Clock
 from shared.habitat import Habitat
 from shared.insight import Insight
 from shared.jobs import NoOptimiser
+from shared.privacy import OPERATOR, view_for
 from shared.routing import Router
+from shared.shelf import Shelf
 from shared.store import Store
 
 
@@ -44,6 +46,7 @@ def create_app(
     insight: Insight | None = None,
     habitat: Habitat | None = None,
     router: Router | None = None,
+    shelf: Shelf | None = None,
     alarms: Keeper | None = None,
     trust: Trust | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -56,11 +59,11 @@ def create_app(
 ) -> Litestar:
     """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
 
-    Without ``insight`` models are asked when somebody asks.
+    Without ``insight`` models are asked when somebody asks; ``shelf`` keeps those that were brought.
     Without ``alarms`` their rules cannot be asked for, without ``trust`` there is no page of it. ``maps`` is the folder
     of the reserve's own maps; ``unread`` gives the frames that no codec can read.
     """
-    news = News(events, Hints(store.phone_timestamp))
+    news = News(events, Hints(lambda: store.phone_timestamp(view_for(OPERATOR))))
     return create_home(
         title="Outpost station",
         version=version("outpost"),
@@ -76,6 +79,7 @@ def create_app(
         queue=StationQueue(store) if isinstance(store, SpatialiteStore) else NothingWaits(),
         habitat=habitat,
         router=router,
+        shelf=shelf,
         site=web.Site(
             home="station",
             version=version("outpost"),

@@ -389,7 +389,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         """Return one page of what a phone may see, in one snapshot."""
         return await self.read(lambda db: phones.Run(db).of(pull(ask, view, phones.epoch(db), phones.DIALECT)))
 
-    async def phone_timestamp(self) -> int:
+    async def phone_timestamp(self, view: View) -> int:
         """Return the timestamp that a pull of this moment would have."""
         return await self.read(lambda db: Cursor(phones.epoch(db), changes.head(db)).packed())
 

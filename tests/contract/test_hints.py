@@ -86,10 +86,10 @@ async def test_a_phone_that_listens_is_told_of_changes_and_a_returning_one_of_wh
         while told[-1][1] != here:
             told.append(await hint())
         assert len(told) <= 10  # many changes, few hints
-        assert here == await store.phone_timestamp()
+        assert here == await store.phone_timestamp(view)
     await store.create_observation(view, {**SIGHTING, "description": "while nobody listened"})
     async with listening(url, token, last_id=told[-1][0]) as hint:
-        assert (await hint())[1] == await store.phone_timestamp()
+        assert (await hint())[1] == await store.phone_timestamp(view)
 
 
 async def test_a_viewer_is_not_told_when_something_changes(

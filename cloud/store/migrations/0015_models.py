@@ -1,4 +1,4 @@
-"""Small copies of photographs."""
+"""Models that people brought and what was chosen of them."""
 
 from __future__ import annotations
 

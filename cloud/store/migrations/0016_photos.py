@@ -1,4 +1,4 @@
-"""Phones and the codes by which they enrol."""
+"""Small copies of photographs."""
 
 from __future__ import annotations
 
