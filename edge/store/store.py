@@ -317,6 +317,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         def job(db: Connection) -> int:
             outbox.set_cursor(db, cloud_epoch, cursor)
+            outbox.withdraw(db, records)
             return self._records.take(records, outbox.pending_columns(db), to_ms(self._now()))
 
         return await self.write(job)
