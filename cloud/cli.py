@@ -19,6 +19,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
 from shared.clock import StationClock
@@ -158,8 +159,15 @@ def sweep(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove spent codes, attempts and sessions."""
-    done = {"removed": _with_accounts(config, lambda accounts: accounts.sweep())}
+    """Remove what is of no use any more, as the service does each hour."""
+    from shared.sync.sweeping import Swept
+    from shared.sync.sweeping import sweep as sweep_now
+
+    async def job(accounts: Accounts) -> Swept:
+        return await sweep_now(accounts, sure_ms(_clock()))
+
+    swept = _with_accounts(config, job)
+    done = {"removed": swept.removed, "sync_log": swept.sync_log, "files": swept.files}
     if audit_days is not None:
         done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
     print_facts(done, as_json=as_json)
