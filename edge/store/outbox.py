@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from edge.store import unsent
 from edge.store.decisions import Decided
@@ -182,14 +183,45 @@ def freeze(db: Connection, channel: Channel, limit: int, now_ms: int) -> Batch |
 
     What no batch can hold is left out and counted (``Backlog.unsendable``), so that it never holds up the others.
     """
-    epoch = enrolled(db).epoch
     state = sender(db, channel)
-    if state.unacked is not None:
-        return state.unacked
+    return state.unacked or _freeze_behind(db, state.epoch, channel, state.acked, limit, now_ms)
+
+
+def freeze_ahead(db: Connection, channel: Channel, limit: int, now_ms: int) -> Batch | None:
+    """Return a new batch behind all that wait in a channel, as a stick carries many; None for nothing."""
+    epoch = enrolled(db).epoch
+    row = db.execute(
+        "SELECT n, hash FROM batches WHERE epoch = ? AND channel = ? ORDER BY n DESC LIMIT 1", (epoch, channel)
+    ).fetchone()
+    return _freeze_behind(db, epoch, channel, GENESIS if row is None else Head(*row), limit, now_ms)
+
+
+def waiting_batch(db: Connection, channel: Channel, after_n: int) -> Batch | None:
+    """Return the first batch behind ``after_n`` that the cloud has not confirmed; None for none."""
+    epoch = enrolled(db).epoch
+    row = db.execute(
+        "SELECT n, prev_hash, payload FROM batches WHERE epoch = ? AND channel = ? AND n > ?"
+        " AND acknowledged_ms IS NULL ORDER BY n LIMIT 1",
+        (epoch, channel, after_n),
+    ).fetchone()
+    return None if row is None else Batch(epoch, channel, *row)
+
+
+def items_of(db: Connection, channel: Channel, n: int) -> int:
+    """Return how many items a batch of this epoch holds."""
+    row = db.execute(
+        "SELECT items FROM batches WHERE epoch = ? AND channel = ? AND n = ?", (enrolled(db).epoch, channel, n)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _freeze_behind(
+    db: Connection, epoch: str, channel: Channel, behind: Head, limit: int, now_ms: int
+) -> Batch | None:  # fmt: skip
     frozen = unsent.cut(db, channel, limit)
     if frozen is None:
         return None
-    batch = streams.freeze(state, frozen.payload).unacked
+    batch = streams.freeze(Sender(epoch, channel, behind), frozen.payload).unacked
     assert batch is not None
     db.execute(
         "INSERT INTO batches (epoch, channel, n, prev_hash, hash, items, runs, payload, frozen_ms)"
@@ -204,23 +236,20 @@ def freeze(db: Connection, channel: Channel, limit: int, now_ms: int) -> Batch |
 def sender(db: Connection, channel: Channel, about_n: int | None = None) -> Sender:
     """Return the state of a channel; of the acknowledged hashes only that of ``about_n``: nothing asks for another."""
     epoch = enrolled(db).epoch
-    acked, known, unacked = GENESIS, {}, None
-    for n, prev_hash, hashed, payload, acknowledged_ms in db.execute(
-        "SELECT n, prev_hash, hash, payload, acknowledged_ms FROM batches WHERE epoch = ? AND channel = ?"
-        " ORDER BY n DESC LIMIT 2",
-        (epoch, channel),
-    ):
-        if acknowledged_ms is None:
-            unacked = Batch(epoch, channel, n, prev_hash, payload)
-        elif acked is GENESIS:
-            acked = Head(n, hashed)
-    if about_n is not None:
-        row = db.execute(
-            "SELECT hash FROM batches WHERE epoch = ? AND channel = ? AND n = ? AND acknowledged_ms IS NOT NULL",
-            (epoch, channel, about_n),
-        ).fetchone()
-        known = {} if row is None else {about_n: row[0]}
-    return Sender(epoch, channel, acked, known, unacked)
+    of = "FROM batches WHERE epoch = ? AND channel = ? AND acknowledged_ms"
+    last = db.execute(f"SELECT n, hash {of} IS NOT NULL ORDER BY n DESC LIMIT 1", (epoch, channel)).fetchone()
+    state = Sender(
+        epoch, channel, acked=GENESIS if last is None else Head(*last), unacked=waiting_batch(db, channel, 0)
+    )
+    if about_n is None:
+        return state
+    row = db.execute(
+        "SELECT hash, acknowledged_ms IS NULL FROM batches WHERE epoch = ? AND channel = ? AND n = ?",
+        (epoch, channel, about_n),
+    ).fetchone()
+    if row is None:
+        return state
+    return replace(state, **{"ahead" if row[1] else "known": {about_n: row[0]}})
 
 
 def apply_answer(db: Connection, channel: Channel, action: Action, *, now_ms: int, new_epoch: str) -> None:

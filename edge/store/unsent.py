@@ -127,7 +127,8 @@ def _freeze_newest(db: Connection, limit: int) -> Frozen | None:
         (first, last)
         for first, last in db.execute(f"SELECT first_pk, last_pk FROM outbox WHERE {_OF_CHANNEL['fixes']}")
     )
-    if sum(last - first + 1 for first, last in unsent) <= limit:
+    (ahead,) = db.execute("SELECT count(*) FROM batches WHERE channel = 'fixes' AND acknowledged_ms IS NULL").fetchone()
+    if ahead < 2 and sum(last - first + 1 for first, last in unsent) <= limit:  # on a stick many may be under way
         return None
     stored = fixes_of(db, newest_waiting(db, unsent)[:limit])
     payload, count, _ = _fitting(list(stored.values()), _encoded)
@@ -304,7 +305,7 @@ def _oldest_ms(db: Connection, channel: Channel) -> int | None:
         ).fetchone()
         return None if oldest is None else int(oldest)
     for (frozen_ms,) in db.execute(
-        "SELECT frozen_ms FROM batches WHERE channel = ? AND acknowledged_ms IS NULL", (channel,)
+        "SELECT frozen_ms FROM batches WHERE channel = ? AND acknowledged_ms IS NULL ORDER BY n LIMIT 1", (channel,)
     ):
         return int(frozen_ms)
     if channel not in OF_OPERATIONS:  # when a person decided is not written down
