@@ -35,6 +35,7 @@ from edge.ops.notify import Supervisor
 from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.ops.trust import Authority, own_addresses
+from edge.pipeline.advice import AdviceStage
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
@@ -50,10 +51,14 @@ from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch
+from edge.sync.shelf import take_models
 from edge.sync.sweeping import sweep_hourly
 from firmware_bridge.transports.spec import link_from
+from models.artifact import PACKAGED
+from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
+from models.live.shelf import HomeShelf, folder_of
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.sealing import derived
@@ -61,11 +66,11 @@ from shared.accounts.service import Accounts
 from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.configuration import LOOPBACK, boot_id, own_hosts
-from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
+from shared.logs import configure_logging
 from shared.privacy import OPERATOR
-from shared.sync.records import from_ms
+from shared.sync.records import from_ms, to_ms
 
 log = structlog.get_logger()
 
@@ -143,7 +148,7 @@ def operator_tokens(config: Config) -> Callable[[], str]:
 
 async def serve(config: Config, *, port: int | None = None, file: Path | None = None) -> None:
     """Run the station until SIGTERM or SIGINT; what was acknowledged is on disk whatever ends it."""
-    configure_logging()
+    configure_logging(config.logs.levels)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -166,7 +171,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         stack.enter_context(sole_owner(config.station.data_dir))
         healed = heal(config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch)
         hub = EventHub()
-        models = Models()
+        models, advisor = Models(), Advisor()
 
         def stored(fixes: Sequence[StoredFix]) -> None:
             _announce(hub, fixes)
@@ -194,7 +199,25 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
-        uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
+        habitat = MappedHabitat(config.maps_dir)
+        stack.callback(habitat.close)
+
+        advice = AdviceStage(store, advisor, clock, habitat)
+        stack.callback(advice.close)
+
+        async def take(folder: Path) -> None:
+            habitat.turn_to(folder)
+            await pipeline.take(folder)
+            await advice.take(folder)
+
+        shelf = HomeShelf(
+            accounts.tables, config.station.data_dir / "models", publishers=config.models.publishers,
+            forced=config.models.forced, now_ms=lambda: to_ms(clock.now()),
+        )  # fmt: skip
+        for each in (models, advisor, habitat):
+            each.turn_to(await folder_of(shelf, PACKAGED))
+        shelf.follow(take)
+        uplink = _uplink(config, store, clock, accounts, shelf) if config.cloud.is_enabled else None
         backups = BackupRounds(
             backed_up(config, file), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
             daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
@@ -214,12 +237,11 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         )
         hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
         authority = authority_of(config, key, real) if config.api.is_tls else None
-        habitat = MappedHabitat(config.maps_dir)
-        stack.callback(habitat.close)
-        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat, advisor)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
-            habitat=habitat, allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
+            habitat=habitat, shelf=shelf, allowed_hosts=hosts,
+            trust=None if authority is None else trust_of(config, authority),
             maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
         listening = listen(config.api.host, config.api.port if port is None else port)
@@ -234,6 +256,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
         tasks.start("habitat", HabitatStage(store, habitat).run())
+        tasks.start("advice", advice.run())
         for link in links:
             if link.name in config.clock.gnss_links:
                 if isinstance(clock, StationClock):
@@ -336,7 +359,7 @@ def _clock(config: Config) -> Clock:
     )
 
 
-def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts) -> Background:
+def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -346,6 +369,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         batch_fixes=config.cloud.batch_fixes,
         profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
+        models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
     )
 
 

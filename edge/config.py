@@ -114,6 +114,14 @@ class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dir: str = ""
 
 
+class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Versions that serve whatever is newer or was chosen, by model, and the public keys (64 hex digits) of those whose
+    models this station takes from people here."""
+
+    forced: dict[str, int] = {}
+    publishers: tuple[str, ...] = ()
+
+
 class EarthrangerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where ``export --to earthranger`` sends: the site, the provider that stands for this station there, its token."""
 
@@ -130,6 +138,12 @@ class GundiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str = ""
 
 
+class LogsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is logged: ``levels`` by package, ``""`` for everything that no other names."""
+
+    levels: dict[str, str] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of a station."""
 
@@ -143,8 +157,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
     habitat: HabitatSection = HabitatSection()
+    models: ModelsSection = ModelsSection()
     earthranger: EarthrangerSection = EarthrangerSection()
     gundi: GundiSection = GundiSection()
+    logs: LogsSection = LogsSection()
     links: tuple[LinkSpec, ...] = ()
 
     @property
@@ -243,6 +259,7 @@ def _check(config: Config) -> None:
     if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
         raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-station init` makes it")
     rule_book(config.alerts.rules)
+    configuration.check_models(config.models.forced, config.models.publishers)
     configuration.check_port("api.port", config.api.port)
     configuration.check_port("api.redirect_port", config.api.redirect_port)
     if config.api.redirect_port and not config.api.is_tls:
