@@ -19,7 +19,7 @@ import msgspec
 from psycopg import sql
 
 from cloud.store.appending import Columns, Lane, columns_of, lane_of, packed_end
-from cloud.store.arrays import bytes_array, numbers_array
+from cloud.store.arrays import bytes_array, numbers_array, texts_array
 from cloud.store.database import Connection
 from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch, read
 from cloud.store.partitions import highest_id, lowest_id
@@ -200,8 +200,8 @@ class FixWriter:
         """Give stand-ins that came before their animals to these; return which, for ``readopt``."""
         found = await self._connection.execute(
             "UPDATE collars c SET stands_for_animal_pk = a.pk FROM animals a WHERE a.id = ANY(%s)"
-            " AND c.id = %s || a.id AND c.stands_for_animal_pk IS NULL RETURNING c.id",
-            (list(animal_ids), STANDS_FOR),
+            " AND c.id = ANY(%s) AND c.id = %s || a.id AND c.stands_for_animal_pk IS NULL RETURNING c.id",
+            (list(animal_ids), [STANDS_FOR + each for each in animal_ids], STANDS_FOR),
         )
         return [identity for (identity,) in await found.fetchall()]
 
@@ -507,10 +507,11 @@ class FixWriter:
         if missing := sorted(set(plain.values()) - pks.keys()):
             await self._enter(missing)
             pks |= await self._resolve(missing)
-        found = await self._connection.execute(
+        known = numbers_array(sorted(set(pks.values())))
+        found = await self._connection.cursor(binary=True).execute(
             "SELECT pk, id, stands_for_animal_pk, deleted_ms, limits, first_fix_ms, last_fix_ms, has_rolled, calm_end"
-            " FROM collars WHERE pk = ANY(%s) ORDER BY pk FOR NO KEY UPDATE",
-            (list(pks.values()),),
+            " FROM collars WHERE pk = ANY(%s::bigint[]) ORDER BY pk FOR NO KEY UPDATE",
+            (known,),
         )
         collars = await found.fetchall()
         if gone := [(pk, identity) for pk, identity, _, deleted_ms, *_ in collars if deleted_ms is not None]:
@@ -523,9 +524,9 @@ class FixWriter:
         wearings: dict[int, list[tuple[Wearing, str]]] = {}
         found = await self._connection.execute(
             "SELECT d.collar_pk, d.started_ms, d.ended_ms, d.animal_pk, a.id, a.species FROM deployments d"
-            " JOIN animals a ON a.pk = d.animal_pk WHERE d.collar_pk = ANY(%s) AND d.deleted_ms IS NULL"
+            " JOIN animals a ON a.pk = d.animal_pk WHERE d.collar_pk = ANY(%s::bigint[]) AND d.deleted_ms IS NULL"
             " ORDER BY d.started_ms",
-            (list(pks.values()),),
+            (known,),
         )
         for collar_pk, *wearing, species in await found.fetchall():
             wearings.setdefault(collar_pk, []).append((Wearing(*wearing), species))
@@ -546,7 +547,7 @@ class FixWriter:
             "SELECT n.name, coalesce(a.collar_pk, c.pk) FROM unnest(%s::text[]) n (name)"
             " LEFT JOIN collar_aliases a ON a.alias = n.name LEFT JOIN collars c ON c.id = n.name"
             " WHERE coalesce(a.collar_pk, c.pk) IS NOT NULL",
-            (list(names),),
+            (texts_array(list(names)),),
         )
         return {name: int(pk) for name, pk in await found.fetchall()}
 
