@@ -50,9 +50,12 @@ from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch
+from edge.sync.shelf import take_models
 from firmware_bridge.transports.spec import link_from
+from models.artifact import PACKAGED
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
+from models.live.shelf import HomeShelf, folder_of
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.sealing import derived
@@ -64,7 +67,7 @@ from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
 from shared.privacy import OPERATOR
-from shared.sync.records import from_ms
+from shared.sync.records import from_ms, to_ms
 
 log = structlog.get_logger()
 
@@ -193,7 +196,21 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
-        uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
+        habitat = MappedHabitat(config.maps_dir)
+        stack.callback(habitat.close)
+
+        async def take(folder: Path) -> None:
+            habitat.turn_to(folder)
+            await pipeline.take(folder)
+
+        shelf = HomeShelf(
+            accounts.tables, config.station.data_dir / "models", publishers=config.models.publishers,
+            forced=config.models.forced, now_ms=lambda: to_ms(clock.now()),
+        )  # fmt: skip
+        models.turn_to(await folder_of(shelf, PACKAGED))
+        habitat.turn_to(shelf.folder)
+        shelf.follow(take)
+        uplink = _uplink(config, store, clock, accounts, shelf) if config.cloud.is_enabled else None
         backups = BackupRounds(
             backed_up(config, file), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
             daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
@@ -213,12 +230,11 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         )
         hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
         authority = authority_of(config, key, real) if config.api.is_tls else None
-        habitat = MappedHabitat(config.maps_dir)
-        stack.callback(habitat.close)
         insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
-            habitat=habitat, allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
+            habitat=habitat, shelf=shelf, allowed_hosts=hosts,
+            trust=None if authority is None else trust_of(config, authority),
             maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
         listening = listen(config.api.host, config.api.port if port is None else port)
@@ -334,7 +350,7 @@ def _clock(config: Config) -> Clock:
     )
 
 
-def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts) -> Background:
+def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -344,6 +360,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         batch_fixes=config.cloud.batch_fixes,
         profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
+        models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
     )
 
 

@@ -33,7 +33,7 @@ START_MS = to_ms(START)
 _TABLES = (
     "jobs", "procrastinate_jobs", "procrastinate_workers", "undecoded", "frames", "cursors", "station_collars",
     "receipts", "streams",
-    "blob_parts", "blobs", "sync_items", "sync_log", "conflicts",
+    "blob_parts", "blobs", "models", "model_choices", "sync_items", "sync_log", "conflicts",
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
     "enrolment_codes", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",

@@ -33,6 +33,7 @@ from shared.api.home import create_home
 from shared.clock import Clock
 from shared.habitat import Habitat
 from shared.routing import Router
+from shared.shelf import Shelf
 
 
 def create_app(
@@ -45,6 +46,8 @@ def create_app(
     kinds: Kinds | None = None,
     habitat: Habitat | None = None,
     router: Router | None = None,
+    models: Models | None = None,
+    shelf: Shelf | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
@@ -53,7 +56,7 @@ def create_app(
     """Return the cloud's web application. It opens nothing and closes nothing.
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
-    asked for; workers run them.
+    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` are those that serve.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
@@ -63,13 +66,14 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models(), clock, habitat),
+        insight=OnDemand(store, Models() if models is None else models, clock, habitat),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
         queue=CloudQueue(store, now=clock.now),
         habitat=habitat,
         router=router,
+        shelf=shelf,
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),

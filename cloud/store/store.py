@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from cloud.store import patrols, phones, predictions, queries
 from cloud.store.accounts import run
@@ -58,7 +58,10 @@ from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
 from shared.sync.records import Record, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.public import TrackingIn
-from shared.wire.reading import instant
+from shared.wire.reading import EARLIEST, LATEST, instant
+
+_EARLIEST_MS: Final = to_ms(EARLIEST)
+_LATEST_MS: Final = to_ms(LATEST)
 
 
 class PostgresStore(RecordEdits, PatrolReads):
@@ -327,6 +330,10 @@ def _times_ms(fixes: Iterable[TrackingIn]) -> list[int]:
     """Return when positions were recorded; one that says nothing sensible is refused later, alone."""
     times = []
     for fix in fixes:
+        if isinstance(fix.timestamp, int):  # as phones say it
+            if _EARLIEST_MS <= fix.timestamp < _LATEST_MS:
+                times.append(fix.timestamp)
+            continue
         with contextlib.suppress(Invalid):
             times.append(to_ms(instant("timestamp", fix.timestamp)))
     return times

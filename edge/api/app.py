@@ -29,6 +29,7 @@ from shared.habitat import Habitat
 from shared.insight import Insight
 from shared.jobs import NoOptimiser
 from shared.routing import Router
+from shared.shelf import Shelf
 from shared.store import Store
 
 
@@ -42,6 +43,7 @@ def create_app(
     insight: Insight | None = None,
     habitat: Habitat | None = None,
     router: Router | None = None,
+    shelf: Shelf | None = None,
     alarms: Keeper | None = None,
     trust: Trust | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -54,7 +56,7 @@ def create_app(
 ) -> Litestar:
     """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
 
-    Without ``insight`` models are asked when somebody asks.
+    Without ``insight`` models are asked when somebody asks; ``shelf`` keeps those that were brought.
     Without ``alarms`` their rules cannot be asked for, without ``trust`` there is no page of it. ``maps`` is the folder
     of the reserve's own maps; ``unread`` gives the frames that no codec can read.
     """
@@ -73,6 +75,7 @@ def create_app(
         queue=StationQueue(store) if isinstance(store, SpatialiteStore) else NothingWaits(),
         habitat=habitat,
         router=router,
+        shelf=shelf,
         site=web.Site(
             home="station",
             version=version("outpost"),

@@ -84,6 +84,7 @@ _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
 _JOBS: Final = f"{_V1}/jobs"
 _PREDICTIONS: Final = f"{_V1}/predictions"
+_MODELS: Final = f"{_V1}/models"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
 _RANGERS: Final = f"{_V1}/rangers"
 _FIELD_READ: Final = Rule(roles=FIELD, is_exact=True, scope="rangers:read")
@@ -259,6 +260,11 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/ml/health/ready": _OPEN,
     f"POST {_V1}/ml/corridor/generate": _write("predictions", FIELD),
     f"POST {_V1}/ml/corridor/evaluate": _write("predictions", FIELD),
+    # --- models
+    f"GET {_MODELS}": Rule(roles=MANAGERS),
+    f"POST {_MODELS}": _factor(ADMIN),
+    f"POST {_MODELS}/activate": _factor(ADMIN),
+    f"POST {_MODELS}/roll_back": _factor(ADMIN),
     # --- what stations say to the cloud
     f"GET {_V1}/stations": Rule(roles=MANAGERS),
     f"POST {_V1}/stations": _factor(ADMIN),
@@ -274,6 +280,8 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_STATION}/conflicts": _SIGNED,
     f"GET {_STATION}/heard": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
+    f"GET {_STATION}/models": _SIGNED,
+    f"GET {_STATION}/models/{{sha256}}": _SIGNED,
     # --- what services on the internet deliver: the key is in the path
     f"POST {_V1}/ingest/rockblock/{{key}}": _OPEN,
 }  # fmt: skip

@@ -13,7 +13,8 @@ from msgspec import Struct
 from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven
-from shared.errors import CorruptBatch, Invalid, NotFound
+from shared.errors import CorruptBatch, Forbidden, Invalid, NotFound
+from shared.shelf import MODEL_FILE
 from shared.sync import blobs
 from shared.sync.blobs import MAX_BYTES, MAX_PART_BYTES, Blob
 from shared.sync.records import to_ms
@@ -68,12 +69,16 @@ class Blobs(Controller):
         """Keep the part of the body at ``offset``; a part that is here already changes nothing.
 
         A part has at most 1 MiB and, unless it is the last, at least 1 KiB; a file at most 16 MiB. The last part
-        answers ``is_whole``, or 422 where the file is not what its name says and has to be sent from 0.
+        answers ``is_whole``, or 422 where the file is not what its name says and has to be sent from 0. The file of a
+        model (``application/vnd.outpost.model``) is brought by administrators alone.
         """
+        kind = media_type(request)
+        if kind == MODEL_FILE and caller.principal.role != "admin":
+            raise Forbidden("files of models are brought by administrators alone")
         kept = await accounts.tables.write(
             blobs.put(
-                sha256, size=size, offset=offset, part=await request.body(), media_type=media_type(request),
-                owner=caller.principal.user_id, origin="", now_ms=to_ms(clock.now()),
+                sha256, size=size, offset=offset, part=await request.body(), media_type=kind,
+                owner=caller.principal.user_id, origin="", now_ms=to_ms(clock.now()), media={*blobs.MEDIA, MODEL_FILE},
             )
         )  # fmt: skip
         return BlobOut.of(checked(kept))

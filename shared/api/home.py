@@ -27,6 +27,7 @@ from shared.api.corridors import Corridors
 from shared.api.errors import answer
 from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, LiveStatusUnversioned, TrackedBehaviour
+from shared.api.models import ModelFiles
 from shared.api.observations import Observations
 from shared.api.optimise import Optimise
 from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
@@ -42,6 +43,7 @@ from shared.clock import Clock
 from shared.habitat import Habitat, NoHabitat
 from shared.insight import Insight
 from shared.jobs import Optimiser
+from shared.shelf import NoShelf, Shelf
 from shared.store import Store
 
 API_PATH = "/api/v1"
@@ -66,6 +68,7 @@ def create_home(
     queue: Queue,
     habitat: Habitat | None = None,
     router: routing.Router | None = None,
+    shelf: Shelf | None = None,
     site: web.Site,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
@@ -77,13 +80,15 @@ def create_home(
 
     ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised; ``queue`` says
     what waits for the other home; ``site`` what the pages are made of. Without ``habitat`` there are no maps, without
-    ``router`` no routes. ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are
-    other sites whose pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
+    ``router`` no routes, without ``shelf`` no models but the program's own. ``allowed_hosts`` are the names that the
+    home answers to (empty: any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a
+    path with and without its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
     ground: Habitat = NoHabitat() if habitat is None else habitat
     routes_of: routing.Router = routing.NoRouter() if router is None else router
+    models_of: Shelf = NoShelf() if shelf is None else shelf
     trail = AuditTrail(accounts)
     v1 = Router(
         API_PATH,
@@ -91,7 +96,7 @@ def create_home(
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
             Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
             SyncLogs, SyncQueue, Blobs, Conflicts,
-            Predictions, Ml, HabitatTiles,
+            Predictions, Ml, HabitatTiles, ModelFiles,
             PhoneSync, Uploads,
         ],
     )  # fmt: skip
@@ -108,6 +113,7 @@ def create_home(
             "ring": Provide(lambda: ring, sync_to_thread=False),
             "habitat": Provide(lambda: ground, sync_to_thread=False),
             "router": Provide(lambda: routes_of, sync_to_thread=False),
+            "shelf": Provide(lambda: models_of, sync_to_thread=False),
             **(dependencies or {}),
         },
         exception_handlers={Exception: answer},

@@ -269,6 +269,38 @@ async def test_an_app_that_grows_gets_what_its_new_tables_and_columns_hold(
     assert all(table == {"created": [], "updated": [], "deleted": []} for table in nothing.values())
 
 
+async def test_only_a_column_that_changed_between_pull_and_push_is_a_race_and_one_more_round_ends_it(
+    phones: Phones, client: httpx.AsyncClient, store: Store, view: View
+) -> None:
+    animal = await store.create_animal(view, {"name": "Alpha", "species": "Elephant"})
+    path = f"/api/v1/animals/{animal.id}/"
+
+    def faster(**body: Any) -> list[dict[str, Any]]:
+        return [{"path": "push", "fault": "race", "others": {"method": "PATCH", "path": path, "body": body}}]
+
+    async with phones("one") as phone:
+        await phone.sync()
+        await phone.do("update", table="animals", id=animal.id, changes={"notes": "limps"})
+        await phone.do("faults", list=faster(age=7))
+        told = await phone.sync()
+        assert (told["requests"], told["clashes"]) == (2, [])  # another column: no race
+        changed = await store.animal(view, animal.id)
+        assert (changed.notes, changed.age) == ("limps", 7)
+
+        await phone.sync()
+        await phone.do("update", table="animals", id=animal.id, changes={"notes": "fell", "weight": 3_000})
+        await phone.do("faults", list=faster(notes="runs"))
+        told = await phone.sync()
+        assert told["requests"] == 4  # pull, push (409), pull, push
+        assert told["clashes"] == [{"table": "animals", "id": animal.id, "columns": ["notes"]}]
+        changed = await store.animal(view, animal.id)
+        assert (changed.notes, changed.weight) == ("runs", 3_000)
+        found = (await client.get("/api/v1/conflicts/", params={"status": "open"})).json()["results"]
+        assert [(each["kind"], each["client"].get("notes")) for each in found] == [("same_column", "fell")]
+        await phone.is_right()
+        assert (await phone.rows("animals"))[animal.id]["notes"] == "runs"
+
+
 async def test_a_viewer_pulls_cells_of_old_positions_and_no_word_of_rangers(
     app: Litestar, viewer_client: httpx.AsyncClient, store: Store, view: View
 ) -> None:

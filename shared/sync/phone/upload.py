@@ -23,7 +23,7 @@ from shared.ids import derived_id, random_id
 from shared.privacy import Role, View
 from shared.sync import log
 from shared.sync.operations import Effects, Operation
-from shared.sync.phone.jobs import AddFixes, Dialect, Edit, Job, Lose, Many, Note, Numbered, Records
+from shared.sync.phone.jobs import PHONE_KEY, AddFixes, Dialect, Edit, Job, Lose, Note, Numbered, Put, Records
 from shared.sync.phone.push import LIVING, WEARER
 from shared.sync.records import ENTITIES, EntityName, Record, stored_columns, to_ms
 from shared.wire.phone.uploads import Item
@@ -103,7 +103,7 @@ class _Taker:
         #: by kind and local id: what it became, and the hash of what was said
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
         self._animals: dict[str, Record] = {}
-        self._new_ids: list[tuple[str, str, str, str, str]] = []
+        self._new_ids: dict[tuple[str, str], tuple[str, str]] = {}
         self._lines: list[tuple[str, str, str, str]] = []
 
     def know(self) -> Job[None]:
@@ -299,8 +299,7 @@ class _Taker:
 
     def _remember(self, kind: Kind, item: Item, identity: str) -> None:
         if item.local_id:
-            self._known[kind, item.local_id] = (identity, item.hash)
-            self._new_ids.append((self._ask.device_id, kind, item.local_id, identity, item.hash))
+            self._known[kind, item.local_id] = self._new_ids[kind, item.local_id] = (identity, item.hash)
 
     def _sync(self, kind: Kind, item: Item, identity: str) -> None:
         self.result.synced[kind] += 1
@@ -322,12 +321,12 @@ class _Taker:
     def finish(self) -> Job[None]:
         """Remember what each local id became."""
         if self._new_ids:
-            yield Many(
-                "INSERT INTO phone_ids (device, tbl, local_id, server_id, hash) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (device, tbl, local_id) DO UPDATE"
-                " SET server_id = excluded.server_id, hash = excluded.hash",
-                self._new_ids,
-            )
+            device = self._ask.device_id
+            yield Put(
+                "phone_ids", ("device", "tbl", "local_id", "server_id", "hash"), PHONE_KEY,
+                [(device, kind, local_id, *known) for (kind, local_id), known in self._new_ids.items()],
+                replaced=("server_id", "hash"),
+            )  # fmt: skip
         if self._lines:
             yield Note(self._lines)
         yield Numbered()
@@ -356,7 +355,8 @@ def _session(ask: UploadAsk, result: Uploaded, sync_id: str) -> tuple[log.Sessio
         total=sum(map(len, ask.items.values())), synced=sum(result.synced.values()), conflicts=len(result.conflicts),
         failed=sum(result.failed.values()), started_ms=now_ms, completed_ms=now_ms,
     )  # fmt: skip
-    raw = {(kind, item.local_id): item.raw for kind, items in ask.items.items() for item in items}
+    is_told = bool(result.errors or result.conflicts)
+    raw = {(kind, item.local_id): item.raw for kind, items in ask.items.items() for item in items if is_told}
 
     def item(told: Told | Conflicted, status: Literal["failed", "conflict"], message: str) -> log.Item:
         said = raw.get((told.type, told.local_id or ""), b"{}")

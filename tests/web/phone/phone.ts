@@ -18,16 +18,21 @@ let home: any;
 let pages: number | undefined;
 let told: unknown[] = [];
 let clashes: unknown[] = [];
-// what the network does with requests to come: "" is nothing, "lost" the answer, "cut" the request
-let faults: { path: string; fault: string }[] = [];
-let between: (() => Promise<void>) | null = null;
+// what befalls requests to come: "lost" the answer, "cut" the request, "race": somebody else is faster by `others`
+type Fault = { path: string; fault: string; others?: { method: string; path: string; body: unknown } };
+let faults: Fault[] = [];
 let requests = 0;
 
 async function unreliable(address: string, init: RequestInit): Promise<Response> {
   requests += 1;
   const at = faults.findIndex((fault) => address.includes(`/sync/${fault.path}?`));
-  const fault = at < 0 ? "" : faults.splice(at, 1)[0]!.fault;
+  const { fault, others } = at < 0 ? { fault: "", others: undefined } : faults.splice(at, 1)[0]!;
   if (fault === "cut") throw new Error("cut");
+  if (fault === "race") {
+    const headers = { authorization: `Bearer ${home.token()}`, "content-type": "application/json" };
+    const done = await fetch(`${home.url}${others!.path}`, { method: others!.method, headers, body: JSON.stringify(others!.body) });
+    if (!done.ok) throw new Error(`the other one was refused: ${await done.text()}`);
+  }
   const answer = await fetch(address, init);
   const body = await answer.text();
   if (fault === "lost") throw new Error("lost");
@@ -52,7 +57,7 @@ function schemaOf(version: number): [unknown, unknown] {
   });
   return [
     appSchema({ version, tables }),
-    schemaMigrations({ migrations: [{ toVersion: 2, steps: [patrols, words] }] }),
+    schemaMigrations({ migrations: version > 1 ? [{ toVersion: 2, steps: [patrols, words] }] : [] }),
   ];
 }
 

@@ -1,4 +1,4 @@
-"""Where the fixes of a collar end calmly."""
+"""Models that people brought and what was chosen of them."""
 
 from __future__ import annotations
 
