@@ -26,13 +26,17 @@ SHORTEST_STEP_M = 10.0
 
 
 class CurrentPosition(Struct, frozen=True, kw_only=True):
-    """The newest usable position: when the collar took it, and when a home heard of it."""
+    """The newest usable position: when the collar took it, and when a home heard of it.
+
+    ``area`` is the name of the protected area that stands for a place which the caller may not see.
+    """
 
     lat: float | None
     lon: float | None
     altitude: float | None
     timestamp: datetime
     received_at: datetime
+    area: str | None = None
 
 
 class PredictedPosition(Struct, frozen=True, kw_only=True):
@@ -212,6 +216,7 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
                 altitude=fix.alt_m,
                 timestamp=fix.recorded_at,
                 received_at=fix.received_at,
+                area=fix.area,
             ),
             predicted_position=_predicted(said.predicted),
             predictions=[PredictionOut.of(each) for each in said.predicted],
@@ -279,6 +284,7 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
     missing: dict[str, str]
     habitat_suitability: float | None = None
     early_warnings: list[AheadOut] = []
+    current_area: str | None = None
 
     @classmethod
     def of(cls, said: AnimalInsight) -> TrackedOut:
@@ -308,6 +314,7 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
             missing=status.missing,
             habitat_suitability=status.habitat_suitability,
             early_warnings=status.early_warnings,
+            current_area=here.area,
         )
 
 
