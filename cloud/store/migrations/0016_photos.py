@@ -1,4 +1,4 @@
-"""Where the fixes of a collar end calmly."""
+"""Small copies of photographs."""
 
 from __future__ import annotations
 
