@@ -310,7 +310,7 @@ def import_original(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy people, animals, positions, observations, zones, corridors and alerts of the original platform.
+    """Copy people, animals, positions, observations, zones, corridors, alerts and rangers of the original platform.
 
     May be run again: what came once is left as it is here. Passwords are never copied.
     """
