@@ -34,6 +34,7 @@ from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
 from models.artifact import PACKAGED
+from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from models.live.shelf import HomeShelf, folder_of
@@ -42,8 +43,8 @@ from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
 from shared.clock import Clock
 from shared.configuration import boot_id, own_hosts
-from shared.console import configure_logging
 from shared.errors import ConfigError, StoreError
+from shared.logs import configure_logging
 from shared.sync.records import to_ms
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRout
 
 async def work(config: Config, *, clock: Clock) -> None:
     """Run jobs until SIGTERM or SIGINT; each ends at its next step then and waits for another worker."""
-    configure_logging()
+    configure_logging(config.logs.levels)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -182,7 +183,7 @@ async def _checked_url(config: Config) -> str:
 
 async def serve(config: Config, *, clock: Clock, port: int | None = None) -> None:
     """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it."""
-    configure_logging()
+    configure_logging(config.logs.levels)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -211,17 +212,18 @@ async def running(
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
-        models = Models(shelf.folder)
+        models, advisor = Models(shelf.folder), Advisor(shelf.folder)
 
         async def take(folder: Path) -> None:
             models.turn_to(folder)
+            advisor.turn_to(folder)
             habitat.turn_to(folder)
 
         shelf.follow(take)
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
-            habitat=habitat, router=router_of(store, config, shelf), models=models, shelf=shelf,
+            habitat=habitat, router=router_of(store, config, shelf), models=models, advisor=advisor, shelf=shelf,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

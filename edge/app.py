@@ -35,6 +35,7 @@ from edge.ops.notify import Supervisor
 from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.ops.trust import Authority, own_addresses
+from edge.pipeline.advice import AdviceStage
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
@@ -53,6 +54,7 @@ from edge.sync.session import new_epoch
 from edge.sync.shelf import take_models
 from firmware_bridge.transports.spec import link_from
 from models.artifact import PACKAGED
+from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from models.live.shelf import HomeShelf, folder_of
@@ -63,9 +65,9 @@ from shared.accounts.service import Accounts
 from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.configuration import LOOPBACK, boot_id, own_hosts
-from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
+from shared.logs import configure_logging
 from shared.privacy import OPERATOR
 from shared.sync.records import from_ms, to_ms
 
@@ -145,7 +147,7 @@ def operator_tokens(config: Config) -> Callable[[], str]:
 
 async def serve(config: Config, *, port: int | None = None, file: Path | None = None) -> None:
     """Run the station until SIGTERM or SIGINT; what was acknowledged is on disk whatever ends it."""
-    configure_logging()
+    configure_logging(config.logs.levels)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -168,7 +170,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         stack.enter_context(sole_owner(config.station.data_dir))
         healed = heal(config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch)
         hub = EventHub()
-        models = Models()
+        models, advisor = Models(), Advisor()
 
         def stored(fixes: Sequence[StoredFix]) -> None:
             _announce(hub, fixes)
@@ -199,16 +201,20 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         habitat = MappedHabitat(config.maps_dir)
         stack.callback(habitat.close)
 
+        advice = AdviceStage(store, advisor, clock, habitat)
+        stack.callback(advice.close)
+
         async def take(folder: Path) -> None:
             habitat.turn_to(folder)
             await pipeline.take(folder)
+            await advice.take(folder)
 
         shelf = HomeShelf(
             accounts.tables, config.station.data_dir / "models", publishers=config.models.publishers,
             forced=config.models.forced, now_ms=lambda: to_ms(clock.now()),
         )  # fmt: skip
-        models.turn_to(await folder_of(shelf, PACKAGED))
-        habitat.turn_to(shelf.folder)
+        for each in (models, advisor, habitat):
+            each.turn_to(await folder_of(shelf, PACKAGED))
         shelf.follow(take)
         uplink = _uplink(config, store, clock, accounts, shelf) if config.cloud.is_enabled else None
         backups = BackupRounds(
@@ -230,7 +236,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         )
         hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
         authority = authority_of(config, key, real) if config.api.is_tls else None
-        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat, advisor)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
             habitat=habitat, shelf=shelf, allowed_hosts=hosts,
@@ -249,6 +255,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
         tasks.start("habitat", HabitatStage(store, habitat).run())
+        tasks.start("advice", advice.run())
         for link in links:
             if link.name in config.clock.gnss_links:
                 if isinstance(clock, StationClock):

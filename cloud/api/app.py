@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
+from cloud.api.cloud_metrics import cloud_metrics
 from cloud.api.events import events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
@@ -26,12 +27,14 @@ from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
 from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
+from models.live.advice import Advisor
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
 from shared.api.hints import Hints
 from shared.api.home import create_home
+from shared.api.metrics import Metrics
 from shared.clock import Clock
 from shared.habitat import Habitat
 from shared.privacy import OPERATOR, view_for
@@ -50,6 +53,7 @@ def create_app(
     habitat: Habitat | None = None,
     router: Router | None = None,
     models: Models | None = None,
+    advisor: Advisor | None = None,
     shelf: Shelf | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
@@ -59,7 +63,8 @@ def create_app(
     """Return the cloud's web application. It opens nothing and closes nothing.
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
-    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` are those that serve.
+    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` and
+    ``advisor`` are what serves.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
@@ -70,7 +75,7 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models() if models is None else models, clock, habitat),
+        insight=OnDemand(store, Models() if models is None else models, clock, habitat, advisor),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
@@ -78,6 +83,7 @@ def create_app(
         habitat=habitat,
         router=router,
         shelf=shelf,
+        metrics=Metrics(cloud_metrics(store, clock)),
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),

@@ -14,6 +14,7 @@ from edge.api.alert_rules import AlertRules
 from edge.api.events import KEEP_ALIVE_S, EventHub, News, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.site import summary_of
+from edge.api.station_metrics import station_metrics
 from edge.api.trust import Trust, pages
 from edge.api.undecoded import Unread, undecoded
 from edge.store.store import SpatialiteStore, Undecoded
@@ -24,6 +25,7 @@ from shared.accounts.service import Accounts
 from shared.api import docs, web
 from shared.api.hints import Hints
 from shared.api.home import create_home
+from shared.api.metrics import Metrics
 from shared.api.phones import PhoneTrust
 from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
@@ -80,6 +82,7 @@ def create_app(
         habitat=habitat,
         router=router,
         shelf=shelf,
+        metrics=Metrics(station_metrics(health)),
         site=web.Site(
             home="station",
             version=version("outpost"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import queue
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
+import structlog
 
 from edge.store import changes, outbox, patrols, phones, predictions, queries
 from edge.store.areas import areas_near_each
@@ -69,6 +71,10 @@ from shared.wire.batch import FixColumns
 T = TypeVar("T")
 
 READERS: Final = 3
+#: Work on the database that takes longer is named in the log.
+SLOW_S: Final = 0.5
+
+log = structlog.get_logger()
 #: The fact that says how far the conflicts of the cloud are taken: its epoch and a number.
 CLASH_CURSOR: Final = "conflicts.cursor"
 
@@ -171,6 +177,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         return await asyncio.wrap_future(self._reader_threads.submit(self._snapshot, job))
 
     def _transact(self, job: Callable[[Connection], T]) -> T:
+        began_s = time.monotonic()
         try:
             with translated(self._path), transaction(self._db):
                 self._notice_other_writers()
@@ -181,6 +188,8 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 self._db.close()
                 self._write_over(connect(self._path, self._key, synchronous=self._synchronous))
             raise
+        finally:
+            _tell_slow(job, began_s)
 
     def _notice_other_writers(self) -> None:
         """Forget what is cached when another process (an import, a command) has committed since the last look."""
@@ -191,6 +200,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
     def _snapshot(self, job: Callable[[Connection], T]) -> T:
         reader = self._readers.get()
+        began_s = time.monotonic()
         try:
             with translated(self._path):
                 reader.execute("BEGIN")
@@ -206,6 +216,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 self._open_readers.append(reader)
             raise
         finally:
+            _tell_slow(job, began_s)
             self._readers.put(reader)
 
     # --- what the decoder writes
@@ -306,6 +317,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         def job(db: Connection) -> int:
             outbox.set_cursor(db, cloud_epoch, cursor)
+            outbox.withdraw(db, records)
             return self._records.take(records, outbox.pending_columns(db), to_ms(self._now()))
 
         return await self.write(job)
@@ -553,6 +565,13 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 self._fixes.set_by_hand(id_bytes(fix_id), is_excluded=is_excluded)
 
         await self.write(job)
+
+
+def _tell_slow(job: Callable[[Connection], object], began_s: float) -> None:
+    """Name work on the database that others had to wait for; what it was asked stays out, which may tell a place."""
+    took_s = time.monotonic() - began_s
+    if took_s > SLOW_S:
+        log.warning("store.slow", job=getattr(job, "__qualname__", str(type(job))), took_ms=round(took_s * 1000))
 
 
 def _is_spoilt(connection: Connection) -> bool:

@@ -113,6 +113,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /health/ready": _OPEN,
     "GET /health/detail": Rule(access="local", roles=FIELD),
     "PUT /health/clock": Rule(roles=ADMIN),
+    "GET /metrics": Rule(access="local", roles=MANAGERS, scope="metrics:read"),
     "GET /api/docs": _LOCAL,
     "GET /api/redoc": _LOCAL,
     "GET /api/assets/start-swagger.js": _LOCAL,
@@ -144,6 +145,8 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_V1}/api-keys/{{key_id}}/rotate": _factor(ADMIN),
     f"DELETE {_V1}/api-keys/{{key_id}}": _factor(ADMIN),
     f"GET {_V1}/audit": Rule(roles=ADMIN),
+    f"GET {_V1}/logs/levels": Rule(roles=ADMIN),
+    f"PUT {_V1}/logs/levels": Rule(roles=ADMIN),
     # --- animals, collars, deployments
     **_crud(
         f"{_V1}/animals", "animal_id", "animals", _write("animals", FIELD, ranger_at="station"), _factor(MANAGERS)
