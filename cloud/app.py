@@ -43,8 +43,8 @@ from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
 from shared.clock import Clock
 from shared.configuration import boot_id, own_hosts
-from shared.console import configure_logging
 from shared.errors import ConfigError, StoreError
+from shared.logs import configure_logging
 from shared.sync.records import to_ms
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def router_of(store: PostgresStore, config: Config, shelf: HomeShelf, *, is_apar
 
 async def work(config: Config, *, clock: Clock) -> None:
     """Run jobs until SIGTERM or SIGINT; each ends at its next step then and waits for another worker."""
-    configure_logging()
+    configure_logging(config.logs.levels)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
@@ -184,7 +184,7 @@ async def _checked_url(config: Config) -> str:
 
 async def serve(config: Config, *, clock: Clock, port: int | None = None) -> None:
     """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it."""
-    configure_logging()
+    configure_logging(config.logs.levels)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)

@@ -25,6 +25,7 @@ from shared.clock import StationClock
 from shared.console import console, errors, print_facts, print_json, run_program
 from shared.errors import Invalid
 from shared.people import operator_token_of, user_commands
+from shared.privacy import OPERATOR
 from shared.sync.records import to_ms
 from shared.wire.reading import bound
 
@@ -148,6 +149,45 @@ def token(
         print_json({"access": made, "expires_in": ACCESS_S})
     else:
         typer.echo(made)
+
+
+@cli.command("log")
+def log_level(
+    level: Annotated[str, typer.Argument(help="debug, info, warning, error, critical, or `default`.")] = "",
+    package: Annotated[str, typer.Argument(help="A package like cloud.sync; everything else if left out.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the running service logs or, with a level, change it for a package until its next start.
+
+    Of several processes behind one address it is the one that answers; a worker's levels stand in its configuration.
+    """
+    from cloud.ops.levels import log_levels
+
+    api = _load(config).api
+    token = _with_accounts(config, lambda accounts: operator_token_of(accounts, OPERATOR.user_id))
+    print_facts(log_levels(f"http://{api.host}:{api.port}/api/v1/logs/levels/", token, package, level), as_json=as_json)
+
+
+@cli.command()
+def check(
+    is_deployment: Annotated[
+        bool, typer.Option("--deploy", help="Refuse settings that are too weak for the internet.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for every trouble that is known, with its cause and the next step; exit code 1 where there is a fault."""
+    from cloud.ops.checks import look_around
+
+    found = asyncio.run(look_around(_load(config), for_deployment=is_deployment))
+    if as_json:
+        print_json(found)
+    else:
+        steps = [f"{each.cause}\n-> {each.next_step}" if each.cause else "" for each in found]
+        _print_rows(["", "", ""], [(each.name, each.state, step) for each, step in zip(found, steps, strict=True)])
+    if any(each.state == "fault" for each in found):
+        raise typer.Exit(1)
 
 
 @cli.command()

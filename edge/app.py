@@ -65,9 +65,9 @@ from shared.accounts.service import Accounts
 from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.configuration import LOOPBACK, boot_id, own_hosts
-from shared.console import configure_logging
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
+from shared.logs import configure_logging
 from shared.privacy import OPERATOR
 from shared.sync.records import from_ms, to_ms
 
@@ -147,7 +147,7 @@ def operator_tokens(config: Config) -> Callable[[], str]:
 
 async def serve(config: Config, *, port: int | None = None, file: Path | None = None) -> None:
     """Run the station until SIGTERM or SIGINT; what was acknowledged is on disk whatever ends it."""
-    configure_logging()
+    configure_logging(config.logs.levels)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -138,6 +138,12 @@ class GundiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str = ""
 
 
+class LogsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is logged: ``levels`` by package, ``""`` for everything that no other names."""
+
+    levels: dict[str, str] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of a station."""
 
@@ -154,6 +160,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: ModelsSection = ModelsSection()
     earthranger: EarthrangerSection = EarthrangerSection()
     gundi: GundiSection = GundiSection()
+    logs: LogsSection = LogsSection()
     links: tuple[LinkSpec, ...] = ()
 
     @property

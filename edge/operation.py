@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import httpx
 import msgspec
@@ -14,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from edge import app
+from edge import app, checks
 from edge.config import DEFAULT_PATH, Config, load
 from edge.ops.archive import Opener, recovery_key_of
 from edge.ops.backup import daily, hourly
@@ -24,13 +25,13 @@ from edge.ops.system_clock import is_kernel_synchronised, system_clock
 from edge.ops.trust import own_addresses
 from edge.ops.watch import watch as watch_station
 from edge.people import with_accounts
-from edge.store.ledger import LedgerReader
 from edge.store.store import SpatialiteStore
 from edge.sync.session import new_epoch
 from edge.terminal import ConfigOption, JsonOption, progress_of, url_of, with_store
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, print_facts, print_json
 from shared.errors import ConfigError, Invalid
+from shared.logs import asked_level
 from shared.people import operator_token_of
 from shared.privacy import OPERATOR
 
@@ -119,6 +120,19 @@ def token(
         print_json({"access": made, "expires_in": ACCESS_S})
     else:
         typer.echo(made)
+
+
+@operation.command("log")
+def log_level(
+    level: Annotated[str, typer.Argument(help="debug, info, warning, error, critical, or `default`.")] = "",
+    package: Annotated[str, typer.Argument(help="A package like edge.sync; everything else if left out.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the running station logs or, with a level, change it for a package until the next start."""
+    settings = load(config)
+    url = f"{url_of(settings)}/api/v1/logs/levels/"
+    print_facts(log_levels(url, app.operator_token(settings), package, level), as_json=as_json)
 
 
 @operation.command()
@@ -242,16 +256,61 @@ def _file(config: Path | None) -> Path | None:
 
 
 @operation.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check every page of database and ledger (about 11 s a gigabyte)."""
+def check(
+    config: ConfigOption = None,
+    is_quick: Annotated[bool, typer.Option("--quick", help="Leave out the pages of database and ledger.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for every trouble that is known, with its cause and the next step; exit code 1 where there is a fault.
+
+    Reads every page of database and ledger (about 11 s a gigabyte).
+    """
     settings = load(config)
-    reader = LedgerReader(settings.ledger_dir, settings.key())
+    found = checks.look_around(_scene(settings), with_pages=not is_quick)
+    states = {each.name: each.state for each in found}
+    if as_json:
+        print_json({**states, "findings": [each for each in found if each.state != "ok"]})
+    else:
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        for each in found:
+            words = f"{each.cause}\n-> {each.next_step}" if each.state != "ok" else ""
+            table.add_row(each.name, Text(each.state, _COLOURS[each.state]), Text(words))
+        console.print(table)
+    if "fault" in states.values():
+        raise typer.Exit(1)
+
+
+_COLOURS: Final = {"ok": "green", "warning": "yellow", "fault": "red"}
+
+
+def _scene(settings: Config) -> checks.Scene:
+    key, key_error = checks.key_of(settings)
+    detail, error, began_s = None, "", time.monotonic()
     try:
-        reader.check()
-    finally:
-        reader.close()
-    with_store(settings, lambda store: store.check())
-    print_facts({"database": "ok", "ledger": "ok"}, as_json=as_json)
+        detail = _detail(settings)
+    except ConfigError as refusal:
+        error = refusal.detail
+    return checks.Scene(
+        config=settings, key=key, key_error=key_error, detail=detail, detail_error=error,
+        answered_in_s=time.monotonic() - began_s, is_running=app.url_file(settings).exists(),
+    )  # fmt: skip
+
+
+def log_levels(url: str, token: str, package: str, level: str) -> dict[str, str]:
+    """Ask a running station for the levels of its log, or change one."""
+    bearer = {"Authorization": f"Bearer {token}"}
+    try:
+        if level:
+            body = {"package": package, "level": asked_level(level)}
+            answer = httpx.put(url, json=body, headers=bearer, timeout=10)
+        else:
+            answer = httpx.get(url, headers=bearer, timeout=10)
+        said = answer.json()
+    except (httpx.TransportError, ValueError) as error:
+        raise ConfigError(f"nobody answers at {url}: {error}") from error
+    if not answer.is_success:
+        raise Invalid(said["detail"])
+    return {name or "everything else": found for name, found in said["levels"].items()}
 
 
 def _detail(settings: Config) -> dict[str, Any]:

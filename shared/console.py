@@ -1,15 +1,12 @@
-"""How each program of ours speaks: facts as text or JSON, errors as one line on stderr, logs for journald."""
+"""How each program of ours speaks: facts as text or JSON, errors as one line on stderr."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
-import structlog
 import typer
 from rich.console import Console
 from rich.progress import Progress
@@ -79,21 +76,3 @@ def print_facts(facts: Any, *, as_json: bool) -> None:
 def print_json(facts: object) -> None:
     """Print facts as JSON."""
     typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
-
-
-def configure_logging() -> None:
-    """One JSON object a line on stderr, for journald; plain text on a terminal."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )

@@ -10,6 +10,8 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
+from cloud.api.cloud_metrics import cloud_metrics
+from cloud.api.events import events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
@@ -30,9 +32,12 @@ from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
+from shared.api.hints import Hints
 from shared.api.home import create_home
+from shared.api.metrics import Metrics
 from shared.clock import Clock
 from shared.habitat import Habitat
+from shared.privacy import OPERATOR, view_for
 from shared.routing import Router
 from shared.shelf import Shelf
 
@@ -64,6 +69,7 @@ def create_app(
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
+    hints = Hints(lambda: store.phone_timestamp(view_for(OPERATOR)))
     listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
@@ -77,10 +83,11 @@ def create_app(
         habitat=habitat,
         router=router,
         shelf=shelf,
+        metrics=Metrics(cloud_metrics(store, clock)),
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),
-        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports],
+        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports, events_stream],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
@@ -88,6 +95,7 @@ def create_app(
             "ingest": Provide(lambda: taking, sync_to_thread=False),
             "jobs": Provide(lambda: jobs, sync_to_thread=False),
             "files": Provide(lambda: files, sync_to_thread=False),
+            "hints": Provide(lambda: hints, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },

@@ -18,7 +18,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from edge.app import operator_tokens
+from edge.app import operator_tokens, sole_owner
 from edge.config import load
 from edge.demo.processes import Processes, program, start_broker
 from edge.ops.watch import watch
@@ -77,6 +77,7 @@ def main(
 
 def _herd(port: int, speed: float, animals: int, seed: int, joining: tuple[str, str] | None) -> int:
     folder = FOLDER / "demo"
+    _check_alone(folder)
     ended = folder / "ended-at"
     start = datetime.now(UTC).replace(microsecond=0)
     if ended.exists():  # the herd's time ran ahead of ours: it goes on where it was
@@ -95,6 +96,7 @@ def _herd(port: int, speed: float, animals: int, seed: int, joining: tuple[str, 
             "--manifest", manifest,
         ]  # fmt: skip
         for pty in ptys:
+            pty.unlink(missing_ok=True)  # left by a demo that was killed, it names somebody else's terminal by now
             simulator += ["--pty", pty]
         processes.start("herd", [str(part) for part in simulator])
         config = _station(folder, port, ptys, broker, start, speed, origin_s)
@@ -112,6 +114,7 @@ def _herd(port: int, speed: float, animals: int, seed: int, joining: tuple[str, 
 
 def _replay(port: int, speed: float, seed: int, tracks: Path, joining: tuple[str, str] | None, *, once: bool) -> int:
     folder = FOLDER / "replay"
+    _check_alone(folder)
     shutil.rmtree(folder, ignore_errors=True)
     individuals = _individuals(tracks)
     start = min(row.recorded_at for row in individuals.values())
@@ -147,6 +150,13 @@ def _replay(port: int, speed: float, seed: int, tracks: Path, joining: tuple[str
                 [station, "verify", "--config", config, "--against", "cloud"],
             ]
         return max(subprocess.run(check, check=False).returncode for check in checks)
+
+
+def _check_alone(folder: Path) -> None:
+    """Raise ConfigError where another demo runs on this folder: it would lose its terminals to this one."""
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    with sole_owner(folder / "data"):
+        pass
 
 
 def _enrol(config: Path, joining: tuple[str, str] | None) -> None:

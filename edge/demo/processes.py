@@ -43,10 +43,14 @@ class Processes:
                 process.wait()
 
     def start(self, name: str, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-        """Start ``command`` in a process group of its own, so that Ctrl-C reaches only us."""
+        """Start ``command`` in a process group of its own, so that Ctrl-C reaches only us; it does not outlive us.
+
+        A demo that is killed leaves a station behind otherwise, which takes the next demo's terminals away from it.
+        """
+        tied = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
         with self.log_of(name).open("wb") as log:
             process = subprocess.Popen(
-                [str(part) for part in command],
+                [*tied, *(str(part) for part in command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ spoken to before they speak (``framing.talk``); what cannot be written at once i
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import termios
@@ -282,4 +283,6 @@ class SerialLink:
 def _reason(error: Exception) -> str:
     """Return the system's word for an error: pyserial wraps it in sentences that repeat the path."""
     number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EAGAIN:  # of the exclusive lock, which is all that can be busy here
+        return "another program has the port open"
     return os.strerror(number) if number else str(error)

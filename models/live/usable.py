@@ -20,7 +20,7 @@ from models.artifact import Loaded, Manifest, arrays_of, verify
 from models.bbmm import runtime as bbmm
 from models.corridor import runtime as corridor
 from models.corridor.observation import SIZE
-from models.forecast import runtime as forecast
+from models.forecast import fitted as forecast
 from models.habitat import runtime as habitat
 from models.hmm import runtime as hmm
 from shared.errors import ArtifactError, Invalid
