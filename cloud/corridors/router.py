@@ -109,6 +109,11 @@ class MapRouter:
             ),
         )
 
+    @property
+    def pids(self) -> list[int]:
+        """The process that reads maps, where it runs."""
+        return [] if self._apart is None else self._apart.pids
+
     def close(self) -> None:
         """End the process that reads maps."""
         if self._apart is not None:

@@ -24,7 +24,7 @@ from shared.errors import ConfigError, LinkError
 SCHEDULER: Final = "OUTPOST_DASK_SCHEDULER"
 #: Items that are asked for at once, for each worker.
 AHEAD: Final = 4
-_CONNECT_S: Final = 20.0
+CONNECT_S: Final = 20.0
 
 # neither library says what its functions take and give
 _compute: Final[Any] = compute
@@ -64,7 +64,9 @@ class Spread:
 
 
 @contextlib.contextmanager
-def spread(workers: int | None = None, environment: Mapping[str, str] | None = None) -> Iterator[Spread]:
+def spread(
+    workers: int | None = None, environment: Mapping[str, str] | None = None, *, connect_s: float = CONNECT_S
+) -> Iterator[Spread]:
     """Where work is spread, as a context: the cluster that the environment names, else ``workers`` local processes.
 
     Raises ConfigError for an address that is none, LinkError where nobody answers there or no worker is there.
@@ -76,7 +78,7 @@ def spread(workers: int | None = None, environment: Mapping[str, str] | None = N
     if not address.startswith(("tcp://", "tls://")):
         raise ConfigError(f"{SCHEDULER}: {address}: the address of a scheduler is like tcp://host:8786")
     try:
-        client = _Client(address, timeout=_CONNECT_S, set_as_default=False)
+        client = _Client(address, timeout=connect_s, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise LinkError(f"{SCHEDULER}: no Dask scheduler answers at {address}: {error}") from error
     try:

@@ -43,7 +43,7 @@ _LARGE: Final = 16
 class Mapped(Protocol):
     """Maps a function over items, in their order."""
 
-    def __call__(self, work: Callable[[Case], _Tried], items: list[Case], /) -> Iterable[_Tried]:
+    def __call__(self, work: Callable[[Case], Tried], items: list[Case], /) -> Iterable[Tried]:
         """Return what the function gives of each item."""
         ...
 
@@ -153,7 +153,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, int]
 
 
-class _Tried(msgspec.Struct, frozen=True, kw_only=True):
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """One case: ratios by algorithm, infinite where nothing arrived; shares of terms; seconds."""
 
     alone: dict[str, float]
@@ -178,9 +178,9 @@ def evaluate(
     policies: dict[Algorithms, Policy] = {name: load_policy(name) for name in ALGORITHMS}
     progress(0.0, "reading maps")
     cases = [(name, case) for name, cases in _sets(data, reference) for case in cases]
-    tried: dict[str, list[_Tried]] = {}
+    tried: dict[str, list[Tried]] = {}
     for number, ((name, _), found) in enumerate(
-        zip(cases, spread(functools.partial(_tried, policies=policies), [case for _, case in cases]), strict=True)
+        zip(cases, spread(tried_by(policies), [case for _, case in cases]), strict=True)
     ):
         tried.setdefault(name, []).append(found)
         progress(_CASES_SHARE * (number + 1) / len(cases), name)
@@ -374,7 +374,12 @@ def _sets(data: Path, reference: Path) -> Iterable[tuple[str, list[Case]]]:
         yield "utah, stored", [Case(stored, Cell(*one["start"]), Cell(*one["end"])) for one in pairs_said]
 
 
-def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> _Tried:
+def tried_by(policies: Mapping[Algorithms, Policy]) -> Callable[[Case], Tried]:
+    """Return what tries policies on one case, wherever it is called."""
+    return functools.partial(_tried, policies=policies)
+
+
+def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> Tried:
     surface, start, end = case
     begun = time.perf_counter()
     best = exact.least_cost(surface, start, end)
@@ -397,7 +402,7 @@ def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> _Tried:
         seconds[name] = time.perf_counter() - begun
         ratio[name] = cost_of(surface, path) / bound
         terms[name] = _shares(surface, path)
-    return _Tried(alone=alone, letter=letter, ratio=ratio, is_completed=is_completed, terms=terms, seconds=seconds)
+    return Tried(alone=alone, letter=letter, ratio=ratio, is_completed=is_completed, terms=terms, seconds=seconds)
 
 
 def _walked(policy: Policy, surface: Surface, start: Cell, end: Cell) -> list[IntArray]:
@@ -420,7 +425,7 @@ def _shares(surface: Surface, path: IntArray) -> dict[str, float]:
     return {name: value / sum(terms.values()) for name, value in terms.items()}
 
 
-def _algorithm(found: Sequence[_Tried], name: str) -> Algorithm:
+def _algorithm(found: Sequence[Tried], name: str) -> Algorithm:
     reached = _reached(one.ratio[name] for one in found)
     shares = [one.terms[name] for one in found if name in one.terms]
     names = dict.fromkeys(term for one in shares for term in one)

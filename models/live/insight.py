@@ -270,6 +270,10 @@ class OnDemand:
         except ValueError as error:
             raise NotFound(str(error)) from error
 
+    async def track(self, view: View, animal_id: str) -> list[Fix]:
+        """Return the newest usable fixes of an animal, at most ``MOST``, by time."""
+        return await self._fixes(view, animal_id, None, None)
+
     async def draw(self, view: View, animal_id: str) -> DrawnMap:
         """Draw an animal's map from its fixes."""
         animal = await self._store.animal(view, animal_id)
