@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from edge import RELEASED_AT
@@ -26,7 +27,9 @@ from edge.api.trust import Trust, redirecting
 from edge.config import Config
 from edge.ingest.decode import CONSUMER, Decoder
 from edge.ingest.group_commit import LedgerWriter
+from edge.ingest.intake import Intake, replay
 from edge.ingest.receive import discipline, receive
+from edge.locked import Lock, hearing, is_locked, spool_dir
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
@@ -44,15 +47,18 @@ from edge.serving import listen, serving
 from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
+from edge.store.spool import keep_public
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch
+from firmware_bridge.frames import Link
 from firmware_bridge.transports.spec import link_from
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
+from shared.accounts.audit import Entry
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.sealing import derived
@@ -79,15 +85,15 @@ def url_file(config: Config) -> Path:
     return config.station.data_dir / "station.url"
 
 
-def backed_up(config: Config, file: Path | None) -> Source:
+def backed_up(config: Config, file: Path | None, key: bytes | None) -> Source:
     """Return what a backup of this station holds; ``file`` is the configuration's."""
     beside = {"tls/authority.pem": config.station.data_dir / "tls" / "authority.pem"}
-    if config.store.is_encrypted:
+    if config.store.is_encrypted and config.store.key_file.exists():
         beside["station.key"] = config.store.key_file
     if file is not None:
         beside["station.toml"] = file
     return Source(
-        station=config.station.id, database=config.database, ledger=config.ledger_dir, key=config.key(),
+        station=config.station.id, database=config.database, ledger=config.ledger_dir, key=key,
         recovery_public=config.backup.recovery_public, beside=beside,
     )  # fmt: skip
 
@@ -147,23 +153,44 @@ async def serve(config: Config, *, port: int | None = None, file: Path | None = 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with running(config, port=port, file=file):
-        await ended.wait()
+
+    async def live() -> None:
+        async with running(config, port=port, file=file):
+            is_up.set()
+            await ended.wait()
+
+    is_up = asyncio.Event()
+    living, asked = asyncio.create_task(live(), name="station"), asyncio.create_task(ended.wait(), name="ended")
+    await asyncio.wait((living, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not is_up.is_set():  # locked, or still starting: there is nothing to wait for
+        living.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await living
     log.info("station.stopped")
 
 
 @contextlib.asynccontextmanager
 async def running(config: Config, *, port: int | None = None, file: Path | None = None) -> AsyncIterator[str]:
     """A running station as a context; yields its address. ``file`` is where the configuration was read from."""
-    key = config.key()
+    must_wait = is_locked(config)
+    key = None if must_wait else config.key()
     config.station.data_dir.mkdir(parents=True, exist_ok=True)
     config.ledger_dir.mkdir(parents=True, exist_ok=True)
-    if not config.database.exists():
+    if not config.database.exists() and not must_wait:
         check_key(config.ledger_dir, key)
     clock = _clock(config)
+    links = [link_from(spec, now=clock.now) for spec in config.named_links()]
+    supervisor, tasks = Supervisor(os.environ), Tasks()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_owner(config.station.data_dir))
-        healed = heal(config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch)
+        spooled = await _until_unlocked(config, port, links, clock, supervisor, tasks) if must_wait else None
+        if spooled is not None:
+            key = spooled.key
+        # in threads: who has heard locked hears on meanwhile, and systemd hears of it
+        healed = await asyncio.to_thread(
+            heal, config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch
+        )
         hub = EventHub()
         models = Models()
 
@@ -171,13 +198,14 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             _announce(hub, fixes)
             pipeline.wake()
 
-        store = SpatialiteStore(config.database, key, now=clock.now, stored=stored)
+        store = await asyncio.to_thread(SpatialiteStore, config.database, key, now=clock.now, stored=stored)
         stack.push_async_callback(store.close)
         frames = Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True)
         ledger = LedgerWriter(frames)
         stack.push_async_callback(ledger.close)
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
+        keep_public(config.station.data_dir, key)
         if frames.go_on_after(decoded := await store.cursor(CONSUMER)):
             log.error("ledger.lost_its_end", decoded_seq=decoded)
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
@@ -190,12 +218,11 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             lookout=Lookout(models),
             is_behind=lambda: decoder.is_behind,
         )
-        links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
         uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
         backups = BackupRounds(
-            backed_up(config, file), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
+            backed_up(config, file, key), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
             daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
         )  # fmt: skip
         health = StationHealth(
@@ -226,20 +253,29 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         lan_port = listening.getsockname()[1]
         url = f"http://{host}:{lan_port}"
 
-        tasks = Tasks()
         stack.push_async_callback(decoder.close)
         stack.callback(pipeline.close)
         stack.push_async_callback(tasks.cancel)
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
         tasks.start("habitat", HabitatStage(store, habitat).run())
+        frames_before = 0
+        if spooled is None:
+            frames_before += await replay(spool_dir(config), key, ledger)
+            intake = Intake(ledger, decoder.wake)
+            _listen(config, links, intake, clock, tasks)
+            tasks.start("heartbeat", supervisor.beat(intake.proof))
+        else:
+            frames_before += await replay(spool_dir(config), key, ledger, is_open=True)
+            spooled.intake.lead_to(ledger, decoder.wake)
+            await spooled.writer.close()
+            frames_before += await replay(spool_dir(config), key, ledger)
+            decoder.wake()
         for link in links:
-            if link.name in config.clock.gnss_links:
-                if isinstance(clock, StationClock):
-                    tasks.start(link.name, discipline(link, clock))
-            else:
-                tasks.start(link.name, receive(link, ledger, clock, decoder.wake))
             stack.push_async_callback(link.close)
+        if frames_before:
+            said = f"{frames_before} frames were heard while the station was locked"
+            await accounts.note([Entry(accounts.moments().ms, OPERATOR.user_id, "station.unlocked", said)])
         if isinstance(real, StationClock):
             tasks.start("clock", follow_kernel(real))
         tasks.start("alerts", alarms.run())
@@ -249,9 +285,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             backups=config.backup_dir,
         )  # fmt: skip
         tasks.start("room", room.run())
-        supervisor = Supervisor(os.environ)
         stack.callback(supervisor.stopping)
-        tasks.start("heartbeat", supervisor.beat(ledger.proof))
         tasks.start("check", _check_later(store, health, mark_of(config.database)))
         if backups.is_enabled:
             tasks.start("backup", backups.run())
@@ -277,15 +311,59 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("discovery", announce(service))
         stack.callback(hub.close)
         health.has_started = True
-        fresh = url_file(config).with_suffix(".new")
-        fresh.write_text(f"{url}\n", encoding="ascii")
-        fresh.replace(url_file(config))  # whole or not at all: others wait for it to appear and read it at once
+        _tell_url(config, url)
         stack.callback(url_file(config).unlink, missing_ok=True)
         supervisor.ready(f"serving {url}")
         log.info("station.ready", url=url, links=len(links), clock=str(clock.state))
         yield url
         if tasks.fallen is not None:
             raise StoreError(f"the station ended because its task {tasks.fallen} fell; see the log")
+
+
+class Unlocked(msgspec.Struct, frozen=True):
+    """The key that came to a locked station, and where its frames go until the ledger takes them."""
+
+    key: bytes
+    writer: LedgerWriter
+    intake: Intake
+
+
+async def _until_unlocked(
+    config: Config, port: int | None, links: Sequence[Link], clock: Clock, supervisor: Supervisor, tasks: Tasks
+) -> Unlocked:
+    """Hear and seal until the key is there; the links go on being heard afterwards."""
+    lock = Lock(config)
+    async with contextlib.AsyncExitStack() as undo:
+        async with hearing(config, port, links, lock) as (url, writer, intake):
+            undo.push_async_callback(writer.close)
+            for link in links:
+                undo.push_async_callback(link.close)
+            undo.push_async_callback(tasks.cancel)
+            _listen(config, links, intake, clock, tasks)
+            tasks.start("heartbeat", supervisor.beat(intake.proof))
+            _tell_url(config, url)
+            undo.callback(url_file(config).unlink, missing_ok=True)
+            supervisor.ready("LOCKED: bring the key")
+            key = await lock.key()
+        log.info("station.unlocked")
+        undo.pop_all()
+    return Unlocked(key, writer, intake)
+
+
+def _listen(config: Config, links: Sequence[Link], intake: Intake, clock: Clock, tasks: Tasks) -> None:
+    """Carry what links hear to the intake; receivers of the station's own set its clock."""
+    for link in links:
+        if link.name in config.clock.gnss_links:
+            if isinstance(clock, StationClock):
+                tasks.start(link.name, discipline(link, clock))
+        else:
+            tasks.start(link.name, receive(link, intake, clock, intake.committed))
+
+
+def _tell_url(config: Config, url: str) -> None:
+    fresh = url_file(config).with_suffix(".new")
+    fresh.write_text(f"{url}\n", encoding="ascii")
+    fresh.replace(url_file(config))  # whole or not at all: others wait for it to appear and read it at once
 
 
 @contextlib.contextmanager

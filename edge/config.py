@@ -31,10 +31,14 @@ class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The database. ``key_file`` holds 64 hex digits and should lie on another medium than ``data_dir``."""
+    """The database. ``key_file`` holds 64 hex digits and should lie on another medium than ``data_dir``.
+
+    Where it is missing at a start the station hears locked, unless ``hears_locked`` is false: then it does not start.
+    """
 
     key_file: Path = Path("/etc/outpost/station.key")
     is_encrypted: bool = True
+    hears_locked: bool = True
 
 
 class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

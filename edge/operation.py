@@ -122,6 +122,29 @@ def token(
         typer.echo(made)
 
 
+@operation.command()
+def unlock(
+    key_file: Annotated[
+        Path | None, typer.Option(help="A file with the key, 64 hex digits; asked for if left out.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give a locked station its key, which it keeps in memory alone until it ends."""
+    settings = load(config)
+    text = typer.prompt("Key", hide_input=True) if key_file is None else key_file.read_text(encoding="ascii").strip()
+    url = f"{url_of(settings)}/unlock"
+    try:
+        answer = httpx.post(url, json={"key": text}, timeout=60)
+        said = answer.json()
+    except (httpx.TransportError, ValueError) as error:
+        raise ConfigError(f"nobody answers at {url}: {error}") from error
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise Invalid("the station is not locked")
+    if not answer.is_success:
+        raise Invalid(said["detail"])
+    console.print("unlocked; what was heard meanwhile is taken over now", highlight=False)
+
+
 @operation.command("log")
 def log_level(
     level: Annotated[str, typer.Argument(help="debug, info, warning, error, critical, or `default`.")] = "",
@@ -167,7 +190,11 @@ def backup(
 ) -> None:
     """Back the station up now and prove it: read back, opened, compared row by row. A running one goes on meanwhile."""
     settings = load(config)
-    source, folder, now = app.backed_up(settings, _file(config)), to or settings.backup_dir, datetime.now(UTC)
+    source, folder, now = (
+        app.backed_up(settings, _file(config), settings.key()),
+        to or settings.backup_dir,
+        datetime.now(UTC),
+    )
     if not settings.database.exists():
         raise ConfigError(f"{settings.database}: there is no station here yet; `outpost-station init` makes one")
     if is_daily:
