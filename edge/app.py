@@ -38,6 +38,7 @@ from edge.ops.notify import Supervisor
 from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.ops.trust import Authority, own_addresses
+from edge.ops.update import back_to_schema
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
@@ -77,6 +78,8 @@ log = structlog.get_logger()
 #: The background check of every page starts this long after the station, so that it slows no start.
 CHECK_AFTER_S: Final = 60.0
 #: An operator's token is good for a quarter of an hour; this long it is used again.
+#: Set by ``deploy/outpost-release`` for a program that was gone back to.
+ROLLED_BACK: Final = "OUTPOST_ROLLED_BACK"
 TOKEN_REUSED_S: Final = 600.0
 
 
@@ -187,6 +190,10 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         spooled = await _until_unlocked(config, port, links, clock, supervisor, tasks) if must_wait else None
         if spooled is not None:
             key = spooled.key
+        if os.environ.get(ROLLED_BACK):
+            left = await asyncio.to_thread(back_to_schema, config.database, key, new_epoch())
+            if left is not None:
+                log.critical("update.schema_left", kept=str(left))
         # in threads: who has heard locked hears on meanwhile, and systemd hears of it
         healed = await asyncio.to_thread(
             heal, config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch

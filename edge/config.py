@@ -92,6 +92,13 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     windows: tuple[str, ...] = ()
 
 
+class UpdateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed updates: whose Ed25519 signature counts (``public_keys``, hex digits), and where releases lie."""
+
+    public_keys: tuple[str, ...] = ()
+    dir: Path = Path("/var/lib/outpost-releases")
+
+
 class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Copies of every hour and archives of every day; ``dir`` should be a second medium, ``data_dir/backup`` if empty.
 
@@ -150,6 +157,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
     backup: BackupSection = BackupSection()
+    update: UpdateSection = UpdateSection()
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
     habitat: HabitatSection = HabitatSection()
@@ -253,6 +261,9 @@ def _check(config: Config) -> None:
         raise ConfigError("backup.hourly_kept, backup.daily_kept: at least 1 is kept")
     if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
         raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-station init` makes it")
+    for text in config.update.public_keys:
+        if re.fullmatch("[0-9a-f]{64}", text) is None:
+            raise ConfigError("update.public_keys: a key is 64 hex digits")
     rule_book(config.alerts.rules)
     configuration.check_port("api.port", config.api.port)
     configuration.check_port("api.redirect_port", config.api.redirect_port)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +19,7 @@ from rich.text import Text
 
 from edge import app, checks
 from edge.config import DEFAULT_PATH, Config, load
+from edge.ops import update as updates
 from edge.ops.archive import Opener, recovery_key_of
 from edge.ops.backup import daily, hourly
 from edge.ops.restore import Place
@@ -120,6 +123,43 @@ def token(
         print_json({"access": made, "expires_in": ACCESS_S})
     else:
         typer.echo(made)
+
+
+@operation.command()
+def update(
+    file: Annotated[Path | None, typer.Argument(help="A signed update, from a USB stick.")] = None,
+    is_older: Annotated[bool, typer.Option("--older", help="Take one that is not newer than what runs.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a signed update into use with the next start or, without one, say which release runs.
+
+    After three starts that fail the former release runs again, on the data as they were.
+    """
+    settings = load(config)
+    section, running = settings.update, version("outpost")
+    if file is not None:
+        architecture = _architecture()
+        taken = updates.take(
+            file, section.dir, section.public_keys, running=running, architecture=architecture, allows_older=is_older
+        )
+        print_facts(taken, as_json=as_json)
+        return
+    left = section.dir / "left"
+    print_facts(
+        {
+            "version": running, "release": updates.current_of(section.dir) or updates.PACKAGED,
+            "is_on_trial": (section.dir / "trial").exists(),
+            "left_after_failed_starts": left.read_text(encoding="ascii").strip() if left.exists() else None,
+        },
+        as_json=as_json,
+    )  # fmt: skip
+
+
+def _architecture() -> str:
+    """Return Debian's word for this machine."""
+    known = {"x86_64": "amd64", "aarch64": "arm64"}
+    return known.get(platform.machine(), platform.machine())
 
 
 @operation.command()
