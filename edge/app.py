@@ -19,7 +19,7 @@ import structlog
 
 from edge import RELEASED_AT
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper
+from edge.alerts.keeper import Keeper, Told
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
@@ -30,6 +30,8 @@ from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.intake import Intake, replay
 from edge.ingest.receive import discipline, receive
 from edge.locked import Lock, hearing, is_locked, spool_dir
+from edge.notify.delivery import Delivery
+from edge.notify.targets import check_targets
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
@@ -216,7 +218,12 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         if frames.go_on_after(decoded := await store.cursor(CONSUMER)):
             log.error("ledger.lost_its_end", decoded_seq=decoded)
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
-        alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
+
+        def rung(told: Told) -> None:
+            hub.publish("alert", told)
+            delivery.wake()
+
+        alarms = Keeper(store, Engine(config.rule_book()), clock, rung)
         pipeline = Pipeline(
             store,
             models,
@@ -227,6 +234,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         )
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
+        delivery = _delivery(config, store, real)
         uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
         backups = BackupRounds(
             backed_up(config, file, key), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
@@ -286,6 +294,9 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         if isinstance(real, StationClock):
             tasks.start("clock", follow_kernel(real))
         tasks.start("alerts", alarms.run())
+        if delivery.ways:
+            await delivery.begin()
+            tasks.start("notify", delivery.run())
         tasks.start("calibrate", _calibrate(accounts))
         room = Room(
             store, ledger.remove_before, real, consumer=CONSUMER, database=config.database, ledger=config.ledger_dir,
@@ -417,6 +428,17 @@ def _clock(config: Config) -> Clock:
     return VirtualClock(
         config.clock.virtual_start, config.clock.virtual_speed, time.monotonic, config.clock.virtual_origin_s
     )
+
+
+def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
+    notify = config.notify
+    if notify.targets:
+        check_targets(notify.targets)
+    return Delivery(
+        store, clock, config.station.id, severity=notify.severity,
+        sms_outbox=Path(notify.sms_outbox) if notify.sms_outbox else None, sms_to=notify.sms_to,
+        targets=notify.targets,
+    )  # fmt: skip
 
 
 def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts) -> Background:

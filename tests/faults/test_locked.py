@@ -169,7 +169,7 @@ def test_a_locked_station_that_is_killed_again_and_again_loses_nothing_that_it_a
             serial.saw(shown)
             return not gateway.unacknowledged and not serial.unacknowledged and gateway.sent <= set(shown)
 
-        until(has_all, "every fix", 60)
+        until(has_all, "every fix", PATIENCE_S * 2)
         assert list((station.data_dir / "spool").glob("*.sealed")) == []
         lines = httpx.get(f"{station.url}/api/v1/audit/", auth=station.auth).json()["results"]
         assert any(line["action"] == "station.unlocked" for line in lines)
