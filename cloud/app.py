@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,12 +28,16 @@ from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
 from cloud.notify.sms import Texter, TwilioAccount
+from cloud.store import stations
 from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
 from models.artifact import PACKAGED
+from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
+from models.live.runtime import Models
+from models.live.shelf import HomeShelf, folder_of
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
@@ -40,6 +45,7 @@ from shared.clock import Clock
 from shared.configuration import boot_id, own_hosts
 from shared.errors import ConfigError, StoreError
 from shared.logs import configure_logging
+from shared.sync.records import to_ms
 
 if TYPE_CHECKING:
     from cloud.corridors.router import MapRouter
@@ -81,13 +87,36 @@ def messenger_of(config: Config) -> CodeSender | None:
     return CodeSender(mailer=mailer, texter=texter, outbox=outbox)
 
 
-def kinds_of(store: PostgresStore, accounts: Accounts, config: Config) -> Kinds:
+@contextlib.asynccontextmanager
+async def shelf_of(config: Config, database: Database, clock: Clock) -> AsyncIterator[HomeShelf]:
+    """The models of the cloud as a context: laid out in a folder of this process alone, anew where others choose."""
+
+    async def knows(station_id: str) -> bool:
+        async with database.snapshot() as connection:
+            return any(each.id == station_id and not each.is_retired for each in await stations.stations(connection))
+
+    base = Path(config.models.folder) if config.models.folder else PACKAGED
+    with tempfile.TemporaryDirectory(prefix="outpost-models-") as folder:
+        shelf = HomeShelf(
+            PostgresTables(database), Path(folder), base=base, publishers=config.models.publishers,
+            forced=config.models.forced, now_ms=lambda: to_ms(clock.now()), knows_station=knows,
+        )  # fmt: skip
+        await folder_of(shelf, base)
+        looking = asyncio.create_task(shelf.run(), name="models")
+        try:
+            yield shelf
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: HomeShelf) -> Kinds:
     """Return the kinds of job that this program knows: what is heavy to import, a kind imports as it runs.
 
     Without maps there is no search for corridors, and whoever asks for one is told so.
     """
     kinds = Kinds([export_kind(store.database, accounts.view)])
-    router = router_of(store, config)
+    router = router_of(store, config, shelf)
     if router is not None:
         from cloud.corridors.job import CorridorSearch
 
@@ -95,9 +124,9 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config) -> Kinds:
     return kinds
 
 
-def router_of(store: PostgresStore, config: Config) -> MapRouter | None:
+def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRouter | None:
     """Return what finds routes over the reserve's maps; None where no maps are named."""
-    section, models = config.corridors, config.models
+    section = config.corridors
     maps = section.maps or (str(Path(config.habitat.dir) / "rasters.toml") if config.habitat.dir else "")
     if not maps:
         return None
@@ -106,7 +135,7 @@ def router_of(store: PostgresStore, config: Config) -> MapRouter | None:
     return MapRouter(
         store, maps=Path(maps),
         weights=Path(section.weights) if section.weights else None,
-        artifacts=Path(models.folder) if models.folder else PACKAGED, forced=models.forced.get("corridor"),
+        artifacts=lambda: shelf.folder, forced=config.models.forced.get("corridor"),
     )  # fmt: skip
 
 
@@ -123,13 +152,16 @@ async def work(config: Config, *, clock: Clock) -> None:
 async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> None:
     """Run jobs until ``told`` is set."""
     url, section, jobs = await _checked_url(config), config.database, config.jobs
-    async with Database.open(
-        url, pool_min=1, pool_max=section.pool_max, is_pooled=section.is_pooled, statement_timeout_s=0,
-        application_name=queue.APPLICATION,
-    ) as database:  # fmt: skip
+    async with (
+        Database.open(
+            url, pool_min=1, pool_max=section.pool_max, is_pooled=section.is_pooled, statement_timeout_s=0,
+            application_name=queue.APPLICATION,
+        ) as database,
+        shelf_of(config, database, clock) as shelf,
+    ):  # fmt: skip
         accounts = accounts_of(config, database, clock)
         worker = JobWorker(
-            database, kinds_of(PostgresStore(database, now=clock.now), accounts, config),
+            database, kinds_of(PostgresStore(database, now=clock.now), accounts, config, shelf),
             owner_of=accounts.principal,
             now=clock.now, settings=WorkerSettings(
                 light_jobs=jobs.light_jobs, poll_s=jobs.poll_s, keep_days=jobs.keep_days, file_hours=jobs.file_hours,
@@ -168,19 +200,30 @@ async def running(
 ) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """A running cloud as a context; yields its address and the task that ends with it."""
     url, section = await _checked_url(config), config.database
-    async with Database.open(
-        url, pool_min=section.pool_min, pool_max=section.pool_max, is_pooled=section.is_pooled,
-        statement_timeout_s=section.statement_timeout_s,
-    ) as database:  # fmt: skip
+    async with (
+        Database.open(
+            url, pool_min=section.pool_min, pool_max=section.pool_max, is_pooled=section.is_pooled,
+            statement_timeout_s=section.statement_timeout_s,
+        ) as database,
+        shelf_of(config, database, clock) as shelf,
+    ):  # fmt: skip
         store = PostgresStore(database, now=clock.now)
         accounts = accounts_of(config, database, clock)
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
-        habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None)
+        habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
+        models, advisor = Models(shelf.folder), Advisor(shelf.folder)
+
+        async def take(folder: Path) -> None:
+            models.turn_to(folder)
+            advisor.turn_to(folder)
+            habitat.turn_to(folder)
+
+        shelf.follow(take)
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
-            kinds=kinds_of(store, accounts, config),
-            habitat=habitat, router=router_of(store, config),
+            kinds=kinds_of(store, accounts, config, shelf),
+            habitat=habitat, router=router_of(store, config, shelf), models=models, advisor=advisor, shelf=shelf,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

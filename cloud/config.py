@@ -145,10 +145,12 @@ class CorridorsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where artefacts lie (empty: those of the program), and versions that are taken whatever is newer, by model."""
+    """Where artefacts lie (empty: those of the program), versions that are taken whatever is newer or was chosen, by
+    model, and the public keys (64 hex digits) of those whose models are taken."""
 
     folder: str = ""
     forced: dict[str, int] = {}
+    publishers: tuple[str, ...] = ()
 
 
 class LogsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -218,9 +220,7 @@ def _check(config: Config) -> None:
     if database.statement_timeout_s < 0:
         raise ConfigError("database.statement_timeout_s: must be positive, or 0 for no limit")
     _check_ingest(config.ingest)
-    unknown = set(config.models.forced) - {"corridor"}
-    if unknown:
-        raise ConfigError(f"models.forced: a version can be forced of corridor, not of {', '.join(sorted(unknown))}")
+    configuration.check_models(config.models.forced, config.models.publishers)
     jobs = config.jobs
     if min(jobs.light_jobs, jobs.keep_days, jobs.file_hours, jobs.file_limit_mb) < 1 or jobs.poll_s <= 0:
         raise ConfigError("jobs: light_jobs, poll_s, keep_days, file_hours and file_limit_mb must be positive")

@@ -41,6 +41,7 @@ from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.ops.trust import Authority, own_addresses
 from edge.ops.update import back_to_schema
+from edge.pipeline.advice import AdviceStage
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.habitat import HabitatStage
 from edge.pipeline.insight import KeptInsight
@@ -57,10 +58,14 @@ from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch
+from edge.sync.shelf import take_models
 from firmware_bridge.frames import Link
 from firmware_bridge.transports.spec import link_from
+from models.artifact import PACKAGED
+from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
+from models.live.shelf import HomeShelf, folder_of
 from shared.accounts.audit import Entry
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
@@ -73,15 +78,15 @@ from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
 from shared.logs import configure_logging
 from shared.privacy import OPERATOR
-from shared.sync.records import from_ms
+from shared.sync.records import from_ms, to_ms
 
 log = structlog.get_logger()
 
 #: The background check of every page starts this long after the station, so that it slows no start.
 CHECK_AFTER_S: Final = 60.0
-#: An operator's token is good for a quarter of an hour; this long it is used again.
 #: Set by ``deploy/outpost-release`` for a program that was gone back to.
 ROLLED_BACK: Final = "OUTPOST_ROLLED_BACK"
+#: An operator's token is good for a quarter of an hour; this long it is used again.
 TOKEN_REUSED_S: Final = 600.0
 
 
@@ -201,7 +206,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             heal, config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch
         )
         hub = EventHub()
-        models = Models()
+        models, advisor = Models(), Advisor()
 
         def stored(fixes: Sequence[StoredFix]) -> None:
             _announce(hub, fixes)
@@ -235,7 +240,25 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
         delivery = _delivery(config, store, real)
-        uplink = _uplink(config, store, clock, accounts) if config.cloud.is_enabled else None
+        habitat = MappedHabitat(config.maps_dir)
+        stack.callback(habitat.close)
+
+        advice = AdviceStage(store, advisor, clock, habitat)
+        stack.callback(advice.close)
+
+        async def take(folder: Path) -> None:
+            habitat.turn_to(folder)
+            await pipeline.take(folder)
+            await advice.take(folder)
+
+        shelf = HomeShelf(
+            accounts.tables, config.station.data_dir / "models", publishers=config.models.publishers,
+            forced=config.models.forced, now_ms=lambda: to_ms(clock.now()),
+        )  # fmt: skip
+        for each in (models, advisor, habitat):
+            each.turn_to(await folder_of(shelf, PACKAGED))
+        shelf.follow(take)
+        uplink = _uplink(config, store, clock, accounts, shelf) if config.cloud.is_enabled else None
         backups = BackupRounds(
             backed_up(config, file, key), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
             daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
@@ -255,12 +278,11 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         )
         hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
         authority = authority_of(config, key, real) if config.api.is_tls else None
-        habitat = MappedHabitat(config.maps_dir)
-        stack.callback(habitat.close)
-        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
+        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat, advisor)
         app = create_app(
             store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
-            habitat=habitat, allowed_hosts=hosts, trust=None if authority is None else trust_of(config, authority),
+            habitat=habitat, shelf=shelf, allowed_hosts=hosts,
+            trust=None if authority is None else trust_of(config, authority),
             maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
         listening = listen(config.api.host, config.api.port if port is None else port)
@@ -286,6 +308,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             await spooled.writer.close()
             frames_before += await replay(spool_dir(config), key, ledger)
             decoder.wake()
+        tasks.start("advice", advice.run())
         for link in links:
             stack.push_async_callback(link.close)
         if frames_before:
@@ -441,7 +464,7 @@ def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
     )  # fmt: skip
 
 
-def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts) -> Background:
+def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -451,6 +474,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         batch_fixes=config.cloud.batch_fixes,
         profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
+        models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
     )
 
 

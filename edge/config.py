@@ -136,6 +136,14 @@ class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dir: str = ""
 
 
+class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Versions that serve whatever is newer or was chosen, by model, and the public keys (64 hex digits) of those whose
+    models this station takes from people here."""
+
+    forced: dict[str, int] = {}
+    publishers: tuple[str, ...] = ()
+
+
 class EarthrangerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where ``export --to earthranger`` sends: the site, the provider that stands for this station there, its token."""
 
@@ -173,6 +181,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
     habitat: HabitatSection = HabitatSection()
+    models: ModelsSection = ModelsSection()
     earthranger: EarthrangerSection = EarthrangerSection()
     gundi: GundiSection = GundiSection()
     logs: LogsSection = LogsSection()
@@ -284,6 +293,7 @@ def _check(config: Config) -> None:
         if re.fullmatch("[0-9a-f]{64}", text) is None:
             raise ConfigError("update.public_keys: a key is 64 hex digits")
     rule_book(config.alerts.rules)
+    configuration.check_models(config.models.forced, config.models.publishers)
     configuration.check_port("api.port", config.api.port)
     configuration.check_port("api.redirect_port", config.api.redirect_port)
     if config.api.redirect_port and not config.api.is_tls:

@@ -103,7 +103,7 @@ def verify(manifest: Manifest, data: bytes) -> None:
         raise ArtifactError(f"{title}: the file has {len(data)} bytes, its arrays need {expected}")
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise ArtifactError(f"{title}: the file is not the one its manifest was written for (sha256 differs)")
-    for array, values in _arrays(manifest, data).items():
+    for array, values in arrays_of(manifest, data).items():
         if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
             raise ArtifactError(f"{title}: {array} has values that are no numbers")
 
@@ -123,7 +123,7 @@ def load(folder: Path, model: str, version: int, name: str) -> Loaded:
     if (manifest.model, manifest.version, manifest.name) != (model, version, name):
         raise ArtifactError(f"{model}/{version}/{name}: its manifest belongs to another artefact")
     verify(manifest, data)
-    return Loaded(manifest=manifest, arrays=_arrays(manifest, data))
+    return Loaded(manifest=manifest, arrays=arrays_of(manifest, data))
 
 
 def versions(folder: Path, model: str) -> list[int]:
@@ -200,7 +200,8 @@ def save(
     return manifest
 
 
-def _arrays(manifest: Manifest, data: bytes) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(manifest: Manifest, data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays of a file that was verified."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     offset = 0
     for spec in manifest.arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ import typer
 from models import artifact
 from shared.console import console, print_facts, print_json, run_program
 from shared.errors import Invalid, ModelUnavailable
+from shared.wire.manifests import sign_manifest
+from shared.wire.signatures import new_key
 
 #: Every model of the house; not all of them are here yet.
 MODELS: Final = ("hmm", "bbmm", "habitat", "forecast", "corridor")
@@ -109,6 +112,44 @@ def verify(models: Names = None, folder: Folder = artifact.PACKAGED, as_json: As
         return
     for one in verified:
         console.print(f"{one['artifact']}: {one['sha256']}", highlight=False, markup=False, soft_wrap=True)
+
+
+@cli.command()
+def key(
+    file: Annotated[Path, typer.Argument(help="Where the private key is written; nothing is overwritten.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a key to publish models with: the file stays with whoever publishes, homes are told the public key."""
+    seed, public = new_key()
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as written:
+            written.write(seed.hex() + "\n")
+    except OSError as error:
+        raise Invalid(f"{file}: {error.strerror}: a key is never written over") from error
+    print_facts({"public_key": public.hex(), "file": str(file)}, as_json=as_json)
+
+
+@cli.command()
+def sign(
+    manifest: Annotated[Path, typer.Argument(help="The manifest, NAME.json, with NAME.bin beside it.")],
+    key_file: Annotated[Path, typer.Option("--key", help="The file that `outpost-models key` wrote.")],
+) -> None:
+    """Check a model and print what `POST /api/v1/models/` takes: its manifest, signed."""
+    try:
+        text = manifest.read_text(encoding="utf-8")
+        data = manifest.with_suffix(".bin").read_bytes()
+        seed = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
+    except OSError as error:
+        raise Invalid(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise Invalid(f"{key_file}: a key is 64 hex digits, as `outpost-models key` writes it") from error
+    if len(seed) != 32:
+        raise Invalid(f"{key_file}: a key is 64 hex digits, as `outpost-models key` writes it")
+    from models.live.usable import check_usable, read_manifest
+
+    check_usable(read_manifest(text), data)
+    public, signature = sign_manifest(seed, text)
+    print_json({"manifest": text, "key": public, "signature": signature})
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import msgspec
 from shared.errors import ConfigError
 
 PREFIX: Final = "OUTPOST_"
+MODELS: Final = ("hmm", "bbmm", "habitat", "forecast", "corridor")
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -71,6 +72,18 @@ def check_port(name: str, port: int) -> None:
     """Raise ConfigError unless ``port`` is one; 0 takes a free one."""
     if not 0 <= port <= 65_535:
         raise ConfigError(f"{name}: there is no port {port}")
+
+
+def check_models(forced: Mapping[str, int], publishers: Sequence[str]) -> None:
+    """Raise ConfigError unless ``models.forced`` and ``models.publishers`` say what they should."""
+    unknown = sorted(set(forced) - set(MODELS))
+    if unknown:
+        raise ConfigError(f"models.forced: there is no model {unknown[0]}; there are {', '.join(MODELS)}")
+    if any(version < 1 for version in forced.values()):
+        raise ConfigError("models.forced: versions are counted from 1")
+    for key in publishers:
+        if len(key) != 64 or any(digit not in "0123456789abcdef" for digit in key):
+            raise ConfigError(f"models.publishers: {key!r} is no public key; `outpost-models key FILE` makes one")
 
 
 def boot_id() -> str:

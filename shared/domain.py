@@ -27,7 +27,7 @@ AlertType = Literal[
 ]  # fmt: skip
 Severity = Literal["low", "medium", "high", "critical"]
 PredictionType = Literal["movement", "habitat", "corridor"]
-EventName = Literal["fix", "state", "alert", "link", "clock"]
+EventName = Literal["fix", "state", "alert", "link", "clock", "sync"]
 AlertStatus = Literal["active", "acknowledged", "resolved", "false_alarm"]
 DutyStatus = Literal["on_duty", "off_duty", "on_leave", "emergency_response"]
 RangerActivity = Literal["patrolling", "stationary", "responding", "resting", "traveling"]

@@ -57,7 +57,8 @@ def derived_id(of: str, what: str) -> str:
 
 def id_text(raw: bytes) -> str:
     """Return the canonical UUID text of a 16-byte id."""
-    return str(uuid.UUID(bytes=raw))
+    digits = raw.hex()  # a quarter of what the library's object takes, and lists have thousands
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def id_bytes(text: str) -> bytes:

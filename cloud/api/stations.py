@@ -21,6 +21,7 @@ from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven
 from shared.errors import Invalid, NotAuthenticated, NotFound
+from shared.shelf import MODEL_FILE
 from shared.sync import blobs
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
@@ -189,6 +190,42 @@ class StationLink(Controller):
         except msgspec.DecodeError as error:
             raise Invalid(f"the body: {error}") from error
         return Response(msgspec.msgpack.encode(await rosters.take(signed, sent)), media_type=MESSAGES)
+
+    @get(
+        "/{station_id:str}/models",
+        summary="Which models to take",
+        responses={
+            **documented(401),
+            204: ResponseSpec(None, description="The same as before.", generate_examples=False),
+        },
+    )
+    async def models(
+        self,
+        rosters: RostersGiven,
+        signed: SignedGiven,
+        epoch: Annotated[str | None, QueryParameter(description="The life of the cloud of the last answer.")] = None,
+        issue: Annotated[int, QueryParameter(ge=0, description="The number of the last answer.")] = 0,
+    ) -> Response[bytes]:
+        """Give what was chosen for the station, signed; 204 where the last answer still holds."""
+        shelf = await rosters.shelf_of(signed, epoch, issue)
+        return Response(b"", status_code=204) if shelf is None else Response(shelf, media_type=MESSAGES)
+
+    @get("/{station_id:str}/models/{sha256:str}", summary="A part of a model's file", responses=documented(401, 404))
+    async def model_part(
+        self,
+        accounts: AccountsGiven,
+        signed: SignedGiven,
+        sha256: FromPath[str],
+        first: Annotated[int, QueryParameter(ge=0, le=blobs.MAX_BYTES, description="Where the part begins.")] = 0,
+        limit: Annotated[int, QueryParameter(ge=1, le=blobs.MAX_PART_BYTES)] = blobs.MAX_PART_BYTES,
+    ) -> Response[bytes]:
+        """Give the bytes of a model's file from ``first`` on, at most ``limit``."""
+        blobs.check_name(sha256)
+        blob = await accounts.tables.read(blobs.find(sha256))
+        if blob is None or not blob.is_whole or blob.media_type != MODEL_FILE:
+            raise NotFound(f"there is no model file {sha256} for station {signed}")
+        part = await accounts.tables.read(blobs.read(sha256, first, min(first + limit, blob.size)))
+        return Response(part, media_type="application/octet-stream")
 
     @get("/{station_id:str}/conflicts", summary="Conflicts", responses=documented(401))
     async def conflicts(

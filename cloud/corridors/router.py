@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from models.corridor.ground import RISKS, RISKY, Danger, Ground, Limits, Line, W
 from models.corridor.planner import Progress
 from models.corridor.runtime import ALGORITHMS, load_policy
 from models.corridor.surface import WEIGHTS
-from shared.errors import Invalid, ModelUnavailable
+from shared.errors import ArtifactError, Invalid, ModelUnavailable
 from shared.movement.areas import Place
 from shared.privacy import View
 from shared.routing import RouteAlgorithm, RouteAsked, RouteFound, RouteScore, RouteTerm
@@ -26,11 +27,18 @@ class MapRouter:
     """Finds and scores routes on a reserve's maps; implements ``shared.routing.Router``."""
 
     def __init__(
-        self, store: Store, *, maps: Path | None, weights: Path | None, artifacts: Path, forced: int | None = None
+        self,
+        store: Store,
+        *,
+        maps: Path | None,
+        weights: Path | None,
+        artifacts: Path | Callable[[], Path],
+        forced: int | None = None,
     ) -> None:
         self._store = store
-        self._ground = None if maps is None else Ground(maps=maps, weights=weights or WEIGHTS, artifacts=artifacts)
-        self._artifacts = artifacts
+        self._ground = None if maps is None else Ground(maps=maps, weights=weights or WEIGHTS)
+        # another version may be chosen at any time: where artefacts lie is asked each time
+        self._artifacts = artifacts if callable(artifacts) else lambda: artifacts
         self._forced = forced
 
     @property
@@ -39,8 +47,8 @@ class MapRouter:
         found: dict[str, str] = {}
         for name in ALGORITHMS:
             try:
-                found[name] = f"{name} {load_policy(name, self._artifacts, self._forced).version}"
-            except ModelUnavailable:
+                found[name] = f"{name} {load_policy(name, self._artifacts(), self._forced).version}"
+            except ArtifactError:
                 continue
         return found
 
@@ -96,7 +104,7 @@ class MapRouter:
     def _there(self) -> Ground:
         if self._ground is None:
             raise ModelUnavailable(NO_MAPS)
-        return self._ground
+        return msgspec.structs.replace(self._ground, artifacts=self._artifacts())
 
     async def _dangers(self, view: View) -> list[Danger]:
         """Return the active zones that are a risk to routes."""

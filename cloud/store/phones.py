@@ -26,9 +26,9 @@ from shared.sync.phone.jobs import (
     Exclude,
     Job,
     Lose,
-    Many,
     Note,
     Numbered,
+    Put,
     Records,
     Wish,
 )
@@ -92,9 +92,11 @@ class Run:
         match wish:
             case Records():
                 return await self._records(wish)
-            case Many(statement, rows):
-                async with self._connection.cursor() as cursor:
-                    await cursor.executemany(_marked(statement), rows)
+            case Put(columns=columns, rows=rows):
+                source = f"SELECT * FROM unnest({', '.join(['%s::text[]'] * len(columns))})"
+                # in one order for everybody, so that two uploads of one device do not wait in a ring
+                turned = [list(column) for column in zip(*sorted(rows), strict=True)]
+                await self._connection.execute(wish.statement(source).encode(), turned)
             case Edit(operations):
                 return await self._edit(operations)
             case AddFixes(new):

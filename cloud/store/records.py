@@ -73,7 +73,8 @@ def record_of(entity: Entity, row: Sequence[Any]) -> Record:
 
 async def load(connection: Connection, wanted: Wanted) -> Rows:
     """Return the records that ``wanted`` names and what hangs on them."""
-    rows = Rows()
+    (first_rev,) = await one(connection, "SELECT coalesce(max(value), 0) FROM counters WHERE name = 'life'")
+    rows = Rows(first_rev=first_rev)
     animal_ids = set(wanted.ids.get("animal", ()))
     names = set(wanted.collars)
     for record in await _fetch(connection, "deployment", "r.id = ANY(%s)", wanted.ids.get("deployment", ())):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from cloud.store import patrols, phones, predictions, queries
 from cloud.store.accounts import run
@@ -14,7 +14,7 @@ from cloud.store.database import Database
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
-from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note
+from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, one
 from shared.domain import (
     AddedFix,
     Alert,
@@ -52,13 +52,17 @@ from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Effects, Operation, Outcome, wanted
 from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
 from shared.sync.records import Record, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.public import TrackingIn
-from shared.wire.reading import instant
+from shared.wire.reading import EARLIEST, LATEST, instant
+
+_EARLIEST_MS: Final = to_ms(EARLIEST)
+_LATEST_MS: Final = to_ms(LATEST)
 
 
 class PostgresStore(RecordEdits, PatrolReads):
@@ -134,6 +138,13 @@ class PostgresStore(RecordEdits, PatrolReads):
         life = await phones.epoch(self.database)
         async with self.database.snapshot() as connection:
             return await phones.Run(connection).of(pull(ask, view, life, phones.DIALECT))
+
+    async def phone_timestamp(self, view: View) -> int:
+        """Return the timestamp that a pull of this moment would have."""
+        life = await phones.epoch(self.database)
+        async with self.database.snapshot() as connection:
+            (seq,) = await one(connection, phones.DIALECT.head)
+        return Cursor(life, int(seq)).packed()
 
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""
@@ -327,6 +338,10 @@ def _times_ms(fixes: Iterable[TrackingIn]) -> list[int]:
     """Return when positions were recorded; one that says nothing sensible is refused later, alone."""
     times = []
     for fix in fixes:
+        if isinstance(fix.timestamp, int):  # as phones say it
+            if _EARLIEST_MS <= fix.timestamp < _LATEST_MS:
+                times.append(fix.timestamp)
+            continue
         with contextlib.suppress(Invalid):
             times.append(to_ms(instant("timestamp", fix.timestamp)))
     return times

@@ -11,7 +11,7 @@ from litestar.di import Provide
 
 from edge.alerts.keeper import Keeper, told_of
 from edge.api.alert_rules import AlertRules
-from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
+from edge.api.events import KEEP_ALIVE_S, EventHub, News, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.site import summary_of
 from edge.api.station_metrics import station_metrics
@@ -23,14 +23,18 @@ from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
+from shared.api.hints import Hints
 from shared.api.home import create_home
 from shared.api.metrics import Metrics
+from shared.api.phones import PhoneTrust
 from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
 from shared.habitat import Habitat
 from shared.insight import Insight
 from shared.jobs import NoOptimiser
+from shared.privacy import OPERATOR, view_for
 from shared.routing import Router
+from shared.shelf import Shelf
 from shared.store import Store
 
 
@@ -44,6 +48,7 @@ def create_app(
     insight: Insight | None = None,
     habitat: Habitat | None = None,
     router: Router | None = None,
+    shelf: Shelf | None = None,
     alarms: Keeper | None = None,
     trust: Trust | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -56,10 +61,11 @@ def create_app(
 ) -> Litestar:
     """Return the station's web application. It opens nothing and closes nothing; call ``events.close()`` to stop.
 
-    Without ``insight`` models are asked when somebody asks.
+    Without ``insight`` models are asked when somebody asks; ``shelf`` keeps those that were brought.
     Without ``alarms`` their rules cannot be asked for, without ``trust`` there is no page of it. ``maps`` is the folder
     of the reserve's own maps; ``unread`` gives the frames that no codec can read.
     """
+    news = News(events, Hints(lambda: store.phone_timestamp(view_for(OPERATOR))))
     return create_home(
         title="Outpost station",
         version=version("outpost"),
@@ -75,6 +81,7 @@ def create_app(
         queue=StationQueue(store) if isinstance(store, SpatialiteStore) else NothingWaits(),
         habitat=habitat,
         router=router,
+        shelf=shelf,
         metrics=Metrics(station_metrics(health)),
         site=web.Site(
             home="station",
@@ -83,6 +90,7 @@ def create_app(
             maps=maps,
             dist=dist,
         ),
+        phone_trust=None if trust is None else PhoneTrust(fingerprint=trust.fingerprint, pin=trust.pin),
         routes=[
             Health,
             events_stream,
@@ -93,6 +101,7 @@ def create_app(
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),
+            "news": Provide(lambda: news, sync_to_thread=False),
             "alarms": Provide(lambda: alarms, sync_to_thread=False),
             "unread": Provide(lambda: unread or _none, sync_to_thread=False),
             "keep_alive_s": Provide(lambda: keep_alive_s, sync_to_thread=False),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -135,6 +136,12 @@ class Pipeline:
             await self._store.write(lambda db: computing.owe_to_others(db, self._version_of))
         except StoreError as error:
             log.error("pipeline.refused", reason=error.detail)
+
+    async def take(self, folder: Path) -> None:
+        """Load models from another folder; what other versions computed is owed anew."""
+        self._models.turn_to(folder)
+        await self.start()
+        self.wake()
 
     async def turn(self) -> bool:
         """Compute some of the animals that are behind; say whether there was one."""

@@ -35,10 +35,10 @@ from shared.ids import derived_id
 from shared.sync import streams
 from shared.sync.fixes import BY_HAND
 from shared.sync.operations import Kind, Operation
-from shared.sync.records import ENTITIES, EntityName
+from shared.sync.records import ENTITIES, Entity, EntityName, Record
 from shared.sync.streams import GENESIS, Action, Batch, Head, ResumeFrom, Sender, SendNext, StartOver
 from shared.wire.batch import FIX_COLUMNS, decode_records, encode_fixes, encode_records
-from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel
+from shared.wire.link import CHANNELS, DOWN, OF_FIXES, OF_OPERATIONS, Channel
 
 log = structlog.get_logger()
 
@@ -182,13 +182,7 @@ def enrol(
             "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
             f" SELECT 'fix', pk, pk, 'flag' FROM fixes WHERE flags & {BY_HAND} <> 0 ORDER BY pk"
         )
-        for entity in ENTITIES.values():
-            only = " WHERE id NOT GLOB 'animal:*'" if entity.name == "collar" else ""
-            db.execute(
-                "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
-                f" SELECT ?, pk, pk, ? FROM {entity.table}{only} ORDER BY pk",
-                (entity.name, _AGAIN),
-            )
+        _offer(db, ENTITIES.values())
     db.execute(
         "INSERT INTO enrolment (pk, url, station_id, private_key, epoch, cloud_epoch, cursor, enrolled_ms)"
         " VALUES (1, ?, ?, ?, ?, ?, 0, ?)",
@@ -212,6 +206,7 @@ def set_cursor(db: Connection, cloud_epoch: str, cursor: int) -> None:
         _forget_revisions(db)
         db.execute("UPDATE enrolment SET heard_cursor = 0, heard_after = NULL")
         _send_what_was_heard_above(db)
+        _offer(db, [ENTITIES[name] for name in DOWN])
     db.execute("UPDATE enrolment SET cloud_epoch = ?, cursor = ?", (cloud_epoch, cursor))
 
 
@@ -222,6 +217,30 @@ def _send_what_was_heard_above(db: Connection) -> None:
         " SELECT 'fix', first_pk, last_pk, 'insert' FROM heard_above ORDER BY first_pk"
     )
     db.execute("DELETE FROM heard_above")
+
+
+def _offer(db: Connection, entities: Iterable[Entity]) -> None:
+    """Have records wait that this life of the cloud may not have; what it turns out to have is taken back."""
+    for entity in entities:
+        only = " WHERE id NOT GLOB 'animal:*'" if entity.name == "collar" else ""
+        db.execute(
+            "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
+            f" SELECT ?, pk, pk, ? FROM {entity.table}{only} ORDER BY pk",
+            (entity.name, _AGAIN),
+        )
+
+
+def withdraw(db: Connection, records: Iterable[Record]) -> None:
+    """Take back the offer of ``records``: they came down, so this life of the cloud has them."""
+    came: dict[EntityName, list[str]] = {}
+    for record in records:
+        came.setdefault(record.entity, []).append(record.id)
+    for name, ids in came.items():
+        db.execute(
+            "DELETE FROM outbox WHERE operation = ? AND entity = ? AND first_pk IN"
+            f" (SELECT pk FROM {ENTITIES[name].table} WHERE id IN (SELECT value FROM json_each(?)))",
+            (_AGAIN, name, msgspec.json.encode(ids).decode()),
+        )
 
 
 def set_heard(db: Connection, cloud_epoch: str, cursor: int, after: str | None) -> bool:

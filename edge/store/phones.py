@@ -24,9 +24,9 @@ from shared.sync.phone.jobs import (
     Exclude,
     Job,
     Lose,
-    Many,
     Note,
     Numbered,
+    Put,
     Records,
     Wish,
 )
@@ -85,8 +85,8 @@ class Run:
         assert self._writers is not None
         records, fixes = self._writers
         match wish:
-            case Many(statement, rows):
-                return self._db.executemany(statement, rows)
+            case Put(columns=columns, rows=rows):
+                return self._db.executemany(wish.statement(f"VALUES ({', '.join('?' * len(columns))})"), rows)
             case Edit(operations):
                 return records.run_each(operations)
             case AddFixes(new):

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import structlog
 
-from edge.store import outbox, patrols, phones, predictions, queries
+from edge.store import changes, outbox, patrols, phones, predictions, queries
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
@@ -60,6 +60,7 @@ from shared.sync.clashes import Clash, Resolution
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation, Outcome
 from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
@@ -316,6 +317,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         def job(db: Connection) -> int:
             outbox.set_cursor(db, cloud_epoch, cursor)
+            outbox.withdraw(db, records)
             return self._records.take(records, outbox.pending_columns(db), to_ms(self._now()))
 
         return await self.write(job)
@@ -398,6 +400,10 @@ class SpatialiteStore(RecordEdits, PatrolReads):
     async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
         """Return one page of what a phone may see, in one snapshot."""
         return await self.read(lambda db: phones.Run(db).of(pull(ask, view, phones.epoch(db), phones.DIALECT)))
+
+    async def phone_timestamp(self, view: View) -> int:
+        """Return the timestamp that a pull of this moment would have."""
+        return await self.read(lambda db: Cursor(phones.epoch(db), changes.head(db)).packed())
 
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""

@@ -56,7 +56,7 @@ def sole_session(data_dir: Path, name: str = "sync.lock") -> Iterator[bool]:
 
 class Background:
     """Holds a session every ``interval_s`` while the station runs; ``connect`` opens the cloud of an enrolment, and
-    ``people`` brings its roster down before anything else.
+    ``people`` brings its roster down before anything else, ``models`` what it chose of models after everything else.
 
     A session that fails is tried again, later and later. A station may be enrolled, and enrolled anew, while this runs.
     """
@@ -72,6 +72,7 @@ class Background:
         batch_fixes: int,
         profile: Profile = LAN,
         people: Callable[[Cloud, Enrolment], Awaitable[None]] | None = None,
+        models: Callable[[Cloud, Enrolment, Meter], Awaitable[int]] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -83,6 +84,7 @@ class Background:
         self.profile = profile
         self._meter = Meter(store, profile, clock, boot_id())
         self._people = people
+        self._models = models
         self._backoff = Backoff(rng, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S)
         self._cloud: Cloud | None = None
         self._of: tuple[str, str, bytes] | None = None
@@ -114,6 +116,8 @@ class Background:
                     self._store, MeteredCloud(cloud, self._meter), self._clock, batch_fixes=self._batch_fixes,
                     profile=self.profile,
                 )  # fmt: skip
+                if self._models is not None:  # and models after it
+                    await self._models(cloud, here, self._meter)
         except OutpostError as error:
             return await self._failed(error)
         if self.last_error is not None:

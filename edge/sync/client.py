@@ -198,6 +198,18 @@ class CloudClient:
         headers = {"Content-Type": blob.media_type, **_JSON}
         return _received(_accepted(await self._send("PUT", f"/blobs/{blob.sha256}", asked, body=part, headers=headers)))
 
+    async def models(self, epoch: str | None, issue: int) -> bytes | None:
+        """Return which models the station shall take, as the cloud signed it; None where nothing is new since."""
+        asked = {"issue": issue, **({} if epoch is None else {"epoch": epoch})}
+        answer = await self._send("GET", "/models", asked)
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.NO_CONTENT):
+            return None  # a cloud of before there were any, or the same as before
+        return _accepted(answer).content
+
+    async def model_part(self, sha256: str, first: int, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of a model's file from ``first`` on."""
+        return _accepted(await self._send("GET", f"/models/{sha256}", {"first": first, "limit": limit})).content
+
     async def roster(self) -> bytes:
         """Return the station's roster as the cloud signed it."""
         return _accepted(await self._send("GET", "/roster")).content

@@ -84,7 +84,7 @@ def learn(
 
 def load_budget_policy(folder: Path = PACKAGED) -> BudgetPolicy:
     """Return the newest good policy; raises ModelUnavailable."""
-    return load_newest(folder, "corridor", NAME, _policy_of)[0]
+    return load_newest(folder, "corridor", NAME, budget_of)[0]
 
 
 def save_budget_policy(folder: Path, policy: BudgetPolicy, version: int, metrics: Mapping[str, float]) -> Manifest:
@@ -102,7 +102,8 @@ def save_budget_policy(folder: Path, policy: BudgetPolicy, version: int, metrics
     )  # fmt: skip
 
 
-def _policy_of(loaded: Loaded) -> BudgetPolicy:
+def budget_of(loaded: Loaded) -> BudgetPolicy:
+    """Return the policy of an artefact; raises ArtifactError where it is none."""
     weights, features = loaded.arrays.get("weights"), loaded.manifest.settings.get("features")
     if weights is None or weights.shape != (len(FEATURES),) or features != list(FEATURES):
         raise ArtifactError(f"corridor/{loaded.manifest.version}/{NAME}: not a policy that chooses parcels")

@@ -8,7 +8,7 @@ another one there is no advice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -80,17 +80,116 @@ def policy_of(loaded: Loaded) -> Policy:
             raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: layer {number} does not fit")
         layers.append((weights.astype(np.float32), bias.astype(np.float32)))
         width = weights.shape[1]
+    onnx = arrays.get("onnx")
+    if onnx is not None and (onnx.dtype != np.uint8 or onnx.ndim != 1):
+        raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: onnx is no run of bytes")
     species = manifest.settings.get("species")
     if not layers or width != 8 or not isinstance(species, list) or not all(isinstance(one, str) for one in species):
         raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: not a policy of eight moves")
     return Policy(
         algorithm=manifest.name, version=manifest.version, species=tuple(species), layers=tuple(layers),
-        onnx=arrays["onnx"].tobytes() if "onnx" in arrays else b"",
+        onnx=b"" if onnx is None else onnx.tobytes(),
     )  # fmt: skip
 
 
+def int8_policy(policy: Policy) -> Policy:
+    """Return the policy as its int8 network scores moves; raises ArtifactError where the network is not one of ours.
+
+    The weights are read out of the ONNX file and run in numpy, as its nodes say (int8 times the scale of its output,
+    float32 sums): a station has one runtime in memory, LiteRT, and needs no second one for three small products.
+    """
+    title = f"corridor/{policy.version}/{policy.algorithm}"
+    if not policy.onnx:
+        raise ArtifactError(f"{title}: it has no network for a station")
+    tensors = onnx_constants(policy.onnx)
+    layers = []
+    for number, (weights, bias) in enumerate(policy.layers):
+        try:
+            steps, scale, zero, shift = (tensors[f"{part}_{number}"] for part in ("steps", "scale", "zero", "bias"))
+        except KeyError as error:
+            raise ArtifactError(f"{title}: its network has no {error.args[0]}") from error
+        if (steps.dtype, steps.shape, scale.shape, shift.shape) != (np.int8, weights.shape, bias.shape, bias.shape):
+            raise ArtifactError(f"{title}: layer {number} of its network is not that of its float32 layers")
+        if zero.any():
+            raise ArtifactError(f"{title}: layer {number} of its network is not symmetric")
+        layers.append((np.asarray(steps * scale, dtype=np.float32), np.asarray(shift, dtype=np.float32)))
+    if len(tensors) != 4 * len(layers):
+        raise ArtifactError(f"{title}: its network has more layers than its float32 form")
+    return msgspec.structs.replace(policy, layers=tuple(layers))
+
+
+def onnx_constants(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Return the constants of an ONNX file by name; raises ArtifactError for what is none.
+
+    Protobuf wire format: of ``ModelProto`` the graph is field 7, of that ``initializer`` field 5; of a ``TensorProto``
+    dims is 1, data_type 2 (1 float32, 3 int8), name 8 and raw_data 9 (github.com/onnx/onnx, onnx.proto).
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    try:
+        for graph in _field(data, 7):
+            for tensor in _field(graph, 5):
+                (name,) = _field(tensor, 8)
+                (raw,) = _field(tensor, 9)
+                (kind,) = _numbers(tensor, 2)
+                dtype: np.dtype[Any] = {1: np.dtype(np.float32), 3: np.dtype(np.int8)}[kind]
+                found[name.decode()] = np.frombuffer(raw, dtype=dtype).reshape(_numbers(tensor, 1))
+    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"corridor: the network cannot be read: {error}") from error
+    return found
+
+
+def _field(data: bytes, wanted: int) -> list[bytes]:
+    """Return the values of a field that has a length."""
+    return [value for number, value in _fields(data) if number == wanted and isinstance(value, bytes)]
+
+
+def _numbers(data: bytes, wanted: int) -> list[int]:
+    """Return the values of a field of whole numbers, packed or not."""
+    found: list[int] = []
+    for number, value in _fields(data):
+        if number != wanted:
+            continue
+        if isinstance(value, int):
+            found.append(value)
+            continue
+        at = 0
+        while at < len(value):
+            one, at = _varint(value, at)
+            found.append(one)
+    return found
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        size, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
+        if at + size > len(data):
+            raise ValueError("it ends in the middle")
+        yield number, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        shift += 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number has no end")
+
+
 class Session:
-    """The int8 network in ONNX Runtime, one thread: what a station asks."""
+    """The int8 network in ONNX Runtime, one thread: what ``int8_policy`` is measured against."""
 
     def __init__(self, onnx: bytes) -> None:
         with own_symbols():

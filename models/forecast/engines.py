@@ -1,4 +1,4 @@
-"""The network in plain numpy over int8 weights, and what every engine promises.
+"""What every engine promises, and the engines: plain numpy over int8 weights, ONNX Runtime, LiteRT.
 
 An engine turns tokens (n, 24, 6) and a context (n, C), both float32 and already scaled, into heads (n, H, WIDTH). The
 recurrent part is one LSTM layer (gates in torch's order: input, forget, cell, output), then two dense layers with
@@ -8,7 +8,7 @@ rectifiers and a linear one. Weights are int8 with one scale a row; sums are flo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from models.forecast.baselines import HORIZONS_H
 from models.forecast.features import N_TOKENS, TOKEN_WIDTH
 from models.forecast.heads import WIDTH
+from shared.errors import ArtifactError, ModelUnavailable
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 
@@ -72,6 +73,77 @@ class NumpyEngine:
             x = np.maximum(x @ self._weights[layer] + self._biases[layer], np.float32(0))
         heads = x @ self._weights["head"] + self._biases["head"]
         return np.asarray(heads.reshape(n, len(HORIZONS_H), WIDTH), dtype=np.float32)
+
+
+class OnnxEngine:
+    """The network in ONNX Runtime; one thread, since a forecast is small and a station has other work."""
+
+    name = "onnx"
+
+    def __init__(self, model: bytes) -> None:
+        """Open the model; raises ModelUnavailable without the library, ArtifactError where it is no model."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelUnavailable(f"ONNX Runtime is not installed: {error}") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        try:
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ArtifactError(f"ONNX Runtime cannot open it: {error}") from error
+
+    def heads(self, tokens: Float32Array, context: Float32Array) -> Float32Array:
+        """Return the network's numbers; shape (n, H, WIDTH)."""
+        try:
+            (found,) = self._session.run(None, {"tokens": tokens, "context": context})
+        except Exception as error:
+            raise ArtifactError(f"ONNX Runtime cannot run it: {error}") from error
+        return np.asarray(found, dtype=np.float32).reshape(-1, len(HORIZONS_H), WIDTH)
+
+
+class LiteRtEngine:
+    """The network in LiteRT, one thread; the tensors grow when more animals are asked at once than ever before."""
+
+    name = "litert"
+
+    def __init__(self, model: bytes) -> None:
+        """Open the model; raises ModelUnavailable without the library, ArtifactError where it is no model."""
+        try:
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        except ImportError as error:
+            raise ModelUnavailable(f"LiteRT is not installed: {error}") from error
+        try:
+            # without XNNPACK, which writes to stderr whatever is asked of it, between the lines of a station's log
+            plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            self._interpreter: Any = Interpreter(
+                model_content=model, num_threads=1, experimental_op_resolver_type=plain
+            )
+            self._interpreter.allocate_tensors()
+            inputs = {one["name"]: one["index"] for one in self._interpreter.get_input_details()}
+            self._tokens, self._context = inputs["tokens"], inputs["context"]
+            self._output = self._interpreter.get_output_details()[0]["index"]
+        except (ValueError, RuntimeError, KeyError, IndexError) as error:
+            raise ArtifactError(f"LiteRT cannot open it: {error}") from error
+        self._n = 1
+
+    def heads(self, tokens: Float32Array, context: Float32Array) -> Float32Array:
+        """Return the network's numbers; shape (n, H, WIDTH)."""
+        try:
+            if tokens.shape[0] != self._n:
+                self._interpreter.resize_tensor_input(self._tokens, tokens.shape)
+                self._interpreter.resize_tensor_input(self._context, context.shape)
+                self._interpreter.allocate_tensors()
+                self._n = tokens.shape[0]
+            self._interpreter.set_tensor(self._tokens, tokens)
+            self._interpreter.set_tensor(self._context, context)
+            self._interpreter.invoke()
+            found = self._interpreter.get_tensor(self._output)
+        except (ValueError, RuntimeError) as error:
+            raise ArtifactError(f"LiteRT cannot run it: {error}") from error
+        return np.asarray(found, dtype=np.float32).reshape(-1, len(HORIZONS_H), WIDTH)
 
 
 def quantised(weight: Float32Array) -> tuple[npt.NDArray[np.int8], Float32Array]:

@@ -26,19 +26,18 @@ from models.forecast.calibration import OWN, OWN_DAYS, is_known_by, own_anchors
 from models.forecast.datasets import Animal, read
 from models.forecast.engines import NumpyEngine
 from models.forecast.features import COMMON_VECTORS, DAY_S, N_VECTORS, Anchors, BoolArray, context_slice
-from models.forecast.runtime import (
+from models.forecast.fitted import (
     ALL_GROUPS,
     ENGINES,
     NETWORK,
     Fitted,
-    Forecaster,
     Network,
     fitted_of,
-    load_forecaster,
     network_of,
     scaling_of,
     weights_of,
 )
+from models.forecast.runtime import Forecaster, load_forecaster
 from models.forecast.samples import Samples, samples_of
 from shared.errors import ModelUnavailable
 

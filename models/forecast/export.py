@@ -18,9 +18,18 @@ import numpy.typing as npt
 
 from models.artifact import Input, Manifest, TrainingSet, save
 from models.forecast.baselines import HORIZONS_H
-from models.forecast.engines import LAYERS, Engine, Float32Array, NumpyEngine, dequantised, quantised
+from models.forecast.engines import (
+    LAYERS,
+    Engine,
+    Float32Array,
+    LiteRtEngine,
+    NumpyEngine,
+    OnnxEngine,
+    dequantised,
+    quantised,
+)
 from models.forecast.features import N_CONTEXT, N_TOKENS, TOKEN_WIDTH
-from models.forecast.runtime import ALL_GROUPS, SPEAKERS, Fitted, LiteRtEngine, OnnxEngine, Scaling
+from models.forecast.fitted import ALL_GROUPS, SPEAKERS, Fitted, Scaling
 from models.forecast.tflite import tflite_of
 from shared.errors import ArtifactError
 

@@ -162,6 +162,27 @@ class Hours(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     is_known: BoolArray
 
 
+class Past(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What was read of tracks at their anchors (n,), before anything is worked out of it.
+
+    ``place_m`` (n, M, 2) and ``is_known`` (n, M) are as in ``Hours``. ``states`` (n, 3) is NaN where unknown;
+    ``hourly`` (n, T, 2) is the first and last state's probability of each hour of the past, newest first, zero where
+    unknown; ``group`` (n, G) is one at the group of the species.
+    """
+
+    times_s: FloatArray
+    lon_deg: FloatArray
+    lat_deg: FloatArray
+    place_m: FloatArray
+    is_known: BoolArray
+    states: FloatArray
+    hourly: FloatArray
+    group: FloatArray
+
+    def __len__(self) -> int:
+        return int(self.times_s.size)
+
+
 def turned(vectors: FloatArray, axis: FloatArray) -> FloatArray:
     """Return vectors (n, ..., 2) in a frame whose first axis is ``axis`` (n, 2), of length one."""
     wide = (slice(None),) + (None,) * (vectors.ndim - 2)
@@ -242,6 +263,68 @@ def lags_of(times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, at: I
     return _moved(hours_of(times_s, lon_deg, lat_deg, at, RIDGE_LAGS_H))
 
 
+def past_at(
+    times_s: FloatArray,
+    lon_deg: FloatArray,
+    lat_deg: FloatArray,
+    at: IntArray,
+    *,
+    states: FloatArray | None = None,
+    group: str | None = None,
+) -> Past:
+    """Return what the fixes of one animal say of its past at the fixes ``at``.
+
+    Shapes: fixes (n,), strictly increasing in time, all usable, longitudes unwrapped; ``states`` (n, 3), the
+    probability of each state given the fixes up to this one, NaN where unknown. ``group``: one of ``GROUPS`` or None.
+    """
+    hours = hours_of(times_s, lon_deg, lat_deg, at, MEMORY_DAYS * 24)
+    return Past(
+        times_s=times_s[at],
+        lon_deg=lon_deg[at],
+        lat_deg=lat_deg[at],
+        place_m=hours.place_m,
+        is_known=hours.is_known,
+        states=np.full((at.size, N_STATES), np.nan) if states is None else states[at],
+        hourly=_hourly_states(hours, times_s, at, states),
+        group=np.array([[float(group == name) for name in GROUPS]]).repeat(at.size, axis=0),
+    )
+
+
+def known_of(past: Past) -> Known:
+    """Return what is known at anchors, each from its own past alone, whoever else is asked about at once."""
+    n = len(past)
+    hours = Hours(place_m=past.place_m, is_known=past.is_known)
+    moved = _moved(hours)
+    scale = _scale_m(hours, moved)
+    heading = _heading(hours, scale)
+    common, common_known = _common_vectors(hours)
+    own, own_known, usual = _memory(hours, scale)
+    has_state = np.asarray(np.isfinite(past.states).all(axis=1), dtype=np.float64)
+    everywhere = np.broadcast_to(common[:, None], (n, len(HORIZONS_H), *common.shape[1:]))
+    rest = [
+        common_known.astype(np.float64),
+        np.log1p(own_known).reshape(n, -1),
+        np.log1p(usual / scale[:, None]),
+        _calendar(past.times_s, past.lon_deg, past.lat_deg),
+        np.log(scale / 200.0)[:, None],
+        has_state[:, None],
+        np.nan_to_num(past.states),
+        past.group,
+    ]
+    return Known(
+        times_s=past.times_s,
+        lon_deg=past.lon_deg,
+        lat_deg=past.lat_deg,
+        scale_m=scale,
+        heading=heading,
+        tokens=_tokens(hours, moved, scale, heading, past.hourly),
+        rest=np.concatenate(rest, axis=1).astype(np.float32),
+        vectors=turned(np.concatenate((everywhere, own), axis=2), heading),
+        lags_m=moved[:, :RIDGE_LAGS_H],
+        states=past.states,
+    )
+
+
 def known_at(
     times_s: FloatArray,
     lon_deg: FloatArray,
@@ -251,42 +334,8 @@ def known_at(
     states: FloatArray | None = None,
     group: str | None = None,
 ) -> Known:
-    """Return what is known at the fixes ``at`` of one animal.
-
-    Shapes: fixes (n,), strictly increasing in time, all usable, longitudes unwrapped; ``states`` (n, 3), the
-    probability of each state given the fixes up to this one, NaN where unknown. ``group``: one of ``GROUPS`` or None.
-    """
-    hours = hours_of(times_s, lon_deg, lat_deg, at, MEMORY_DAYS * 24)
-    moved = _moved(hours)
-    scale = _scale_m(hours, moved)
-    heading = _heading(hours, scale)
-    common, common_known = _common_vectors(hours)
-    own, own_known, usual = _memory(hours, scale)
-    known_states = np.full((at.size, N_STATES), np.nan) if states is None else states[at]
-    has_state = np.asarray(np.isfinite(known_states).all(axis=1), dtype=np.float64)
-    everywhere = np.broadcast_to(common[:, None], (at.size, len(HORIZONS_H), *common.shape[1:]))
-    rest = [
-        common_known.astype(np.float64),
-        np.log1p(own_known).reshape(at.size, -1),
-        np.log1p(usual / scale[:, None]),
-        _calendar(times_s[at], lon_deg[at], lat_deg[at]),
-        np.log(scale / 200.0)[:, None],
-        has_state[:, None],
-        np.nan_to_num(known_states),
-        np.array([[float(group == name) for name in GROUPS]]).repeat(at.size, axis=0),
-    ]
-    return Known(
-        times_s=times_s[at],
-        lon_deg=lon_deg[at],
-        lat_deg=lat_deg[at],
-        scale_m=scale,
-        heading=heading,
-        tokens=_tokens(hours, moved, scale, heading, times_s, at, states),
-        rest=np.concatenate(rest, axis=1).astype(np.float32),
-        vectors=turned(np.concatenate((everywhere, own), axis=2), heading),
-        lags_m=moved[:, :RIDGE_LAGS_H],
-        states=known_states,
-    )
+    """Return what is known at the fixes ``at`` of one animal; what is given is as for ``past_at``."""
+    return known_of(past_at(times_s, lon_deg, lat_deg, at, states=states, group=group))
 
 
 def anchors_of(known: Known, baselines: Baselines) -> Anchors:
@@ -406,25 +455,25 @@ def _mean_of(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, Float
     return mean, np.where(total > 1e-3, total, 0.0)
 
 
+def _hourly_states(hours: Hours, times_s: FloatArray, at: IntArray, states: FloatArray | None) -> FloatArray:
+    """The probability of the first and the last state at each hour of the past, (n, T, 2), zero where unknown."""
+    if states is None:
+        return np.zeros((at.size, N_TOKENS, 2))
+    when = times_s[at][:, None] - HOUR_S * np.arange(N_TOKENS)
+    fix = np.maximum(np.searchsorted(times_s, when, side="right") - 1, 0)
+    found = states[fix]
+    is_fresh = np.isfinite(found).all(axis=-1) & (when - times_s[fix] <= MAX_BRIDGE_S)
+    is_fresh &= hours.is_known[:, :N_TOKENS] & hours.is_known[:, 1 : N_TOKENS + 1]
+    return np.where(is_fresh[..., None], np.nan_to_num(found[..., [0, 2]]), 0.0)
+
+
 def _tokens(
-    hours: Hours,
-    moved: FloatArray,
-    scale: FloatArray,
-    heading: FloatArray,
-    times_s: FloatArray,
-    at: IntArray,
-    states: FloatArray | None,
+    hours: Hours, moved: FloatArray, scale: FloatArray, heading: FloatArray, hourly: FloatArray
 ) -> npt.NDArray[np.float32]:
     steps = turned(moved[:, :N_TOKENS], heading) / scale[:, None, None]
-    known = hours.is_known[:, :N_TOKENS] & hours.is_known[:, 1 : N_TOKENS + 1]
-    tokens = np.zeros((at.size, N_TOKENS, TOKEN_WIDTH))
+    tokens = np.zeros((scale.size, N_TOKENS, TOKEN_WIDTH))
     tokens[..., 0:2] = np.arcsinh(steps)
     tokens[..., 2] = np.log1p(np.hypot(steps[..., 0], steps[..., 1]))
-    tokens[..., 3] = known
-    if states is not None:
-        when = times_s[at][:, None] - HOUR_S * np.arange(N_TOKENS)
-        fix = np.maximum(np.searchsorted(times_s, when, side="right") - 1, 0)
-        found = states[fix]
-        is_fresh = known & np.isfinite(found).all(axis=-1) & (when - times_s[fix] <= MAX_BRIDGE_S)
-        tokens[..., 4:6] = np.where(is_fresh[..., None], np.nan_to_num(found[..., [0, 2]]), 0.0)
+    tokens[..., 3] = hours.is_known[:, :N_TOKENS] & hours.is_known[:, 1 : N_TOKENS + 1]
+    tokens[..., 4:6] = hourly
     return np.ascontiguousarray(tokens[:, ::-1]).astype(np.float32)

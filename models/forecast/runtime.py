@@ -13,51 +13,42 @@ network that is missing, altered or of the wrong shape is refused, and the plain
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from models.artifact import PACKAGED, Loaded, load_newest
-from models.forecast.baselines import HORIZONS_H, NAMES, RIDGE_LAGS_H, Baselines, FloatArray
+from models.forecast.baselines import HORIZONS_H, NAMES, FloatArray
 from models.forecast.calibration import N_LEVELS, OWN_DAYS, is_known_by, own_anchors, radii
-from models.forecast.engines import LAYERS, Engine, Float32Array, NumpyEngine, dequantised
 from models.forecast.features import (
     DAY_S,
     GROUPS,
     HOUR_S,
     MEMORY_DAYS,
     N_STATES,
-    N_TOKENS,
-    TOKEN_WIDTH,
     Anchors,
-    IntArray,
+    Past,
     anchor_indices,
     anchors_of,
-    known_at,
+    known_of,
+    past_at,
     targets_m,
     unwrapped,
 )
-from models.forecast.heads import WIDTH, Distribution, circles, distribution, drawn
+from models.forecast.fitted import ALL_GROUPS, ENGINES, NETWORK, SPEAKERS, Fitted, Network, fitted_of, network_of
+from models.forecast.heads import Distribution, circles, drawn
 from models.hmm.features import rows_of, usable_fixes
 from models.hmm.runtime import BehaviourModel, load_model, median_interval_s, model_name
-from shared.errors import ArtifactError, Invalid, ModelUnavailable
+from shared.errors import Invalid, ModelUnavailable
 
-NETWORK: Final = "network"
-#: Every model that can speak, the network first; the order of ``Fitted.levels``.
-SPEAKERS: Final = (NETWORK, *NAMES)
-#: Groups of species in the order of the fitted numbers; the last is any other animal.
-ALL_GROUPS: Final = (*GROUPS, "other")
-#: Engines in the order in which they are tried.
-ENGINES: Final = ("litert", "onnx", "numpy")
-
-# An int8 engine may differ from the stored answer by as much as the quantisation of its activations makes it.
-_MOST_DEVIATION: Final = 0.25
-_WIDEST_INPUT: Final = 5.0
 _FARTHEST_BACK_S: Final = (OWN_DAYS + MEMORY_DAYS) * DAY_S
+# Each takes about 100 kB while it is worked out.
+_ANCHORS_AT_ONCE: Final = 64
+
+Rows = TypeVar("Rows", Past, Anchors, Distribution)
 
 
 class Ellipse(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,48 +73,6 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     ellipse90: Ellipse
     model: str
     n_own: int
-
-
-class Fitted(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Everything fitted but the network, for the groups of ``ALL_GROUPS``.
-
-    ``growth`` (H,): the unit of a horizon in scales. ``spread`` (G, B, H): of the plain forecasts, in units. ``levels``
-    (G, 1 + B, H, N_LEVELS): distances of validation truths by speaker. ``share`` (G, H): how much of the network's
-    forecast is its own; the rest is that of ``served_plain``. ``served`` (G, H): index into ``SPEAKERS`` of who speaks;
-    ``served_plain`` the same where there is no network.
-    """
-
-    growth: FloatArray
-    baselines: tuple[Baselines, ...]
-    spread: FloatArray
-    levels: FloatArray
-    share: FloatArray
-    served: IntArray
-    served_plain: IntArray
-
-
-class Scaling(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """How a context is scaled before the network sees it: less ``mean``, by ``deviation``, cut at five."""
-
-    mean: Float32Array
-    deviation: Float32Array
-
-    def scaled(self, context: Float32Array) -> Float32Array:
-        """Return the context (n, C) as the network takes it."""
-        return np.asarray(np.clip((context - self.mean) / self.deviation, -_WIDEST_INPUT, _WIDEST_INPUT), np.float32)
-
-
-class Network(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """An opened engine with the scaling of its input; ``refused`` says why engines before it were not used."""
-
-    engine: Engine
-    scaling: Scaling
-    version: int
-    refused: tuple[str, ...] = ()
-
-    def distribution(self, anchors: Anchors, growth: FloatArray) -> Distribution:
-        """Return what the network says at anchors."""
-        return distribution(self.engine.heads(anchors.tokens, self.scaling.scaled(anchors.context)), anchors, growth)
 
 
 class Track(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -225,15 +174,17 @@ class Forecaster:
         if not tracks:
             return []
         prepared = [self._prepared(track) for track in tracks]
-        anchors = _joined([known for known, _ in prepared])
+        baselines = self._fitted.baselines[self._number]
+        anchors = _joined([anchors_of(known_of(_joined(part)), baselines) for part in _parts([p for p, _ in prepared])])
         everyone = self.said(anchors)
         found = []
         begin = 0
-        for track, (known, truth) in zip(tracks, prepared, strict=True):
-            end = begin + len(known)
-            said = _part(everyone, begin, end)
-            own = _own(known, truth, said) if track.own is None else track.own
-            found.append((self._predictions(known, said, own), own))
+        for track, (past, targets) in zip(tracks, prepared, strict=True):
+            end = begin + len(past)
+            its, said = _slice(anchors, begin, end), _slice(everyone, begin, end)
+            own = track.own if targets is None else _own(its, its.to_frame(targets), said)
+            assert own is not None, "there are targets where the track brings no distances of its own"
+            found.append((self._predictions(its, said, own), own))
             begin = end
         return found
 
@@ -266,8 +217,11 @@ class Forecaster:
         levels = self._fitted.levels[self._number, list(self._speakers), np.arange(len(HORIZONS_H))]
         return radii(np.broadcast_to(levels, (*own.shape[:-1], N_LEVELS)), own)
 
-    def _prepared(self, track: Track) -> tuple[Anchors, FloatArray]:
-        """The animal's anchors that count, its last fix last, and what came after each; shape (n, H, 2), turned."""
+    def _prepared(self, track: Track) -> tuple[Past, FloatArray | None]:
+        """The past of the animal's anchors that count, its last fix last.
+
+        With it what came after each, (n, H, 2) in metres east and north; None where the track brings its own distances.
+        """
         times, lon, lat = (
             np.asarray(values, dtype=np.float64) for values in (track.times_s, track.lon_deg, track.lat_deg)
         )
@@ -289,9 +243,8 @@ class Forecaster:
         states = None if track.states is None else np.asarray(track.states, dtype=np.float64)[order]
         if states is None:
             states = self._recent_states(times, lon, lat, float(times[at[0]]))
-        known = known_at(times, lon, lat, at, states=states, group=self.group)
-        anchors = anchors_of(known, self._fitted.baselines[self._number])
-        return anchors, anchors.to_frame(targets_m(times, lon, lat, at))
+        past = past_at(times, lon, lat, at, states=states, group=self.group)
+        return past, targets_m(times, lon, lat, at) if track.own is None else None
 
     def _recent_states(
         self, times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, from_s: float
@@ -307,11 +260,11 @@ class Forecaster:
         now_s = float(anchors.times_s[-1])
         radius = self.radii(own)
         place_m = anchors.to_map(said.place_m)[-1:]
-        lon, lat = _last(anchors).degrees(place_m)
+        lon, lat = _slice(anchors, len(anchors) - 1, len(anchors)).degrees(place_m)
         found = []
         for h, hours in enumerate(HORIZONS_H):
-            covariance = _covariance(said.spread_m[-1, h], float(said.correlation[-1, h]))
-            inner, outer = (_ellipse(covariance, anchors.heading[-1], float(r)) for r in radius[h])
+            unit = _ellipse(said.spread_m[-1, h], float(said.correlation[-1, h]), anchors.heading[-1])
+            inner, outer = (_scaled(unit, float(r)) for r in radius[h])
             found.append(
                 Prediction(
                     made_at_s=now_s,
@@ -349,258 +302,58 @@ def load_forecaster(species: str | None, folder: Path = PACKAGED, *, engine: str
     return Forecaster(species, fitted, network)
 
 
-class _Settings(msgspec.Struct, frozen=True):
-    groups: tuple[str, ...]
-    horizons_h: tuple[int, ...]
-    served: dict[str, tuple[str, ...]]
-    served_plain: dict[str, tuple[str, ...]]
-
-
-def fitted_shapes() -> dict[str, tuple[int, ...]]:
-    """Return the shape of each array of fitted numbers, by name."""
-    g, b, h = len(ALL_GROUPS), len(NAMES), len(HORIZONS_H)
-    return {
-        "growth": (h,),
-        "damping": (g, h),
-        "ridge": (g, h, RIDGE_LAGS_H),
-        "walk": (g, h, N_STATES),
-        "walk_unknown": (g, h),
-        "spread": (g, b, h),
-        "levels": (g, 1 + b, h, N_LEVELS),
-        "share": (g, h),
-    }
-
-
-def fitted_of(loaded: Loaded) -> Fitted:
-    """Build the fitted numbers of a verified artefact; raises ArtifactError where they are not ours."""
-    title = _title(loaded)
-    try:
-        settings = msgspec.convert(
-            {key: loaded.manifest.settings.get(key) for key in _Settings.__struct_fields__}, _Settings
-        )
-    except msgspec.ValidationError as error:
-        raise ArtifactError(f"{title}: {error}") from error
-    if settings.groups != ALL_GROUPS or settings.horizons_h != HORIZONS_H:
-        raise ArtifactError(f"{title}: it is made for other groups of species or other horizons")
-    found = _checked(loaded, fitted_shapes())
-    numbers = {name: values.astype(np.float64) for name, values in found.items()}
-    return Fitted(
-        growth=numbers["growth"],
-        baselines=tuple(
-            Baselines(**{name: numbers[name][g] for name in ("damping", "ridge", "walk", "walk_unknown")})
-            for g in range(len(ALL_GROUPS))
-        ),
-        spread=numbers["spread"],
-        levels=numbers["levels"],
-        share=numbers["share"],
-        served=_numbers(settings.served, title, plain=False),
-        served_plain=_numbers(settings.served_plain, title, plain=True),
-    )
-
-
-def weights_of(loaded: Loaded) -> dict[str, Float32Array]:
-    """Return the network's weights as float32 from int8 or float32 arrays; raises ArtifactError."""
-    found: dict[str, Float32Array] = {}
-    for layer in LAYERS:
-        for part in ("weight", "bias"):
-            if f"{layer}_{part}" not in loaded.arrays:
-                raise ArtifactError(f"{_title(loaded)}: it has no {layer}_{part}")
-        weight = loaded.arrays[f"{layer}_weight"]
-        if weight.dtype == np.int8:
-            scale = loaded.arrays.get(f"{layer}_scale")
-            if scale is None or weight.ndim != 2 or scale.shape != weight.shape[:1]:
-                raise ArtifactError(f"{_title(loaded)}: the scales of {layer} do not fit its weights")
-            weight = dequantised(weight, scale)
-        found[f"{layer}_weight"] = weight
-        found[f"{layer}_bias"] = loaded.arrays[f"{layer}_bias"]
-    return found
-
-
-def scaling_of(loaded: Loaded, n_context: int) -> Scaling:
-    """Return how the network's context is scaled; raises ArtifactError."""
-    found = _checked(loaded, {"context_mean": (n_context,), "context_deviation": (n_context,)})
-    if not bool((found["context_deviation"] > 0).all()):
-        raise ArtifactError(f"{_title(loaded)}: a deviation of the context is not positive")
-    return Scaling(mean=found["context_mean"], deviation=found["context_deviation"])
-
-
-def network_of(loaded: Loaded, only: str | None = None) -> Network:
-    """Open the first engine that gives the stored answer; raises ArtifactError where none does."""
-    title = _title(loaded)
-    try:
-        plain = NumpyEngine(weights_of(loaded))
-    except (ValueError, IndexError) as error:
-        raise ArtifactError(f"{title}: {error}") from error
-    scaling = scaling_of(loaded, plain.n_context)
-    n_probes = loaded.arrays["probe_tokens"].shape[0] if "probe_tokens" in loaded.arrays else 1
-    probe = _checked(
-        loaded,
-        {
-            "probe_tokens": (n_probes, N_TOKENS, TOKEN_WIDTH),
-            "probe_context": (n_probes, plain.n_context),
-            "probe_heads": (n_probes, len(HORIZONS_H), WIDTH),
-        },
-    )
-    openers: dict[str, Callable[[], Engine]] = {
-        "litert": lambda: LiteRtEngine(_bytes(loaded, "tflite")),
-        "onnx": lambda: OnnxEngine(_bytes(loaded, "onnx")),
-        "numpy": lambda: plain,
-    }
-    refused: list[str] = []
-    for name in ENGINES if only is None else (only,):
-        try:
-            engine = openers[name]()
-            _check_answer(engine, probe)
-        except (ArtifactError, ModelUnavailable) as error:
-            refused.append(f"{title}: {name}: {error.detail}")
-            continue
-        return Network(engine=engine, scaling=scaling, version=loaded.manifest.version, refused=tuple(refused))
-    raise ArtifactError("; ".join(refused))
-
-
-class OnnxEngine:
-    """The network in ONNX Runtime; one thread, since a forecast is small and a station has other work."""
-
-    name = "onnx"
-
-    def __init__(self, model: bytes) -> None:
-        """Open the model; raises ModelUnavailable without the library, ArtifactError where it is no model."""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ModelUnavailable(f"ONNX Runtime is not installed: {error}") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4
-        try:
-            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise ArtifactError(f"ONNX Runtime cannot open it: {error}") from error
-
-    def heads(self, tokens: Float32Array, context: Float32Array) -> Float32Array:
-        """Return the network's numbers; shape (n, H, WIDTH)."""
-        try:
-            (found,) = self._session.run(None, {"tokens": tokens, "context": context})
-        except Exception as error:
-            raise ArtifactError(f"ONNX Runtime cannot run it: {error}") from error
-        return np.asarray(found, dtype=np.float32).reshape(-1, len(HORIZONS_H), WIDTH)
-
-
-class LiteRtEngine:
-    """The network in LiteRT, one thread; the tensors grow when more animals are asked at once than ever before."""
-
-    name = "litert"
-
-    def __init__(self, model: bytes) -> None:
-        """Open the model; raises ModelUnavailable without the library, ArtifactError where it is no model."""
-        try:
-            from ai_edge_litert.interpreter import Interpreter, OpResolverType
-        except ImportError as error:
-            raise ModelUnavailable(f"LiteRT is not installed: {error}") from error
-        try:
-            # without XNNPACK, which writes to stderr whatever is asked of it, between the lines of a station's log
-            plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-            self._interpreter: Any = Interpreter(
-                model_content=model, num_threads=1, experimental_op_resolver_type=plain
-            )
-            self._interpreter.allocate_tensors()
-            inputs = {one["name"]: one["index"] for one in self._interpreter.get_input_details()}
-            self._tokens, self._context = inputs["tokens"], inputs["context"]
-            self._output = self._interpreter.get_output_details()[0]["index"]
-        except (ValueError, RuntimeError, KeyError, IndexError) as error:
-            raise ArtifactError(f"LiteRT cannot open it: {error}") from error
-        self._n = 1
-
-    def heads(self, tokens: Float32Array, context: Float32Array) -> Float32Array:
-        """Return the network's numbers; shape (n, H, WIDTH)."""
-        try:
-            if tokens.shape[0] != self._n:
-                self._interpreter.resize_tensor_input(self._tokens, tokens.shape)
-                self._interpreter.resize_tensor_input(self._context, context.shape)
-                self._interpreter.allocate_tensors()
-                self._n = tokens.shape[0]
-            self._interpreter.set_tensor(self._tokens, tokens)
-            self._interpreter.set_tensor(self._context, context)
-            self._interpreter.invoke()
-            found = self._interpreter.get_tensor(self._output)
-        except (ValueError, RuntimeError) as error:
-            raise ArtifactError(f"LiteRT cannot run it: {error}") from error
-        return np.asarray(found, dtype=np.float32).reshape(-1, len(HORIZONS_H), WIDTH)
-
-
-def _check_answer(engine: Engine, probe: Mapping[str, npt.NDArray[Any]]) -> None:
-    expected = probe["probe_heads"]
-    found = engine.heads(probe["probe_tokens"], probe["probe_context"])
-    if found.shape != expected.shape:
-        raise ArtifactError(f"it answers in the shape {found.shape}, not {expected.shape}")
-    deviation = float(np.abs(found - expected).max())
-    if not deviation <= _MOST_DEVIATION:
-        raise ArtifactError(f"its answer to the stored question is off by {deviation:g}")
-
-
-def _checked(loaded: Loaded, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[Any]]:
-    for name, shape in shapes.items():
-        values = loaded.arrays.get(name)
-        if values is None or values.shape != shape or values.dtype != np.float32:
-            raise ArtifactError(f"{_title(loaded)}: {name} is not float32 of shape {shape}")
-    return {name: loaded.arrays[name] for name in shapes}
-
-
-def _bytes(loaded: Loaded, name: str) -> bytes:
-    values = loaded.arrays.get(name)
-    if values is None or values.dtype != np.uint8:
-        raise ArtifactError(f"{_title(loaded)}: it has no {name}")
-    return values.tobytes()
-
-
-def _numbers(served: Mapping[str, tuple[str, ...]], title: str, *, plain: bool) -> IntArray:
-    allowed = NAMES if plain else SPEAKERS
-    rows = [served.get(group, ()) for group in ALL_GROUPS]
-    if any(len(row) != len(HORIZONS_H) or not set(row) <= set(allowed) for row in rows):
-        raise ArtifactError(f"{title}: it does not say which model is served")
-    return np.array([[SPEAKERS.index(name) for name in row] for row in rows], dtype=np.int64)
-
-
-def _title(loaded: Loaded) -> str:
-    return f"{loaded.manifest.model}/{loaded.manifest.version}/{loaded.manifest.name}"
-
-
 def _own(anchors: Anchors, truth_m: FloatArray, said: Distribution) -> FloatArray:
     """The distances of the animal's own past forecasts, (H, k), NaN where what came is not known yet."""
     distance = said.distance(truth_m)[:-1]
     return np.where(is_known_by(anchors.times_s[:-1], float(anchors.times_s[-1])), distance, np.nan).T
 
 
-def _joined(parts: Sequence[Anchors]) -> Anchors:
+def _parts(pasts: Sequence[Past]) -> Iterator[list[Past]]:
+    """Pasts that are worked out at once: so many that numpy is asked rarely, so few that memory stays small."""
+    part: list[Past] = []
+    for past in pasts:
+        if part and sum(map(len, part)) + len(past) > _ANCHORS_AT_ONCE:
+            yield part
+            part = []
+        part.append(past)
+    yield part
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """One struct of the rows of all."""
+    first = parts[0]
     if len(parts) == 1:
-        return parts[0]
-    names = Anchors.__struct_fields__
-    return Anchors(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+        return first
+    names = first.__struct_fields__
+    return type(first)(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def _last(anchors: Anchors) -> Anchors:
-    return Anchors(**{name: getattr(anchors, name)[-1:] for name in Anchors.__struct_fields__})
+def _slice(rows: Rows, begin: int, end: int) -> Rows:
+    return type(rows)(**{name: getattr(rows, name)[begin:end] for name in rows.__struct_fields__})
 
 
-def _part(said: Distribution, begin: int, end: int) -> Distribution:
-    return Distribution(**{name: getattr(said, name)[begin:end] for name in Distribution.__struct_fields__})
-
-
-def _covariance(spread_m: FloatArray, correlation: float) -> FloatArray:
-    along, across = float(spread_m[0]), float(spread_m[1])
-    between = correlation * along * across
-    return np.array([[along**2, between], [between, across**2]])
-
-
-def _ellipse(covariance: FloatArray, heading: FloatArray, radius: float) -> Ellipse:
-    """The ellipse of a radius; the covariance is in the frame whose first axis is ``heading`` in east and north."""
-    variances, axes = np.linalg.eigh(covariance)
-    along, across = axes[:, 1].tolist()
-    east = heading[0] * along - heading[1] * across
-    north = heading[1] * along + heading[0] * across
+def _ellipse(spread_m: FloatArray, correlation: float, heading: FloatArray) -> Ellipse:
+    """The ellipse of radius one of a spread (2,) along and across a ``heading`` (2,) in east and north."""
+    along_m, across_m = float(spread_m[0]), float(spread_m[1])
+    between = correlation * along_m * across_m
+    middle = (along_m**2 + across_m**2) / 2
+    half = (along_m**2 - across_m**2) / 2
+    apart = math.hypot(half, between)
+    # The long axis of a symmetric matrix of two rows, from the first axis of its frame.
+    turn = math.atan2(between, half) / 2
+    ahead, aside = math.cos(turn), math.sin(turn)
+    east = float(heading[0]) * ahead - float(heading[1]) * aside
+    north = float(heading[1]) * ahead + float(heading[0]) * aside
     return Ellipse(
-        semi_major_m=radius * math.sqrt(max(float(variances[1]), 0.0)),
-        semi_minor_m=radius * math.sqrt(max(float(variances[0]), 0.0)),
+        semi_major_m=math.sqrt(middle + apart),
+        semi_minor_m=math.sqrt(max(middle - apart, 0.0)),
         bearing_deg=math.degrees(math.atan2(east, north)) % 180.0,
+    )
+
+
+def _scaled(unit: Ellipse, radius: float) -> Ellipse:
+    return Ellipse(
+        semi_major_m=radius * unit.semi_major_m,
+        semi_minor_m=radius * unit.semi_minor_m,
+        bearing_deg=unit.bearing_deg,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from models.forecast.baselines import Baselines, FloatArray
 from models.forecast.datasets import Animal
 from models.forecast.features import Anchors, BoolArray, IntArray, Known, anchors_of, known_at
-from models.forecast.runtime import ALL_GROUPS
+from models.forecast.fitted import ALL_GROUPS
 
 # Anchors whose features are worked out at once.
 _AT_ONCE: Final = 1_000

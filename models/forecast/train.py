@@ -37,8 +37,9 @@ from models.forecast.features import (
     context_slice,
     lags_of,
 )
+from models.forecast.fitted import ALL_GROUPS, SPEAKERS, Fitted, Network, Scaling
 from models.forecast.heads import FREEDOM, WIDTH, Distribution, cut, spread_of, units_m
-from models.forecast.runtime import ALL_GROUPS, SPEAKERS, Fitted, Forecaster, Network, Scaling
+from models.forecast.runtime import Forecaster
 from models.forecast.samples import Samples, before_test, known_of, samples_of
 from shared.console import errors
 from shared.errors import Invalid

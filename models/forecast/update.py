@@ -21,15 +21,8 @@ from models.forecast.baselines import FloatArray
 from models.forecast.datasets import Animal, Read, animal_of, read
 from models.forecast.engines import NumpyEngine
 from models.forecast.features import DAY_S, MEMORY_DAYS, BoolArray, IntArray
-from models.forecast.runtime import (
-    ALL_GROUPS,
-    Fitted,
-    Forecaster,
-    Network,
-    fitted_of,
-    scaling_of,
-    weights_of,
-)
+from models.forecast.fitted import ALL_GROUPS, Fitted, Network, fitted_of, scaling_of, weights_of
+from models.forecast.runtime import Forecaster
 from models.forecast.samples import Samples, samples_of
 from models.forecast.train import Learned, Progress, Recipe, measured, net_of, say, train_net, trained_on, write
 from shared.errors import Invalid

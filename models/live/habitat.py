@@ -135,6 +135,12 @@ class MappedHabitat:
         self._tiles.move_to_end(key)
         return self._tiles[key]
 
+    def turn_to(self, artifacts: Path) -> None:
+        """Take models from another folder from now on."""
+        self._artifacts = artifacts
+        self._said = None
+        self._tiles.clear()
+
     def close(self) -> None:
         """End the process."""
         if self._ending is not None:

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_
 from models.hmm.runtime import StepState
 from models.live import maps
 from models.live import runtime as live
+from models.live.advice import AROUND_M, AT_ONCE, Advisor, Asked
 from models.live.ahead import aheads
 from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
 from models.live.runtime import Fixes
@@ -36,6 +37,7 @@ from shared.movement.geodesy import step_lengths_m
 from shared.privacy import TIERS, View, cell_shown_deg, seen_alike
 from shared.store import AlertQuery, FixQuery, LiveAnimal, Store
 from shared.sync.records import from_ms
+from shared.wire.live import movement
 
 #: Fixes of each animal that its newest state is worked out from.
 NEWEST: Final = 96
@@ -51,6 +53,9 @@ _RADII: Final = ("semi_major_50_m", "semi_minor_50_m", "semi_major_90_m", "semi_
 _TIERS: Final = 16
 #: Fixes among which the newest that is placed is looked for.
 _LOOKED_AT: Final = 8
+#: An older fix tells nothing of where an animal should go now.
+ADVISED_FOR: Final = timedelta(hours=24)
+_TOO_OLD: Final = "its newest fix is too old"
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
 MAP_S: Final = 60.0
@@ -76,12 +81,20 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, str]
     missing: Mapping[str, str]
     suitability: float | None = None
+    advice: insight.Advice | None = None
 
 
 class OnDemand:
     """Implements ``Insight`` over a Store."""
 
-    def __init__(self, store: Store, models: live.Models, clock: Clock, habitat: Habitat | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        models: live.Models,
+        clock: Clock,
+        habitat: Habitat | None = None,
+        advisor: Advisor | None = None,
+    ) -> None:
         self._store = store
         self._models = models
         self._clock = clock
@@ -93,6 +106,9 @@ class OnDemand:
         #: those made from reduced positions, by what is seen alike
         self._reduced_forecasts: dict[Hashable, Forecasts] = {}
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
+        self._advisor = Advisor() if advisor is None else advisor
+        #: advice by animal, with what it was made of
+        self._advised: dict[str, tuple[Hashable, insight.Advice | str]] = {}
 
     async def live(self, view: View) -> list[insight.AnimalInsight]:
         """Return every active animal that has a usable position; to a reduced view models say nothing."""
@@ -105,6 +121,7 @@ class OnDemand:
         """Return what models say of animals that ``view`` sees exactly."""
         newest = [await self._newest(view, each) for each in animals]
         standing = await self._standing(animals)
+        advised = await self._advice(view, animals, standing)
         said = await asyncio.to_thread(
             lambda: [
                 live.said(self._models, each.animal.species, columns_of(fixes))
@@ -120,10 +137,15 @@ class OnDemand:
                     distance_24h_m=distance_of_the_last_day_m(fixes),
                     path_sd_m=None if one.path is None else one.path.sd_m,
                     models={**_spoke(one), **spoke_of_place(place)},
-                    missing={**dict(one.missing.items()), **missing_of_place(place)},
+                    missing={
+                        **dict(one.missing.items()),
+                        **missing_of_place(place),
+                        **({"corridor": advice} if isinstance(advice, str) else {}),
+                    },
                     suitability=place.suitability,
+                    advice=None if isinstance(advice, str) else advice,
                 )
-                for fixes, one, place in zip(newest, said, standing, strict=True)
+                for fixes, one, place, advice in zip(newest, said, standing, advised, strict=True)
             ],
         )
 
@@ -143,6 +165,37 @@ class OnDemand:
         self._standings |= {fix_id: said for fix_id, said in fresh.items() if said.missing is None}
         nowhere = Standing(missing="it has no place")
         return [self._standings.get(each.fix.id) or fresh.get(each.fix.id, nowhere) for each in animals]
+
+    async def _advice(
+        self, view: View, animals: Sequence[LiveAnimal], standing: Sequence[Standing]
+    ) -> list[insight.Advice | str]:
+        """Return advice on animals, or why there is none; a few that are new are worked out, the others wait."""
+        places = [place_of(each) for each in animals]
+        near = iter(await self._shapes.around(view, [place for place in places if place is not None], AROUND_M))
+        asked: dict[str, tuple[Hashable, Asked]] = {}
+        for each, place, stood in zip(animals, places, standing, strict=True):
+            if place is None:
+                continue
+            shapes = next(near)
+            stamp = each.fix.id, stood.suitability, tuple(sorted((shape.ahead.id, id(shape)) for shape in shapes))
+            asked[each.animal.id] = stamp, Asked(
+                species=each.animal.species, lon_deg=place.lon_deg, lat_deg=place.lat_deg,
+                heading_deg=movement(each.previous, each.fix)[1], suitability=stood.suitability, shapes=shapes,
+            )  # fmt: skip
+        known = self._advised
+        fresh = [key for key, (stamp, _) in asked.items() if key not in known or known[key][0] != stamp]
+        fresh = sorted(fresh, key=lambda key: key in known)[:AT_ONCE]
+        said = await asyncio.to_thread(self._advisor.advise, [asked[key][1] for key in fresh]) if fresh else []
+        made = {key: (asked[key][0], one) for key, one in zip(fresh, said, strict=True)}
+        self._advised = {key: kept for key, kept in {**known, **made}.items() if key in asked}
+        found: list[insight.Advice | str] = []
+        for each in animals:
+            if each.animal.id not in asked:
+                found.append("it has no place")
+                continue
+            made_of, one = self._advised.get(each.animal.id, (None, ""))
+            found.append(one if made_of == asked[each.animal.id][0] else "waits for its turn")
+        return found
 
     async def _insights(
         self, view: View, animals: Sequence[LiveAnimal], known: Sequence[Known]
@@ -166,8 +219,7 @@ class OnDemand:
                 predicted_nearby=tuple(then),
                 suitability=one.suitability,
                 ahead=aheads(forecast.predicted, shapes, each.animal.species),
-                models={**one.models, **({"forecast": forecast.predicted[0].model} if forecast.predicted else {})},
-                missing={**one.missing, **({} if forecast.missing is None else {"forecast": forecast.missing})},
+                **_advised(each, one, forecast, self._clock.now()),
             )
             for each, one, near, forecast, then in zip(animals, known, nearby, forecasts, there, strict=True)
         ]
@@ -263,7 +315,7 @@ class OnDemand:
 
     async def statuses(self) -> list[insight.ModelStatus]:
         """Say how each model of the movement is."""
-        return await asyncio.to_thread(self._models.statuses)
+        return await asyncio.to_thread(lambda: [*self._models.statuses(), self._advisor.status()])
 
     async def _newest_of(self, view: View, animal_id: str) -> LiveAnimal:
         """Return an animal with its newest usable position; raises NotFound, ModelUnavailable where it has none."""
@@ -489,6 +541,19 @@ def _rounded(radii: Mapping[str, float]) -> dict[str, float]:
     return {name: math.ceil(value / 1000) * 1000.0 for name, value in radii.items()}
 
 
+def _advised(animal: LiveAnimal, known: Known, forecast: Forecast, now: datetime) -> dict[str, Any]:
+    """Return the advice on an animal with what spoke and what did not; of an old fix there is none."""
+    advice, missing = known.advice, dict(known.missing)
+    if now - animal.fix.recorded_at > ADVISED_FOR:
+        advice, missing["corridor"] = None, _TOO_OLD
+    if forecast.missing is not None:
+        missing["forecast"] = forecast.missing
+    spoke = {"forecast": forecast.predicted[0].model} if forecast.predicted else {}
+    if advice is not None:
+        spoke["corridor"] = advice.model
+    return {"advice": advice, "models": {**known.models, **spoke}, "missing": missing}
+
+
 def _reduced(animal: LiveAnimal, view: View) -> insight.AnimalInsight:
     return insight.AnimalInsight(
         live=animal,
@@ -498,7 +563,7 @@ def _reduced(animal: LiveAnimal, view: View) -> insight.AnimalInsight:
         path_sd_m=None,
         nearby=(),
         alerts=insight.AlertsNow(),
-        missing=dict.fromkeys(("behaviour", "path", "habitat", "forecast"), REDUCED),
+        missing=dict.fromkeys(("behaviour", "path", "habitat", "forecast", "corridor"), REDUCED),
     )
 
 

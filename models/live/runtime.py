@@ -103,6 +103,11 @@ class Models:
         self._calibration: dict[str, bbmm.Calibration | str] = {}
         self._forecaster: dict[str, forecast.Forecaster | str] = {}
 
+    def turn_to(self, folder: Path) -> None:
+        """Load from another folder from now on; what was loaded is let go of when its answers are given."""
+        self._folder = folder
+        self._behaviour, self._calibration, self._forecaster = {}, {}, {}
+
     def load(self) -> dict[str, str]:
         """Load what serves every species; return why something newer or all of it was refused, by model."""
         refused: dict[str, str] = {}

@@ -84,6 +84,7 @@ _OBSERVATIONS: Final = f"{_TRACKING}/observations"
 _ALERTS: Final = f"{_V1}/alerts"
 _JOBS: Final = f"{_V1}/jobs"
 _PREDICTIONS: Final = f"{_V1}/predictions"
+_MODELS: Final = f"{_V1}/models"
 _STATION: Final = f"{_V1}/stations/{{station_id}}"
 _RANGERS: Final = f"{_V1}/rangers"
 _FIELD_READ: Final = Rule(roles=FIELD, is_exact=True, scope="rangers:read")
@@ -204,6 +205,12 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
     # --- phones
+    # whose code it is, the route itself asks: one's own, or of people whose role one may give
+    f"POST {_V1}/phones/codes": _factor(ALL),
+    f"POST {_V1}/phones/enrol": _OPEN,
+    f"POST {_V1}/phones/{{phone_id}}/login": _OPEN,
+    f"GET {_V1}/phones": _SELF,
+    f"POST {_V1}/phones/{{phone_id}}/revoke": _factor(ALL),
     f"GET {_V1}/sync/pull": _read("sync", is_exact=True),
     f"POST {_V1}/sync/push": _write("sync", FIELD),
     f"POST {_V1}/sync/upload": _write("sync", FIELD),
@@ -244,6 +251,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_V1}/conflicts/{{conflict_id}}/resolve": Rule(roles=MANAGERS),
     # --- files: a photograph may tell where it was taken
     f"GET {_V1}/blobs/{{sha256}}": Rule(roles=FIELD, is_exact=True, scope="observations:read"),
+    f"GET {_V1}/blobs/{{sha256}}/thumbnail": Rule(roles=FIELD, scope="observations:read"),
     f"PUT {_V1}/blobs/{{sha256}}": _write("observations", FIELD),
     # --- what models say when they are asked; a map of few animals is a map of where they go, so viewers have none
     f"GET {_PREDICTIONS}": _read("predictions", is_exact=True),
@@ -262,6 +270,11 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/ml/health/ready": _OPEN,
     f"POST {_V1}/ml/corridor/generate": _write("predictions", FIELD),
     f"POST {_V1}/ml/corridor/evaluate": _write("predictions", FIELD),
+    # --- models
+    f"GET {_MODELS}": Rule(roles=MANAGERS),
+    f"POST {_MODELS}": _factor(ADMIN),
+    f"POST {_MODELS}/activate": _factor(ADMIN),
+    f"POST {_MODELS}/roll_back": _factor(ADMIN),
     # --- what stations say to the cloud
     f"GET {_V1}/stations": Rule(roles=MANAGERS),
     f"POST {_V1}/stations": _factor(ADMIN),
@@ -277,9 +290,17 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_STATION}/conflicts": _SIGNED,
     f"GET {_STATION}/heard": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
+    f"GET {_STATION}/models": _SIGNED,
+    f"GET {_STATION}/models/{{sha256}}": _SIGNED,
     # --- what services on the internet deliver: the key is in the path
     f"POST {_V1}/ingest/rockblock/{{key}}": _OPEN,
 }  # fmt: skip
+
+#: What of a row some roles see and others do not, whose row it is aside.
+FIELDS: Final[Mapping[str, frozenset[Role]]] = {
+    # what a camera wrote beside a picture: where it stood, when, which one it is
+    "photo.place": MANAGERS,
+}
 
 #: Everything that an API key may be given.
 SCOPES: Final[frozenset[str]] = frozenset(rule.scope for rule in RULES.values() if rule.scope is not None)
@@ -289,6 +310,11 @@ def rule_of(method: str, path: str, rules: Mapping[str, Rule] = RULES) -> Rule:
     """Return the rule of a route, whose ``path`` has ``{names}`` in the place of its parts."""
     asked = "GET" if method in ("HEAD", "OPTIONS") else method
     return rules.get(f"{asked} {path.rstrip('/') or '/'}", CLOSED)
+
+
+def shows(field: str, role: Role) -> bool:
+    """Say whether ``role`` sees a field of the table; one that is not there is for administrators alone."""
+    return role in FIELDS.get(field, ADMIN)
 
 
 def granted_by(role: Role) -> frozenset[Role]:

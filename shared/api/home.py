@@ -29,9 +29,11 @@ from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, LiveStatusUnversioned, TrackedBehaviour
 from shared.api.log_levels import LogLevels
 from shared.api.metrics import Metrics, read_metrics
+from shared.api.models import ModelFiles
 from shared.api.observations import Observations
 from shared.api.optimise import Optimise
 from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
+from shared.api.phones import Phones, PhoneTrust
 from shared.api.predictions import HabitatTiles, Ml, Predictions
 from shared.api.rangers import Rangers, RangerTracking, Teams
 from shared.api.requests import Requests
@@ -45,6 +47,8 @@ from shared.clock import Clock
 from shared.habitat import Habitat, NoHabitat
 from shared.insight import Insight
 from shared.jobs import Optimiser
+from shared.photos.small import Smaller
+from shared.shelf import NoShelf, Shelf
 from shared.store import Store
 
 API_PATH = "/api/v1"
@@ -69,8 +73,10 @@ def create_home(
     queue: Queue,
     habitat: Habitat | None = None,
     router: routing.Router | None = None,
+    shelf: Shelf | None = None,
     site: web.Site,
     metrics: Metrics | None = None,
+    phone_trust: PhoneTrust | None = None,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -80,25 +86,27 @@ def create_home(
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
     ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised; ``queue`` says
-    what waits for the other home; ``site`` what the pages are made of;
-    ``metrics`` what it counts. Without ``habitat`` there are no maps, without
-    ``router`` no routes. ``allowed_hosts`` are the names that the home answers to (empty: any); ``allowed_origins`` are
-    other sites whose pages may call it. Litestar itself takes a path with and without its trailing slash for the same.
+    what waits for the other home; ``site`` what the pages are made of; ``metrics`` what it counts; ``phone_trust``
+    which certificate phones are to believe. Without ``habitat`` there are no maps, without ``router`` no routes,
+    without ``shelf`` no models but the program's own. ``allowed_hosts`` are the names that the home answers to (empty:
+    any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without
+    its trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
     ground: Habitat = NoHabitat() if habitat is None else habitat
     routes_of: routing.Router = routing.NoRouter() if router is None else router
-    trail = AuditTrail(accounts)
+    models_of: Shelf = NoShelf() if shelf is None else shelf
     figures = Metrics() if metrics is None else metrics
+    trail, smaller, trusted = AuditTrail(accounts), Smaller(), phone_trust or PhoneTrust()
     v1 = Router(
         API_PATH,
         route_handlers=[
             Auth, Users, ApiKeys, Audit, Animals, LiveAnimals, Tracking, TrackedBehaviour, Observations, Collars,
             Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
             SyncLogs, SyncQueue, Blobs, Conflicts,
-            Predictions, Ml, HabitatTiles,
-            PhoneSync, Uploads, LogLevels,
+            Predictions, Ml, HabitatTiles, ModelFiles,
+            PhoneSync, Uploads, Phones, LogLevels,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
@@ -113,8 +121,11 @@ def create_home(
             "metrics": Provide(lambda: figures, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             "ring": Provide(lambda: ring, sync_to_thread=False),
+            "phone_trust": Provide(lambda: trusted, sync_to_thread=False),
+            "smaller": Provide(lambda: smaller, sync_to_thread=False),
             "habitat": Provide(lambda: ground, sync_to_thread=False),
             "router": Provide(lambda: routes_of, sync_to_thread=False),
+            "shelf": Provide(lambda: models_of, sync_to_thread=False),
             **(dependencies or {}),
         },
         exception_handlers={Exception: answer},

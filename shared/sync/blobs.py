@@ -15,6 +15,7 @@ Everything here is a job (``shared.accounts``).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ import msgspec
 from shared.accounts.users import Job
 from shared.errors import Conflict, Invalid, NotFound, TooLarge
 from shared.privacy import Principal
+from shared.shelf import MODEL_FILE
 
 HASH_DIGITS: Final = 64
 #: The largest file, the largest part, and the smallest one that is not the last.
@@ -60,6 +62,8 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
 
 _NAMES: Final = tuple(field.name for field in msgspec.structs.fields(Blob))
 _SELECT: Final = f"SELECT {', '.join(_NAMES)} FROM blobs"
+#: What waits for the cloud; models come down and never go up.
+_UNSENT: Final = "is_whole = 1 AND sent_ms IS NULL AND media_type <> ?"
 
 
 def check_name(sha256: str) -> None:
@@ -75,15 +79,24 @@ def find(sha256: str) -> Job[Blob | None]:
 
 
 def put(
-    sha256: str, *, size: int, offset: int, part: bytes, media_type: str, owner: str | None, origin: str, now_ms: int
+    sha256: str,
+    *,
+    size: int,
+    offset: int,
+    part: bytes,
+    media_type: str,
+    owner: str | None,
+    origin: str,
+    now_ms: int,
+    media: Collection[str] = MEDIA,
 ) -> Job[Blob]:
     """Keep a part; raises Invalid, TooLarge, and Conflict for an offset behind which something is missing.
 
     Where the whole is not what its name says, what came is thrown away: ``received`` is 0 again.
     """
     check_name(sha256)
-    if media_type not in MEDIA:
-        raise Invalid(f"Content-Type: must be one of {', '.join(sorted(MEDIA))}")
+    if media_type not in media:
+        raise Invalid(f"Content-Type: must be one of {', '.join(sorted(media))}")
     if not 0 < size <= MAX_BYTES:
         raise TooLarge(f"size: a file has 1 to {MAX_BYTES} bytes")
     if len(part) > MAX_PART_BYTES:
@@ -131,15 +144,15 @@ def read(sha256: str, first: int, end: int) -> Job[bytes]:
 
 def unsent() -> Job[Blob | None]:
     """Return the oldest file that is whole here and that the cloud is not known to have; None for none."""
-    rows = yield f"{_SELECT} WHERE is_whole = 1 AND sent_ms IS NULL ORDER BY created_ms, sha256 LIMIT 1", ()
+    rows = yield f"{_SELECT} WHERE {_UNSENT} ORDER BY created_ms, sha256 LIMIT 1", (MODEL_FILE,)
     return _blob(rows[0]) if rows else None
 
 
 def count_unsent() -> Job[tuple[int, int | None]]:
     """Return how many whole files wait for the cloud, and since when the oldest."""
     ((count, oldest_ms),) = yield (
-        "SELECT count(*), min(created_ms) FROM blobs WHERE is_whole = 1 AND sent_ms IS NULL",
-        (),
+        f"SELECT count(*), min(created_ms) FROM blobs WHERE {_UNSENT}",
+        (MODEL_FILE,),
     )
     return int(count), None if oldest_ms is None else int(oldest_ms)
 
@@ -159,6 +172,20 @@ def forget_unfinished(now_ms: int) -> Job[int]:
         yield "DELETE FROM blob_parts WHERE sha256 = ?", (sha256,)
         yield "DELETE FROM blobs WHERE sha256 = ?", (sha256,)
     return len(rows)
+
+
+def small_copy(sha256: str) -> Job[tuple[bytes | None, str | None] | None]:
+    """Return the small copy of a photograph, or why there is none; None where nobody has asked for it yet."""
+    rows = yield "SELECT jpeg, why FROM blob_copies WHERE sha256 = ?", (sha256,)
+    return None if not rows else (None if rows[0][0] is None else bytes(rows[0][0]), rows[0][1])
+
+
+def keep_small_copy(sha256: str, jpeg: bytes | None, why: str | None, now_ms: int) -> Job[None]:
+    """Keep the small copy of a photograph, or why there is none, so that it is made once."""
+    yield (
+        "INSERT INTO blob_copies (sha256, jpeg, why, made_ms) VALUES (?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
+        (sha256, jpeg, why, now_ms),
+    )
 
 
 def _begin(sha256: str, size: int, media_type: str, owner: str | None, origin: str, now_ms: int) -> Job[Blob]:

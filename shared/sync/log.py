@@ -114,11 +114,12 @@ _RETRY: Final = (
 
 def note(session: Session, items: Iterable[Item] = ()) -> Job[None]:
     """Write a session and its items; a session that is there already (a replay) stays as it was told first."""
-    found = yield "SELECT 1 FROM sync_log WHERE id = ?", (session.id,)
-    if found:
-        return
-    yield _insert("sync_log", _SESSION), [getattr(session, name) for name in _SESSION]
-    yield from keep(items)
+    written = yield (
+        f"{_insert('sync_log', _SESSION)} ON CONFLICT (id) DO NOTHING RETURNING id",
+        [getattr(session, name) for name in _SESSION],
+    )
+    if written:
+        yield from keep(items)
 
 
 def keep(items: Iterable[Item]) -> Job[None]:

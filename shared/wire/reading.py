@@ -24,6 +24,7 @@ T = TypeVar("T")
 #: An instant before this is a mistake: no collar of ours is that old, and seconds taken for milliseconds land here.
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _AT_PATH = re.compile(r"^(?P<message>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>.*)`$")
@@ -106,7 +107,7 @@ def _from_ms(field: str, value: float) -> datetime:
     # The comparison also refuses NaN, infinities and integers that no float can hold.
     if not 0 <= value < 2**48 or (isinstance(value, float) and not math.isfinite(value)):
         raise Invalid(f"{field}: must lie between 1990 and 2100 (numbers are milliseconds since 1970)")
-    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=round(value))
+    return _EPOCH + timedelta(milliseconds=round(value))
 
 
 def _sentence(complaint: str, shape: Any) -> str:

@@ -18,7 +18,8 @@ import typer
 
 from models.artifact import PACKAGED
 from models.forecast.features import N_TOKENS, TOKEN_WIDTH
-from models.forecast.runtime import ENGINES, Track, load_forecaster
+from models.forecast.fitted import ENGINES
+from models.forecast.runtime import Track, load_forecaster
 from shared.errors import ModelUnavailable
 from tests.benchmarks import fill, tables
 from tests.benchmarks.figures import quantile

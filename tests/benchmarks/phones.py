@@ -47,7 +47,8 @@ MARKS: Final = (
     "<!-- end of tables of phones -->",
 )
 FIXES_A_REQUEST: Final = 100
-COLLARS: Final = 50
+#: A base station's log, and one collar's.
+COLLARS: Final = (50, 1)
 CONNECTIONS: Final = 4
 NOW_MS: Final = to_ms(START)
 
@@ -62,14 +63,18 @@ def main(
     with tempfile.TemporaryDirectory(prefix="outpost-bench-") as folder:
         Path(folder).chmod(0o755)
         with PrivateCluster(Path(folder) / "cluster") as cluster:
-            settings = _settings(cluster.url())
-            uploads = [_uploads(cluster, f"up_{n}", n, requests) for n in (1, 2)]
+            uploads = [_uploads(cluster, collars, n, requests) for collars in COLLARS for n in (1, 2)]
+            settings = [*_settings(cluster.url()), *_indexes(cluster.url("up_50_1"))]
             synced = [
                 _synced("cloud", _fresh(cluster, "sync"), rows, rounds),
                 _synced("station", str(Path(folder) / "station.db"), rows, rounds),
             ]
     made = [
-        Table("Bulk uploads of 100 fixes into the cloud", ("workers", "requests", "fixes/s", "p50", "p95"), uploads),
+        Table(
+            "Bulk uploads of 100 fixes into the cloud",
+            ("collars a request", "workers", "requests", "fixes/s", "p50", "p95"),
+            uploads,
+        ),
         Table(
             f"A phone at each home, {rows:,} rows",
             ("home", "pull p50", "bytes", "deflated", "push of 1,000 rows p50"),
@@ -88,6 +93,16 @@ def _settings(url: str) -> list[tuple[str, str]]:
     with psycopg.connect(url) as connection:
         names = ("synchronous_commit", "fsync", "full_page_writes", "shared_buffers", "server_version")
         return [(f"PostgreSQL {name}", str(connection.execute(f"SHOW {name}").fetchone()[0])) for name in names]  # type: ignore[index]
+
+
+def _indexes(url: str) -> list[tuple[str, str]]:
+    """Return the indexes of the tables that an upload writes, as the database that took the last one has them."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            "SELECT tablename, string_agg(substring(indexdef FROM 'UNIQUE|USING.*'), '; ' ORDER BY indexname)"
+            " FROM pg_indexes WHERE tablename IN ('fixes', 'phone_ids') GROUP BY tablename ORDER BY tablename"
+        ).fetchall()
+    return [(f"indexes of {table}", said) for table, said in found]
 
 
 def _fresh(cluster: PrivateCluster, name: str) -> str:
@@ -160,25 +175,31 @@ class _Client:
 # --- uploads
 
 
-def _body(n: int) -> bytes:
+def _body(n: int, collars: int = COLLARS[0]) -> bytes:
+    """Return an upload of walks: each collar goes on where it was, a fix a minute."""
+    each = FIXES_A_REQUEST // collars
     fixes = [
         {
-            "local_id": str(uuid.UUID(int=n * FIXES_A_REQUEST + k)), "collar_id": f"COL{k % COLLARS:03d}",
-            "lat": round(-2 - k * 1e-4 - n * 1e-6, 6), "lon": round(34 + k * 1e-4, 6), "altitude": 1_500.0,
-            "speed_kmh": 3.2, "heading": 120.0, "timestamp": NOW_MS - 86_400_000 + (n * 2 + k // COLLARS) * 60_000,
+            "local_id": str(uuid.UUID(int=n * FIXES_A_REQUEST + k)), "collar_id": f"COL{k % collars:03d}",
+            "lat": round(-2 - (k % collars) * 1e-2, 6), "lon": round(34 + abs(at % 200 - 100) * 1e-4, 6),
+            "altitude": 1_500.0, "speed_kmh": 3.2, "heading": 120.0,
+            "timestamp": NOW_MS - 90 * 86_400_000 + at * 60_000,
         }
         for k in range(FIXES_A_REQUEST)
+        for at in [n * each + k // collars]
     ]  # fmt: skip
     return json.dumps({"device_id": f"device-{n % CONNECTIONS}", "tracking": fixes}).encode()
 
 
-def _uploads(cluster: PrivateCluster, name: str, workers: int, requests: int) -> tuple[str, ...]:
-    url = _fresh(cluster, name)
-    bodies = [_body(n) for n in range(requests)]
+def _uploads(cluster: PrivateCluster, collars: int, workers: int, requests: int) -> tuple[str, ...]:
+    url = _fresh(cluster, f"up_{collars}_{workers}")
+    bodies = [_body(n, collars) for n in range(requests)]
     token = _token_of_cloud(url)
     with ExitStack() as stack:
         ports = [stack.enter_context(_serving("cloud", url)) for _ in range(workers)]
-        _Client(ports[0]).ask("POST", "/api/v1/sync/upload/", _body(requests), token)  # partitions, prepared statements
+        _Client(ports[0]).ask(
+            "POST", "/api/v1/sync/upload/", _body(requests, collars), token
+        )  # partitions, prepared statements
         waiting, took = iter(bodies), []
         lock = threading.Lock()
 
@@ -209,7 +230,7 @@ def _uploads(cluster: PrivateCluster, name: str, workers: int, requests: int) ->
             assert count == n, (table, count, n)
     ordered = sorted(took)
     return (
-        str(workers), f"{requests:,}", f"{requests * FIXES_A_REQUEST / whole_s:,.0f}",
+        str(collars), str(workers), f"{requests:,}", f"{requests * FIXES_A_REQUEST / whole_s:,.0f}",
         f"{1000 * statistics.median(ordered):.1f} ms", f"{1000 * ordered[int(len(ordered) * 0.95)]:.1f} ms",
     )  # fmt: skip
 
@@ -261,7 +282,7 @@ def _ms(took_s: Sequence[float]) -> str:
 def _pushed(n: int) -> bytes:
     tracking = [
         {
-            "id": f"t{n}x{k}", "animal_id": "", "collar_id": f"P{k % COLLARS}", "lat": -2.5 - k * 1e-4, "lon": 37.5,
+            "id": f"t{n}x{k}", "animal_id": "", "collar_id": f"P{k % COLLARS[0]}", "lat": -2.5 - k * 1e-4, "lon": 37.5,
             "timestamp": NOW_MS - 3_600_000 + n * 60_000 + k, "source": "gps", "_status": "created", "_changed": "",
         }
         for k in range(500)

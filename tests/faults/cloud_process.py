@@ -26,9 +26,10 @@ READY_S = 20.0
 
 
 class CloudProcess:
-    """The cloud's program on a port that stays the same, its database in ``folder``."""
+    """The cloud's program at a ``host`` and on a port that stay the same, its database in ``folder``."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1", **settings: object) -> None:
+        self.host = host
         self._settings = {f"OUTPOST_{name.upper()}": str(value) for name, value in settings.items()}
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "cloud.log"
@@ -37,7 +38,7 @@ class CloudProcess:
         self._base.chmod(0o755)
         self.cluster = PrivateCluster(self._base / "postgres")
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.key_file = folder / "cloud.key"
         make_secret(self.key_file)
@@ -55,14 +56,14 @@ class CloudProcess:
         """The address of its database."""
         return self.cluster.url("outpost")
 
-    def start(self) -> None:
+    def start(self, within_s: float = READY_S) -> None:
         """Start the program and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [_program(), "run", "--port", str(self.port)], env=self._environment(), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        until(self._is_ready, "the cloud's readiness", READY_S)
+        until(self._is_ready, "the cloud's readiness", within_s)
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -99,6 +100,7 @@ class CloudProcess:
             **os.environ,
             "DATABASE_URL": self.database_url,
             "OUTPOST_ACCOUNTS_KEY_FILE": str(self.key_file),
+            "OUTPOST_API_HOST": self.host,
             **self._settings,
         }
 

@@ -21,11 +21,25 @@ from shared.sync.reduced import Reduced
 T = TypeVar("T")
 
 
-class Many(msgspec.Struct, frozen=True):
-    """Run one statement for each of many rows of values."""
+class Put(msgspec.Struct, frozen=True):
+    """Insert rows of text, set-wise; of a row whose ``key`` is there already, ``replaced`` columns get the new value.
 
-    statement: str
-    rows: Sequence[Sequence[Any]]
+    No two of ``rows`` have one key where anything is replaced.
+    """
+
+    table: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    replaced: tuple[str, ...] = ()
+
+    def statement(self, source: str) -> str:
+        """Return the statement that inserts what ``source`` gives."""
+        then = ", ".join(f"{name} = excluded.{name}" for name in self.replaced)
+        return (
+            f"INSERT INTO {self.table} ({', '.join(self.columns)}) {source} ON CONFLICT ({', '.join(self.key)})"
+            f" DO {f'UPDATE SET {then}' if then else 'NOTHING'}"
+        )
 
 
 class Records(msgspec.Struct, frozen=True):
@@ -76,7 +90,7 @@ class Lose(msgspec.Struct, frozen=True):
 
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
-Wish: TypeAlias = Statement | Many | Records | Edit | AddFixes | Exclude | Note | Numbered | Lose
+Wish: TypeAlias = Statement | Put | Records | Edit | AddFixes | Exclude | Note | Numbered | Lose
 Job: TypeAlias = Generator[Wish, Any, T]
 
 
@@ -104,4 +118,6 @@ ENTITY_OF: Final[Mapping[str, EntityName]] = {
 }  # fmt: skip
 TABLE_OF: Final[Mapping[str, str]] = {entity: table for table, entity in ENTITY_OF.items()}
 TRACKING: Final = "tracking"
+#: What makes two rows of ``phone_ids`` one.
+PHONE_KEY: Final = ("device", "tbl", "local_id")
 TABLES: Final = (*ENTITY_OF, TRACKING)

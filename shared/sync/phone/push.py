@@ -31,6 +31,7 @@ from shared.sync.operations import Effects, Kind, Operation
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.jobs import (
     ENTITY_OF,
+    PHONE_KEY,
     TRACKING,
     AddFixes,
     Dialect,
@@ -38,9 +39,9 @@ from shared.sync.phone.jobs import (
     Exclude,
     Job,
     Lose,
-    Many,
     Note,
     Numbered,
+    Put,
     Records,
 )
 from shared.sync.phone.pull import WORN_REV, Message
@@ -493,11 +494,10 @@ class _Taker:
                 ),
             )  # fmt: skip
         if self._new_aliases:
-            yield Many(
-                "INSERT INTO phone_ids (device, tbl, local_id, server_id, seq) VALUES ('', ?, ?, ?, NULL)"
-                " ON CONFLICT (device, tbl, local_id) DO NOTHING",
-                self._new_aliases,
-            )
+            yield Put(
+                "phone_ids", ("device", "tbl", "local_id", "server_id"), PHONE_KEY,
+                [("", *alias) for alias in self._new_aliases],
+            )  # fmt: skip
         is_told = bool(self._rulings or self._new_aliases)
         if is_told:
             self._lines.append(("phone", self._ask.origin, "told", self._ask.origin))

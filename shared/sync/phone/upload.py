@@ -23,13 +23,12 @@ from shared.ids import derived_id, random_id
 from shared.privacy import Role, View
 from shared.sync import log
 from shared.sync.operations import Effects, Operation
-from shared.sync.phone.jobs import AddFixes, Dialect, Edit, Job, Lose, Many, Note, Numbered, Records
+from shared.sync.phone.jobs import PHONE_KEY, AddFixes, Dialect, Edit, Job, Lose, Note, Numbered, Put, Records
 from shared.sync.phone.push import LIVING, WEARER
 from shared.sync.records import ENTITIES, EntityName, Record, stored_columns, to_ms
-from shared.wire.phone.uploads import Item
+from shared.wire.phone.uploads import Conflicted, Item, Kind, Told
 from shared.wire.public.fields import ANIMAL_DEVICE, collar_id
 
-Kind = Literal["animals", "tracking", "observations"]
 KINDS: Final[tuple[Kind, ...]] = ("animals", "tracking", "observations")
 _ENTITY: Final[Mapping[str, EntityName]] = {"animals": "animal", "observations": "observation"}
 #: What makes two observations one.
@@ -46,26 +45,6 @@ class UploadAsk(msgspec.Struct, frozen=True, kw_only=True):
     home: Literal["station", "cloud"]
     now: datetime
     is_clock_sure: bool
-
-
-class Told(msgspec.Struct, kw_only=True):
-    """An item of which something must be told."""
-
-    type: Kind
-    local_id: str | None
-    code: str
-    message: str
-
-
-class Conflicted(msgspec.Struct, kw_only=True):
-    """An item that is there already, under another id; the row that is kept."""
-
-    type: Kind
-    local_id: str | None
-    reason: str
-    server_id: str
-    server_record: dict[str, Any] | None
-    resolution: str = "server_kept"
 
 
 class Uploaded(msgspec.Struct, kw_only=True):
@@ -103,7 +82,7 @@ class _Taker:
         #: by kind and local id: what it became, and the hash of what was said
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
         self._animals: dict[str, Record] = {}
-        self._new_ids: list[tuple[str, str, str, str, str]] = []
+        self._new_ids: dict[tuple[str, str], tuple[str, str]] = {}
         self._lines: list[tuple[str, str, str, str]] = []
 
     def know(self) -> Job[None]:
@@ -299,8 +278,7 @@ class _Taker:
 
     def _remember(self, kind: Kind, item: Item, identity: str) -> None:
         if item.local_id:
-            self._known[kind, item.local_id] = (identity, item.hash)
-            self._new_ids.append((self._ask.device_id, kind, item.local_id, identity, item.hash))
+            self._known[kind, item.local_id] = self._new_ids[kind, item.local_id] = (identity, item.hash)
 
     def _sync(self, kind: Kind, item: Item, identity: str) -> None:
         self.result.synced[kind] += 1
@@ -322,12 +300,12 @@ class _Taker:
     def finish(self) -> Job[None]:
         """Remember what each local id became."""
         if self._new_ids:
-            yield Many(
-                "INSERT INTO phone_ids (device, tbl, local_id, server_id, hash) VALUES (?, ?, ?, ?, ?)"
-                " ON CONFLICT (device, tbl, local_id) DO UPDATE"
-                " SET server_id = excluded.server_id, hash = excluded.hash",
-                self._new_ids,
-            )
+            device = self._ask.device_id
+            yield Put(
+                "phone_ids", ("device", "tbl", "local_id", "server_id", "hash"), PHONE_KEY,
+                [(device, kind, local_id, *known) for (kind, local_id), known in self._new_ids.items()],
+                replaced=("server_id", "hash"),
+            )  # fmt: skip
         if self._lines:
             yield Note(self._lines)
         yield Numbered()
@@ -356,7 +334,8 @@ def _session(ask: UploadAsk, result: Uploaded, sync_id: str) -> tuple[log.Sessio
         total=sum(map(len, ask.items.values())), synced=sum(result.synced.values()), conflicts=len(result.conflicts),
         failed=sum(result.failed.values()), started_ms=now_ms, completed_ms=now_ms,
     )  # fmt: skip
-    raw = {(kind, item.local_id): item.raw for kind, items in ask.items.items() for item in items}
+    is_told = bool(result.errors or result.conflicts)
+    raw = {(kind, item.local_id): item.raw for kind, items in ask.items.items() for item in items if is_told}
 
     def item(told: Told | Conflicted, status: Literal["failed", "conflict"], message: str) -> log.Item:
         said = raw.get((told.type, told.local_id or ""), b"{}")

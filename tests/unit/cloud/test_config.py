@@ -68,6 +68,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("corridors", "weights", '"/m/weights.toml"', "/m/weights.toml", "/m/weights.toml"),
     ("models", "folder", '"/m/artifacts"', "/m/artifacts", "/m/artifacts"),
     ("models", "forced", "{corridor = 1}", '{"corridor": 1}', {"corridor": 1}),
+    ("models", "publishers", f'["{"0a" * 32}"]', "0a" * 32, ("0a" * 32,)),
 ]
 #: What the configuration asks for beside a key.
 BESIDE = {

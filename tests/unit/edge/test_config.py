@@ -53,6 +53,8 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ),
     ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
     ("habitat", "dir", '"/srv/maps"', "/srv/maps", "/srv/maps"),
+    ("models", "forced", "{hmm = 1}", '{"hmm": 1}', {"hmm": 1}),
+    ("models", "publishers", f'["{"0a" * 32}"]', "0a" * 32, ("0a" * 32,)),
     ("earthranger", "url", '"https://er.example.org"', "https://er.example.org", "https://er.example.org"),
     ("earthranger", "provider", '"post-7"', "post-7", "post-7"),
     ("earthranger", "sensor", '"other"', "other", "other"),

@@ -4,6 +4,7 @@
 // changed, and keeps the other for a person. So the resolver leaves the phone's edit on top until the home has ruled.
 import type { Database, Model } from "@nozbe/watermelondb";
 import type { SyncArgs, SyncConflictResolver } from "@nozbe/watermelondb/sync/index.js";
+import { byAuthor, check, forgetRemoved, idsOf } from "./authors.ts";
 import { synchronize } from "@nozbe/watermelondb/sync/index.js";
 
 /** What a user should read about a row of his. */
@@ -22,6 +23,10 @@ export type Home = {
   /** Asked before each request, so that a token that has run out is never sent. */
   token: () => Promise<string> | string;
   fetch?: typeof fetch;
+  /** The id of the user who is logged in, on a phone of several: rows of others are not sent in his name. */
+  user?: string;
+  /** A token of somebody else who used this phone; null where there is none, and his rows wait until he logs in. */
+  tokenOf?: (user: string) => Promise<string | null> | string | null;
 };
 
 export type Options = {
@@ -47,14 +52,14 @@ export class SyncRefused extends Error {
   }
 }
 
-type PullAnswer = {
+export type PullAnswer = {
   changes: Changes;
   timestamp: number;
   has_more: boolean;
   next: string | null;
   messages: Message[];
 };
-type PushAnswer = {
+export type PushAnswer = {
   conflicts: Clash[];
   messages: Message[];
   experimentalRejectedIds?: Record<string, string[]>;
@@ -69,11 +74,16 @@ export const conflictResolver: SyncConflictResolver = (_table, local, remote, re
     ? { ...remote, id: local.id, _status: "synced", _changed: "" }
     : resolved;
 
-/** Write `changes` to a row; its first edit since the last sync notes what the user had before him (0: his own row). */
-export async function edited(record: Model, changes: Record<string, unknown>): Promise<void> {
+/**
+ * Write `changes` to a row; its first edit since the last sync notes what the user had before him (0: his own row). On a
+ * phone of several `user` says whose edit it is; throws PendingOfAnother where the row waits in another one's name.
+ */
+export async function edited(record: Model, changes: Record<string, unknown>, user = ""): Promise<void> {
+  check(record, user);
   await record.update((row) => {
     const raw = row._raw as Record<string, unknown>;
     if (raw["_status"] === "synced") row._setRaw("base_rev", (raw["rev"] as number | null) ?? 0);
+    if (user) row._setRaw("author", user);
     for (const [name, value] of Object.entries(changes)) row._setRaw(name, value as never);
   });
 }
@@ -104,13 +114,22 @@ async function once(database: Database, home: Home, options: Options): Promise<v
     },
     pushChanges: async ({ changes, lastPulledAt }) => {
       const rejected: Record<string, string[]> = {};
-      for (const part of parts(changes as unknown as Changes, options.pushRows ?? 500)) {
-        const answer = await push(home, part, lastPulledAt, before);
-        options.onMessages?.(answer.messages, answer.conflicts);
-        for (const [table, ids] of Object.entries(answer.experimentalRejectedIds ?? {})) {
-          (rejected[table] ??= []).push(...ids);
+      const reject = (ids: Record<string, string[]>): void => {
+        for (const [table, some] of Object.entries(ids)) (rejected[table] ??= []).push(...some);
+      };
+      for (const [author, theirs] of await byAuthor(database, changes as unknown as Changes, home.user)) {
+        const token = author === "" ? await home.token() : ((await home.tokenOf?.(author)) ?? null);
+        if (token === null) {
+          reject(idsOf(theirs)); // they wait on the phone until their author logs in
+          continue;
+        }
+        for (const part of parts(theirs, options.pushRows ?? 500)) {
+          const answer = await push({ ...home, token: () => token }, part, lastPulledAt, before);
+          options.onMessages?.(answer.messages, answer.conflicts);
+          reject(answer.experimentalRejectedIds ?? {});
         }
       }
+      await forgetRemoved(database, changes as unknown as Changes, rejected);
       return Object.keys(rejected).length ? ({ experimentalRejectedIds: rejected } as never) : undefined;
     },
   });

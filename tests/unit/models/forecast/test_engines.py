@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.forecast.engines import LAYERS, Float32Array, NumpyEngine, dequantised, quantised
+from models.forecast.engines import LAYERS, Float32Array, LiteRtEngine, NumpyEngine, OnnxEngine, dequantised, quantised
 from models.forecast.export import int8_of, onnx_of
 from models.forecast.features import N_CONTEXT, N_TOKENS, TOKEN_WIDTH
-from models.forecast.runtime import LiteRtEngine, OnnxEngine
 from models.forecast.tflite import tflite_of
 from models.forecast.train import Net, net_of
 from shared.errors import ArtifactError

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from models.forecast.baselines import HORIZONS_H, NAMES
-from models.forecast.runtime import ENGINES, NETWORK, Ellipse, Forecaster, Track, group_of, load_forecaster
+from models.forecast.fitted import ENGINES, NETWORK
+from models.forecast.runtime import Ellipse, Forecaster, Track, group_of, load_forecaster
 from shared.errors import Invalid, ModelUnavailable
 from tests.unit.models.forecast.commuters import HOUR_S, M_PER_DEG, commuter
 
@@ -103,13 +104,37 @@ def test_what_is_no_track_is_refused(trained: Path) -> None:
 
 
 def test_an_ellipse_points_where_its_spread_does() -> None:
-    from models.forecast.runtime import _covariance, _ellipse
+    from models.forecast.runtime import _ellipse
 
-    north = _ellipse(_covariance(np.array([100.0, 10.0]), 0.0), np.array([0.0, 1.0]), 2.0)
-    assert north == Ellipse(semi_major_m=200.0, semi_minor_m=20.0, bearing_deg=0.0)
+    assert _ellipse(np.array([100.0, 10.0]), 0.0, np.array([0.0, 1.0])) == Ellipse(
+        semi_major_m=100.0, semi_minor_m=10.0, bearing_deg=0.0
+    )
     # Along and across agree: the long axis is left of a heading to the east.
-    leaning = _ellipse(_covariance(np.array([50.0, 50.0]), 0.8), np.array([1.0, 0.0]), 1.0)
-    assert leaning.bearing_deg == pytest.approx(45.0)
+    assert _ellipse(np.array([50.0, 50.0]), 0.8, np.array([1.0, 0.0])).bearing_deg == pytest.approx(45.0)
+    rng = np.random.default_rng(3)
+    for along_m, across_m, correlation in rng.uniform((1, 1, -0.99), (900, 900, 0.99), (50, 3)).tolist():
+        between = correlation * along_m * across_m
+        variances = np.linalg.eigvalsh(np.array([[along_m**2, between], [between, across_m**2]]))
+        found = _ellipse(np.array([along_m, across_m]), correlation, np.array([0.6, 0.8]))
+        assert (found.semi_minor_m**2, found.semi_major_m**2) == pytest.approx(tuple(variances), rel=1e-6, abs=1e-3)
+
+
+def test_an_animal_is_forecast_alike_alone_and_among_others(trained: Path) -> None:
+    tracks = [
+        Track(times_s=times, lon_deg=lon, lat_deg=lat)
+        for times, lon, lat in (commuter(days, seed) for days, seed in ((40, 95), (3, 96), (20, 97), (33, 98)))
+    ]
+    forecaster = load_forecaster(ELEPHANT, trained, engine="numpy")
+    together = forecaster.with_own(tracks)
+    # the second time each brings the distances of its own past forecasts, as a station keeps them
+    later = [msgspec.structs.replace(track, own=own) for track, (_, own) in zip(tracks, together, strict=True)]
+    for track, at_first, again in zip(tracks, together, forecaster.with_own(later), strict=True):
+        alone, own = forecaster.with_own([track])[0]
+        np.testing.assert_allclose(own, at_first[1], rtol=1e-5, equal_nan=True)
+        for one in (at_first[0], again[0]):
+            for mine, theirs in zip(alone, one, strict=True):
+                assert (mine.lon_deg, mine.lat_deg) == pytest.approx((theirs.lon_deg, theirs.lat_deg), abs=1e-7)
+                assert mine.ellipse90.semi_major_m == pytest.approx(theirs.ellipse90.semi_major_m, rel=1e-4)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

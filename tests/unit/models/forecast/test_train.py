@@ -16,7 +16,8 @@ from models.forecast.baselines import HORIZONS_H
 from models.forecast.calibration import is_known_by, own_anchors
 from models.forecast.datasets import folds, read, splits
 from models.forecast.evaluate import SERVED, Evaluation, evaluate, report
-from models.forecast.runtime import ALL_GROUPS, fitted_of, load_forecaster
+from models.forecast.fitted import ALL_GROUPS, fitted_of
+from models.forecast.runtime import load_forecaster
 from models.forecast.samples import samples_of
 from models.forecast.train import Recipe, train
 from models.forecast.update import RECIPE, update
