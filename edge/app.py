@@ -59,6 +59,7 @@ from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch
 from edge.sync.shelf import take_models
+from edge.sync.sweeping import sweep_hourly
 from firmware_bridge.frames import Link
 from firmware_bridge.transports.spec import link_from
 from models.artifact import PACKAGED
@@ -332,6 +333,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
+        tasks.start("sweep", sweep_hourly(store, accounts, clock))
         if authority is None:
             await stack.enter_async_context(serving(app, listening))
         else:

@@ -30,6 +30,7 @@ from edge.ops.watch import watch as watch_station
 from edge.people import with_accounts
 from edge.store.store import SpatialiteStore
 from edge.sync.session import new_epoch
+from edge.sync.sweeping import sweep as sweep_now
 from edge.terminal import ConfigOption, JsonOption, progress_of, url_of, with_store
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, print_facts, print_json
@@ -206,14 +207,14 @@ def sweep(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove spent codes, attempts and sessions; what expires by date stays while the clock is not sure."""
+    """Remove what is of no use any more, as a running station does each hour; nothing by date on an unsure clock."""
     settings = load(config)
 
     async def job(store: SpatialiteStore) -> dict[str, int]:
         clock = system_clock()
         clock.kernel_says(is_synchronised=is_kernel_synchronised())
         accounts = await app.accounts_of(settings, store, clock)
-        done = {"removed": await accounts.sweep()}
+        done = msgspec.structs.asdict(await sweep_now(store, accounts, clock))
         return done if audit_days is None else {**done, "audit_lines": await accounts.prune_audit(audit_days)}
 
     print_facts(with_store(settings, job), as_json=as_json)
