@@ -153,6 +153,12 @@ class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     publishers: tuple[str, ...] = ()
 
 
+class LogsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is logged: ``levels`` by package, ``""`` for everything that no other names."""
+
+    levels: dict[str, str] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of the cloud."""
 
@@ -166,6 +172,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jobs: JobsSection = JobsSection()
     corridors: CorridorsSection = CorridorsSection()
     models: ModelsSection = ModelsSection()
+    logs: LogsSection = LogsSection()
 
     def species(self) -> Species:
         """Return the categories of species; raises ConfigError."""

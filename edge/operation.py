@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import platform
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import httpx
 import msgspec
@@ -14,8 +17,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from edge import app
+from edge import app, checks
 from edge.config import DEFAULT_PATH, Config, load
+from edge.ops import update as updates
 from edge.ops.archive import Opener, recovery_key_of
 from edge.ops.backup import daily, hourly
 from edge.ops.restore import Place
@@ -24,13 +28,14 @@ from edge.ops.system_clock import is_kernel_synchronised, system_clock
 from edge.ops.trust import own_addresses
 from edge.ops.watch import watch as watch_station
 from edge.people import with_accounts
-from edge.store.ledger import LedgerReader
 from edge.store.store import SpatialiteStore
 from edge.sync.session import new_epoch
+from edge.sync.sweeping import sweep as sweep_now
 from edge.terminal import ConfigOption, JsonOption, progress_of, url_of, with_store
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, print_facts, print_json
 from shared.errors import ConfigError, Invalid
+from shared.logs import asked_level
 from shared.people import operator_token_of
 from shared.privacy import OPERATOR
 
@@ -122,6 +127,79 @@ def token(
 
 
 @operation.command()
+def update(
+    file: Annotated[Path | None, typer.Argument(help="A signed update, from a USB stick.")] = None,
+    is_older: Annotated[bool, typer.Option("--older", help="Take one that is not newer than what runs.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a signed update into use with the next start or, without one, say which release runs.
+
+    After three starts that fail the former release runs again, on the data as they were.
+    """
+    settings = load(config)
+    section, running = settings.update, version("outpost")
+    if file is not None:
+        architecture = _architecture()
+        taken = updates.take(
+            file, section.dir, section.public_keys, running=running, architecture=architecture, allows_older=is_older
+        )
+        print_facts(taken, as_json=as_json)
+        return
+    left = section.dir / "left"
+    print_facts(
+        {
+            "version": running, "release": updates.current_of(section.dir) or updates.PACKAGED,
+            "is_on_trial": (section.dir / "trial").exists(),
+            "left_after_failed_starts": left.read_text(encoding="ascii").strip() if left.exists() else None,
+        },
+        as_json=as_json,
+    )  # fmt: skip
+
+
+def _architecture() -> str:
+    """Return Debian's word for this machine."""
+    known = {"x86_64": "amd64", "aarch64": "arm64"}
+    return known.get(platform.machine(), platform.machine())
+
+
+@operation.command()
+def unlock(
+    key_file: Annotated[
+        Path | None, typer.Option(help="A file with the key, 64 hex digits; asked for if left out.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give a locked station its key, which it keeps in memory alone until it ends."""
+    settings = load(config)
+    text = typer.prompt("Key", hide_input=True) if key_file is None else key_file.read_text(encoding="ascii").strip()
+    url = f"{url_of(settings)}/unlock"
+    try:
+        answer = httpx.post(url, json={"key": text}, timeout=60)
+        said = answer.json()
+    except (httpx.TransportError, ValueError) as error:
+        raise ConfigError(f"nobody answers at {url}: {error}") from error
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise Invalid("the station is not locked")
+    if not answer.is_success:
+        raise Invalid(said["detail"])
+    console.print("unlocked; what was heard meanwhile is taken over now", highlight=False)
+
+
+@operation.command("log")
+def log_level(
+    level: Annotated[str, typer.Argument(help="debug, info, warning, error, critical, or `default`.")] = "",
+    package: Annotated[str, typer.Argument(help="A package like edge.sync; everything else if left out.")] = "",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the running station logs or, with a level, change it for a package until the next start."""
+    settings = load(config)
+    url = f"{url_of(settings)}/api/v1/logs/levels/"
+    print_facts(log_levels(url, app.operator_token(settings), package, level), as_json=as_json)
+
+
+@operation.command()
 def sweep(
     config: ConfigOption = None,
     audit_days: Annotated[
@@ -129,14 +207,14 @@ def sweep(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove spent codes, attempts and sessions; what expires by date stays while the clock is not sure."""
+    """Remove what is of no use any more, as a running station does each hour; nothing by date on an unsure clock."""
     settings = load(config)
 
     async def job(store: SpatialiteStore) -> dict[str, int]:
         clock = system_clock()
         clock.kernel_says(is_synchronised=is_kernel_synchronised())
         accounts = await app.accounts_of(settings, store, clock)
-        done = {"removed": await accounts.sweep()}
+        done = msgspec.structs.asdict(await sweep_now(store, accounts, clock))
         return done if audit_days is None else {**done, "audit_lines": await accounts.prune_audit(audit_days)}
 
     print_facts(with_store(settings, job), as_json=as_json)
@@ -153,7 +231,11 @@ def backup(
 ) -> None:
     """Back the station up now and prove it: read back, opened, compared row by row. A running one goes on meanwhile."""
     settings = load(config)
-    source, folder, now = app.backed_up(settings, _file(config)), to or settings.backup_dir, datetime.now(UTC)
+    source, folder, now = (
+        app.backed_up(settings, _file(config), settings.key()),
+        to or settings.backup_dir,
+        datetime.now(UTC),
+    )
     if not settings.database.exists():
         raise ConfigError(f"{settings.database}: there is no station here yet; `outpost-station init` makes one")
     if is_daily:
@@ -242,16 +324,61 @@ def _file(config: Path | None) -> Path | None:
 
 
 @operation.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check every page of database and ledger (about 11 s a gigabyte)."""
+def check(
+    config: ConfigOption = None,
+    is_quick: Annotated[bool, typer.Option("--quick", help="Leave out the pages of database and ledger.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for every trouble that is known, with its cause and the next step; exit code 1 where there is a fault.
+
+    Reads every page of database and ledger (about 11 s a gigabyte).
+    """
     settings = load(config)
-    reader = LedgerReader(settings.ledger_dir, settings.key())
+    found = checks.look_around(_scene(settings), with_pages=not is_quick)
+    states = {each.name: each.state for each in found}
+    if as_json:
+        print_json({**states, "findings": [each for each in found if each.state != "ok"]})
+    else:
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        for each in found:
+            words = f"{each.cause}\n-> {each.next_step}" if each.state != "ok" else ""
+            table.add_row(each.name, Text(each.state, _COLOURS[each.state]), Text(words))
+        console.print(table)
+    if "fault" in states.values():
+        raise typer.Exit(1)
+
+
+_COLOURS: Final = {"ok": "green", "warning": "yellow", "fault": "red"}
+
+
+def _scene(settings: Config) -> checks.Scene:
+    key, key_error = checks.key_of(settings)
+    detail, error, began_s = None, "", time.monotonic()
     try:
-        reader.check()
-    finally:
-        reader.close()
-    with_store(settings, lambda store: store.check())
-    print_facts({"database": "ok", "ledger": "ok"}, as_json=as_json)
+        detail = _detail(settings)
+    except ConfigError as refusal:
+        error = refusal.detail
+    return checks.Scene(
+        config=settings, key=key, key_error=key_error, detail=detail, detail_error=error,
+        answered_in_s=time.monotonic() - began_s, is_running=app.url_file(settings).exists(),
+    )  # fmt: skip
+
+
+def log_levels(url: str, token: str, package: str, level: str) -> dict[str, str]:
+    """Ask a running station for the levels of its log, or change one."""
+    bearer = {"Authorization": f"Bearer {token}"}
+    try:
+        if level:
+            body = {"package": package, "level": asked_level(level)}
+            answer = httpx.put(url, json=body, headers=bearer, timeout=10)
+        else:
+            answer = httpx.get(url, headers=bearer, timeout=10)
+        said = answer.json()
+    except (httpx.TransportError, ValueError) as error:
+        raise ConfigError(f"nobody answers at {url}: {error}") from error
+    if not answer.is_success:
+        raise Invalid(said["detail"])
+    return {name or "everything else": found for name, found in said["levels"].items()}
 
 
 def _detail(settings: Config) -> dict[str, Any]:

@@ -1,16 +1,15 @@
-"""How each program of ours speaks: facts as text or JSON, errors as one line on stderr, logs for journald."""
+"""How each program of ours speaks: facts as text or JSON, errors as one line on stderr."""
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
-import structlog
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.text import Text
 
 from shared.errors import OutpostError
@@ -38,6 +37,27 @@ def fail(code: str, detail: str) -> NoReturn:
     raise SystemExit(1)
 
 
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Show on stderr how far long work is; gives a function that is told the share, 0 to 1, and at what it is.
+
+    On no terminal (a log, a pipe) each whole tenth is a line.
+    """
+    if not errors.is_terminal:
+        shown = [-1]
+
+        def told(share: float, what: str) -> None:
+            if int(share * 10) > shown[0]:
+                shown[0] = int(share * 10)
+                errors.print(f"{title}: {share:.0%}, {what}", highlight=False, markup=False)
+
+        yield told
+        return
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task(title, total=1.0)
+        yield lambda share, what: progress.update(task, completed=share, description=f"{title}: {what}")
+
+
 def print_facts(facts: Any, *, as_json: bool) -> None:
     """Print facts, a line each, or as JSON."""
     plain = msgspec.to_builtins(facts)
@@ -56,21 +76,3 @@ def print_facts(facts: Any, *, as_json: bool) -> None:
 def print_json(facts: object) -> None:
     """Print facts as JSON."""
     typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
-
-
-def configure_logging() -> None:
-    """One JSON object a line on stderr, for journald; plain text on a terminal."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )

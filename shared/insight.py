@@ -109,6 +109,27 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     cell_deg: float | None = None
 
 
+Recommendation: TypeAlias = Literal[
+    "continue", "stay_course", "return_to_corridor", "avoid_settlement", "avoid_risk_zone"
+]
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """What the corridor policy advises on an animal, and where to: ``bearing_deg`` clockwise from north.
+
+    ``terms`` are the rewards of its walk one by one (minus their costs, in cells of the ground around), ``reward`` is
+    their sum. The corridor is the one for its species that is nearest; None where none is within reach.
+    """
+
+    recommendation: Recommendation
+    bearing_deg: float
+    corridor_id: str | None
+    corridor_name: str | None
+    reward: float
+    terms: dict[str, float]
+    model: str
+
+
 class AlertsNow(msgspec.Struct, frozen=True, kw_only=True):
     """The active alerts of an animal."""
 
@@ -137,6 +158,8 @@ class AnimalInsight(msgspec.Struct, frozen=True, kw_only=True):
     predicted_nearby: tuple[Nearby, ...] = ()
     suitability: float | None = None
     ahead: tuple[Ahead, ...] = ()
+    #: what the corridor policy advises
+    advice: Advice | None = None
     models: Mapping[str, str] = {}
     missing: Mapping[str, str] = {}
     #: the side of the cell whose centre stands in the place of the position; None: the position itself

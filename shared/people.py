@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import sys
@@ -9,17 +10,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
+import segno
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shared.accounts.devices import NewCode
 from shared.accounts.service import Accounts
 from shared.accounts.users import ALL_STATIONS, ROLES, check_role
 from shared.console import console, print_facts, print_json
 from shared.errors import Conflict
 from shared.privacy import OPERATOR
 from shared.wire.public.accounts import UserMadeOut, UserOut
+from shared.wire.public.phones import link_of
 
 T = TypeVar("T")
 
@@ -106,6 +110,31 @@ def user_commands(opens: Opens, *, home: str) -> typer.Typer:
             return UserOut.of(await accounts.change_user(OPERATOR, found.id, {"stations": tuple(station)}))
 
         print_facts(opens(config, job), as_json=as_json)
+
+    @user.command("phone")
+    def phone(
+        whom: Whom,
+        url: Annotated[str, typer.Option(help="Where the phone reaches this home, as in https://192.168.4.1:8000.")],
+        fingerprint: Annotated[
+            str, typer.Option(help="SHA-256 of the authority that the phone is to believe, as /trust shows it.")
+        ] = "",
+        config: ConfigOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Make a one-time code of fifteen minutes for a person's phone, and show it as a QR code."""
+
+        async def job(accounts: Accounts) -> tuple[NewCode, str]:
+            made = await accounts.make_phone_code(OPERATOR, (await accounts.user(whom)).id)
+            return made, link_of(made.code, url.rstrip("/"), accounts.home_name, fingerprint or None)
+
+        made, link = opens(config, job)
+        if as_json:
+            print_json({"code": made.code, "user_id": made.user.id, "email": made.user.email, "link": link})
+            return
+        drawn = io.StringIO()
+        segno.make(link, error="m", micro=False).terminal(drawn, compact=True)
+        console.print(Text.from_ansi(drawn.getvalue()))
+        console.print(f"{made.user.email}: {made.code}, good for fifteen minutes", highlight=False, markup=False)
 
     @user.command("revoke")
     def revoke(whom: Whom, config: ConfigOption = None) -> None:

@@ -268,6 +268,10 @@ class Store(Protocol):
         """Return one page of what a phone may see, in one snapshot; Invalid where the page is of another pull."""
         ...
 
+    async def phone_timestamp(self, view: View) -> int:
+        """Return the timestamp that a pull of this moment would have."""
+        ...
+
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction; raises PullFirst."""
         ...

@@ -210,6 +210,10 @@ class InMemoryStore(RecordEdits, PatrolReads):
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")
 
+    async def phone_timestamp(self, view: View) -> int:
+        """Phones are for real homes."""
+        return 1
+
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")

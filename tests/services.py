@@ -185,6 +185,17 @@ class Postgres:
         self.cluster.create_database(name, self._TEMPLATE if is_migrated else None)
         return self.cluster.url(name)
 
+    def copy(self, url: str) -> str:
+        """Make a database that is what the one at ``url`` is, to which nobody may be connected; return its URL."""
+        self._made += 1
+        name = f"test_{self._made}"
+        self.cluster.create_database(name, _name_in(url))
+        return self.cluster.url(name)
+
     def drop(self, url: str) -> None:
-        """Remove a database that ``create`` made, whoever is still connected."""
-        self.cluster.drop_database(url.partition("@/")[2].partition("?")[0])
+        """Remove a database that ``create`` or ``copy`` made, whoever is still connected."""
+        self.cluster.drop_database(_name_in(url))
+
+
+def _name_in(url: str) -> str:
+    return url.partition("@/")[2].partition("?")[0]

@@ -10,6 +10,8 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
+from cloud.api.cloud_metrics import cloud_metrics
+from cloud.api.events import events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
@@ -26,13 +28,17 @@ from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
 from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
+from models.live.advice import Advisor
 from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
+from shared.api.hints import Hints
 from shared.api.home import create_home
+from shared.api.metrics import Metrics
 from shared.clock import Clock
 from shared.habitat import Habitat
+from shared.privacy import OPERATOR, view_for
 from shared.routing import Router
 from shared.shelf import Shelf
 
@@ -48,6 +54,7 @@ def create_app(
     habitat: Habitat | None = None,
     router: Router | None = None,
     models: Models | None = None,
+    advisor: Advisor | None = None,
     shelf: Shelf | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
@@ -57,17 +64,19 @@ def create_app(
     """Return the cloud's web application. It opens nothing and closes nothing.
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
-    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` are those that serve.
+    asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` and
+    ``advisor`` are what serves.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
+    hints = Hints(lambda: store.phone_timestamp(view_for(OPERATOR)))
     listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models() if models is None else models, clock, habitat),
+        insight=OnDemand(store, Models() if models is None else models, clock, habitat, advisor),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
@@ -75,10 +84,11 @@ def create_app(
         habitat=habitat,
         router=router,
         shelf=shelf,
+        metrics=Metrics(cloud_metrics(store, clock)),
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),
-        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports, Reports],
+        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports, Reports, events_stream],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
@@ -86,6 +96,7 @@ def create_app(
             "ingest": Provide(lambda: taking, sync_to_thread=False),
             "jobs": Provide(lambda: jobs, sync_to_thread=False),
             "files": Provide(lambda: files, sync_to_thread=False),
+            "hints": Provide(lambda: hints, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },

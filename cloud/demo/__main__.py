@@ -23,7 +23,8 @@ from cloud.store.facts import CloudFacts, facts
 from cloud.store.migrate import migrate
 from cloud.store.stations import is_code_used, new_code
 from shared.clock import StationClock
-from shared.console import configure_logging, console, run_program
+from shared.console import console, run_program
+from shared.logs import configure_logging
 from shared.people import demo_people, show_people
 from shared.sync.records import to_ms
 
@@ -53,7 +54,7 @@ def main(
 
 
 async def _run(config: Config, url: str, port: int) -> None:
-    configure_logging()
+    configure_logging(config.logs.levels)
     schema = await asyncio.to_thread(migrate, url)
     clock = StationClock(time.time, time.monotonic, built_at=datetime(2026, 11, 1, tzinfo=UTC))
     clock.kernel_says(is_synchronised=True)

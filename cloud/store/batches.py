@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -178,16 +178,21 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
     taken.counts["quarantined"] += n_nameless
     taken.counts["duplicate"] += len(operations) - n_nameless - len(fresh)
     # the cloud's word is final: where nothing changed here the station still has to hear what stands
-    ruled = {
-        (operation.entity, operation.row_id): operation.origin
-        for operation in operations
-        if outcomes.get(operation.id, "duplicate") in ("superseded", "quarantined", "duplicate")
-        and _is_nameable(operation.row_id)
-    }
-    taken.lines += [Noted(entity, row_id, "update", origin) for (entity, row_id), origin in ruled.items()]
+    unchanged = ("superseded", "quarantined", "duplicate")
+    taken.lines += _ruled(each for each in operations if outcomes.get(each.id, "duplicate") in unchanged)
     async with connection.cursor() as cursor:
         await cursor.executemany("INSERT INTO applied_operations (id, outcome) VALUES (%s, %s)", list(outcomes.items()))
     return taken
+
+
+def ruled_again(operations: Sequence[Operation], origin: str) -> list[Noted]:
+    """Return the lines that send the records of ``operations`` down once more, to whoever brings these again."""
+    return _ruled(msgspec.structs.replace(each, origin=origin) for each in operations)
+
+
+def _ruled(operations: Iterable[Operation]) -> list[Noted]:
+    origins = {(each.entity, each.row_id): each.origin for each in operations if _is_nameable(each.row_id)}
+    return [Noted(entity, row_id, "update", origin) for (entity, row_id), origin in origins.items()]
 
 
 async def take_decisions(connection: Connection, decisions: Sequence[Decision], station_id: str, now_ms: int) -> Taken:

@@ -12,11 +12,13 @@ transaction, statements are never prepared on the server, and nothing outlives t
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, Self
 
 import psycopg
-from psycopg import AsyncConnection, conninfo, errors, sql
+import structlog
+from psycopg import AsyncConnection, AsyncCursor, conninfo, errors, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -38,6 +40,11 @@ Connection = AsyncConnection[TupleRow]
 #: PostgreSQL 15, the oldest that the SQL of this store is tried on.
 OLDEST_SERVER: Final = 150_000
 PREPARE_AFTER: Final = 5
+#: Statements that take longer are named in the log, by their first characters.
+SLOW_S: Final = 0.5
+_TOLD: Final = 200
+
+log = structlog.get_logger()
 #: A failed attempt to connect is repeated for this long and then left to the next request, so that the pool is never in
 #: the long pauses of its back-off when the server returns.
 _RECONNECT_S: Final = 4.0
@@ -58,6 +65,21 @@ _SETTINGS: Final = """
                 THEN set_config('synchronous_commit', 'on', %(is_local)s) END
 """
 _SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+class _TimedCursor(AsyncCursor[TupleRow]):
+    """Names statements that others had to wait for; their values stay out, which may tell a place."""
+
+    async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        """Run a statement and tell of it where it was slow."""
+        began_s = time.monotonic()
+        try:
+            return await super().execute(query, params, **options)
+        finally:
+            took_s = time.monotonic() - began_s
+            if took_s > SLOW_S:
+                words = query if isinstance(query, str) else type(query).__name__
+                log.warning("sql.slow", statement=" ".join(words.split())[:_TOLD], took_ms=round(took_s * 1000))
 
 
 class Database:
@@ -102,7 +124,12 @@ class Database:
             await connection.execute(_SETTINGS, settings)
 
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
-            kwargs={**given, "autocommit": True, "prepare_threshold": None if is_pooled else PREPARE_AFTER},
+            kwargs={
+                **given,
+                "autocommit": True,
+                "prepare_threshold": None if is_pooled else PREPARE_AFTER,
+                "cursor_factory": _TimedCursor,
+            },
             min_size=pool_min,
             max_size=pool_max,
             configure=None if is_pooled else configure,

@@ -10,7 +10,7 @@ it.
 The secret (``accounts.key_file``) is not in a backup: whoever finds one must not open TOTP seeds with it.
 
 A restored database is another past. It gets a new epoch: stations see that their cursors are of another life, and send
-again what they kept for ninety days.
+again what they kept for ninety days, and records that they know and it does not.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -36,6 +37,8 @@ from cloud.store.database import parameters, translated
 from shared.errors import Conflict, DatabaseCorrupt, StoreError, StoreFull
 
 KEPT: Final = 30
+#: More revisions than one life gives any record.
+_LIFE_REVISIONS: Final = 1 << 32
 _NUMBERED: Final = re.compile(r"(\d{6,})-\d{8}T\d{6}Z")
 _BINARIES: Final = Path("/usr/lib/postgresql")
 #: What libpq reads from the environment, which no list of processes shows.
@@ -149,8 +152,22 @@ def restore(source: Path, url: str) -> tuple[Manifest, str]:
     _restore(file, manifest, url)
     epoch = secrets.token_hex(8)
     with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud restore")) as connection:
-        connection.execute("UPDATE facts SET value = %s WHERE name = 'cloud_epoch'", (epoch,))
+        begin_life(connection, epoch, time.time_ns() // 1_000_000)
     return manifest, epoch
+
+
+def begin_life(connection: psycopg.Connection[Any], epoch: str, now_ms: int) -> None:
+    """Begin another life of a database that was put back: its epoch, and revisions that no earlier life has given.
+
+    Stations and phones bring edits that name revisions of the life that was lost. Two lives that come of one backup are
+    told apart by the time, where the clock is right; from the one before it each is told apart in any case.
+    """
+    connection.execute("UPDATE facts SET value = %s WHERE name = 'cloud_epoch'", (epoch,))
+    connection.execute(
+        "INSERT INTO counters (name, value) VALUES ('life', %s) ON CONFLICT (name) DO UPDATE"
+        " SET value = greatest(counters.value + %s, excluded.value)",
+        (now_ms, _LIFE_REVISIONS),
+    )
 
 
 def contents(connection: psycopg.Connection[Any]) -> dict[str, Table]:

@@ -14,7 +14,7 @@ from cloud.store.database import Database
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
-from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note
+from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, one
 from shared.domain import (
     AddedFix,
     Alert,
@@ -52,6 +52,7 @@ from shared.sync.decide import decide
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Effects, Operation, Outcome, wanted
 from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
@@ -137,6 +138,13 @@ class PostgresStore(RecordEdits, PatrolReads):
         life = await phones.epoch(self.database)
         async with self.database.snapshot() as connection:
             return await phones.Run(connection).of(pull(ask, view, life, phones.DIALECT))
+
+    async def phone_timestamp(self, view: View) -> int:
+        """Return the timestamp that a pull of this moment would have."""
+        life = await phones.epoch(self.database)
+        async with self.database.snapshot() as connection:
+            (seq,) = await one(connection, phones.DIALECT.head)
+        return Cursor(life, int(seq)).packed()
 
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""

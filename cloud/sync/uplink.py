@@ -87,6 +87,9 @@ class Uplink:
                     return answer
                 case Replay():
                     assert kept is not None
+                    if isinstance(held, list):
+                        # a station that was put back may have heard of the ruling while its edit still stood on top
+                        await note(connection, batches.ruled_again(held, station_id))
                     return kept[1]
                 case Apply(head=reached):
                     taken = await self._apply(connection, station_id, batch, held, now_ms)

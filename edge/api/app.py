@@ -11,9 +11,10 @@ from litestar.di import Provide
 
 from edge.alerts.keeper import Keeper, told_of
 from edge.api.alert_rules import AlertRules
-from edge.api.events import KEEP_ALIVE_S, EventHub, events_stream
+from edge.api.events import KEEP_ALIVE_S, EventHub, News, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.site import summary_of
+from edge.api.station_metrics import station_metrics
 from edge.api.trust import Trust, pages
 from edge.api.undecoded import Unread, undecoded
 from edge.store.store import SpatialiteStore, Undecoded
@@ -22,12 +23,16 @@ from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
+from shared.api.hints import Hints
 from shared.api.home import create_home
+from shared.api.metrics import Metrics
+from shared.api.phones import PhoneTrust
 from shared.api.sync_log import NothingWaits
 from shared.clock import Clock
 from shared.habitat import Habitat
 from shared.insight import Insight
 from shared.jobs import NoOptimiser
+from shared.privacy import OPERATOR, view_for
 from shared.routing import Router
 from shared.shelf import Shelf
 from shared.store import Store
@@ -60,6 +65,7 @@ def create_app(
     Without ``alarms`` their rules cannot be asked for, without ``trust`` there is no page of it. ``maps`` is the folder
     of the reserve's own maps; ``unread`` gives the frames that no codec can read.
     """
+    news = News(events, Hints(lambda: store.phone_timestamp(view_for(OPERATOR))))
     return create_home(
         title="Outpost station",
         version=version("outpost"),
@@ -76,6 +82,7 @@ def create_app(
         habitat=habitat,
         router=router,
         shelf=shelf,
+        metrics=Metrics(station_metrics(health)),
         site=web.Site(
             home="station",
             version=version("outpost"),
@@ -83,6 +90,7 @@ def create_app(
             maps=maps,
             dist=dist,
         ),
+        phone_trust=None if trust is None else PhoneTrust(fingerprint=trust.fingerprint, pin=trust.pin),
         routes=[
             Health,
             events_stream,
@@ -93,6 +101,7 @@ def create_app(
         dependencies={
             "health": Provide(lambda: health, sync_to_thread=False),
             "events": Provide(lambda: events, sync_to_thread=False),
+            "news": Provide(lambda: news, sync_to_thread=False),
             "alarms": Provide(lambda: alarms, sync_to_thread=False),
             "unread": Provide(lambda: unread or _none, sync_to_thread=False),
             "keep_alive_s": Provide(lambda: keep_alive_s, sync_to_thread=False),

@@ -10,12 +10,14 @@ upper bits: a browser that reconnects says ``Last-Event-ID`` and gets what it mi
 the ring no longer has all of it or the id is of another run.
 
 Events: ``fix`` (a position as in ``/api/v1/tracking/``), ``state`` (what the models say after it), ``alert``, ``link``,
-``clock``, and ``lost`` with ``{"missed": n}``, n null where nobody knows how many.
+``clock``, ``sync`` (something changed that a phone may pull: ``shared.api.hints``), and ``lost`` with
+``{"missed": n}``, n null where nobody knows how many.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import deque
@@ -31,9 +33,10 @@ from litestar.response import Stream
 
 from shared.api.access import AccountsGiven, token_of
 from shared.api.errors import documented
+from shared.api.hints import Hint, Hints
 from shared.api.inject import ViewGiven
 from shared.domain import EventName
-from shared.errors import AccessError, RateLimited
+from shared.errors import AccessError, OutpostError, RateLimited
 
 #: Events kept for those who reconnect.
 RING_EVENTS = 1024
@@ -182,7 +185,32 @@ class EventHub:
         return sendable, self.last_id - seen - len(sendable)
 
 
+class News:
+    """Publishes hints for phones while somebody listens; the home is asked by nobody else."""
+
+    def __init__(self, hub: EventHub, hints: Hints) -> None:
+        self._hub = hub
+        self._hints = hints
+        self._seen: int | None = None
+        self._telling: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """See that what changes from now on is told; what changed while nobody listened is told now."""
+        if self._seen is None:
+            self._seen = await self._hints.now()
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell(self._seen))
+
+    async def _tell(self, seen: int) -> None:
+        with contextlib.suppress(OutpostError):  # a store that cannot serve is told of by whoever asks it
+            while (last := await self._hints.after(seen, KEEP_ALIVE_S)) is not None or self._hub.listeners:
+                if last is not None:
+                    self._seen = seen = last
+                    self._hub.publish("sync", Hint(last))
+
+
 EventsGiven = Annotated[EventHub, Dependency(kind="named"), SkipValidationMarker()]
+NewsGiven = Annotated[News, Dependency(kind="named"), SkipValidationMarker()]
 
 
 async def stream(
@@ -233,6 +261,7 @@ def _tells_no_place(line: bytes) -> bool:
 async def events_stream(
     request: Request[Any, Any, Any],
     events: EventsGiven,
+    news: NewsGiven,
     view: ViewGiven,
     accounts: AccountsGiven,
     keep_alive_s: Annotated[float, Dependency(kind="named")],
@@ -243,11 +272,13 @@ async def events_stream(
         str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
     ] = None,
 ) -> Response[Any]:
-    """Stream events: fix, state, alert, link, clock, and lost when the client must fetch what it shows once more.
+    """Stream events: fix, state, alert, link, clock, sync, and lost when the client must fetch what it shows once more.
 
-    A viewer hears neither fixes, states nor alerts. The stream ends with the token: connect again with the next one.
+    A viewer hears neither fixes, states, alerts nor hints to sync. The stream ends with the token: connect again with
+    the next one.
     """
     events.admit()
+    await news.begin()
 
     async def may_go_on() -> bool:
         try:

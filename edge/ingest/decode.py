@@ -23,6 +23,8 @@ from firmware_bridge.reception import HEAD_BYTES, Received, facts_of
 from shared.clock import ClockState
 from shared.domain import HeardDevice, NewFix
 from shared.errors import FrameError, StoreError
+from shared.ids import id_text
+from shared.logs import LEVELS_NOW
 from shared.sync.records import from_ms
 
 log = structlog.get_logger()
@@ -117,6 +119,7 @@ class Decoder:
                 log.info("decode.recovered")
                 has_failed = False
             self.position = batch.position
+            self._tell(stored)
             self._stored(stored)
 
     @property
@@ -132,6 +135,15 @@ class Decoder:
     def _next(self, after_seq: int) -> asyncio.Future[Decoded | None]:
         self._news.clear()  # before the ledger is read: a frame that comes later sets it again
         return asyncio.get_running_loop().run_in_executor(self._thread, self._read_and_decode, after_seq)
+
+    def _tell(self, stored: Sequence[StoredFix]) -> None:
+        """Name each fix in the log where somebody asked for that, without its place."""
+        if LEVELS_NOW.allows(__name__, "debug"):
+            for fix in stored:
+                log.debug(
+                    "fix.stored", id=id_text(fix.id), outcome=fix.outcome, collar=fix.collar_id, link=fix.link,
+                    flags=fix.flags, recorded_at=from_ms(fix.recorded_ms).isoformat(), ledger_seq_up_to=self.position,
+                )  # fmt: skip
 
     def _report_damage(self) -> None:
         for path in self._reader.damaged.keys() - self._reported:

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from edge.pipeline.occurrence import OccurrenceKeeper
 from edge.store import computing
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
+from models.live.advice import Advisor
 from models.live.forecasts import MOST_FIXES, SPAN
 from models.live.insight import DrawnMap, Known, OnDemand, drawn_map, missing_of_place, spoke_of_place
 from models.live.runtime import Fixes, Models
@@ -42,8 +44,9 @@ class KeptInsight(OnDemand):
         occurrence: OccurrenceKeeper,
         clock: Clock,
         habitat: Habitat | None = None,
+        advisor: Advisor | None = None,
     ) -> None:
-        super().__init__(store, models, clock, habitat)
+        super().__init__(store, models, clock, habitat, advisor)
         self._kept = store
         self._occurrence = occurrence
 
@@ -128,13 +131,17 @@ def _known_of(db: Connection, animal_id: str, newest_ms: int, no_maps: str | Non
     if suitability is None and why_not is None:
         why_not = no_maps or "waits for its turn"
     place = Standing(suitability=suitability, model=habitat_model, missing=why_not)
+    said, no_advice = computing.advice_of(db, pk, newest_ms)
+    if said is None and no_advice is None:
+        no_advice = "waits for its turn"
     return Known(
         step=None if step is None else said_of(step),
         distance_24h_m=float(step_lengths_m(lon, lat).sum()) if len(day) > 1 else None,
         path_sd_m=found.path_sd_m,
         models={**_spoke(found), **spoke_of_place(place)},
-        missing={**found.missing, **missing_of_place(place)},
+        missing={**found.missing, **missing_of_place(place), **({} if said else {"corridor": no_advice or ""})},
         suitability=suitability,
+        advice=None if said is None else msgspec.json.decode(said, type=insight.Advice),
     )
 
 

@@ -23,11 +23,16 @@ def note(db: Connection, lines: Iterable[Line]) -> None:
     )
 
 
+def head(db: Connection) -> int:
+    """Return the number of the last change."""
+    return int(db.execute("SELECT coalesce(max(seq), 0) FROM changes").fetchone()[0])
+
+
 def last_number(db: Connection) -> int:
     """Return the number of the last change, and let lines go that are far behind it."""
-    (seq,) = db.execute("SELECT coalesce(max(seq), 0) FROM changes").fetchone()
+    seq = head(db)
     db.execute("DELETE FROM changes WHERE seq <= ?", (seq - KEPT_LINES,))
-    return int(seq)
+    return seq
 
 
 def of_records(changes: Iterable[Change], origin: str) -> list[Line]:

@@ -113,6 +113,17 @@ class Unplaced(msgspec.Struct, frozen=True):
     lat_e7: int
 
 
+class Unadvised(msgspec.Struct, frozen=True):
+    """The newest fix of an animal on which nobody has advised yet, and how suitable its place is."""
+
+    animal_pk: int
+    species: str
+    recorded_ms: int
+    lon_e7: int
+    lat_e7: int
+    suitability: float | None
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """Something the collar sent at an instant, usable or not."""
 
@@ -326,6 +337,56 @@ def standing_of(db: Connection, animal_pk: int) -> tuple[float | None, str | Non
         "SELECT suitability, habitat_model, habitat_missing FROM computed WHERE animal_pk = ?", (animal_pk,)
     ).fetchone()
     return (None, None, None) if row is None else (row[0], row[1], row[2])
+
+
+def areas_stamp(db: Connection) -> str:
+    """Return a word that changes with every zone and corridor."""
+    found = db.execute(
+        "SELECT count(*), total(rev), max(updated_ms), count(deleted_ms) FROM zones UNION ALL"
+        " SELECT count(*), total(rev), max(updated_ms), count(deleted_ms) FROM corridors"
+    )
+    return " ".join(str(value) for row in found.fetchall() for value in row)
+
+
+def without_advice(db: Connection, areas: str, since_ms: int, limit: int, *, has_maps: bool = False) -> list[Unadvised]:
+    """Return animals on whose newest computed fix nobody has advised, given these zones and corridors.
+
+    A fix older than ``since_ms`` is passed over; where there are maps one waits until they have spoken.
+    """
+    found = db.execute(
+        "SELECT c.animal_pk, a.species, c.through_ms, f.lon_e7, f.lat_e7, c.suitability FROM computed c"
+        " JOIN animals a ON a.pk = c.animal_pk AND a.deleted_ms IS NULL"
+        " JOIN fixes f ON f.animal_pk = c.animal_pk AND f.recorded_ms = c.through_ms"
+        " LEFT JOIN advice d ON d.animal_pk = c.animal_pk"
+        f" WHERE c.through_ms >= ? AND f.lon_e7 IS NOT NULL AND {USABLE}"
+        " AND (d.animal_pk IS NULL OR d.recorded_ms <> c.through_ms OR d.areas <> ?)"
+        " AND (? = 0 OR c.habitat_ms IS NOT NULL) GROUP BY c.animal_pk ORDER BY c.through_ms DESC LIMIT ?",
+        (since_ms, areas, int(has_maps), limit),
+    )
+    return [Unadvised(*row) for row in found.fetchall()]
+
+
+def write_advice(db: Connection, areas: str, rows: Sequence[tuple[int, int, str | None, str | None]]) -> None:
+    """Write what was advised: animal, instant of the fix, advice, why there is none."""
+    db.executemany(
+        "INSERT INTO advice (animal_pk, recorded_ms, areas, said, missing) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (animal_pk) DO UPDATE SET recorded_ms = excluded.recorded_ms, areas = excluded.areas,"
+        " said = excluded.said, missing = excluded.missing",
+        [(pk, recorded_ms, areas, said, missing) for pk, recorded_ms, said, missing in rows],
+    )
+
+
+def advice_of(db: Connection, animal_pk: int, newest_ms: int) -> tuple[str | None, str | None]:
+    """Return what was advised on an animal's newest fix, and why nothing was."""
+    row = db.execute(
+        "SELECT said, missing FROM advice WHERE animal_pk = ? AND recorded_ms = ?", (animal_pk, newest_ms)
+    ).fetchone()
+    return (None, None) if row is None else (row[0], row[1])
+
+
+def forget_advice(db: Connection) -> None:
+    """Forget all that was advised: another policy is to be asked."""
+    db.execute("DELETE FROM advice")
 
 
 def spoil_utilisation(db: Connection, animal_pk: int, since_ms: int) -> None:

@@ -17,11 +17,10 @@ from edge.store.driver import Connection
 from edge.store.fixes import FixWriter
 from edge.store.jobs import run
 from shared.errors import NotFound, RequestError
-from shared.ids import derived_id
 from shared.sync import clashes
 from shared.sync.clashes import Clash
 from shared.sync.decide import decide
-from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, wanted
+from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, bringing, wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record, kept_form
 from shared.sync.take import take
 from shared.wire.geojson import wkb_of
@@ -256,7 +255,7 @@ class RecordWriter:
                 self._connection.execute(
                     "INSERT INTO outbox (entity, first_pk, last_pk, operation, body)"
                     f" SELECT ?, pk, pk, ?, ? FROM {ENTITIES[record.entity].table} WHERE id = ?",
-                    (record.entity, change.kind, msgspec.msgpack.encode(_bringing(operation, change)), record.id),
+                    (record.entity, change.kind, msgspec.msgpack.encode(bringing(operation, change)), record.id),
                 )
 
     def _give(self, decided: Iterable[Effects]) -> None:
@@ -275,21 +274,6 @@ class RecordWriter:
         moved += self._fixes.stand_for(entered)
         for collar_id in dict.fromkeys([*(into_id for _, into_id in rekeyed), *moved]):
             self._fixes.readopt(collar_id)
-
-
-def _bringing(operation: Operation, change: Change) -> Operation:
-    """Return the operation that brings ``change`` to the cloud."""
-    record = change.record
-    return Operation(
-        id=derived_id(operation.id, f"{record.entity} {record.id}"),
-        entity=record.entity,
-        row_id=record.id,
-        kind=change.kind,
-        made_ms=operation.made_ms,
-        columns=dict(change.columns),
-        author=operation.author,
-        base_rev=0 if change.before is None else change.before.cloud_rev,
-    )
 
 
 def _wanted_by(records: Iterable[Record]) -> Wanted:

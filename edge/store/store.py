@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import queue
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
+import structlog
 
-from edge.store import outbox, patrols, phones, predictions, queries
+from edge.store import changes, outbox, patrols, phones, predictions, queries, unsent
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
@@ -58,6 +60,7 @@ from shared.sync.clashes import Clash, Resolution
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation, Outcome
 from shared.sync.patrols import Asked, PatrolReads
+from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
@@ -68,6 +71,10 @@ from shared.wire.batch import FixColumns
 T = TypeVar("T")
 
 READERS: Final = 3
+#: Work on the database that takes longer is named in the log.
+SLOW_S: Final = 0.5
+
+log = structlog.get_logger()
 #: The fact that says how far the conflicts of the cloud are taken: its epoch and a number.
 CLASH_CURSOR: Final = "conflicts.cursor"
 
@@ -170,6 +177,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         return await asyncio.wrap_future(self._reader_threads.submit(self._snapshot, job))
 
     def _transact(self, job: Callable[[Connection], T]) -> T:
+        began_s = time.monotonic()
         try:
             with translated(self._path), transaction(self._db):
                 self._notice_other_writers()
@@ -180,6 +188,8 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 self._db.close()
                 self._write_over(connect(self._path, self._key, synchronous=self._synchronous))
             raise
+        finally:
+            _tell_slow(job, began_s)
 
     def _notice_other_writers(self) -> None:
         """Forget what is cached when another process (an import, a command) has committed since the last look."""
@@ -190,6 +200,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
     def _snapshot(self, job: Callable[[Connection], T]) -> T:
         reader = self._readers.get()
+        began_s = time.monotonic()
         try:
             with translated(self._path):
                 reader.execute("BEGIN")
@@ -205,6 +216,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 self._open_readers.append(reader)
             raise
         finally:
+            _tell_slow(job, began_s)
             self._readers.put(reader)
 
     # --- what the decoder writes
@@ -305,7 +317,8 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         def job(db: Connection) -> int:
             outbox.set_cursor(db, cloud_epoch, cursor)
-            return self._records.take(records, outbox.pending_columns(db), to_ms(self._now()))
+            outbox.withdraw(db, records)
+            return self._records.take(records, unsent.pending_columns(db), to_ms(self._now()))
 
         return await self.write(job)
 
@@ -387,6 +400,10 @@ class SpatialiteStore(RecordEdits, PatrolReads):
     async def pull_phone(self, view: View, ask: PullAsk) -> PullPage:
         """Return one page of what a phone may see, in one snapshot."""
         return await self.read(lambda db: phones.Run(db).of(pull(ask, view, phones.epoch(db), phones.DIALECT)))
+
+    async def phone_timestamp(self, view: View) -> int:
+        """Return the timestamp that a pull of this moment would have."""
+        return await self.read(lambda db: Cursor(phones.epoch(db), changes.head(db)).packed())
 
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""
@@ -548,6 +565,13 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 self._fixes.set_by_hand(id_bytes(fix_id), is_excluded=is_excluded)
 
         await self.write(job)
+
+
+def _tell_slow(job: Callable[[Connection], object], began_s: float) -> None:
+    """Name work on the database that others had to wait for; what it was asked stays out, which may tell a place."""
+    took_s = time.monotonic() - began_s
+    if took_s > SLOW_S:
+        log.warning("store.slow", job=getattr(job, "__qualname__", str(type(job))), took_ms=round(took_s * 1000))
 
 
 def _is_spoilt(connection: Connection) -> bool:

@@ -8,7 +8,7 @@ another one there is no advice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -28,6 +28,11 @@ ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")
 
 #: Bytes that the walkers of one route may remember their ways in.
 _MOST_REMEMBERED: Final = 256_000_000
+#: Number formats of ONNX that a network of ours holds.
+_FORMATS: Final[dict[int, np.dtype[Any]]] = {1: np.dtype(np.float32), 3: np.dtype(np.int8)}
+#: How much longer walkers go on where none has arrived, and moves that they make at most.
+PATIENCE: Final = 4
+_MOST_MOVES: Final = 4_000
 #: How warmly moves are drawn, as shares of the spread of their scores.
 _WARMTHS: Final = (0.1, 0.7)
 
@@ -80,17 +85,116 @@ def policy_of(loaded: Loaded) -> Policy:
             raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: layer {number} does not fit")
         layers.append((weights.astype(np.float32), bias.astype(np.float32)))
         width = weights.shape[1]
+    onnx = arrays.get("onnx")
+    if onnx is not None and (onnx.dtype != np.uint8 or onnx.ndim != 1):
+        raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: onnx is no run of bytes")
     species = manifest.settings.get("species")
     if not layers or width != 8 or not isinstance(species, list) or not all(isinstance(one, str) for one in species):
         raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: not a policy of eight moves")
     return Policy(
         algorithm=manifest.name, version=manifest.version, species=tuple(species), layers=tuple(layers),
-        onnx=arrays["onnx"].tobytes() if "onnx" in arrays else b"",
+        onnx=b"" if onnx is None else onnx.tobytes(),
     )  # fmt: skip
 
 
+def int8_policy(policy: Policy) -> Policy:
+    """Return the policy as its int8 network scores moves; raises ArtifactError where the network is not one of ours.
+
+    The weights are read out of the ONNX file and run in numpy, as its nodes say (int8 times the scale of its output,
+    float32 sums): a station has one runtime in memory, LiteRT, and needs no second one for three small products.
+    """
+    title = f"corridor/{policy.version}/{policy.algorithm}"
+    if not policy.onnx:
+        raise ArtifactError(f"{title}: it has no network for a station")
+    tensors = onnx_constants(policy.onnx)
+    layers = []
+    for number, (weights, bias) in enumerate(policy.layers):
+        try:
+            steps, scale, zero, shift = (tensors[f"{part}_{number}"] for part in ("steps", "scale", "zero", "bias"))
+        except KeyError as error:
+            raise ArtifactError(f"{title}: its network has no {error.args[0]}") from error
+        if steps.dtype != np.int8 or (steps.shape, scale.shape, shift.shape) != (weights.shape, bias.shape, bias.shape):
+            raise ArtifactError(f"{title}: layer {number} of its network is not that of its float32 layers")
+        if zero.any():
+            raise ArtifactError(f"{title}: layer {number} of its network is not symmetric")
+        layers.append((np.asarray(steps * scale, dtype=np.float32), np.asarray(shift, dtype=np.float32)))
+    if len(tensors) != 4 * len(layers):
+        raise ArtifactError(f"{title}: its network has more layers than its float32 form")
+    return msgspec.structs.replace(policy, layers=tuple(layers))
+
+
+def onnx_constants(data: bytes) -> dict[str, npt.NDArray[Any]]:
+    """Return the constants of an ONNX file by name; raises ArtifactError for what is none.
+
+    Protobuf wire format: of ``ModelProto`` the graph is field 7, of that ``initializer`` field 5; of a ``TensorProto``
+    dims is 1, data_type 2 (1 float32, 3 int8), name 8 and raw_data 9 (github.com/onnx/onnx, onnx.proto).
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+    try:
+        for graph in _field(data, 7):
+            for tensor in _field(graph, 5):
+                (name,) = _field(tensor, 8)
+                (raw,) = _field(tensor, 9)
+                (kind,) = _numbers(tensor, 2)
+                dtype = _FORMATS[kind]
+                found[name.decode()] = np.frombuffer(raw, dtype=dtype).reshape(_numbers(tensor, 1))
+    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"corridor: the network cannot be read: {error}") from error
+    return found
+
+
+def _field(data: bytes, wanted: int) -> list[bytes]:
+    """Return the values of a field that has a length."""
+    return [value for number, value in _fields(data) if number == wanted and isinstance(value, bytes)]
+
+
+def _numbers(data: bytes, wanted: int) -> list[int]:
+    """Return the values of a field of whole numbers, packed or not."""
+    found: list[int] = []
+    for number, value in _fields(data):
+        if number != wanted:
+            continue
+        if isinstance(value, int):
+            found.append(value)
+            continue
+        at = 0
+        while at < len(value):
+            one, at = _varint(value, at)
+            found.append(one)
+    return found
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        size, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
+        if at + size > len(data):
+            raise ValueError("it ends in the middle")
+        yield number, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        shift += 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number has no end")
+
+
 class Session:
-    """The int8 network in ONNX Runtime, one thread: what a station asks."""
+    """The int8 network in ONNX Runtime, one thread: what ``int8_policy`` is measured against."""
 
     def __init__(self, onnx: bytes) -> None:
         with own_symbols():
@@ -135,7 +239,8 @@ def routes(
     """Return routes, each (cells, 2) from start to end, None where a walker did not arrive; same seed, same routes.
 
     The first two follow the policy to the letter; of the others every move is drawn, so that a later search has a
-    choice. Every second one was walked backwards, from the end. A walker has four moves for each cell of the way.
+    choice. Every second one was walked backwards, from the end. A walker has four moves for each cell of the way; where
+    nobody arrives by then all walk on, up to ``PATIENCE`` times as long, until somebody does.
     """
     rows, columns = surface.shape
     count = max(2, min(count, _MOST_REMEMBERED // ((rows + 2) * (columns + 2))))
@@ -147,7 +252,9 @@ def routes(
     warmth = np.concatenate((np.zeros(2), np.linspace(*_WARMTHS, count - 2))) if count > 2 else np.zeros(2)
     places = [np.stack((walkers.row, walkers.column), axis=1)]
     lengths, arrived = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
-    while not (lengths > 0).all():
+    usual = int(walkers.limit.max())
+    walkers.limit[:] = max(usual, min(PATIENCE * usual, _MOST_MOVES))
+    while not (lengths > 0).all() and (len(places) <= usual or not arrived.any()):
         chosen = _chosen(policy.scores(obs), walkers.is_open, warmth, rng)
         goal_row, goal_column = walkers.goal_row.copy(), walkers.goal_column.copy()
         stepped = walkers.step(chosen)
@@ -164,6 +271,18 @@ def routes(
         path = walked[: lengths[one], one]
         found.append((path[::-1] if one % 2 else path) if arrived[one] else None)
     return found
+
+
+def best_of(surface: Surface, found: Sequence[IntArray | None]) -> IntArray | None:
+    """Return the cheapest of the routes that arrived, by what each of them paid on its own way; None where none did."""
+    arrived = [path for path in found if path is not None]
+    return min(arrived, key=lambda path: _paid(surface, path), default=None)
+
+
+def _paid(surface: Surface, path: IntArray) -> float:
+    along = surface.cost[path[:, 0], path[:, 1]].astype(np.float64)
+    lengths = np.hypot(*np.diff(path, axis=0).T.astype(np.float64))
+    return float((lengths * (along[:-1] + along[1:]) / 2).sum())
 
 
 def _chosen(

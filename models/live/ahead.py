@@ -51,6 +51,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     lines: tuple[FloatArray, ...]
     half_width_m: float
     box: tuple[float, float, float, float]
+    #: of a zone: how far around it risk still counts
+    buffer_m: float = 0.0
 
 
 def shape_of(value: Zone | Corridor) -> Shape | None:
@@ -61,7 +63,7 @@ def shape_of(value: Zone | Corridor) -> Shape | None:
         ahead = Ahead(kind="corridor", id=value.id, name=value.name)
         return shape_within(ahead, value.geometry, width_m=value.width_m, species=value.species)
     ahead = Ahead(kind="zone", id=value.id, name=value.name, zone_type=value.zone_type, risk_level=value.risk_level)
-    return shape_within(ahead, value.geometry)
+    return msgspec.structs.replace(shape_within(ahead, value.geometry), buffer_m=value.buffer_m)
 
 
 def shape_within(ahead: Ahead, geometry: str, *, width_m: float = 0.0, species: str | None = None) -> Shape:

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_
 from models.hmm.runtime import StepState
 from models.live import maps
 from models.live import runtime as live
+from models.live.advice import AROUND_M, AT_ONCE, Advisor, Asked
 from models.live.ahead import aheads
 from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
 from models.live.runtime import Fixes
@@ -36,6 +37,7 @@ from shared.movement.geodesy import step_lengths_m
 from shared.privacy import TIERS, View, cell_shown_deg, seen_alike
 from shared.store import AlertQuery, FixQuery, LiveAnimal, Store
 from shared.sync.records import from_ms
+from shared.wire.live import movement
 
 #: Fixes of each animal that its newest state is worked out from.
 NEWEST: Final = 96
@@ -51,9 +53,14 @@ _RADII: Final = ("semi_major_50_m", "semi_minor_50_m", "semi_major_90_m", "semi_
 _TIERS: Final = 16
 #: Fixes among which the newest that is placed is looked for.
 _LOOKED_AT: Final = 8
+#: An older fix tells nothing of where an animal should go now.
+ADVISED_FOR: Final = timedelta(hours=24)
+_TOO_OLD: Final = "its newest fix is too old"
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
 MAP_S: Final = 60.0
+#: How long what models say of an animal holds while it has no new fix.
+MOVED_S: Final = 60.0
 
 T = TypeVar("T")
 
@@ -76,12 +83,29 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, str]
     missing: Mapping[str, str]
     suitability: float | None = None
+    advice: insight.Advice | None = None
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What models said of how an animal moved, ``of`` its newest fix as one of its species, and when they did."""
+
+    at_s: float
+    of: tuple[str, str]
+    said: live.Said
+    distance_24h_m: float | None
 
 
 class OnDemand:
     """Implements ``Insight`` over a Store."""
 
-    def __init__(self, store: Store, models: live.Models, clock: Clock, habitat: Habitat | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        models: live.Models,
+        clock: Clock,
+        habitat: Habitat | None = None,
+        advisor: Advisor | None = None,
+    ) -> None:
         self._store = store
         self._models = models
         self._clock = clock
@@ -93,6 +117,11 @@ class OnDemand:
         #: those made from reduced positions, by what is seen alike
         self._reduced_forecasts: dict[Hashable, Forecasts] = {}
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
+        #: what was said of how animals moved, by animal
+        self._moves: dict[str, Moved] = {}
+        self._advisor = Advisor() if advisor is None else advisor
+        #: advice by animal, with what it was made of
+        self._advised: dict[str, tuple[Hashable, insight.Advice | str]] = {}
 
     async def live(self, view: View) -> list[insight.AnimalInsight]:
         """Return every active animal that has a usable position; to a reduced view models say nothing."""
@@ -103,29 +132,56 @@ class OnDemand:
 
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
         """Return what models say of animals that ``view`` sees exactly."""
-        newest = [await self._newest(view, each) for each in animals]
+        moved = await self._moved(view, animals)
         standing = await self._standing(animals)
-        said = await asyncio.to_thread(
-            lambda: [
-                live.said(self._models, each.animal.species, columns_of(fixes))
-                for each, fixes in zip(animals, newest, strict=True)
-            ]
-        )
+        advised = await self._advice(view, animals, standing)
         return await self._insights(
             view,
             animals,
             [
                 Known(
-                    step=_shown(one.behaviour),
-                    distance_24h_m=distance_of_the_last_day_m(fixes),
-                    path_sd_m=None if one.path is None else one.path.sd_m,
-                    models={**_spoke(one), **spoke_of_place(place)},
-                    missing={**dict(one.missing.items()), **missing_of_place(place)},
+                    step=_shown(each.said.behaviour),
+                    distance_24h_m=each.distance_24h_m,
+                    path_sd_m=None if each.said.path is None else each.said.path.sd_m,
+                    models={**_spoke(each.said), **spoke_of_place(place)},
+                    missing={
+                        **dict(each.said.missing.items()),
+                        **missing_of_place(place),
+                        **({"corridor": advice} if isinstance(advice, str) else {}),
+                    },
                     suitability=place.suitability,
+                    advice=None if isinstance(advice, str) else advice,
                 )
-                for fixes, one, place in zip(newest, said, standing, strict=True)
+                for each, place, advice in zip(moved, standing, advised, strict=True)
             ],
         )
+
+    async def _moved(self, view: View, animals: Sequence[LiveAnimal]) -> list[Moved]:
+        """Return what models say of how animals moved; of those without a new fix it is asked again after a minute.
+
+        So long a fix that came late, or was taken out, may wait: all animals of a herd are not worked out anew for
+        everybody who looks.
+        """
+        now_s = self._clock.monotonic()
+        young = {key: moved for key, moved in self._moves.items() if now_s - moved.at_s < MOVED_S}
+        kept = {
+            each.animal.id: moved
+            for each in animals
+            if (moved := young.get(each.animal.id)) is not None and moved.of == (each.fix.id, each.animal.species)
+        }
+        wanted = [each for each in animals if each.animal.id not in kept]
+        newest = [await self._newest(view, each) for each in wanted]
+        said = await asyncio.to_thread(
+            lambda: [
+                live.said(self._models, each.animal.species, columns_of(fixes))
+                for each, fixes in zip(wanted, newest, strict=True)
+            ]
+        )
+        for each, fixes, one in zip(wanted, newest, said, strict=True):
+            of = (each.fix.id, each.animal.species)
+            kept[each.animal.id] = Moved(at_s=now_s, of=of, said=one, distance_24h_m=distance_of_the_last_day_m(fixes))
+        self._moves = young | kept
+        return [kept[each.animal.id] for each in animals]
 
     async def _standing(self, animals: Sequence[LiveAnimal]) -> list[Standing]:
         """Return how suitable the places of animals are; of each fix it is asked once."""
@@ -143,6 +199,37 @@ class OnDemand:
         self._standings |= {fix_id: said for fix_id, said in fresh.items() if said.missing is None}
         nowhere = Standing(missing="it has no place")
         return [self._standings.get(each.fix.id) or fresh.get(each.fix.id, nowhere) for each in animals]
+
+    async def _advice(
+        self, view: View, animals: Sequence[LiveAnimal], standing: Sequence[Standing]
+    ) -> list[insight.Advice | str]:
+        """Return advice on animals, or why there is none; a few that are new are worked out, the others wait."""
+        places = [place_of(each) for each in animals]
+        near = iter(await self._shapes.around(view, [place for place in places if place is not None], AROUND_M))
+        asked: dict[str, tuple[Hashable, Asked]] = {}
+        for each, place, stood in zip(animals, places, standing, strict=True):
+            if place is None:
+                continue
+            shapes = next(near)
+            stamp = each.fix.id, stood.suitability, tuple(sorted((shape.ahead.id, id(shape)) for shape in shapes))
+            asked[each.animal.id] = stamp, Asked(
+                species=each.animal.species, lon_deg=place.lon_deg, lat_deg=place.lat_deg,
+                heading_deg=movement(each.previous, each.fix)[1], suitability=stood.suitability, shapes=shapes,
+            )  # fmt: skip
+        known = self._advised
+        fresh = [key for key, (stamp, _) in asked.items() if key not in known or known[key][0] != stamp]
+        fresh = sorted(fresh, key=lambda key: key in known)[:AT_ONCE]
+        said = await asyncio.to_thread(self._advisor.advise, [asked[key][1] for key in fresh]) if fresh else []
+        made = {key: (asked[key][0], one) for key, one in zip(fresh, said, strict=True)}
+        self._advised = {key: kept for key, kept in {**known, **made}.items() if key in asked}
+        found: list[insight.Advice | str] = []
+        for each in animals:
+            if each.animal.id not in asked:
+                found.append("it has no place")
+                continue
+            made_of, one = self._advised.get(each.animal.id, (None, ""))
+            found.append(one if made_of == asked[each.animal.id][0] else "waits for its turn")
+        return found
 
     async def _insights(
         self, view: View, animals: Sequence[LiveAnimal], known: Sequence[Known]
@@ -166,8 +253,7 @@ class OnDemand:
                 predicted_nearby=tuple(then),
                 suitability=one.suitability,
                 ahead=aheads(forecast.predicted, shapes, each.animal.species),
-                models={**one.models, **({"forecast": forecast.predicted[0].model} if forecast.predicted else {})},
-                missing={**one.missing, **({} if forecast.missing is None else {"forecast": forecast.missing})},
+                **_advised(each, one, forecast, self._clock.now()),
             )
             for each, one, near, forecast, then in zip(animals, known, nearby, forecasts, there, strict=True)
         ]
@@ -218,6 +304,10 @@ class OnDemand:
         except ValueError as error:
             raise NotFound(str(error)) from error
 
+    async def track(self, view: View, animal_id: str) -> list[Fix]:
+        """Return the newest usable fixes of an animal, at most ``MOST``, by time."""
+        return await self._fixes(view, animal_id, None, None)
+
     async def draw(self, view: View, animal_id: str) -> DrawnMap:
         """Draw an animal's map from its fixes."""
         animal = await self._store.animal(view, animal_id)
@@ -263,7 +353,7 @@ class OnDemand:
 
     async def statuses(self) -> list[insight.ModelStatus]:
         """Say how each model of the movement is."""
-        return await asyncio.to_thread(self._models.statuses)
+        return await asyncio.to_thread(lambda: [*self._models.statuses(), self._advisor.status()])
 
     async def _newest_of(self, view: View, animal_id: str) -> LiveAnimal:
         """Return an animal with its newest usable position; raises NotFound, ModelUnavailable where it has none."""
@@ -428,10 +518,18 @@ def drawn_map(found: Occurrence, frame: Frame, *, since: datetime, until: dateti
 
 
 def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> DrawnMap:
-    calibration = models.calibration(species)
     if len(fixes) < 2:
         raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
-    columns = columns_of(fixes)
+    return drawn_from(models, species, columns_of(fixes), since=fixes[0].recorded_at, until=fixes[-1].recorded_at)
+
+
+def drawn_from(
+    models: live.Models, species: str | None, columns: Fixes, *, since: datetime, until: datetime
+) -> DrawnMap:
+    """Return where an animal was between its fixes, drawn; raises ModelUnavailable where there are too few."""
+    calibration = models.calibration(species)
+    if len(columns) < 2:
+        raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
     box = maps.corners(
         float(columns.lon_deg.min()), float(columns.lat_deg.min()), float(columns.lon_deg.max()),
         float(columns.lat_deg.max()),
@@ -445,9 +543,8 @@ def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> Dr
     variance = variances(track, calibration.variance_m2_per_s, calibration.max_gap_s)
     used.add(bridges_of(track, variance, calibration.max_gap_s))
     return drawn_map(
-        used.occurrence(), frame, since=fixes[0].recorded_at, until=fixes[-1].recorded_at,
-        model=f"{calibration.name} {calibration.version}",
-    )  # fmt: skip
+        used.occurrence(), frame, since=since, until=until, model=f"{calibration.name} {calibration.version}"
+    )
 
 
 def place_of(animal: LiveAnimal) -> Place | None:
@@ -489,6 +586,19 @@ def _rounded(radii: Mapping[str, float]) -> dict[str, float]:
     return {name: math.ceil(value / 1000) * 1000.0 for name, value in radii.items()}
 
 
+def _advised(animal: LiveAnimal, known: Known, forecast: Forecast, now: datetime) -> dict[str, Any]:
+    """Return the advice on an animal with what spoke and what did not; of an old fix there is none."""
+    advice, missing = known.advice, dict(known.missing)
+    if now - animal.fix.recorded_at > ADVISED_FOR:
+        advice, missing["corridor"] = None, _TOO_OLD
+    if forecast.missing is not None:
+        missing["forecast"] = forecast.missing
+    spoke = {"forecast": forecast.predicted[0].model} if forecast.predicted else {}
+    if advice is not None:
+        spoke["corridor"] = advice.model
+    return {"advice": advice, "models": {**known.models, **spoke}, "missing": missing}
+
+
 def _reduced(animal: LiveAnimal, view: View) -> insight.AnimalInsight:
     return insight.AnimalInsight(
         live=animal,
@@ -498,7 +608,7 @@ def _reduced(animal: LiveAnimal, view: View) -> insight.AnimalInsight:
         path_sd_m=None,
         nearby=(),
         alerts=insight.AlertsNow(),
-        missing=dict.fromkeys(("behaviour", "path", "habitat", "forecast"), REDUCED),
+        missing=dict.fromkeys(("behaviour", "path", "habitat", "forecast", "corridor"), REDUCED),
     )
 
 

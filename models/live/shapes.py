@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ import numpy as np
 from models.live.ahead import Shape, shape_of
 from shared.domain import Corridor, Zone
 from shared.insight import Predicted
+from shared.movement.areas import Place
 from shared.privacy import View
 from shared.store import CorridorQuery, Store, ZoneQuery
 
@@ -53,6 +55,28 @@ class Shapes:
                 if (is_level & (lon + turn + across >= west) & (lon + turn - across <= east)).any():
                     found.append(shape)
                     break
+        return found
+
+    async def around(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Shape]]:
+        """Return of each place the shapes of which a part may lie within reach; ``view`` sees everything exactly."""
+        await self._refresh(view)
+        found = []
+        for place in places:
+            up = reach_m / _DEGREE_M
+            across = up / max(0.01, math.cos(math.radians(place.lat_deg)))
+            near = []
+            for shape in self._kept.values():
+                if shape is None:
+                    continue
+                west, south, east, north = shape.box
+                if place.lat_deg + up < south or place.lat_deg - up > north:
+                    continue
+                if any(
+                    place.lon_deg + turn + across >= west and place.lon_deg + turn - across <= east
+                    for turn in (0.0, -360.0, 360.0)
+                ):
+                    near.append(shape)
+            found.append(near)
         return found
 
     async def _refresh(self, view: View) -> None:

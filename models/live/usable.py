@@ -92,9 +92,7 @@ def _corridor(loaded: Loaded) -> None:
         budget_of(loaded)
         return
     policy = corridor.policy_of(loaded)
-    if not policy.onnx:
-        raise ArtifactError(f"{_title(loaded)}: it has no onnx, which stations run")
-    scores = corridor.Session(policy.onnx).scores(np.zeros((2, SIZE), dtype=np.float32))
+    scores = corridor.int8_policy(policy).scores(np.zeros((2, SIZE), dtype=np.float32))
     if scores.shape != (2, 8) or not bool(np.isfinite(scores).all()):
         raise ArtifactError(f"{_title(loaded)}: its network does not score eight moves")
     zipped = loaded.arrays.get("sb3_zip")

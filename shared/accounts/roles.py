@@ -115,6 +115,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /health/ready": _OPEN,
     "GET /health/detail": Rule(access="local", roles=FIELD),
     "PUT /health/clock": Rule(roles=ADMIN),
+    "GET /metrics": Rule(access="local", roles=MANAGERS, scope="metrics:read"),
     "GET /api/docs": _LOCAL,
     "GET /api/redoc": _LOCAL,
     "GET /api/assets/start-swagger.js": _LOCAL,
@@ -146,6 +147,8 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_V1}/api-keys/{{key_id}}/rotate": _factor(ADMIN),
     f"DELETE {_V1}/api-keys/{{key_id}}": _factor(ADMIN),
     f"GET {_V1}/audit": Rule(roles=ADMIN),
+    f"GET {_V1}/logs/levels": Rule(roles=ADMIN),
+    f"PUT {_V1}/logs/levels": Rule(roles=ADMIN),
     # --- animals, collars, deployments
     **_crud(
         f"{_V1}/animals", "animal_id", "animals", _write("animals", FIELD, ranger_at="station"), _factor(MANAGERS)
@@ -205,6 +208,12 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
     # --- phones
+    # whose code it is, the route itself asks: one's own, or of people whose role one may give
+    f"POST {_V1}/phones/codes": _factor(ALL),
+    f"POST {_V1}/phones/enrol": _OPEN,
+    f"POST {_V1}/phones/{{phone_id}}/login": _OPEN,
+    f"GET {_V1}/phones": _SELF,
+    f"POST {_V1}/phones/{{phone_id}}/revoke": _factor(ALL),
     f"GET {_V1}/sync/pull": _read("sync", is_exact=True),
     f"POST {_V1}/sync/push": _write("sync", FIELD),
     f"POST {_V1}/sync/upload": _write("sync", FIELD),
@@ -248,6 +257,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_V1}/conflicts/{{conflict_id}}/resolve": Rule(roles=MANAGERS),
     # --- files: a photograph may tell where it was taken
     f"GET {_V1}/blobs/{{sha256}}": Rule(roles=FIELD, is_exact=True, scope="observations:read"),
+    f"GET {_V1}/blobs/{{sha256}}/thumbnail": Rule(roles=FIELD, scope="observations:read"),
     f"PUT {_V1}/blobs/{{sha256}}": _write("observations", FIELD),
     # --- what models say when they are asked; a map of few animals is a map of where they go, so viewers have none
     f"GET {_PREDICTIONS}": _read("predictions", is_exact=True),
@@ -292,6 +302,12 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_V1}/ingest/rockblock/{{key}}": _OPEN,
 }  # fmt: skip
 
+#: What of a row some roles see and others do not, whose row it is aside.
+FIELDS: Final[Mapping[str, frozenset[Role]]] = {
+    # what a camera wrote beside a picture: where it stood, when, which one it is
+    "photo.place": MANAGERS,
+}
+
 #: Everything that an API key may be given.
 SCOPES: Final[frozenset[str]] = frozenset(rule.scope for rule in RULES.values() if rule.scope is not None)
 
@@ -300,6 +316,11 @@ def rule_of(method: str, path: str, rules: Mapping[str, Rule] = RULES) -> Rule:
     """Return the rule of a route, whose ``path`` has ``{names}`` in the place of its parts."""
     asked = "GET" if method in ("HEAD", "OPTIONS") else method
     return rules.get(f"{asked} {path.rstrip('/') or '/'}", CLOSED)
+
+
+def shows(field: str, role: Role) -> bool:
+    """Say whether ``role`` sees a field of the table; one that is not there is for administrators alone."""
+    return role in FIELDS.get(field, ADMIN)
 
 
 def granted_by(role: Role) -> frozenset[Role]:

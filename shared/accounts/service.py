@@ -16,12 +16,12 @@ from shared.accounts.checks import (
     NOT_RIGHT,
     ROSTER_TAKEN,
     Channel,
-    Checks,
     Messenger,
     Opened,
     Shown,
     Tables,
 )
+from shared.accounts.devices import Devices, Phone
 from shared.accounts.facts import fact
 from shared.accounts.moments import Moment, is_within
 from shared.accounts.passwords import check_new
@@ -55,7 +55,7 @@ class LoggedIn(msgspec.Struct, frozen=True):
     refresh: str
 
 
-class Accounts(Checks):
+class Accounts(Devices):
     """The accounts of one home."""
 
     # --- who asks
@@ -531,6 +531,19 @@ class Accounts(Checks):
         return await self.tables.write(audit.prune(now.ms - days * _DAY_MS, now, OPERATOR.user_id))
 
     # --- inside
+
+    # --- phones
+
+    async def enrol_phone(
+        self, code: str, public_key: str, signature: str, name: str, address: str
+    ) -> tuple[Phone, LoggedIn]:
+        """Make a phone known by a one-time code and log its person in; raises NotAuthenticated."""
+        phone, user, tokens = await self._enrol_phone(code, public_key, signature, name, address)
+        return phone, self._logged_in(user, tokens)
+
+    async def login_phone(self, phone_id: str, counter: int, signature: str, address: str) -> LoggedIn:
+        """Log the person of a phone in by its key; raises NotAuthenticated, Forbidden or Conflict."""
+        return self._logged_in(*await self._login_phone(phone_id, counter, signature, address))
 
     def _logged_in(self, user: User, tokens: sessions.Tokens) -> LoggedIn:
         return LoggedIn(user, self.signer.access_token(user.id, tokens.session_id, self.moments()), tokens.refresh)

@@ -49,6 +49,11 @@ class Signer:
         #: the name of the key
         self.kid = hashlib.sha256(raw).hexdigest()[:16]
 
+    @property
+    def home(self) -> str:
+        """The home whose tokens these are."""
+        return self._home
+
     def access_token(self, user_id: str, session_id: str, now: Moment) -> str:
         """Return a token for a user."""
         issued_s = now.ms // 1000

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from typing import Annotated, Any, Final
 
 from litestar import Controller, Request, Response, get, head, put
+from litestar.di import Dependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath, QueryParameter, SkipValidationMarker
 from msgspec import Struct
 
+from shared.accounts.roles import shows
+from shared.accounts.service import Caller
 from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven
-from shared.errors import CorruptBatch, Forbidden, Invalid, NotFound
+from shared.errors import CorruptBatch, Forbidden, Invalid, NotFound, StoreFull
+from shared.photos import small
+from shared.photos.plain import plain
+from shared.photos.small import Smaller
 from shared.shelf import MODEL_FILE
 from shared.sync import blobs
 from shared.sync.blobs import MAX_BYTES, MAX_PART_BYTES, Blob
@@ -22,8 +30,11 @@ from shared.wire.link import LENGTH, OFFSET
 
 _BYTES: Final = "application/octet-stream"
 _RANGE: Final = re.compile(r"bytes=(\d{0,12})-(\d{0,12})")
+#: A browser keeps a photograph for a week, for the one who looked at it.
+_KEPT: Final = {"Cache-Control": "private, max-age=604800, immutable", "Vary": "Authorization, Cookie, X-API-Key"}
 _DAMAGED: Final = "the file is not what its name says: it was damaged on the way, begin at offset 0"
 
+SmallerGiven = Annotated[Smaller, Dependency(kind="named"), SkipValidationMarker()]
 Offset = Annotated[int, QueryParameter(ge=0, le=MAX_BYTES, description="Where the part begins, as HEAD says.")]
 Size = Annotated[int, QueryParameter(ge=1, description="Bytes of the whole file.")]
 
@@ -101,26 +112,89 @@ class Blobs(Controller):
     async def read(
         self, request: Request[Any, Any, Any], accounts: AccountsGiven, caller: CallerGiven, sha256: FromPath[str]
     ) -> Response[bytes]:
-        """Give a file that is whole, or the part that ``Range: bytes=first-last`` asks for."""
-        blob = await _open(accounts, caller, sha256)
-        if not blob.is_whole:
-            raise NotFound(f"there is no file {sha256} yet")
-        headers = {
-            "ETag": f'"{sha256}"',
-            "Accept-Ranges": "bytes",
-            "Cache-Control": "private, max-age=31536000, immutable",
-        }
-        span = _span(request.headers.get("range", ""), blob.size)
+        """Give a file that is whole, or the part that ``Range: bytes=first-last`` asks for.
+
+        To a ranger a photograph of somebody else is given without what the camera wrote beside the picture, so it is
+        not what its name says; other files of others are not given.
+        """
+        blob = await _whole(accounts, caller, sha256)
+        is_plain = not _shows_place(caller, blob)
+        picture = await _plain(accounts, blob) if is_plain else b""
+        size = len(picture) if is_plain else blob.size
+        headers = {**_KEPT, "ETag": f'"{sha256}{"-plain" if is_plain else ""}"', "Accept-Ranges": "bytes"}
+        span = _span(request.headers.get("range", ""), size)
         if span is None:
-            return Response(b"", status_code=416, headers={"Content-Range": f"bytes */{blob.size}"})
+            return Response(b"", status_code=416, headers={"Content-Range": f"bytes */{size}"})
         first, end = span
-        content = await accounts.tables.read(blobs.read(sha256, first, end))
-        is_part = (first, end) != (0, blob.size)
+        content = picture[first:end] if is_plain else await accounts.tables.read(blobs.read(sha256, first, end))
+        is_part = (first, end) != (0, size)
         if is_part:
-            headers["Content-Range"] = f"bytes {first}-{end - 1}/{blob.size}"
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
         # never shown as a page: whoever brought it chose the type
         headers["Content-Disposition"] = "attachment" if not blob.media_type.startswith("image/") else "inline"
         return Response(content, status_code=206 if is_part else 200, headers=headers, media_type=blob.media_type)
+
+    @get(
+        "/{sha256:str}/thumbnail",
+        summary="Look at a small copy of a photograph",
+        media_type=small.MEDIA_TYPE,
+        responses={
+            **documented(404, 507),
+            200: ResponseSpec(bytes, description="At most 480 pixels a side.", media_type=small.MEDIA_TYPE),
+        },
+    )
+    async def thumbnail(
+        self,
+        accounts: AccountsGiven,
+        caller: CallerGiven,
+        clock: ClockGiven,
+        smaller: SmallerGiven,
+        sha256: FromPath[str],
+    ) -> Response[bytes]:
+        """Give a JPEG of at most 480 pixels a side that tells nothing beside the picture; it is made once."""
+        blob = await _whole(accounts, caller, sha256)
+        found = await accounts.tables.read(blobs.small_copy(sha256))
+        if found is None:
+            found = await _made(accounts, smaller, blob, to_ms(clock.now()))
+        jpeg, why = found
+        if jpeg is None:
+            raise Invalid(why or "the picture cannot be read")
+        headers = {**_KEPT, "ETag": f'"{sha256}-small"'}
+        return Response(jpeg, headers=headers, media_type=small.MEDIA_TYPE)
+
+
+async def _made(accounts: AccountsGiven, smaller: Smaller, blob: Blob, now_ms: int) -> tuple[bytes | None, str | None]:
+    """Make a small copy and keep it, or why there is none; a full disk keeps nobody from looking."""
+    jpeg, why = None, None
+    try:
+        data = await accounts.tables.read(blobs.read(blob.sha256, 0, blob.size))
+        jpeg = await smaller.of(data, blob.media_type)
+    except Invalid as error:
+        why = error.detail
+    with contextlib.suppress(StoreFull):
+        await accounts.tables.write(blobs.keep_small_copy(blob.sha256, jpeg, why, now_ms))
+    return jpeg, why
+
+
+def _shows_place(caller: Caller, blob: Blob) -> bool:
+    """Say whether a person may read what a camera wrote beside a picture: of his own, or by his role."""
+    principal = caller.principal
+    return shows("photo.place", principal.role) or blob.owner == principal.user_id
+
+
+async def _plain(accounts: AccountsGiven, blob: Blob) -> bytes:
+    data = await accounts.tables.read(blobs.read(blob.sha256, 0, blob.size))
+    try:
+        return await asyncio.to_thread(plain, data, blob.media_type)
+    except Invalid as error:
+        raise Forbidden(f"{error.detail}; it is for managers and for who took it") from error
+
+
+async def _whole(accounts: AccountsGiven, caller: CallerGiven, sha256: str) -> Blob:
+    blob = await _open(accounts, caller, sha256)
+    if not blob.is_whole:
+        raise NotFound(f"there is no file {sha256} yet")
+    return blob
 
 
 async def _open(accounts: AccountsGiven, caller: CallerGiven, sha256: str) -> Blob:

@@ -88,6 +88,7 @@ def openapi_config(title: str, version: str, description: str) -> OpenAPIConfig:
             Tag("corridors", description="Routes to keep open, drawn or imported."),
             Tag("alerts", description="What someone should look at, and who does."),
             Tag("rangers", description="Rangers, teams, where they are, their logs and planned patrols."),
+            Tag("phones", description="Phones that enrol by a QR code, and the keys by which they are known."),
             Tag("events", description="What happens now, as a stream."),
             Tag("health", description="How this home is."),
         ],

@@ -27,12 +27,16 @@ from shared.api.corridors import Corridors
 from shared.api.errors import answer
 from shared.api.inject import providers
 from shared.api.insights import LiveAnimals, LiveStatusUnversioned, TrackedBehaviour
+from shared.api.log_levels import LogLevels
+from shared.api.metrics import Metrics, read_metrics
 from shared.api.models import ModelFiles
 from shared.api.observations import Observations
 from shared.api.optimise import Optimise
 from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
+from shared.api.phones import Phones, PhoneTrust
 from shared.api.predictions import HabitatTiles, Ml, Predictions
 from shared.api.rangers import Rangers, RangerTracking, Teams
+from shared.api.requests import Requests
 from shared.api.security import add_headers, same_origin
 from shared.api.sync import PhoneSync, Uploads
 from shared.api.sync_log import Queue, SyncLogs, SyncQueue
@@ -43,6 +47,7 @@ from shared.clock import Clock
 from shared.habitat import Habitat, NoHabitat
 from shared.insight import Insight
 from shared.jobs import Optimiser
+from shared.photos.small import Smaller
 from shared.shelf import NoShelf, Shelf
 from shared.store import Store
 
@@ -70,6 +75,8 @@ def create_home(
     router: routing.Router | None = None,
     shelf: Shelf | None = None,
     site: web.Site,
+    metrics: Metrics | None = None,
+    phone_trust: PhoneTrust | None = None,
     routes: Sequence[Any] = (),
     dependencies: Mapping[str, Provide] | None = None,
     allowed_hosts: Sequence[str] = (),
@@ -79,17 +86,19 @@ def create_home(
     """Return the web application of a home: the shared routes over ``store``, their documentation, its own ``routes``.
 
     ``accounts`` say who may do what; ``ring`` tells those who listen of an alert that a person raised; ``queue`` says
-    what waits for the other home; ``site`` what the pages are made of. Without ``habitat`` there are no maps, without
-    ``router`` no routes, without ``shelf`` no models but the program's own. ``allowed_hosts`` are the names that the
-    home answers to (empty: any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a
-    path with and without its trailing slash for the same.
+    what waits for the other home; ``site`` what the pages are made of; ``metrics`` what it counts; ``phone_trust``
+    which certificate phones are to believe. Without ``habitat`` there are no maps, without ``router`` no routes,
+    without ``shelf`` no models but the program's own. ``allowed_hosts`` are the names that the home answers to (empty:
+    any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
+    trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)
     ground: Habitat = NoHabitat() if habitat is None else habitat
     routes_of: routing.Router = routing.NoRouter() if router is None else router
     models_of: Shelf = NoShelf() if shelf is None else shelf
-    trail = AuditTrail(accounts)
+    figures = Metrics() if metrics is None else metrics
+    trail, smaller, trusted = AuditTrail(accounts), Smaller(), phone_trust or PhoneTrust()
     v1 = Router(
         API_PATH,
         route_handlers=[
@@ -97,20 +106,23 @@ def create_home(
             Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
             SyncLogs, SyncQueue, Blobs, Conflicts,
             Predictions, Ml, HabitatTiles, ModelFiles,
-            PhoneSync, Uploads,
+            PhoneSync, Uploads, Phones, LogLevels,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []
     return Litestar(
-        route_handlers=[v1, LiveStatusUnversioned, *docs.pages(assets), *web.routes(site), *routes],
+        route_handlers=[v1, LiveStatusUnversioned, *docs.pages(assets), *web.routes(site), read_metrics, *routes],
         dependencies={
             **providers(store, clock, accounts, trail),
             "insight": Provide(lambda: insight, sync_to_thread=False),
             "optimiser": Provide(lambda: optimiser, sync_to_thread=False),
             "queue": Provide(lambda: queue, sync_to_thread=False),
             "resolver": Provide(lambda: store, sync_to_thread=False),
+            "metrics": Provide(lambda: figures, sync_to_thread=False),
             "brief": Provide(lambda: brief, sync_to_thread=False),
             "ring": Provide(lambda: ring, sync_to_thread=False),
+            "phone_trust": Provide(lambda: trusted, sync_to_thread=False),
+            "smaller": Provide(lambda: smaller, sync_to_thread=False),
             "habitat": Provide(lambda: ground, sync_to_thread=False),
             "router": Provide(lambda: routes_of, sync_to_thread=False),
             "shelf": Provide(lambda: models_of, sync_to_thread=False),
@@ -118,6 +130,7 @@ def create_home(
         },
         exception_handlers={Exception: answer},
         guards=[*names, same_origin(origins), guarded(accounts, trail)],
+        middleware=[Requests(figures.served)],
         before_send=[add_headers],
         openapi_config=docs.openapi_config(title, version, _DESCRIPTION),
         request_max_body_size=MAX_BODY_BYTES,

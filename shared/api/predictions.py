@@ -413,11 +413,14 @@ async def _statuses(insight: Insight, habitat: Habitat, router: Router) -> list[
     """Return how each model is, in the order of the pipeline."""
     found = {each.model: each for each in await insight.statuses()}
     found["habitat"] = await habitat.status()
+    advice = found.get("corridor")
     found["corridor"] = ModelStatus(
         model="corridor",
         status="ready" if router.missing is None else "unavailable",
         versions=router.models,
         detail=router.missing,
     )
+    if router.missing is not None and advice is not None and advice.status != "unavailable":
+        found["corridor"] = msgspec.structs.replace(advice, status="degraded", detail=f"advice alone: {router.missing}")
     order = ("hmm", "bbmm", "habitat", "forecast", "corridor")
     return [found[name] for name in order if name in found]

@@ -174,6 +174,20 @@ def forget_unfinished(now_ms: int) -> Job[int]:
     return len(rows)
 
 
+def small_copy(sha256: str) -> Job[tuple[bytes | None, str | None] | None]:
+    """Return the small copy of a photograph, or why there is none; None where nobody has asked for it yet."""
+    rows = yield "SELECT jpeg, why FROM blob_copies WHERE sha256 = ?", (sha256,)
+    return None if not rows else (None if rows[0][0] is None else bytes(rows[0][0]), rows[0][1])
+
+
+def keep_small_copy(sha256: str, jpeg: bytes | None, why: str | None, now_ms: int) -> Job[None]:
+    """Keep the small copy of a photograph, or why there is none, so that it is made once."""
+    yield (
+        "INSERT INTO blob_copies (sha256, jpeg, why, made_ms) VALUES (?, ?, ?, ?) ON CONFLICT (sha256) DO NOTHING",
+        (sha256, jpeg, why, now_ms),
+    )
+
+
 def _begin(sha256: str, size: int, media_type: str, owner: str | None, origin: str, now_ms: int) -> Job[Blob]:
     whose = ("owner = ?", owner) if owner is not None else ("owner IS NULL AND origin = ?", origin)
     ((unfinished,),) = yield f"SELECT count(*) FROM blobs WHERE is_whole = 0 AND {whose[0]}", (whose[1],)

@@ -271,7 +271,7 @@ class _Draft:
             _check_patrol(full)
         if full.get("animal_id") and entity_name == "observation" and not operation.origin:
             self._rows.living("animal", full["animal_id"])
-        rev = 1 if before is None else before.rev + 1
+        rev = self._rows.next_rev(before)
         marks = {}
         if operation.origin or rev > 1:  # of what was made here and first, no mark says the same
             said = [name for name, value in full.items() if value != entity.columns[name]]
@@ -348,7 +348,7 @@ class _Draft:
 
     def _change(self, record: Record, columns: Mapping[str, Any], *, is_deleted: bool = False) -> None:
         operation = self._operation
-        rev = record.rev + 1
+        rev = self._rows.next_rev(record)
         after = replace(
             record,
             columns={**record.columns, **columns},

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from shared.errors import Conflict, NotFound
+from shared.ids import derived_id
 from shared.sync.records import EntityName, Record
 
 Kind = Literal["insert", "update", "delete"]
@@ -64,6 +65,21 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     is_buried: bool = False
 
 
+def bringing(operation: Operation, change: Change) -> Operation:
+    """Return the operation that brings ``change``, which ``operation`` made at a station, to the cloud."""
+    record = change.record
+    return Operation(
+        id=derived_id(operation.id, f"{record.entity} {record.id}"),
+        entity=record.entity,
+        row_id=record.id,
+        kind=change.kind,
+        made_ms=operation.made_ms,
+        columns=dict(change.columns),
+        author=operation.author,
+        base_rev=0 if change.before is None else change.before.cloud_rev,
+    )
+
+
 class CollarTaken(Conflict):
     """A collar or an animal is taken then, by another deployment: a person has to say whose it is."""
 
@@ -113,9 +129,14 @@ def _names(given: object) -> list[str]:
 
 
 class Rows:
-    """The records that a batch may touch, as loaded; ``take`` notes what was decided."""
+    """The records that a batch may touch, as loaded; ``take`` notes what was decided.
 
-    def __init__(self, records: Iterable[Record] = (), *, with_fixes: Iterable[str] = ()) -> None:
+    Revisions of this life of the home are above ``first_rev``. A home that was restored counts on from beyond all that
+    its earlier life may have given, so that who knew a revision of that life knows nothing of this one by it.
+    """
+
+    def __init__(self, records: Iterable[Record] = (), *, with_fixes: Iterable[str] = (), first_rev: int = 0) -> None:
+        self.first_rev = first_rev
         self._records: dict[tuple[EntityName, str], Record] = {}
         self._aliases: dict[str, str] = {}
         self._worn: dict[tuple[str, str], set[str]] = {}
@@ -144,6 +165,10 @@ class Rows:
         """Note what was decided, for the next operation of the batch."""
         for change in effects.changes:
             self.put(change.record)
+
+    def next_rev(self, before: Record | None) -> int:
+        """Return the revision that a change of ``before`` makes."""
+        return max(self.first_rev, 0 if before is None else before.rev) + 1
 
     def get(self, entity: EntityName, identity: str) -> Record | None:
         """Return a record, living or tombstone; None where there is none."""

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from shared.domain import Fix, RiskLevel, ZoneType
-from shared.insight import Ahead, AnimalInsight, Predicted
+from shared.insight import Ahead, AnimalInsight, Predicted, Recommendation
 from shared.movement.areas import Nearby
 from shared.movement.geodesy import headings_deg, step_lengths_m
 from shared.movement.kinds import is_meant
@@ -26,13 +27,17 @@ SHORTEST_STEP_M = 10.0
 
 
 class CurrentPosition(Struct, frozen=True, kw_only=True):
-    """The newest usable position: when the collar took it, and when a home heard of it."""
+    """The newest usable position: when the collar took it, and when a home heard of it.
+
+    ``area`` is the name of the protected area that stands for a place which the caller may not see.
+    """
 
     lat: float | None
     lon: float | None
     altitude: float | None
     timestamp: datetime
     received_at: datetime
+    area: str | None = None
 
 
 class PredictedPosition(Struct, frozen=True, kw_only=True):
@@ -212,6 +217,7 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
                 altitude=fix.alt_m,
                 timestamp=fix.recorded_at,
                 received_at=fix.received_at,
+                area=fix.area,
             ),
             predicted_position=_predicted(said.predicted),
             predictions=[PredictionOut.of(each) for each in said.predicted],
@@ -254,7 +260,8 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
 class TrackedOut(Struct, frozen=True, kw_only=True):
     """One animal of ``live_tracking``; coordinates are [latitude, longitude].
 
-    ``reward`` and ``recommendation`` are the corridor policy's; ``missing`` tells why a stage says nothing.
+    ``recommendation``, ``bearing`` (degrees from north), ``corridor_id``, ``reward`` and its terms are the corridor
+    policy's; ``models`` names it, and ``missing`` tells why a stage says nothing.
     """
 
     species: str
@@ -274,16 +281,20 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
     risk_level: str | None
     active_alerts: int
     reward: float | None
-    recommendation: str | None
+    recommendation: Recommendation | None
     models: dict[str, str]
     missing: dict[str, str]
     habitat_suitability: float | None = None
     early_warnings: list[AheadOut] = []
+    current_area: str | None = None
+    bearing: float | None = None
+    corridor_id: str | None = None
+    reward_terms: dict[str, float] = {}
 
     @classmethod
     def of(cls, said: AnimalInsight) -> TrackedOut:
         """Return the public form of an animal and what models say of it."""
-        status = LiveStatusOut.of(said)
+        status, advice = LiveStatusOut.of(said), said.advice
         here, there = status.current_position, status.predicted_position
         return cls(
             species=status.species,
@@ -302,12 +313,16 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
             risk_zone=status.conflict_risk.current.conflict_zone,
             risk_level=status.conflict_risk.current.risk_level,
             active_alerts=status.alerts.active_count,
-            reward=None,
-            recommendation=None,
+            reward=None if advice is None else advice.reward,
+            recommendation=None if advice is None else advice.recommendation,
             models=status.models,
             missing=status.missing,
             habitat_suitability=status.habitat_suitability,
             early_warnings=status.early_warnings,
+            current_area=here.area,
+            bearing=None if advice is None else advice.bearing_deg,
+            corridor_id=None if advice is None else advice.corridor_id,
+            reward_terms={} if advice is None else advice.terms,
         )
 
 
@@ -394,6 +409,11 @@ def movement(previous: Fix | None, fix: Fix) -> tuple[float | None, float | None
     if not timedelta(0) < gap <= LONGEST_GAP:
         return fix.speed_mps, fix.heading_deg
     lon_deg, lat_deg = np.array([lon_a, lon_b]), np.array([lat_a, lat_b])
-    step_m = float(step_lengths_m(lon_deg, lat_deg)[0])
-    heading_deg = float(headings_deg(lon_deg, lat_deg)[0]) if step_m >= SHORTEST_STEP_M else None
-    return step_m / gap.total_seconds(), heading_deg
+    return float(step_lengths_m(lon_deg, lat_deg)[0]) / gap.total_seconds(), heading_between(lon_deg, lat_deg)
+
+
+def heading_between(lon_deg: npt.NDArray[np.float64], lat_deg: npt.NDArray[np.float64]) -> float | None:
+    """Return the heading from the first of two places to the second; None where they are too near each other."""
+    if float(step_lengths_m(lon_deg, lat_deg)[0]) < SHORTEST_STEP_M:
+        return None
+    return float(headings_deg(lon_deg, lat_deg)[0])

@@ -9,12 +9,15 @@ and indexes: in transactions of the same size, and all at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +41,7 @@ from tests.benchmarks import herd
 
 STATION: Final = "bench"
 EPOCH: Final = "0" * 16
+_READY_S: Final = 180.0
 
 
 class Reconciled(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,39 +96,63 @@ def reconcile(fixes: int, batch: int) -> Reconciled:
     )
 
 
-def _through_http(url: str, fixes: int, batch: int) -> float:
-    secret_file = Path(tempfile.mkdtemp(prefix="outpost-bench-")) / "cloud.key"
-    make_secret(secret_file)
-    environment = {**os.environ, "DATABASE_URL": url, "OUTPOST_ACCOUNTS_KEY_FILE": str(secret_file)}
+def enter_station(url: str) -> bytes:
+    """Make the station known to the cloud at ``url`` and return its private key."""
     private, public = signatures.new_key()
     with psycopg.connect(url) as connection:
         connection.execute(
             "INSERT INTO stations (id, name, public_key, enrolled_ms) VALUES (%s, %s, %s, 0)",
             (STATION, STATION, public),
         )
-    payloads = [encode_fixes(columns_of(first, min(batch, fixes - first))) for first in range(0, fixes, batch)]
+    return private
+
+
+@contextlib.contextmanager
+def running_cloud(url: str) -> Iterator[str]:
+    """Give the address of the shipped program over the database at ``url``."""
+    secret_file = Path(tempfile.mkdtemp(prefix="outpost-bench-")) / "cloud.key"
+    make_secret(secret_file)
+    environment = {**os.environ, "DATABASE_URL": url, "OUTPOST_ACCOUNTS_KEY_FILE": str(secret_file)}
     program = Path(sys.executable).with_name("outpost-cloud")
-    with subprocess.Popen([program, "run", "--port", "0"], env=environment, stderr=subprocess.PIPE, text=True) as cloud:
-        assert cloud.stderr is not None
-        address = next(msgspec.json.decode(line)["url"] for line in cloud.stderr if "cloud.ready" in line)
+    log = secret_file.with_name("cloud.log")
+    with log.open("wb") as out, subprocess.Popen([program, "run", "--port", "0"], env=environment, stderr=out) as cloud:
         try:
-            with httpx.Client(base_url=address, timeout=60) as client:
-                previous = GENESIS.hash
-                began = time.perf_counter()
-                for n, payload in enumerate(payloads, 1):
-                    path = f"/api/v1/stations/{STATION}/streams/{EPOCH}/fixes/batches/{n}"
-                    hashed = chain_hash(previous, payload)
-                    headers = {
-                        **signatures.sign(private, STATION, "PUT", path, "", payload), "Content-Type": BATCH,
-                        PREVIOUS: previous.hex(), HASH: hashed.hex(),
-                    }  # fmt: skip
-                    answer = client.put(path, content=payload, headers=headers)
-                    assert answer.status_code == 200, answer.text
-                    previous = hashed
-                return time.perf_counter() - began
+            yield _address(cloud, log)
         finally:
             cloud.send_signal(signal.SIGTERM)
             cloud.wait(20)
+            shutil.rmtree(secret_file.parent)
+
+
+def _address(cloud: subprocess.Popen[bytes], log: Path) -> str:
+    ends = time.monotonic() + _READY_S
+    while time.monotonic() < ends:
+        for line in log.read_text(encoding="utf-8").splitlines(keepends=True):
+            if "cloud.ready" in line and line.endswith("\n"):
+                return str(msgspec.json.decode(line)["url"])
+        if cloud.poll() is not None:
+            break
+        time.sleep(0.02)
+    raise RuntimeError(f"the cloud is not ready:\n{log.read_text(encoding='utf-8')[-2_000:]}")
+
+
+def _through_http(url: str, fixes: int, batch: int) -> float:
+    private = enter_station(url)
+    payloads = [encode_fixes(columns_of(first, min(batch, fixes - first))) for first in range(0, fixes, batch)]
+    with running_cloud(url) as address, httpx.Client(base_url=address, timeout=60) as client:
+        previous = GENESIS.hash
+        began = time.perf_counter()
+        for n, payload in enumerate(payloads, 1):
+            path = f"/api/v1/stations/{STATION}/streams/{EPOCH}/fixes/batches/{n}"
+            hashed = chain_hash(previous, payload)
+            headers = {
+                **signatures.sign(private, STATION, "PUT", path, "", payload), "Content-Type": BATCH,
+                PREVIOUS: previous.hex(), HASH: hashed.hex(),
+            }  # fmt: skip
+            answer = client.put(path, content=payload, headers=headers)
+            assert answer.status_code == 200, answer.text
+            previous = hashed
+        return time.perf_counter() - began
 
 
 def by_copy(source: str, target: str, batch: int) -> float:
@@ -146,7 +174,18 @@ def by_copy(source: str, target: str, batch: int) -> float:
         for chunk in chunks:
             with connection.cursor() as cursor, cursor.copy(statement) as copy:
                 copy.write(chunk)
-        return time.perf_counter() - began
+        took_s = time.perf_counter() - began
+    if (stored := stored_in(target)) != len(rows):
+        raise RuntimeError(f"COPY of {len(rows)} rows stored {stored}")
+    return took_s
+
+
+def stored_in(url: str) -> int:
+    """Return how many fixes a database has."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SELECT count(*) FROM fixes").fetchone()
+        assert found is not None
+        return int(found[0])
 
 
 async def _make_months(url: str, raw_ms: list[int]) -> None:

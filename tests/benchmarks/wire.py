@@ -40,12 +40,17 @@ def main() -> None:
     missing = [name for name in FILES if not (FOLDER / name).is_file()]
     if missing:
         raise SystemExit(f"{FOLDER / missing[0]} is absent: set OUTPOST_REAL_DATA to the folder of the tracks")
+    tables.console().print(table().on_terminal())
+
+
+def table() -> Table:
+    """Return the table; the tracks must be at hand."""
     rows = [line for count in _SIZES for line in _lines(count)]
     columns = (
         "fixes, columns", "goal, bytes a fix", "batch, bytes a fix", "worst", "gzip JSON", "encode, us a fix", "decode",
         "gzip JSON, encode", "decode",
     )  # fmt: skip
-    tables.console().print(Table(f"A batch of {COLLARS} collars, mean of {_SEEDS}", columns, rows).on_terminal())
+    return Table(f"A batch of {COLLARS} collars, mean of {_SEEDS}", columns, rows)
 
 
 def fixes(count: int, seed: int, *, is_whole: bool) -> FixColumns:

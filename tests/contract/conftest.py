@@ -25,9 +25,12 @@ from edge.alerts.keeper import Keeper
 from edge.alerts.rules import RuleBook
 from edge.api.app import create_app
 from edge.api.events import EventHub
+from edge.pipeline.advice import AdviceStage
 from edge.pipeline.insight import KeptInsight
 from edge.pipeline.pipeline import Pipeline
 from edge.store.store import SpatialiteStore
+from models.live.advice import Advisor
+from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.accounts.users import User
@@ -119,6 +122,12 @@ def models() -> Models:
     return Models()
 
 
+@pytest.fixture(scope="session")
+def advisor() -> Advisor:
+    """Give the packaged policy, loaded once."""
+    return Advisor()
+
+
 @pytest.fixture
 def pipeline(store: Store, models: Models) -> Iterator[Pipeline | None]:
     """Give the station's pipeline over its store; other stores have none, their models are asked on demand."""
@@ -131,12 +140,19 @@ def pipeline(store: Store, models: Models) -> Iterator[Pipeline | None]:
 
 
 @pytest.fixture
-def settle(pipeline: Pipeline | None, clock: FakeClock) -> Callable[[], Awaitable[None]]:
+def settle(
+    pipeline: Pipeline | None, store: Store, clock: FakeClock, advisor: Advisor
+) -> Callable[[], Awaitable[None]]:
     """Give a function that lets the models come to all fixes, and kept answers grow old."""
 
     async def settle() -> None:
         if pipeline is not None:
             await pipeline.drain()
+        if isinstance(store, SpatialiteStore):
+            stage = AdviceStage(store, advisor, clock, MappedHabitat(None))
+            while await stage.advance():
+                pass
+            stage.close()
         clock.tick(6)
 
     return settle

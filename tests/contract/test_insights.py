@@ -180,9 +180,11 @@ async def test_live_tracking_goes_through_every_stage(client: httpx.AsyncClient,
     assert tracked["state"] in STATES
     assert 0 < tracked["confidence"] <= 1
     assert tracked["distance_24h_km"] > 5
-    assert (tracked["reward"], tracked["recommendation"]) == (None, None)
+    assert tracked["recommendation"] == "continue"  # no zone and no corridor is near
+    assert tracked["reward"] == pytest.approx(sum(tracked["reward_terms"].values()), abs=2e-3)
+    assert (0 <= tracked["bearing"] < 360, tracked["corridor_id"]) == (True, None)
     assert tracked["predicted_coords"] == pytest.approx(tracked["current_coords"], abs=0.2)
-    assert set(tracked["models"]) == {"behaviour", "path", "forecast"}
+    assert set(tracked["models"]) == {"behaviour", "path", "forecast", "corridor"}
 
 
 async def test_an_analysis_tells_the_states_of_a_span(client: httpx.AsyncClient, elephant: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The real WatermelonDB client over files of SQLite: what an app keeps when it grows, and what an older one destroys."""
+"""The real WatermelonDB client over SQLite: what an app keeps when it grows, and what an older one destroys."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shared.accounts.service import Accounts
 from shared.accounts.users import User
 from shared.privacy import View
 from shared.store import AnimalQuery, ObservationQuery, Store
+from shared.sync.records import to_ms
 from tests.access import logged_in
 from tests.fakes import START, InMemoryStore
 from tests.phones import Phone, has_sqlite, serving
@@ -98,7 +99,7 @@ async def test_a_phone_that_is_switched_off_in_the_middle_goes_on_where_its_file
         await phone.sync()
         seen = await phone.do(
             "create", table="observations",
-            row={"animal_id": "", "observation_type": "sighting", "description": "calf", "timestamp": 1_780_000_000_000},
+            row={"animal_id": "", "observation_type": "sighting", "description": "calf", "timestamp": to_ms(START)},
         )  # fmt: skip
         await phone.do("faults", list=[{"path": "push", "fault": "lost"}])
         assert "lost" in (await phone.do("sync"))["error"]

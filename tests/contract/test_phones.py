@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -17,9 +20,9 @@ from shared.domain import NewFix
 from shared.privacy import View
 from shared.store import AnimalQuery, FixQuery, ObservationQuery, Store
 from shared.sync.records import to_ms
-from tests.access import logged_in
+from tests.access import logged_in, person
 from tests.fakes import START, FakeClock, InMemoryStore
-from tests.phones import Phone, serving
+from tests.phones import Phone, PhoneFailed, serving
 
 pytestmark = [pytest.mark.api, pytest.mark.sync]
 
@@ -216,6 +219,80 @@ async def test_a_row_that_no_home_can_take_is_told_and_holds_up_nothing(
         await phone.sync()
         await phone.is_right()
         assert (await phone.rows("observations"))[good]["observation_type"] == "sighting"
+
+
+async def test_a_photograph_comes_after_its_row_and_goes_on_where_the_connection_ended(
+    phones: Phones, client: httpx.AsyncClient, store: Store, view: View
+) -> None:
+    content = random.Random(3).randbytes(700_000)
+    name = hashlib.sha256(content).hexdigest()
+    async with phones("one") as phone:
+        await phone.sync()
+        url = await phone.do("photograph", sha256=name, base64=base64.b64encode(content).decode())
+        seen = await phone.do("create", table="observations", row={**SIGHTING, "photo_url": url})
+        await phone.sync()
+        assert (await store.observation(view, seen)).photo_url == url
+        assert (await client.get(url)).status_code == 404
+        await phone.do("faults", list=[{"path": name, "fault": "lost"}])  # the home has the first part
+        assert "lost" in (await phone.do("sendPhotos"))["error"]
+        assert (await client.head(url)).headers["Upload-Offset"] == str(256 << 10)
+        told = await phone.do("sendPhotos")
+        assert told == {"sent": 1, "wrong": [], "requests": 3}  # how far, and the two parts that were missing
+        assert (await phone.do("sendPhotos"))["sent"] == 0
+        assert (await client.get(url)).content == content
+        await phone.is_right()
+
+
+async def test_rows_of_several_users_of_one_phone_are_each_sent_in_the_name_of_who_wrote_them(
+    phones: Phones, accounts: Accounts, store: Store, view: View
+) -> None:
+    ann, ben = await person(accounts, "ranger", name="Ann"), await person(accounts, "ranger", name="Ben")
+    tokens = {user.id: (await logged_in(accounts, user))[0] for user in (ann, ben)}
+    async with phones("one", token=tokens[ann.id], user=ann.id) as phone:
+        await phone.sync()
+        old = await phone.do("create", table="observations", row={**SIGHTING, "description": "old"})
+        await phone.sync()
+        await phone.sync()
+        hers = await phone.do("create", table="observations", row={**SIGHTING, "description": "hers"})
+        await phone.do("delete", table="observations", id=old)
+
+        await phone.do("roam", token=tokens[ben.id], user=ben.id)
+        his = await phone.do("create", table="observations", row={**SIGHTING, "description": "his"})
+        with pytest.raises(PhoneFailed, match="in the name of somebody else"):
+            await phone.do("update", table="observations", id=hers, changes={"description": "mine"})
+        await phone.sync()
+        told = {each.id: each.observer for each in (await store.observations(view, ObservationQuery())).results}
+        assert told == {old: ann.id, his: ben.id}
+        assert await phone.do("unsynced") is True
+
+        # his phone still has a token of hers: it goes in her name while he is logged in
+        await phone.do("roam", token=tokens[ben.id], user=ben.id, others={ann.id: tokens[ann.id]})
+        await phone.sync()
+        told = {each.id: each.observer for each in (await store.observations(view, ObservationQuery())).results}
+        assert told == {hers: ann.id, his: ben.id}
+        await phone.sync()
+        assert await phone.do("unsynced") is False
+        await phone.is_right()
+        assert {row["author"] for row in (await phone.rows("observations")).values()} == {None}
+
+
+async def test_an_edit_of_what_someone_else_has_removed_is_kept_for_a_person(
+    phones: Phones, client: httpx.AsyncClient, store: Store, view: View
+) -> None:
+    told = {"observation_type": "sighting", "recorded_at": START, "description": "calf"}
+    seen = await store.create_observation(view, told)
+    async with phones("one") as phone:
+        await phone.sync()
+        await phone.do("update", table="observations", id=seen.id, changes={"description": "two calves"})
+        await store.delete_observation(view, seen.id)
+        await phone.sync()
+        found = (await client.get("/api/v1/conflicts/", params={"status": "open"})).json()["results"]
+        assert [(each["kind"], each["client"]["description"]) for each in found] == [
+            ("edit_after_delete", "two calves")
+        ]
+        await phone.sync()
+        assert await phone.rows("observations") == {}
+        await phone.is_right()
 
 
 async def test_zones_are_read_on_phones_and_drawn_elsewhere(phones: Phones, store: Store, view: View) -> None:

@@ -275,11 +275,12 @@ async def test_the_models_health_is_public_and_their_details_are_not(
     assert status["status"] == "degraded"
     words = {name: model["status"] for name, model in status["models"].items()}
     assert words == {
-        "hmm": "ready", "bbmm": "ready", "habitat": "unavailable", "forecast": "ready", "corridor": "unavailable",
+        "hmm": "ready", "bbmm": "ready", "habitat": "unavailable", "forecast": "ready", "corridor": "degraded",
     }  # fmt: skip
     assert list(status["models"]) == ["hmm", "bbmm", "habitat", "forecast", "corridor"], "in the pipeline's order"
     assert "no maps" in status["models"]["habitat"]["detail"]
-    assert status["models"]["corridor"]["detail"] == NoRouter.missing
+    assert status["models"]["corridor"]["detail"] == f"advice alone: {NoRouter.missing}"
+    assert status["models"]["corridor"]["versions"] == {"ppo": "1"}
 
 
 async def test_habitat_without_maps_is_unavailable(client: httpx.AsyncClient) -> None:

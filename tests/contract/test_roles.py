@@ -30,7 +30,10 @@ pytestmark = [pytest.mark.api, pytest.mark.auth]
 #: Answers without an end: whether it begins is all that is asked here.
 ENDLESS = "/api/v1/events"
 #: What a viewer asks for and takes back, of no record.
-VIEWERS_OWN = {"DELETE /api/v1/jobs/{job_id}", "POST /api/v1/exports"}
+VIEWERS_OWN = {
+    "DELETE /api/v1/jobs/{job_id}", "POST /api/v1/exports", "POST /api/v1/phones/codes",
+    "POST /api/v1/phones/{phone_id}/revoke",
+}  # fmt: skip
 _PART = re.compile(r"\{[^}]+\}")
 
 

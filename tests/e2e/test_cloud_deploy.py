@@ -161,6 +161,7 @@ def test_the_proxy_passes_range_and_scheme_on_and_keeps_the_inside_in(proxy: Pro
         200, "/api/v1/tiles/a bytes=0-9 https cloud.example.org",
     )  # fmt: skip
     assert told(proxy, "/health/detail")[0] == 404
+    assert told(proxy, "/metrics")[0] == 404
     plain = http.client.HTTPConnection("127.0.0.1", proxy.plain, timeout=20)
     plain.request("GET", "/a?b=1", headers={"Host": "cloud.example.org"})
     answer = plain.getresponse()

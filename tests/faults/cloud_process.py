@@ -28,9 +28,10 @@ READY_S = 20.0
 
 
 class CloudProcess:
-    """The cloud's program on a port that stays the same, its database in ``folder``."""
+    """The cloud's program at a ``host`` and on a port that stay the same, its database in ``folder``."""
 
-    def __init__(self, folder: Path, **settings: object) -> None:
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1", **settings: object) -> None:
+        self.host = host
         self._settings = {f"OUTPOST_{name.upper()}": str(value) for name, value in settings.items()}
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -40,7 +41,7 @@ class CloudProcess:
         self._base.chmod(0o755)
         self.cluster = PrivateCluster(self._base / "postgres")
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self.key_file = folder / "cloud.key"
         make_secret(self.key_file)
@@ -116,6 +117,7 @@ class CloudProcess:
             **os.environ,
             "DATABASE_URL": self.database_url,
             "OUTPOST_ACCOUNTS_KEY_FILE": str(self.key_file),
+            "OUTPOST_API_HOST": self.host,
             **self._settings,
         }
 

@@ -19,13 +19,17 @@ class FaultProxy:
     An answer is dropped after it has come: the server has done its work and the client never hears of it.
     """
 
-    def __init__(self, port: int) -> None:
-        self._upstream = port
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._upstream = host, port
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._lock = threading.Lock()
         self._to_drop = 0
         self._to_cut = 0
+        self._is_whole = True
+        self._through: set[socket.socket] = set()
+        #: set whenever a batch has gone on to the server
+        self.batch_on_its_way = threading.Event()
         self.dropped = 0
         self.cut = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -45,6 +49,19 @@ class FaultProxy:
         with self._lock:
             self._to_cut = n
 
+    def part(self) -> None:
+        """Cut every connection, and each new one at once: the network is in two parts."""
+        with self._lock:
+            self._is_whole = False
+            cut, self._through = self._through, set()
+        for connection in cut:
+            _reset(connection)
+
+    def join(self) -> None:
+        """Let connections through again."""
+        with self._lock:
+            self._is_whole = True
+
     def close(self) -> None:
         """Take no more connections."""
         self._listening.close()
@@ -57,11 +74,18 @@ class FaultProxy:
 
     def _forward(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(("127.0.0.1", self._upstream), timeout=5)
+            server = socket.create_connection(self._upstream, timeout=5)
         except OSError:
             _reset(client)
             return
         server.settimeout(None)
+        with self._lock:
+            is_whole = self._is_whole
+            self._through |= {client, server} if is_whole else set()
+        if not is_whole:
+            _reset(client)
+            _reset(server)
+            return
         is_batch = threading.Event()
         threading.Thread(target=self._up, args=(client, server, is_batch), daemon=True).start()
         with contextlib.suppress(OSError):
@@ -72,6 +96,8 @@ class FaultProxy:
                 client.sendall(data)
         _reset(client)
         _reset(server)
+        with self._lock:
+            self._through -= {client, server}
 
     def _up(self, client: socket.socket, server: socket.socket, is_batch: threading.Event) -> None:
         with contextlib.suppress(OSError):
@@ -83,6 +109,8 @@ class FaultProxy:
                     server.sendall(data[: len(data) // 2])
                     break
                 server.sendall(data)
+                if is_batch.is_set():
+                    self.batch_on_its_way.set()
         _reset(server)
         _reset(client)
 

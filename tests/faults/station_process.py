@@ -79,6 +79,8 @@ class StationProcess:
         data_dir: Path | None = None,
         data_seen_at: Path | None = None,
         prefix: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        identity: str = "faults",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         data_dir = data_dir or folder / "data"
@@ -96,14 +98,14 @@ class StationProcess:
         tty.setraw(self._slave)
         os.set_blocking(self.wire, False)
         port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{host}:{port}"
         #: makes a client its operator
-        self.auth: httpx.Auth = operator_of_station(data_dir / "station.db", self.key, "faults")
+        self.auth: httpx.Auth = operator_of_station(data_dir / "station.db", self.key, identity)
         if self._prefix:  # its files are where only a program with the same prefix sees them
             self.auth = TokenAuth(self._token)
         text = (
-            f'[station]\nid = "faults"\ndata_dir = "{data_dir}"\n[store]\nkey_file = "{key_file}"\n'
-            f"[api]\nport = {port}\n"
+            f'[station]\nid = "{identity}"\ndata_dir = "{data_dir}"\n[store]\nkey_file = "{key_file}"\n'
+            f'[api]\nhost = "{host}"\nport = {port}\n'
             f'[[links]]\nkind = "serial"\nname = "base"\npath = "{os.ttyname(self._slave)}"\n'
         )
         if broker_port is not None:
@@ -121,9 +123,9 @@ class StationProcess:
                 start_new_session=True,
             )
 
-    def wait_ready(self) -> float:
+    def wait_ready(self, within_s: float = READY_S) -> float:
         """Wait until ``/health/ready`` says so, within the promise, and return how many seconds it took."""
-        return until(self._is_ready, "readiness", READY_S)
+        return until(self._is_ready, "readiness", within_s)
 
     def kill(self) -> None:
         """End it with SIGKILL: no handler runs, nothing is flushed."""

@@ -1,4 +1,4 @@
-"""kill -9 of a home while the real WatermelonDB client pushes: what was committed is there once, what was not comes again.
+"""kill -9 of a home while the real WatermelonDB client pushes: what was committed is there once, the rest comes again.
 
 A round ends the home in one of three ways: as soon as its database shows the row (between commit and answer, or just
 after), at some instant of the push, and after an answer that the phone never got.
@@ -7,6 +7,7 @@ after), at some instant of the push, and after an answer that the phone never go
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import pytest
 
 from edge.store.driver import connect
 from tests.faults.cloud_process import CloudProcess
-from tests.faults.station_process import StationProcess
+from tests.faults.station_process import StationProcess, until
 from tests.phones import Phone
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.sync]
@@ -39,13 +40,20 @@ class Home(Protocol):
     """A home's program that can be killed."""
 
     url: str
-    auth: httpx.Auth
+
+    @property
+    def auth(self) -> httpx.Auth:
+        """What makes a client its operator."""
 
     def start(self) -> None:
         """Start the program."""
 
     def kill(self) -> None:
         """End it with SIGKILL."""
+
+
+def _has(count: Count, wanted: int) -> bool:
+    return count() >= wanted
 
 
 def _token(home: Home) -> str:
@@ -68,9 +76,7 @@ async def _play(home: Home, wait_ready: Callable[[], object], count: Count) -> N
                 await phone.do("faults", list=[{"path": "push", "fault": "lost"}])
             push = asyncio.create_task(phone.do("sync"))
             if way == "committed":
-                async with asyncio.timeout(WITHIN_S):
-                    while await asyncio.to_thread(count) < made:
-                        await asyncio.sleep(0)
+                await asyncio.to_thread(until, functools.partial(_has, count, made), "the commit", WITHIN_S)
             elif way == "some time":
                 await asyncio.sleep(rng.uniform(0, 0.15))
             else:

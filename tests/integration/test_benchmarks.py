@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import api, herd, homes
+from shared.wire.batch import encode_fixes
+from tests import real_data
+from tests.benchmarks import api, herd, homes, offline, wire
 from tests.benchmarks.figures import quantile
 from tests.benchmarks.tables import BEGIN, END, Table, write
 
@@ -76,6 +78,28 @@ def test_the_quick_benchmark_of_the_api_fills_its_tables(tmp_path: Path) -> None
     written = readme.read_text(encoding="utf-8").partition(api.MARKS[0])[2].partition(api.MARKS[1])[0]
     for title in ("Uploads through the API", "Answers of the API", "Machine, the API"):
         assert f"### {title}" in written
+
+
+@pytest.mark.nightly
+def test_the_quick_month_offline_fills_its_tables_and_keeps_its_promises(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(["# Figures", *offline.MARKS, "", "the rest"]))
+    done = run("tests.benchmarks.offline", "--quick", "--write", "--readme", readme, "--dir", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = readme.read_text(encoding="utf-8").partition(offline.MARKS[0])[2].partition(offline.MARKS[1])[0]
+    assert written.count("\n### ") >= 6
+    assert "| NO |" not in written
+    assert not re.search(r"\bnan\b|\binf\b|None", written)
+
+
+@pytest.mark.parametrize("count", sorted(wire.GOALS))
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_batch_of_forty_real_collars_takes_no_more_bytes_a_fix_than_promised(count: int, *, is_whole: bool) -> None:
+    for name in wire.FILES:
+        real_data.tracks(name)
+    goal = wire.GOALS[count][is_whole]
+    sizes = [len(encode_fixes(wire.fixes(count, seed, is_whole=is_whole))) / count for seed in range(5)]
+    assert max(sizes) <= goal, sizes
 
 
 def test_a_short_soak_says_what_it_saw(tmp_path: Path) -> None:

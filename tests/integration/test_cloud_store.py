@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from cloud.store import feed
 from cloud.store.database import Connection, Database
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions, month_of
@@ -403,6 +404,42 @@ async def test_the_same_reader_loses_numbers_that_a_sequence_gave(store: Postgre
         assert acknowledged - seen
     finally:
         ask(url, "DROP SEQUENCE mutant; DELETE FROM changes")
+
+
+async def test_a_station_hears_of_every_collar_that_sixteen_writers_enter_while_a_transaction_is_held_open(
+    store: PostgresStore,
+) -> None:
+    """The shipped writer beside the shipped feed: one writes first, takes its number last, and is not passed over."""
+    heard: set[str] = set()
+    passed, done = asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        cursor, is_more = 0, False
+        while True:
+            is_last = done.is_set() and not is_more
+            async with store.database.snapshot() as connection:
+                records, cursor, is_more = await feed.changed_records(connection, cursor, 5)
+            heard.update(record.id for record in records)
+            if len(heard) == WRITERS * 4:
+                passed.set()
+            if is_last and not is_more:
+                return
+            await asyncio.sleep(0.001)
+
+    async def write(writer: int) -> None:
+        for turn in range(4):
+            await store.add_fixes(VIEW, [fix_of(device=f"W{writer}-{turn}")])
+
+    await store.partitions.ensure([to_ms(START)])
+    reader = asyncio.create_task(read())
+    async with store.database.transaction() as slow:
+        first = await FixWriter(slow, 0).add([fix_of(device="slow")])
+        await asyncio.gather(*(write(writer) for writer in range(WRITERS)))
+        await passed.wait()  # the reader is beyond all that came after it
+        await note(slow, first.lines, new_fixes=first.new)
+    done.set()
+    await reader
+    assert heard == {"slow", *(f"W{writer}-{turn}" for writer in range(WRITERS) for turn in range(4))}
 
 
 @pytest.mark.parametrize("is_mutant", [False, True])

@@ -13,11 +13,13 @@ import pytest
 
 from edge.api.app import create_app
 from edge.api.events import EventHub
+from edge.pipeline.advice import AdviceStage
 from edge.pipeline.insight import KeptInsight
 from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import Pipeline
 from edge.store.store import SpatialiteStore
 from models.artifact import PACKAGED, Manifest
+from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
@@ -72,6 +74,8 @@ async def asked(
     models = Models(artifacts)
     habitat = MappedHabitat(maps, artifacts)
     pipeline = Pipeline(store, models, lambda _name, _data: None, lookout=Lookout(models))
+    advisor = Advisor(artifacts)
+    advice = AdviceStage(store, advisor, clock, MappedHabitat(None))
     accounts: Accounts = accounts_over(None, clock)
     try:
         await pipeline.start()
@@ -80,7 +84,9 @@ async def asked(
         await add(store, *walk(48))
         clock.at = START + 47 * HOUR + timedelta(minutes=1)
         await pipeline.drain()
-        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat)
+        while await advice.advance():
+            pass
+        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat, advisor)
         app = create_app(
             store, health=FakeHealth(), events=EventHub(), clock=clock, accounts=accounts, insight=insight,
             habitat=habitat,
@@ -98,13 +104,14 @@ async def asked(
             is_ready = all(
                 model["status"] != "unavailable"
                 for name, model in status.json()["models"].items()
-                if name in ("hmm", "bbmm", "forecast")
+                if name in ("hmm", "bbmm", "forecast", "corridor")
             )
             assert ready.status_code == (200 if is_ready else 503), ready.text
             steps = int((await ask(store, "SELECT count(*) FROM steps"))[0][0])
             return status.json()["models"], {**live.json()[0], "made": made.status_code}, steps
     finally:
         habitat.close()
+        advice.close()
         pipeline.close()
 
 
@@ -113,7 +120,7 @@ async def test_a_station_without_maps_says_so_and_all_else_works(
 ) -> None:
     status, live, steps = await asked(store, clock, PACKAGED, tmp_path)
     assert {name: model["status"] for name, model in status.items()} == {
-        "hmm": "ready", "bbmm": "ready", "habitat": "unavailable", "forecast": "ready", "corridor": "unavailable",
+        "hmm": "ready", "bbmm": "ready", "habitat": "unavailable", "forecast": "ready", "corridor": "degraded",
     }  # fmt: skip
     assert "rasters.toml" in status["habitat"]["detail"]
     assert list(live["missing"]) == ["habitat"]
@@ -122,7 +129,7 @@ async def test_a_station_without_maps_says_so_and_all_else_works(
 
 
 @pytest.mark.parametrize("damage", [altered, misshapen, of_the_future], ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("model", ["hmm", "bbmm", "forecast"])
+@pytest.mark.parametrize("model", ["hmm", "bbmm", "forecast", "corridor"])
 async def test_a_station_whose_artefacts_are_damaged_keeps_working_and_says_which(
     store: SpatialiteStore, clock: FakeClock, tmp_path: Path, model: str, damage: Damage
 ) -> None:
@@ -134,10 +141,12 @@ async def test_a_station_whose_artefacts_are_damaged_keeps_working_and_says_whic
     assert status[model]["status"] == "unavailable"
     assert status[model]["detail"]
     words = {"altered": "sha256 differs", "misshapen": "", "of_the_future": "format 2, this program reads 1"}
-    assert words[damage.__name__] in status[model]["detail"]
+    if model != "corridor":  # the status tells of its routes, the animal's view of its advice
+        assert words[damage.__name__] in status[model]["detail"]
+    assert model != "corridor" or words[damage.__name__] in live["missing"]["corridor"]
     others = {"hmm", "bbmm", "forecast"} - {model}
     assert all(status[name]["status"] == "ready" for name in others)
-    stage = {"hmm": "behaviour", "bbmm": "path", "forecast": "forecast"}[model]
+    stage = {"hmm": "behaviour", "bbmm": "path", "forecast": "forecast", "corridor": "corridor"}[model]
     assert set(live["missing"]) == {stage, "habitat"}
     assert (steps > 0) == (model != "hmm")
     assert bool(live["predictions"]) == (model != "forecast")

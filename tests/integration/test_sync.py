@@ -20,12 +20,14 @@ from cloud.accounts.secret import make_secret
 from cloud.app import running
 from cloud.config import AccountsSection, Config, DatabaseSection
 from cloud.store.database import Database
+from cloud.store.dump import begin_life
 from cloud.store.stations import new_code
 from cloud.store.store import PostgresStore
 from edge.app import running as station
 from edge.config import load
 from edge.ops.verify_cloud import verify_cloud
 from edge.store import outbox
+from edge.store.snapshot import snapshot
 from edge.store.store import SpatialiteStore
 from edge.sync.client import CloudClient, checked, enrol
 from edge.sync.session import Synced, new_epoch, sync_once
@@ -73,7 +75,8 @@ class Home:
         wipe(self.database_url)
         for known in stations:
             self.ask("INSERT INTO stations (id, name, public_key, enrolled_ms) VALUES (%s, %s, %s, %s)", *known)
-        self.ask("UPDATE facts SET value = %s WHERE name = 'cloud_epoch'", new_epoch())
+        with psycopg.connect(self.database_url) as connection:
+            begin_life(connection, new_epoch(), to_ms(self.clock.now()))
 
 
 class Post:
@@ -309,6 +312,59 @@ async def test_a_cloud_without_its_last_days_is_filled_again(home: Home, posts: 
     assert (await home.store.animal(VIEW, animal.id)).notes == "limps"
     assert (await one.store.animal(VIEW, animal.id)).notes == "limps"
     assert await differences(one) == (0, 0, 0, 0)
+
+
+async def test_what_stations_alone_still_know_comes_back_to_a_cloud_that_was_put_back(
+    home: Home, posts: list[Post]
+) -> None:
+    animal = await home.store.create_animal(VIEW, ELEPHANT)
+    for post in posts:
+        await post.sync()
+    home.lose_everything()
+    assert [(await post.sync()).outcomes for post in posts] == [{"applied": 1}, {}]
+    assert (await home.store.animal(VIEW, animal.id)).name == "Saba"
+    assert (home.count("animals"), home.count("lost_edits"), home.count("quarantine")) == (1, 0, 0)
+
+
+async def test_an_edit_of_the_clouds_former_life_does_not_go_over_what_its_author_never_saw(
+    home: Home, posts: list[Post]
+) -> None:
+    one, other = posts
+    animal = await one.store.create_animal(VIEW, ELEPHANT)
+    await one.sync()
+    for notes in ("a", "b", "c", "d"):
+        await home.store.update_animal(VIEW, animal.id, {"notes": notes})
+    await other.sync()
+    await other.store.update_animal(VIEW, animal.id, {"name": "seen long ago"})  # and names the cloud's revision 5
+    home.lose_everything()
+    await one.sync()
+    await one.store.update_animal(VIEW, animal.id, {"name": "new"})
+    await one.sync()
+    assert (await other.sync()).lost_edits == 1
+    for store in (home.store, other.store):
+        assert (await store.animal(VIEW, animal.id)).name == "new"
+
+
+async def test_a_station_that_was_put_back_hears_again_how_its_edit_was_ruled_on(
+    home: Home, posts: list[Post], clock: FakeClock, tmp_path: Path
+) -> None:
+    one, other = posts
+    animal = await one.store.create_animal(VIEW, ELEPHANT)
+    await one.sync()
+    await other.sync()
+    await one.store.update_animal(VIEW, animal.id, {"notes": "limps"})
+    await one.sync()
+    await other.store.update_animal(VIEW, animal.id, {"notes": "well"})
+    copy = tmp_path / "copy.db"
+    snapshot(tmp_path / "post-2.db", copy, None)
+    assert (await other.sync()).outcomes == {"superseded": 1}
+    other.store = SpatialiteStore(copy, None, now=clock.now, readers=1)
+    try:
+        assert (await other.sync()).outcomes == {"superseded": 1}  # the stored receipt, once more
+        assert (await other.store.animal(VIEW, animal.id)).notes == "limps"
+    finally:
+        await other.store.close()
+    assert home.count("lost_edits") == 1
 
 
 async def test_what_is_wrong_with_a_request_is_told_as_one_of_our_errors(home: Home, posts: list[Post]) -> None:

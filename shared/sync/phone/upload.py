@@ -26,10 +26,9 @@ from shared.sync.operations import Effects, Operation
 from shared.sync.phone.jobs import PHONE_KEY, AddFixes, Dialect, Edit, Job, Lose, Note, Numbered, Put, Records
 from shared.sync.phone.push import LIVING, WEARER
 from shared.sync.records import ENTITIES, EntityName, Record, stored_columns, to_ms
-from shared.wire.phone.uploads import Item
+from shared.wire.phone.uploads import Conflicted, Item, Kind, Told
 from shared.wire.public.fields import ANIMAL_DEVICE, collar_id
 
-Kind = Literal["animals", "tracking", "observations"]
 KINDS: Final[tuple[Kind, ...]] = ("animals", "tracking", "observations")
 _ENTITY: Final[Mapping[str, EntityName]] = {"animals": "animal", "observations": "observation"}
 #: What makes two observations one.
@@ -46,26 +45,6 @@ class UploadAsk(msgspec.Struct, frozen=True, kw_only=True):
     home: Literal["station", "cloud"]
     now: datetime
     is_clock_sure: bool
-
-
-class Told(msgspec.Struct, kw_only=True):
-    """An item of which something must be told."""
-
-    type: Kind
-    local_id: str | None
-    code: str
-    message: str
-
-
-class Conflicted(msgspec.Struct, kw_only=True):
-    """An item that is there already, under another id; the row that is kept."""
-
-    type: Kind
-    local_id: str | None
-    reason: str
-    server_id: str
-    server_record: dict[str, Any] | None
-    resolution: str = "server_kept"
 
 
 class Uploaded(msgspec.Struct, kw_only=True):

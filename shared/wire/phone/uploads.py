@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -14,6 +14,7 @@ from shared.wire.reading import read_json
 
 #: So many items are taken in one upload.
 MAX_ITEMS: Final = 1_000
+Kind = Literal["animals", "tracking", "observations"]
 _LocalId = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
@@ -82,6 +83,26 @@ def _item(raw: bytes, shape: type[Any]) -> Item:
         return Item(local_id=local_id, hash=hashed, why=error.detail, raw=raw)
 
 
+class Told(Struct, kw_only=True):
+    """An item of which something must be told."""
+
+    type: Kind
+    local_id: str | None
+    code: str
+    message: str
+
+
+class Conflicted(Struct, kw_only=True):
+    """An item that is there already, under another id; the row that is kept."""
+
+    type: Kind
+    local_id: str | None
+    reason: str
+    server_id: str
+    server_record: dict[str, Any] | None
+    resolution: str = "server_kept"
+
+
 class Counts(Struct, frozen=True):
     """Of one kind of item."""
 
@@ -109,7 +130,7 @@ class UploadOut(Struct, kw_only=True, frozen=True):
     tracking: Counts
     observations: Counts
     summary: Summary
-    errors: list[Any]
-    conflicts: list[Any]
-    warnings: list[Any]
+    errors: list[Told]
+    conflicts: list[Conflicted]
+    warnings: list[Told]
     id_map: dict[str, dict[str, str]]

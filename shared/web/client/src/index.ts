@@ -1,6 +1,14 @@
 export { COLUMNS, READ_ONLY, schema } from "./schema.ts";
 export { modelClasses } from "./models.ts";
+export { call } from "./api.ts";
+export type { AnswerOf, Asked, PathOf } from "./api.ts";
+export { authored, PendingOfAnother, removed } from "./authors.ts";
+export { enrol, enrolmentText, loginByKey, loginText, readInvitation } from "./enrol.ts";
+export type { Enrolled, Invitation, Key } from "./enrol.ts";
 export { conflictResolver, edited, parts, pull, sync, SyncRefused } from "./sync.ts";
 export type { Clash, Home, Message, Options } from "./sync.ts";
 export { CHUNK, chunks, pauseMs, upload, uploadWhenConnected, wrong } from "./upload.ts";
 export type { Answer, Item, Kind, Pending, Rows } from "./upload.ts";
+export { PART_BYTES, photoUrl, sendPhotos } from "./photos.ts";
+export type { Photo, Photos } from "./photos.ts";
+export { listen } from "./hints.ts";

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { chunks, conflictResolver, parts, pauseMs, schema, upload, wrong } from "../src/index.ts";
-import type { Kind, Pending } from "../src/index.ts";
+import {
+  chunks, conflictResolver, enrol, listen, PART_BYTES, parts, pauseMs, photoUrl, readInvitation, schema, sendPhotos, upload,
+  wrong,
+} from "../src/index.ts";
+import type { Kind, Pending, Photo, Photos } from "../src/index.ts";
 
 const uuid = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
 const fix = (n: number) => ({ local_id: uuid(n), collar_id: "K1", lat: -2, lon: 37, timestamp: 1_780_000_000_000 + n });
@@ -86,4 +89,91 @@ test("only what the answer names is marked as stored; the rest stays pending wit
   });
   assert.deepEqual(stored, [`tracking ${uuid(1)} server-1 null`, `tracking ${uuid(2)} server-2 5`]);
   assert.deepEqual(failed, [uuid(5), uuid(3)]);
+});
+
+// a home that keeps parts as ours do, and a network that ends each connection after `parts`
+function blobHome(parts: number) {
+  const kept = new Map<string, number>();
+  let left = parts;
+  const answered = (status: number, body: unknown, headers = {}) =>
+    new Response(status === 404 || body === null ? null : JSON.stringify(body), { status, headers });
+  const home = {
+    url: "http://home",
+    deviceId: "d",
+    token: () => "t",
+    fetch: (async (address: string, init: RequestInit) => {
+      const url = new URL(address);
+      const name = url.pathname.split("/").at(-1)!;
+      const has = kept.get(name);
+      if (init.method === "HEAD") {
+        return has === undefined ? answered(404, null) : answered(200, null, { "upload-offset": String(has) });
+      }
+      if (name.startsWith("bad")) return answered(400, { code: "invalid", detail: "no picture" });
+      if (left-- <= 0) throw new Error("cut");
+      assert.equal(Number(url.searchParams.get("offset")), has ?? 0);
+      kept.set(name, (has ?? 0) + (init.body as Uint8Array).length);
+      return answered(200, { received: kept.get(name) });
+    }) as typeof fetch,
+  };
+  return { home, kept, again: () => (left = parts) };
+}
+
+test("photographs go on where a connection ended, and one that no home takes keeps none behind it", async () => {
+  const { home, kept, again } = blobHome(2);
+  const stored: string[] = [];
+  const failed: string[] = [];
+  const size = PART_BYTES * 3 + 5;
+  const photo = (sha256: string): Photo => ({
+    sha256, size, mediaType: "image/jpeg", read: (first, end) => new Uint8Array(end - first),
+  });
+  const photos: Photos = {
+    waiting: async () => ["bad1", "one", "two"].filter((name) => ![...stored, ...failed].includes(name)).map(photo),
+    stored: async (name) => void stored.push(name),
+    failed: async (name) => void failed.push(name),
+  };
+  for (let n = 0; n < 3; n += 1) {
+    await assert.rejects(sendPhotos(home, photos), { status: 0 });
+    again();
+  }
+  assert.deepEqual([stored, failed], [["one"], ["bad1"]]);
+  assert.equal(await sendPhotos(home, photos), 1);
+  assert.deepEqual([...kept], [["one", size], ["two", size]]);
+  assert.equal(photoUrl("one"), "/api/v1/blobs/one");
+});
+
+test("a phone that listens is told when it connects, when something changes and when that cannot be known", async () => {
+  const sent = ["retry: 3000\n: listening\n\n", "id: 7\nevent: fix\ndata: {}\n\nid: 8\nevent: sy", 'nc\ndata: {"timestamp":1}\n\n',
+    "id: 9\nevent: lost\ndata: {}\n\n"];
+  const asked: (string | undefined)[] = [];
+  const ended = new AbortController();
+  const home = {
+    url: "http://home", deviceId: "d", token: () => "t",
+    fetch: (async (_: string, init: { headers: Record<string, string> }) => {
+      asked.push(init.headers["last-event-id"]);
+      return new Response(ReadableStream.from(sent.map((text) => new TextEncoder().encode(text))));
+    }) as unknown as typeof fetch,
+  };
+  let told = 0;
+  await listen(home, () => { if (++told === 3) ended.abort(); }, ended.signal);
+  assert.deepEqual([told, asked], [3, [undefined]]);
+});
+
+test("a phone reads a QR code of ours, and signs what the home will verify", async () => {
+  const text = "outpost://enrol?v=1&url=https%3A%2F%2F192.168.4.1%3A8000&home=outpost-station%3Apost&code=ABCD-EFGH-JKMN-PQRS&sha256=ab12";
+  const invitation = readInvitation(text)!;
+  assert.deepEqual(invitation, {
+    url: "https://192.168.4.1:8000", home: "outpost-station:post", code: "ABCD-EFGH-JKMN-PQRS", sha256: "ab12",
+  });
+  for (const other of ["https://example.org/?v=1", "outpost://enrol?v=2&url=x&home=y&code=z", "outpost://enrol"]) {
+    assert.equal(readInvitation(other), null);
+  }
+  let sent: { path: string; body: Record<string, string> } | undefined;
+  const key = { publicKey: "00ff", sign: (said: string) => `signed ${said}` };
+  const with_ = (async (address: string, init: { body: string }) => {
+    sent = { path: new URL(address).pathname, body: JSON.parse(init.body) as Record<string, string> };
+    return new Response(JSON.stringify({ phone: { id: "p" } }), { status: 201 });
+  }) as unknown as typeof fetch;
+  assert.equal((await enrol(invitation, key, "Samsung", with_)).phone.id, "p");
+  assert.equal(sent!.path, "/api/v1/phones/enrol");
+  assert.equal(sent!.body["signature"], "signed outpost phone enrol\noutpost-station:post\nABCDEFGHJKMNPQRS\n00ff");
 });

@@ -14,9 +14,10 @@ import pytest
 from models.artifact import PACKAGED, load
 from models.corridor import studies
 from models.corridor.exact import least_cost
+from models.corridor.observation import SIZE
 from models.corridor.planner import generate
 from models.corridor.pools import training_pool
-from models.corridor.runtime import ALGORITHMS, Session, load_policy, policy_of, routes
+from models.corridor.runtime import ALGORITHMS, Session, int8_policy, load_policy, policy_of, routes
 from models.corridor.scores import check_path, cost_of
 from models.corridor.surface import Cell, plain_surface
 from models.corridor.walkers import Walkers
@@ -103,3 +104,24 @@ def test_the_zip_is_read_without_a_pickle_and_is_the_policy(tmp_path: Path) -> N
     with pytest.raises(ArtifactError, match="without running"):
         train.weights_of_zip(made.getvalue())
     assert not trap.exists()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_int8_network_scores_in_numpy_as_onnx_runtime_does(algorithm: str) -> None:
+    policy = load_policy(algorithm)
+    rng = np.random.default_rng(5)
+    obs = rng.normal(0, 2, (2_000, SIZE)).astype(np.float32)
+    ours, theirs = int8_policy(policy).scores(obs), Session(policy.onnx).scores(obs)
+    # where its processor has short sums for it, ONNX Runtime rounds on the way
+    np.testing.assert_allclose(ours, theirs, atol=0.01 * float(np.abs(theirs).max()), rtol=0)
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.99
+    assert not np.array_equal(ours, policy.scores(obs))  # it is the rounded network and not the float one
+
+
+def test_a_network_that_is_cut_off_or_of_another_shape_is_refused() -> None:
+    policy = load_policy("ppo")
+    for onnx in (policy.onnx[:-40], b"", b"no network", policy.onnx[: len(policy.onnx) // 2]):
+        with pytest.raises(ArtifactError):
+            int8_policy(msgspec.structs.replace(policy, onnx=onnx))
+    with pytest.raises(ArtifactError, match="more layers"):
+        int8_policy(msgspec.structs.replace(policy, layers=policy.layers[:-1]))

@@ -1,0 +1,13 @@
+"""Small copies of photographs."""
+
+from __future__ import annotations
+
+from cloud.store.migrate import run_sql
+
+revision = "0016"
+down_revision = "0015"
+
+
+def upgrade() -> None:
+    """Run the SQL file beside this one."""
+    run_sql(__file__)

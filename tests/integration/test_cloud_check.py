@@ -1,0 +1,100 @@
+"""`outpost-cloud check`: what is wrong, and what is too weak for the internet."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from cloud.config import AccountsSection, ApiSection, Config, DatabaseSection, ModelsSection, NotifySection
+from cloud.ops.checks import Finding, look_around, weak_settings
+from cloud.store.migrate import migrate
+from tests.services import Postgres, free_port
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Give a configuration that may go to the internet."""
+    key_file = tmp_path / "cloud.key"
+    key_file.touch(mode=0o600)
+    key_file.write_text(secrets.token_hex(32))
+    return Config(
+        database=DatabaseSection(url=f"postgresql://outpost:{'x1' * 12}@db.example.org/outpost?sslmode=verify-full"),
+        api=ApiSection(allowed_hosts=("cloud.example.org",), allowed_origins=("https://www.example.org",)),
+        accounts=AccountsSection(key_file=key_file),
+        notify=NotifySection(email_host="mail.example.org"),
+    )
+
+
+def causes(config: Config) -> list[str]:
+    return [found.cause for found in weak_settings(config) if found.state == "fault"]
+
+
+def test_a_configuration_for_the_internet_passes(config: Config) -> None:
+    assert weak_settings(config) == [Finding(name="deploy", state="ok")]
+
+
+def url(text: str) -> dict[str, object]:
+    return {"database": DatabaseSection(url=text)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"api": ApiSection()}, "api.allowed_hosts"),
+        ({"api": ApiSection(allowed_hosts=("*",))}, "every name"),
+        ({"api": ApiSection(allowed_hosts=("a",), allowed_origins=("http://a",))}, "not https"),
+        ({"api": ApiSection(allowed_hosts=("a",), host="0.0.0.0")}, "without TLS"),
+        ({"notify": NotifySection(email_host="m", outbox_file="/tmp/codes")}, "outbox_file"),
+        ({"notify": NotifySection()}, "reach nobody"),
+        ({"notify": NotifySection(email_host="m", email_use_tls=False)}, "in the clear"),
+        ({"notify": NotifySection(twilio_account_sid="A", twilio_url="http://x")}, "in the clear"),
+        (url("postgresql://outpost:xxxxxxxxxxxxxxxxxxxxx@db/outpost"), "without sure TLS"),
+        (url("postgresql://outpost:short@localhost/outpost"), "can be guessed"),
+        (url("postgresql://postgres@localhost/outpost"), "superuser"),
+        (url(""), "there is no database"),
+    ],
+)
+def test_a_weak_setting_is_refused(config: Config, change: dict[str, object], said: str) -> None:
+    assert any(said in cause for cause in causes(replace(config, **change)))
+
+
+def test_a_secret_that_others_read_or_that_nobody_drew_is_refused(config: Config) -> None:
+    config.accounts.key_file.chmod(0o644)
+    assert any("readable by others" in cause for cause in causes(config))
+    config.accounts.key_file.chmod(0o600)
+    config.accounts.key_file.write_text("ab" * 32)
+    assert any("not made at random" in cause for cause in causes(config))
+
+
+async def test_each_trouble_is_named_with_a_next_step(config: Config, postgres: Postgres, tmp_path: Path) -> None:
+    fresh = postgres.create()
+    migrate(fresh)
+    well = replace(config, database=DatabaseSection(url=fresh), notify=NotifySection(outbox_file="/dev/null"))
+    found = {each.name: each for each in await look_around(well)}
+    assert {name for name, each in found.items() if each.state != "ok"} == {"jobs"}, "no worker runs"
+    gone = replace(well, database=DatabaseSection(url=f"postgresql://127.0.0.1:{free_port()}/none"))
+    nowhere = replace(well, notify=NotifySection(email_host="127.0.0.1", email_port=free_port()))
+    no_secret = replace(well, accounts=AccountsSection(key_file=tmp_path / "none"))
+    for broken, name, state in (
+        (gone, "database", "fault"), (nowhere, "codes", "fault"), (no_secret, "secret", "fault"),
+        (replace(well, models=ModelsSection(folder=str(tmp_path))), "models", "warning"),
+        (replace(well, notify=NotifySection()), "codes", "warning"),
+    ):  # fmt: skip
+        (looked,) = [each for each in await look_around(broken) if each.name == name]
+        assert (looked.state, bool(looked.cause), bool(looked.next_step)) == (state, True, True), looked
+    postgres.drop(fresh)
+
+
+def test_the_readmes_table_names_the_looks() -> None:
+    text = (ROOT / "cloud" / "README.md").read_text(encoding="utf-8")
+    part = text.split("## When something is wrong", 1)[1].split("\n## ", 1)[0]
+    named = set(re.findall(r"^\| [^|]+ \| `(\w+)` \| `outpost-cloud (?:check|status)", part, re.MULTILINE))
+    assert named == {"database", "secret", "python", "models", "codes", "jobs", "deploy"}
