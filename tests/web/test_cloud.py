@@ -225,6 +225,7 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
         "reports",
         "sheet",
         "users",
+        "phones",
         "keys",
         "audit",
     ):
@@ -245,6 +246,7 @@ def test_nothing_of_the_dashboard_is_wider_than_a_phone(cloud: tuple[Home, Cloud
         "models",
         "reports",
         "users",
+        "phones",
         "keys",
         "audit",
     ):

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyotp
 import pytest
@@ -314,6 +315,30 @@ def test_a_path_is_as_wide_on_the_map_as_the_path_model_says(station: WatchedSta
     assert sorted(dots) == pytest.approx(sorted(width / metres for width in widths()), rel=0.01)
 
 
+def test_a_photo_is_brought_with_an_observation_and_shown_small(
+    station: WatchedStation, look: Open, pictures: Path
+) -> None:
+    Image.effect_noise((900, 700), 80).convert("RGB").save(pictures / "ford.jpg", quality=90)
+    page = open_page(look(station, "ranger"), "observations")
+    page.get_by_role("button", name="New observation").click()
+    page.get_by_label("What was seen").fill("Tracks at the ford")
+    page.locator('input[type="file"]').set_input_files(pictures / "ford.jpg")
+    expect(page.get_by_text("It is here")).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row", name=re.compile("Tracks at the ford"))
+    row.get_by_role("button").click(timeout=PATIENCE_MS)
+    photo = page.get_by_role("img", name="Photo of the observation")
+    expect(photo).to_be_visible(timeout=PATIENCE_MS)
+    page.wait_for_function("() => document.querySelector('img.photo').naturalWidth === 480", timeout=PATIENCE_MS)
+
+
+def test_a_ranger_enrols_a_phone_by_a_picture_of_this_home(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"), "phones")
+    page.get_by_role("button", name="Enrol a phone").click()
+    expect(page.get_by_role("img", name="QR code for the phone").locator("svg")).to_be_visible(timeout=PATIENCE_MS)
+    homes.check_with_axe(page, "a phone's code")
+
+
 def test_a_viewers_page_asks_nothing_of_rangers(station: WatchedStation, look: Open) -> None:
     context = look(station, "viewer")
     asked: list[str] = []
@@ -331,7 +356,19 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
     context = look(station, "admin", viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "outpost_theme", "value": theme, "url": station.url}])
     page = open_page(context)
-    for way in ("", "collars", "animals", "observations", "rangers", "zones", "conflicts", "models", "sheet", "system"):
+    for way in (
+        "",
+        "collars",
+        "animals",
+        "observations",
+        "rangers",
+        "zones",
+        "conflicts",
+        "models",
+        "sheet",
+        "phones",
+        "system",
+    ):
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
     nobody = look(station, None)
@@ -344,6 +381,17 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
 def test_nothing_is_wider_than_a_phone(station: WatchedStation, look: Open) -> None:
     context = look(station, "admin", viewport={"width": 360, "height": 640}, has_touch=True)
     page = open_page(context)
-    for way in ("", "collars", "animals", "observations", "rangers", "zones", "conflicts", "models", "system"):
+    for way in (
+        "",
+        "collars",
+        "animals",
+        "observations",
+        "rangers",
+        "zones",
+        "conflicts",
+        "models",
+        "phones",
+        "system",
+    ):
         homes.go(page, way)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, way

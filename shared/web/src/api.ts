@@ -58,6 +58,14 @@ export async function call<T>(method: string, path: string, body?: unknown, agai
   throw new ApiError(answer.status, said.code, said.detail);
 }
 
+/** Bring a part of a file. */
+export async function putPart(path: string, part: ArrayBuffer, mediaType: string): Promise<void> {
+  const answer = await ask(path, { method: "PUT", headers: { "X-CSRF-Token": csrf(), "Content-Type": mediaType }, body: part });
+  if (answer.ok) return;
+  const said = (await answer.json().catch(() => ({ code: "error", detail: answer.statusText }))) as { code: string; detail: string };
+  throw new ApiError(answer.status, said.code, said.detail);
+}
+
 export const get = <T,>(path: string) => call<T>("GET", path);
 export const post = <T,>(path: string, body?: unknown) => call<T>("POST", path, body ?? {});
 

@@ -7,6 +7,7 @@ import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars } from "./panels";
 import { Patrols } from "./patrols";
+import { Phones } from "./phones";
 import { Animals, Observations } from "./records";
 import { Reports } from "./reports";
 import { Sheet } from "./sheet";
@@ -30,6 +31,7 @@ if (boot.user) {
     { path: "reports", label: "nav.reports", page: Reports, isShown: isManager || role === "viewer" },
     { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },
     { path: "users", label: "nav.users", page: Users, isShown: isManager },
+    { path: "phones", label: "nav.phones", page: Phones, isShown: isField },
     { path: "keys", label: "nav.keys", page: Keys, isShown: role === "admin" },
     { path: "audit", label: "nav.audit", page: Audit, isShown: role === "admin" },
   ];

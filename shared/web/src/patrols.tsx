@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { call, post } from "./api";
 import { isField, isManager } from "./boot";
 import { loadRangers } from "./live";
+import { Photo } from "./photos";
 import { useRows } from "./records";
 import { homeNow, rangers, use } from "./state";
 import { t, word } from "./strings";
@@ -70,7 +71,7 @@ export function Patrols() {
   if (open) return (
     <Page title={t("nav.rangers")}><Form title={open === "new" ? t("patrol.new") : open.title} fields={lineFields()} save={save} close={() => setOpen(null)}
       values={open === "new" ? { log_type: "checkpoint", priority: "low", timestamp: new Date(homeNow()).toISOString() } : { ...open }}>
-      {open !== "new" && open.photo_url?.startsWith("/") && <p><img class="photo" src={open.photo_url} alt={t("observation.photo")} /></p>}
+      {open !== "new" && <Photo url={open.photo_url} />}
     </Form></Page>
   );
   return (

@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import { all, call, post, withFactor } from "./api";
 import { isField, isManager, mayRecord, role } from "./boot";
 import { loadLive } from "./live";
+import { PhotoField } from "./photos";
 import { homeNow } from "./state";
 import { t } from "./strings";
 import type { Animal, Deployment, Observation } from "./types";
@@ -102,6 +103,7 @@ export function Observations() {
   const [rows, load] = useRows<Observation>("/api/v1/tracking/observations/");
   const [animals] = useRows<Animal>("/api/v1/animals/?ordering=name");
   const [open, setOpen] = useState<Observation | "new" | null>(null);
+  const [photo, setPhoto] = useState<string | null>(null);
   const whereIs = useWhereabouts();
   const names = new Map((animals ?? []).map((each) => [each.id, each.name]));
   const fields: Field[] = [
@@ -114,12 +116,14 @@ export function Observations() {
     { name: "description", label: t("observation.words"), kind: "long" },
   ];
   const save = async (said: Record<string, Value>) => {
-    if (open === "new") await post("/api/v1/tracking/observations/", said);
-    else await call("PATCH", `/api/v1/tracking/observations/${open!.id}/`, said);
+    const body = photo ? { ...said, photo_url: photo } : said;
+    if (open === "new") await post("/api/v1/tracking/observations/", body);
+    else await call("PATCH", `/api/v1/tracking/observations/${open!.id}/`, body);
     say(t("form.saved"));
-    setOpen(null);
+    close();
     await load();
   };
+  const close = () => { setOpen(null); setPhoto(null); };
   const remove = (row: Observation) => async () => {
     if (await confirmed(t("observation.remove")) === null) return;
     await call("DELETE", `/api/v1/tracking/observations/${row.id}/`);
@@ -128,9 +132,9 @@ export function Observations() {
   };
   if (open) return (
     <Page title={t("nav.observations")}>
-      <Form title={open === "new" ? t("observation.new") : t("observation.title")} fields={fields} save={save} close={() => setOpen(null)}
+      <Form title={open === "new" ? t("observation.new") : t("observation.title")} fields={fields} save={save} close={close}
         values={open === "new" ? { observation_type: "sighting", timestamp: new Date(homeNow()).toISOString() } : { ...open }}>
-        {open !== "new" && open.photo_url?.startsWith("/") && <p><img class="photo" src={open.photo_url} alt={t("observation.photo")} /></p>}
+        <PhotoField url={photo ?? (open === "new" ? null : open.photo_url)} change={setPhoto} />
         {open !== "new" && <Act class="danger" act={remove(open)}>{t("observation.remove")}</Act>}
       </Form>
     </Page>
@@ -143,6 +147,7 @@ export function Observations() {
         { key: "type", label: t("observation.type"), cell: (row) => t(`observation_type.${row.observation_type}`), sort: (row) => row.observation_type },
         { key: "animal", label: t("animal.name"), cell: (row) => names.get(row.animal ?? "") ?? "–", sort: (row) => names.get(row.animal ?? "") ?? "" },
         { key: "words", label: t("observation.words"), cell: (row) => row.description || "–" },
+        { key: "photo", label: t("photo.photo"), cell: (row) => (row.photo_url ? "▣" : "–") },
         { key: "place", label: t("animal.place"), cell: (row) => place(row.lat, row.lon, role === "viewer" ? 2 : 4) },
         { key: "who", label: t("observation.observer"), cell: (row) => row.observer ?? "–" },
         { key: "state", label: t("sync.state"), cell: whereIs },

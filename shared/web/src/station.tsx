@@ -6,6 +6,7 @@ import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars, System } from "./panels";
 import { Patrols } from "./patrols";
+import { Phones } from "./phones";
 import { Animals, Observations } from "./records";
 import { Sheet } from "./sheet";
 import { Shell, begin, type Way } from "./shell";
@@ -23,6 +24,7 @@ if (boot.user) {
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
     { path: "models", label: "nav.models", page: Models, isShown: isField },
     { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },
+    { path: "phones", label: "nav.phones", page: Phones, isShown: isField },
     { path: "system", label: "nav.system", page: System, isShown: isField },
   ];
   void load().then(() => {
