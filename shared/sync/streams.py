@@ -12,7 +12,8 @@ them one by one, as they are, where the stick has not brought them first.
 The cloud keeps the head of each stream, and a *receipt* with the stored result of each batch. To a batch it says::
 
     what arrived does not hash to what was claimed      Corrupt   nothing can be concluded: send the same again
-    n <= head.n, its receipt has this hash              Replay    the stored result once more, nothing is applied
+    n <= head.n, its receipt has this hash              Replay    the stored result once more, nothing is applied; the
+                                                                  records it is about go down again
     n <= head.n otherwise                               Fork      someone else wrote this number
     n == head.n + 1, prev_hash == head.hash             Apply     rows, results, receipt, head: in one transaction
     n == head.n + 1 otherwise                           Fork      it stands on another history
