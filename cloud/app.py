@@ -125,7 +125,7 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: Ho
     return kinds
 
 
-def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRouter | None:
+def router_of(store: PostgresStore, config: Config, shelf: HomeShelf, *, is_apart: bool = False) -> MapRouter | None:
     """Return what finds routes over the reserve's maps; None where no maps are named."""
     section = config.corridors
     maps = section.maps or (str(Path(config.habitat.dir) / "rasters.toml") if config.habitat.dir else "")
@@ -137,6 +137,7 @@ def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRout
         store, maps=Path(maps),
         weights=Path(section.weights) if section.weights else None,
         artifacts=lambda: shelf.folder, forced=config.models.forced.get("corridor"),
+        is_apart=is_apart,
     )  # fmt: skip
 
 
@@ -215,6 +216,8 @@ async def running(
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
         models, advisor = Models(shelf.folder), Advisor(shelf.folder)
 
+        router = router_of(store, config, shelf, is_apart=True)
+
         async def take(folder: Path) -> None:
             models.turn_to(folder)
             advisor.turn_to(folder)
@@ -224,7 +227,7 @@ async def running(
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
-            habitat=habitat, router=router_of(store, config, shelf), models=models, advisor=advisor, shelf=shelf,
+            habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
@@ -250,6 +253,8 @@ async def running(
                     raise why
         finally:
             habitat.close()
+            if router is not None:
+                router.close()
             await accounts.drain()
 
 
