@@ -46,6 +46,7 @@ from shared.configuration import boot_id, own_hosts
 from shared.errors import ConfigError, StoreError
 from shared.logs import configure_logging
 from shared.sync.records import to_ms
+from shared.sync.sweeping import EVERY_S, sweep
 
 if TYPE_CHECKING:
     from cloud.corridors.router import MapRouter
@@ -124,7 +125,7 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: Ho
     return kinds
 
 
-def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRouter | None:
+def router_of(store: PostgresStore, config: Config, shelf: HomeShelf, *, is_apart: bool = False) -> MapRouter | None:
     """Return what finds routes over the reserve's maps; None where no maps are named."""
     section = config.corridors
     maps = section.maps or (str(Path(config.habitat.dir) / "rasters.toml") if config.habitat.dir else "")
@@ -136,6 +137,7 @@ def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRout
         store, maps=Path(maps),
         weights=Path(section.weights) if section.weights else None,
         artifacts=lambda: shelf.folder, forced=config.models.forced.get("corridor"),
+        is_apart=is_apart,
     )  # fmt: skip
 
 
@@ -214,6 +216,8 @@ async def running(
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
         models, advisor = Models(shelf.folder), Advisor(shelf.folder)
 
+        router = router_of(store, config, shelf, is_apart=True)
+
         async def take(folder: Path) -> None:
             models.turn_to(folder)
             advisor.turn_to(folder)
@@ -223,7 +227,7 @@ async def running(
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
-            habitat=habitat, router=router_of(store, config, shelf), models=models, advisor=advisor, shelf=shelf,
+            habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
@@ -236,17 +240,21 @@ async def running(
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
+                sweeping = asyncio.create_task(_sweep_hourly(accounts, clock), name="sweep")
                 ended = asyncio.create_task(_first(http, *tasks), name="ended")
                 try:
                     yield address, ended
                 finally:
                     ended.cancel()
                     calibrating.cancel()
-                    why, _ = await asyncio.gather(ended, calibrating, return_exceptions=True)
+                    sweeping.cancel()
+                    why, _, _ = await asyncio.gather(ended, calibrating, sweeping, return_exceptions=True)
                 if isinstance(why, StoreError):
                     raise why
         finally:
             habitat.close()
+            if router is not None:
+                router.close()
             await accounts.drain()
 
 
@@ -255,6 +263,17 @@ async def _calibrate(accounts: Accounts) -> None:
     time_cost = await asyncio.to_thread(calibrated, time.monotonic)
     if time_cost > accounts.hasher.time_cost:
         accounts.hasher = Hasher(time_cost)
+
+
+async def _sweep_hourly(accounts: Accounts, clock: Clock) -> None:
+    """Forget from time to time what is of no use; each process of the service does, and finds little after another."""
+    while True:
+        try:
+            done = await sweep(accounts, sure_ms(clock))
+            log.info("cloud.swept", removed=done.removed, sync_log=done.sync_log, files=done.files)
+        except StoreError as error:
+            log.warning("cloud.unswept", code=error.code, detail=error.detail)
+        await asyncio.sleep(EVERY_S)
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:
