@@ -15,7 +15,7 @@ DATA ?= ../shared/data
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud evaluate train test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
-  wheel-check screenshots web deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
+  wheel-check screenshots sbom audit web deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
   cloud-services test-services
 
 help: ## list the targets
@@ -152,6 +152,13 @@ deb: $(VENV)/.station shared/api/assets/.done shared/web/dist/.done ## dist/outp
 
 deb-check: deb ## the package on a clean Debian 12: installed, run, upgraded, under systemd, purged; needs root
 	@bash .ci/deb-check
+
+sbom: $(VENV)/.dev ## dist/sbom-station.json and dist/sbom-cloud.json, CycloneDX, out of the locks
+	@mkdir -p dist
+	@$(BIN)/python .ci/sbom station.lock >dist/sbom-station.json && $(BIN)/python .ci/sbom cloud.lock >dist/sbom-cloud.json
+
+audit: $(VENV)/.dev ## known holes in the locked packages; skips with a reason where no advisories can be reached
+	@bash .ci/audit "$(BIN)"
 
 lock: $(VENV)/.dev ## compile station.lock, cloud.lock and dev.lock from pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \

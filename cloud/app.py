@@ -46,6 +46,7 @@ from shared.configuration import boot_id, own_hosts
 from shared.errors import ConfigError, StoreError
 from shared.logs import configure_logging
 from shared.sync.records import to_ms
+from shared.sync.sweeping import EVERY_S, sweep
 
 if TYPE_CHECKING:
     from cloud.corridors.router import MapRouter
@@ -239,13 +240,15 @@ async def running(
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
+                sweeping = asyncio.create_task(_sweep_hourly(accounts, clock), name="sweep")
                 ended = asyncio.create_task(_first(http, *tasks), name="ended")
                 try:
                     yield address, ended
                 finally:
                     ended.cancel()
                     calibrating.cancel()
-                    why, _ = await asyncio.gather(ended, calibrating, return_exceptions=True)
+                    sweeping.cancel()
+                    why, _, _ = await asyncio.gather(ended, calibrating, sweeping, return_exceptions=True)
                 if isinstance(why, StoreError):
                     raise why
         finally:
@@ -260,6 +263,17 @@ async def _calibrate(accounts: Accounts) -> None:
     time_cost = await asyncio.to_thread(calibrated, time.monotonic)
     if time_cost > accounts.hasher.time_cost:
         accounts.hasher = Hasher(time_cost)
+
+
+async def _sweep_hourly(accounts: Accounts, clock: Clock) -> None:
+    """Forget from time to time what is of no use; each process of the service does, and finds little after another."""
+    while True:
+        try:
+            done = await sweep(accounts, sure_ms(clock))
+            log.info("cloud.swept", removed=done.removed, sync_log=done.sync_log, files=done.files)
+        except StoreError as error:
+            log.warning("cloud.unswept", code=error.code, detail=error.detail)
+        await asyncio.sleep(EVERY_S)
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:

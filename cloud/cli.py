@@ -19,6 +19,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
 from shared.clock import StationClock
@@ -272,11 +273,64 @@ def sweep(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove spent codes, attempts and sessions."""
-    done = {"removed": _with_accounts(config, lambda accounts: accounts.sweep())}
+    """Remove what is of no use any more, as the service does each hour."""
+    from shared.sync.sweeping import Swept
+    from shared.sync.sweeping import sweep as sweep_now
+
+    async def job(accounts: Accounts) -> Swept:
+        return await sweep_now(accounts, sure_ms(_clock()))
+
+    swept = _with_accounts(config, job)
+    done = {"removed": swept.removed, "sync_log": swept.sync_log, "files": swept.files}
     if audit_days is not None:
         done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
     print_facts(done, as_json=as_json)
+
+
+@cli.command()
+def sync(
+    source: Annotated[
+        Path | None, typer.Option("--import", help="Take what stations wrote on a USB stick; this is where it is.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--export", help="Write receipts and what changed for them onto a stick.")
+    ] = None,
+    station_ids: Annotated[
+        list[str] | None, typer.Option("--station", help="With --export: this station alone; repeatable.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry what stations sent by hand, in and out. Exit code 1 when something on a stick could not be taken."""
+    from cloud.accounts.rosters import Rosters
+    from cloud.accounts.secret import read_secret
+    from cloud.app import accounts_of
+    from cloud.store.store import PostgresStore
+    from cloud.sync.stick import Exported, Imported, Sticks
+    from cloud.sync.uplink import Uplink
+
+    if (source is None) == (target is None):
+        raise typer.BadParameter("give one of --import and --export")
+    settings = _load(config)
+
+    def told(n: int) -> None:
+        if not as_json and n and n % _TOLD_EVERY == 0:
+            errors.print(f"{n}", highlight=False, markup=False)
+
+    async def job(database: Database) -> Imported | Exported:
+        clock = _clock()
+        store = PostgresStore(database, now=clock.now)
+        rosters = Rosters(database, accounts_of(settings, database, clock), read_secret(settings.accounts.key_file))
+        sticks = Sticks(store, Uplink(store, now=clock.now), rosters, now=clock.now)
+        if source is not None:
+            return await sticks.take(source, told)
+        assert target is not None
+        return await sticks.write(target, station_ids or (), told)
+
+    done = asyncio.run(_over_database(settings, job))
+    print_facts(done, as_json=as_json)
+    if isinstance(done, Imported) and done.refused:
+        raise typer.Exit(1)
 
 
 @cli.command()
@@ -330,7 +384,7 @@ def import_original(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy people, animals, positions, observations, zones, corridors and alerts of the original platform.
+    """Copy people, animals, positions, observations, zones, corridors, alerts and rangers of the original platform.
 
     May be run again: what came once is left as it is here. Passwords are never copied.
     """

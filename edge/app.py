@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 
 from edge import RELEASED_AT
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper
+from edge.alerts.keeper import Keeper, Told
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
@@ -26,7 +27,11 @@ from edge.api.trust import Trust, redirecting
 from edge.config import Config
 from edge.ingest.decode import CONSUMER, Decoder
 from edge.ingest.group_commit import LedgerWriter
+from edge.ingest.intake import Intake, replay
 from edge.ingest.receive import discipline, receive
+from edge.locked import Lock, hearing, is_locked, spool_dir
+from edge.notify.delivery import Delivery
+from edge.notify.targets import check_targets
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
@@ -35,6 +40,7 @@ from edge.ops.notify import Supervisor
 from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.ops.trust import Authority, own_addresses
+from edge.ops.update import back_to_schema
 from edge.pipeline.advice import AdviceStage
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.habitat import HabitatStage
@@ -45,6 +51,7 @@ from edge.serving import listen, serving
 from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Ledger, LedgerReader, check_key
+from edge.store.spool import keep_public
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
@@ -52,12 +59,15 @@ from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.session import new_epoch
 from edge.sync.shelf import take_models
+from edge.sync.sweeping import sweep_hourly
+from firmware_bridge.frames import Link
 from firmware_bridge.transports.spec import link_from
 from models.artifact import PACKAGED
 from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
 from models.live.runtime import Models
 from models.live.shelf import HomeShelf, folder_of
+from shared.accounts.audit import Entry
 from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.sealing import derived
@@ -75,6 +85,8 @@ log = structlog.get_logger()
 
 #: The background check of every page starts this long after the station, so that it slows no start.
 CHECK_AFTER_S: Final = 60.0
+#: Set by ``deploy/outpost-release`` for a program that was gone back to.
+ROLLED_BACK: Final = "OUTPOST_ROLLED_BACK"
 #: An operator's token is good for a quarter of an hour; this long it is used again.
 TOKEN_REUSED_S: Final = 600.0
 
@@ -84,15 +96,15 @@ def url_file(config: Config) -> Path:
     return config.station.data_dir / "station.url"
 
 
-def backed_up(config: Config, file: Path | None) -> Source:
+def backed_up(config: Config, file: Path | None, key: bytes | None) -> Source:
     """Return what a backup of this station holds; ``file`` is the configuration's."""
     beside = {"tls/authority.pem": config.station.data_dir / "tls" / "authority.pem"}
-    if config.store.is_encrypted:
+    if config.store.is_encrypted and config.store.key_file.exists():
         beside["station.key"] = config.store.key_file
     if file is not None:
         beside["station.toml"] = file
     return Source(
-        station=config.station.id, database=config.database, ledger=config.ledger_dir, key=config.key(),
+        station=config.station.id, database=config.database, ledger=config.ledger_dir, key=key,
         recovery_public=config.backup.recovery_public, beside=beside,
     )  # fmt: skip
 
@@ -152,23 +164,48 @@ async def serve(config: Config, *, port: int | None = None, file: Path | None = 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with running(config, port=port, file=file):
-        await ended.wait()
+
+    async def live() -> None:
+        async with running(config, port=port, file=file):
+            is_up.set()
+            await ended.wait()
+
+    is_up = asyncio.Event()
+    living, asked = asyncio.create_task(live(), name="station"), asyncio.create_task(ended.wait(), name="ended")
+    await asyncio.wait((living, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not is_up.is_set():  # locked, or still starting: there is nothing to wait for
+        living.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await living
     log.info("station.stopped")
 
 
 @contextlib.asynccontextmanager
 async def running(config: Config, *, port: int | None = None, file: Path | None = None) -> AsyncIterator[str]:
     """A running station as a context; yields its address. ``file`` is where the configuration was read from."""
-    key = config.key()
+    must_wait = is_locked(config)
+    key = None if must_wait else config.key()
     config.station.data_dir.mkdir(parents=True, exist_ok=True)
     config.ledger_dir.mkdir(parents=True, exist_ok=True)
-    if not config.database.exists():
+    if not config.database.exists() and not must_wait:
         check_key(config.ledger_dir, key)
     clock = _clock(config)
+    links = [link_from(spec, now=clock.now) for spec in config.named_links()]
+    supervisor, tasks = Supervisor(os.environ), Tasks()
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_owner(config.station.data_dir))
-        healed = heal(config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch)
+        spooled = await _until_unlocked(config, port, links, clock, supervisor, tasks) if must_wait else None
+        if spooled is not None:
+            key = spooled.key
+        if os.environ.get(ROLLED_BACK):
+            left = await asyncio.to_thread(back_to_schema, config.database, key, new_epoch())
+            if left is not None:
+                log.critical("update.schema_left", kept=str(left))
+        # in threads: who has heard locked hears on meanwhile, and systemd hears of it
+        healed = await asyncio.to_thread(
+            heal, config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch
+        )
         hub = EventHub()
         models, advisor = Models(), Advisor()
 
@@ -176,17 +213,23 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             _announce(hub, fixes)
             pipeline.wake()
 
-        store = SpatialiteStore(config.database, key, now=clock.now, stored=stored)
+        store = await asyncio.to_thread(SpatialiteStore, config.database, key, now=clock.now, stored=stored)
         stack.push_async_callback(store.close)
         frames = Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True)
         ledger = LedgerWriter(frames)
         stack.push_async_callback(ledger.close)
         for aside in ledger.set_aside:
             log.error("ledger.set_aside", file=str(aside))
+        keep_public(config.station.data_dir, key)
         if frames.go_on_after(decoded := await store.cursor(CONSUMER)):
             log.error("ledger.lost_its_end", decoded_seq=decoded)
         decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
-        alarms = Keeper(store, Engine(config.rule_book()), clock, lambda told: hub.publish("alert", told))
+
+        def rung(told: Told) -> None:
+            hub.publish("alert", told)
+            delivery.wake()
+
+        alarms = Keeper(store, Engine(config.rule_book()), clock, rung)
         pipeline = Pipeline(
             store,
             models,
@@ -195,9 +238,9 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             lookout=Lookout(models),
             is_behind=lambda: decoder.is_behind,
         )
-        links = [link_from(spec, now=clock.now) for spec in config.named_links()]
         real = clock if isinstance(clock, StationClock) else system_clock()
         accounts = await accounts_of(config, store, real, seen_by=clock)
+        delivery = _delivery(config, store, real)
         habitat = MappedHabitat(config.maps_dir)
         stack.callback(habitat.close)
 
@@ -218,7 +261,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         shelf.follow(take)
         uplink = _uplink(config, store, clock, accounts, shelf) if config.cloud.is_enabled else None
         backups = BackupRounds(
-            backed_up(config, file), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
+            backed_up(config, file, key), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
             daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
         )  # fmt: skip
         health = StationHealth(
@@ -248,38 +291,49 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         lan_port = listening.getsockname()[1]
         url = f"http://{host}:{lan_port}"
 
-        tasks = Tasks()
         stack.push_async_callback(decoder.close)
         stack.callback(pipeline.close)
         stack.push_async_callback(tasks.cancel)
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
         tasks.start("habitat", HabitatStage(store, habitat).run())
+        frames_before = 0
+        if spooled is None:
+            frames_before += await replay(spool_dir(config), key, ledger)
+            intake = Intake(ledger, decoder.wake)
+            _listen(config, links, intake, clock, tasks)
+            tasks.start("heartbeat", supervisor.beat(intake.proof))
+        else:
+            frames_before += await replay(spool_dir(config), key, ledger, is_open=True)
+            spooled.intake.lead_to(ledger, decoder.wake)
+            await spooled.writer.close()
+            frames_before += await replay(spool_dir(config), key, ledger)
+            decoder.wake()
         tasks.start("advice", advice.run())
         for link in links:
-            if link.name in config.clock.gnss_links:
-                if isinstance(clock, StationClock):
-                    tasks.start(link.name, discipline(link, clock))
-            else:
-                tasks.start(link.name, receive(link, ledger, clock, decoder.wake))
             stack.push_async_callback(link.close)
+        if frames_before:
+            said = f"{frames_before} frames were heard while the station was locked"
+            await accounts.note([Entry(accounts.moments().ms, OPERATOR.user_id, "station.unlocked", said)])
         if isinstance(real, StationClock):
             tasks.start("clock", follow_kernel(real))
         tasks.start("alerts", alarms.run())
+        if delivery.ways:
+            await delivery.begin()
+            tasks.start("notify", delivery.run())
         tasks.start("calibrate", _calibrate(accounts))
         room = Room(
             store, ledger.remove_before, real, consumer=CONSUMER, database=config.database, ledger=config.ledger_dir,
             backups=config.backup_dir,
         )  # fmt: skip
         tasks.start("room", room.run())
-        supervisor = Supervisor(os.environ)
         stack.callback(supervisor.stopping)
-        tasks.start("heartbeat", supervisor.beat(ledger.proof))
         tasks.start("check", _check_later(store, health, mark_of(config.database)))
         if backups.is_enabled:
             tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
+        tasks.start("sweep", sweep_hourly(store, accounts, clock))
         if authority is None:
             await stack.enter_async_context(serving(app, listening))
         else:
@@ -300,15 +354,59 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("discovery", announce(service))
         stack.callback(hub.close)
         health.has_started = True
-        fresh = url_file(config).with_suffix(".new")
-        fresh.write_text(f"{url}\n", encoding="ascii")
-        fresh.replace(url_file(config))  # whole or not at all: others wait for it to appear and read it at once
+        _tell_url(config, url)
         stack.callback(url_file(config).unlink, missing_ok=True)
         supervisor.ready(f"serving {url}")
         log.info("station.ready", url=url, links=len(links), clock=str(clock.state))
         yield url
         if tasks.fallen is not None:
             raise StoreError(f"the station ended because its task {tasks.fallen} fell; see the log")
+
+
+class Unlocked(msgspec.Struct, frozen=True):
+    """The key that came to a locked station, and where its frames go until the ledger takes them."""
+
+    key: bytes
+    writer: LedgerWriter
+    intake: Intake
+
+
+async def _until_unlocked(
+    config: Config, port: int | None, links: Sequence[Link], clock: Clock, supervisor: Supervisor, tasks: Tasks
+) -> Unlocked:
+    """Hear and seal until the key is there; the links go on being heard afterwards."""
+    lock = Lock(config)
+    async with contextlib.AsyncExitStack() as undo:
+        async with hearing(config, port, links, lock) as (url, writer, intake):
+            undo.push_async_callback(writer.close)
+            for link in links:
+                undo.push_async_callback(link.close)
+            undo.push_async_callback(tasks.cancel)
+            _listen(config, links, intake, clock, tasks)
+            tasks.start("heartbeat", supervisor.beat(intake.proof))
+            _tell_url(config, url)
+            undo.callback(url_file(config).unlink, missing_ok=True)
+            supervisor.ready("LOCKED: bring the key")
+            key = await lock.key()
+        log.info("station.unlocked")
+        undo.pop_all()
+    return Unlocked(key, writer, intake)
+
+
+def _listen(config: Config, links: Sequence[Link], intake: Intake, clock: Clock, tasks: Tasks) -> None:
+    """Carry what links hear to the intake; receivers of the station's own set its clock."""
+    for link in links:
+        if link.name in config.clock.gnss_links:
+            if isinstance(clock, StationClock):
+                tasks.start(link.name, discipline(link, clock))
+        else:
+            tasks.start(link.name, receive(link, intake, clock, intake.committed))
+
+
+def _tell_url(config: Config, url: str) -> None:
+    fresh = url_file(config).with_suffix(".new")
+    fresh.write_text(f"{url}\n", encoding="ascii")
+    fresh.replace(url_file(config))  # whole or not at all: others wait for it to appear and read it at once
 
 
 @contextlib.contextmanager
@@ -355,6 +453,17 @@ def _clock(config: Config) -> Clock:
     return VirtualClock(
         config.clock.virtual_start, config.clock.virtual_speed, time.monotonic, config.clock.virtual_origin_s
     )
+
+
+def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
+    notify = config.notify
+    if notify.targets:
+        check_targets(notify.targets)
+    return Delivery(
+        store, clock, config.station.id, severity=notify.severity,
+        sms_outbox=Path(notify.sms_outbox) if notify.sms_outbox else None, sms_to=notify.sms_to,
+        targets=notify.targets,
+    )  # fmt: skip
 
 
 def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:

@@ -36,6 +36,7 @@ from edge.store.accounts import SqliteTables
 from edge.store.export import FORMATS, Selection, export_tracks
 from edge.store.ledger import LedgerReader, check_key
 from edge.store.store import SpatialiteStore
+from edge.sync import stick
 from edge.sync.background import sole_session
 from edge.sync.client import CloudClient, checked
 from edge.sync.client import enrol as enrol_at
@@ -291,12 +292,22 @@ def sync(
         bool, typer.Option("--once", help="Hold one session now; a running station holds its own.")
     ] = False,
     profile: Annotated[str | None, typer.Option(help="What the link may carry: lan, cell or sat.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--export", help="Write all that waits onto a USB stick; this is where it is.")
+    ] = None,
+    source: Annotated[Path | None, typer.Option("--import", help="Take the cloud's answers from a stick.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send what waits to the cloud and take what changed there. Exit code 1 when the cloud cannot be reached."""
-    if not once:
-        raise typer.BadParameter("a running station sends by itself; --once holds one session now")
+    """Send what waits to the cloud and take what changed there, over a link or by a stick that somebody carries.
+
+    Exit code 1 when the cloud cannot be reached, or something on a stick could not be taken.
+    """
+    if [once, target is not None, source is not None].count(True) != 1:
+        raise typer.BadParameter("a running station sends by itself; give one of --once, --export and --import")
+    if target is not None or source is not None:
+        _carry(load(config), target, source, as_json=as_json)
+        return
     settings = load(config)
     section = settings.cloud
     link = profile_of(
@@ -315,6 +326,25 @@ def sync(
                 )  # fmt: skip
 
     print_facts(with_store(settings, job), as_json=as_json)
+
+
+def _carry(settings: Config, target: Path | None, source: Path | None, *, as_json: bool) -> None:
+    async def job(store: SpatialiteStore) -> stick.Exported | stick.Imported:
+        clock = system_clock()
+        people = await app.accounts_of(settings, store, clock)
+        async with _sole_session(settings):
+            if source is not None:
+                return await stick.take(store, people, source, clock)
+            assert target is not None
+            with progress_of("writing", as_json=as_json) as advance:
+                return await stick.export(
+                    store, people, target, clock, batch_fixes=settings.cloud.batch_fixes, progress=advance
+                )
+
+    done = with_store(settings, job)
+    print_facts(done, as_json=as_json)
+    if isinstance(done, stick.Imported) and done.refused:
+        raise typer.Exit(1)
 
 
 @cli.command()

@@ -19,6 +19,8 @@ from shared.privacy import Species, species_listed
 from shared.wire.batch import MAX_ROWS
 
 DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
+#: How grave an alert is, the least first.
+SEVERITIES: Final = ("low", "medium", "high", "critical")
 _SHORTEST_INTERVAL_S: Final = 1.0
 _LONGEST_INTERVAL_S: Final = 86_400.0
 
@@ -31,10 +33,14 @@ class StationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StoreSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The database. ``key_file`` holds 64 hex digits and should lie on another medium than ``data_dir``."""
+    """The database. ``key_file`` holds 64 hex digits and should lie on another medium than ``data_dir``.
+
+    Where it is missing at a start the station hears locked, unless ``hears_locked`` is false: then it does not start.
+    """
 
     key_file: Path = Path("/etc/outpost/station.key")
     is_encrypted: bool = True
+    hears_locked: bool = True
 
 
 class LedgerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +92,22 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str = "lan"
     bytes_a_day: int | None = None
     windows: tuple[str, ...] = ()
+
+
+class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Alarms that leave the station: SMS by the outbox of gammu-smsd, and apprise's addresses (``targets``)."""
+
+    severity: str = "high"
+    sms_outbox: str = ""
+    sms_to: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+
+class UpdateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Signed updates: whose Ed25519 signature counts (``public_keys``, hex digits), and where releases lie."""
+
+    public_keys: tuple[str, ...] = ()
+    dir: Path = Path("/var/lib/outpost-releases")
 
 
 class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,6 +176,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     clock: ClockSection = ClockSection()
     cloud: CloudSection = CloudSection()
     backup: BackupSection = BackupSection()
+    notify: NotifySection = NotifySection()
+    update: UpdateSection = UpdateSection()
     alerts: AlertsSection = AlertsSection()
     privacy: PrivacySection = PrivacySection()
     habitat: HabitatSection = HabitatSection()
@@ -258,6 +282,16 @@ def _check(config: Config) -> None:
         raise ConfigError("backup.hourly_kept, backup.daily_kept: at least 1 is kept")
     if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
         raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-station init` makes it")
+    if config.notify.severity not in SEVERITIES:
+        raise ConfigError(f"notify.severity: is one of {', '.join(SEVERITIES)}")
+    if bool(config.notify.sms_outbox) != bool(config.notify.sms_to):
+        raise ConfigError("notify.sms_outbox, notify.sms_to: an outbox needs numbers and numbers an outbox")
+    for number in config.notify.sms_to:
+        if re.fullmatch(r"\+?[0-9]{3,15}", number) is None:
+            raise ConfigError(f"notify.sms_to: {number!r} is no telephone number")
+    for text in config.update.public_keys:
+        if re.fullmatch("[0-9a-f]{64}", text) is None:
+            raise ConfigError("update.public_keys: a key is 64 hex digits")
     rule_book(config.alerts.rules)
     configuration.check_models(config.models.forced, config.models.publishers)
     configuration.check_port("api.port", config.api.port)

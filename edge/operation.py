@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +19,7 @@ from rich.text import Text
 
 from edge import app, checks
 from edge.config import DEFAULT_PATH, Config, load
+from edge.ops import update as updates
 from edge.ops.archive import Opener, recovery_key_of
 from edge.ops.backup import daily, hourly
 from edge.ops.restore import Place
@@ -27,6 +30,7 @@ from edge.ops.watch import watch as watch_station
 from edge.people import with_accounts
 from edge.store.store import SpatialiteStore
 from edge.sync.session import new_epoch
+from edge.sync.sweeping import sweep as sweep_now
 from edge.terminal import ConfigOption, JsonOption, progress_of, url_of, with_store
 from shared.accounts.tokens import ACCESS_S
 from shared.console import console, print_facts, print_json
@@ -122,6 +126,66 @@ def token(
         typer.echo(made)
 
 
+@operation.command()
+def update(
+    file: Annotated[Path | None, typer.Argument(help="A signed update, from a USB stick.")] = None,
+    is_older: Annotated[bool, typer.Option("--older", help="Take one that is not newer than what runs.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a signed update into use with the next start or, without one, say which release runs.
+
+    After three starts that fail the former release runs again, on the data as they were.
+    """
+    settings = load(config)
+    section, running = settings.update, version("outpost")
+    if file is not None:
+        architecture = _architecture()
+        taken = updates.take(
+            file, section.dir, section.public_keys, running=running, architecture=architecture, allows_older=is_older
+        )
+        print_facts(taken, as_json=as_json)
+        return
+    left = section.dir / "left"
+    print_facts(
+        {
+            "version": running, "release": updates.current_of(section.dir) or updates.PACKAGED,
+            "is_on_trial": (section.dir / "trial").exists(),
+            "left_after_failed_starts": left.read_text(encoding="ascii").strip() if left.exists() else None,
+        },
+        as_json=as_json,
+    )  # fmt: skip
+
+
+def _architecture() -> str:
+    """Return Debian's word for this machine."""
+    known = {"x86_64": "amd64", "aarch64": "arm64"}
+    return known.get(platform.machine(), platform.machine())
+
+
+@operation.command()
+def unlock(
+    key_file: Annotated[
+        Path | None, typer.Option(help="A file with the key, 64 hex digits; asked for if left out.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give a locked station its key, which it keeps in memory alone until it ends."""
+    settings = load(config)
+    text = typer.prompt("Key", hide_input=True) if key_file is None else key_file.read_text(encoding="ascii").strip()
+    url = f"{url_of(settings)}/unlock"
+    try:
+        answer = httpx.post(url, json={"key": text}, timeout=60)
+        said = answer.json()
+    except (httpx.TransportError, ValueError) as error:
+        raise ConfigError(f"nobody answers at {url}: {error}") from error
+    if answer.status_code == httpx.codes.NOT_FOUND:
+        raise Invalid("the station is not locked")
+    if not answer.is_success:
+        raise Invalid(said["detail"])
+    console.print("unlocked; what was heard meanwhile is taken over now", highlight=False)
+
+
 @operation.command("log")
 def log_level(
     level: Annotated[str, typer.Argument(help="debug, info, warning, error, critical, or `default`.")] = "",
@@ -143,14 +207,14 @@ def sweep(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove spent codes, attempts and sessions; what expires by date stays while the clock is not sure."""
+    """Remove what is of no use any more, as a running station does each hour; nothing by date on an unsure clock."""
     settings = load(config)
 
     async def job(store: SpatialiteStore) -> dict[str, int]:
         clock = system_clock()
         clock.kernel_says(is_synchronised=is_kernel_synchronised())
         accounts = await app.accounts_of(settings, store, clock)
-        done = {"removed": await accounts.sweep()}
+        done = msgspec.structs.asdict(await sweep_now(store, accounts, clock))
         return done if audit_days is None else {**done, "audit_lines": await accounts.prune_audit(audit_days)}
 
     print_facts(with_store(settings, job), as_json=as_json)
@@ -167,7 +231,11 @@ def backup(
 ) -> None:
     """Back the station up now and prove it: read back, opened, compared row by row. A running one goes on meanwhile."""
     settings = load(config)
-    source, folder, now = app.backed_up(settings, _file(config)), to or settings.backup_dir, datetime.now(UTC)
+    source, folder, now = (
+        app.backed_up(settings, _file(config), settings.key()),
+        to or settings.backup_dir,
+        datetime.now(UTC),
+    )
     if not settings.database.exists():
         raise ConfigError(f"{settings.database}: there is no station here yet; `outpost-station init` makes one")
     if is_daily:

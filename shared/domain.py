@@ -140,7 +140,7 @@ class NewFix(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fix(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPS position from a collar, as stored and judged."""
+    """One GPS position from a collar, as stored and judged; ``area`` names where it is where the place is not shown."""
 
     id: str
     collar_id: str
@@ -170,6 +170,7 @@ class Fix(msgspec.Struct, frozen=True, kw_only=True):
     local_id: str | None = None
     activity_type: str | None = None
     notes: str | None = None
+    area: str | None = None
 
 
 class Animal(msgspec.Struct, frozen=True, kw_only=True):

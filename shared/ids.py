@@ -23,6 +23,9 @@ import uuid
 _KEY = struct.Struct(">qqq")
 _NO_POSITION = -(2**62)
 _MAX_48 = 2**48 - 1
+# Of the last 80 bits of a fix's id, what the hash fills, and what marks version and variant.
+_HASH = 0x0FFF_3FFF_FFFF_FFFF_FFFF
+_MARKS = 0x8000_8000_0000_0000_0000
 
 
 def fix_id(device: str, raw_ms: int, lon_e7: int | None, lat_e7: int | None) -> bytes:
@@ -33,8 +36,8 @@ def fix_id(device: str, raw_ms: int, lon_e7: int | None, lat_e7: int | None) -> 
         _NO_POSITION if lat_e7 is None else lat_e7,
     )
     digest = hashlib.blake2b(device.encode() + b"\x00" + packed, digest_size=10).digest()
-    head = min(max(raw_ms, 0), _MAX_48).to_bytes(6, "big")
-    return b"".join((head, bytes((0x80 | digest[0] & 0x0F, digest[1], 0x80 | digest[2] & 0x3F)), digest[3:10]))
+    head = min(max(raw_ms, 0), _MAX_48) << 80
+    return (head | int.from_bytes(digest, "big") & _HASH | _MARKS).to_bytes(16, "big")
 
 
 def fix_time_ms(fix: bytes) -> int:

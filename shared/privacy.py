@@ -7,13 +7,16 @@ cell of a grid, and is there only once it is old enough; cell and delay follow f
 ========  ======================================  ===========  =========
 category  species                                 cell         delay
 ========  ======================================  ===========  =========
-1         rhino, pangolin; whose wearer nobody    no position  7 days
+1         rhino, pangolin; whose wearer nobody    area's name  7 days
           knows
 2         elephant, lion, leopard, cheetah, wild  0.1 degree   72 hours
           dog; any species that is not listed
 3         buffalo, giraffe                        0.01 degree  24 hours
 4         wildebeest, zebra, common ungulates     0.01 degree  1 hour
 ========  ======================================  ===========  =========
+
+In the first category no position is shown at all, but the name of the protected area around it: the largest that is
+drawn, and none that is smaller than a cell of the second category.
 
 Age is counted from the collar's time and from the time at which a sure clock received it, whichever is later, and on
 this home's clock; on an unsure clock a reduced view has no position at all. The stores select from the reduced rows
@@ -44,7 +47,7 @@ UNLISTED: Final[Category] = 2
 
 
 class Tier(msgspec.Struct, frozen=True):
-    """What a reduced view shows of a category: the cell's side in 1e-7 degree (None: no position) and the delay."""
+    """What a reduced view shows of a category: the cell's side in 1e-7 degree (None: an area's name) and the delay."""
 
     cell_e7: int | None
     delay_ms: int
@@ -66,6 +69,9 @@ TIERS: Final[Mapping[Category, Tier]] = {
     3: Tier(100_000, 24 * _HOUR_MS),
     4: Tier(100_000, _HOUR_MS),
 }
+
+#: An area has a name for a reduced view where it has so many square degrees: those of a cell of the second category.
+NAMED_DEG2: Final = (1_000_000 / 1e7) ** 2
 
 
 class Species:

@@ -52,7 +52,43 @@ CREATE TABLE wildlife_alerts (
   longitude double precision NOT NULL, detected_at timestamptz NOT NULL, acknowledged_at timestamptz,
   resolved_at timestamptz, metadata jsonb NOT NULL DEFAULT '{{}}', animal_id uuid NOT NULL REFERENCES animals,
   conflict_zone_id uuid REFERENCES conflict_zones, acknowledged_by_id uuid REFERENCES users, {_STAMPS});
-CREATE TABLE predictions ({_KEY}, animal_id uuid REFERENCES animals, results jsonb);
+CREATE TABLE predictions (
+  {_KEY}, prediction_type varchar(20) NOT NULL, input_data jsonb NOT NULL DEFAULT '{{}}',
+  results jsonb NOT NULL DEFAULT '{{}}', confidence double precision, model_version varchar(50),
+  created_at timestamptz NOT NULL DEFAULT now(), animal_id uuid REFERENCES animals,
+  created_by_id uuid REFERENCES users);
+CREATE TABLE rangers_rangerteam (
+  {_KEY}, name varchar(100) NOT NULL, description text NOT NULL DEFAULT '', is_active boolean NOT NULL DEFAULT true,
+  {_STAMPS});
+CREATE TABLE rangers_ranger (
+  {_KEY}, badge_number varchar(50) NOT NULL UNIQUE, emergency_contact varchar(20) NOT NULL DEFAULT '',
+  current_status varchar(20) NOT NULL DEFAULT 'off_duty', last_active timestamptz,
+  device_id varchar(100) NOT NULL DEFAULT '', team_id uuid REFERENCES rangers_rangerteam,
+  user_id uuid NOT NULL UNIQUE REFERENCES users, {_STAMPS});
+CREATE TABLE rangers_rangertracking (
+  {_KEY}, lat double precision NOT NULL, lon double precision NOT NULL, altitude double precision,
+  accuracy double precision, speed_kmh double precision, directional_angle double precision,
+  activity_type varchar(20) NOT NULL DEFAULT 'patrolling', battery_level varchar(50) NOT NULL DEFAULT '',
+  signal_strength varchar(50) NOT NULL DEFAULT '', timestamp timestamptz NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(), ranger_id uuid NOT NULL REFERENCES rangers_ranger);
+CREATE TABLE rangers_patrollog (
+  {_KEY}, log_type varchar(20) NOT NULL, priority varchar(10) NOT NULL DEFAULT 'low', title varchar(200) NOT NULL,
+  description text NOT NULL DEFAULT '', lat double precision NOT NULL, lon double precision NOT NULL,
+  photo_url varchar(500) NOT NULL DEFAULT '', notes text NOT NULL DEFAULT '',
+  is_resolved boolean NOT NULL DEFAULT false, resolved_at timestamptz, timestamp timestamptz NOT NULL DEFAULT now(),
+  updated_at timestamptz NOT NULL DEFAULT now(), animal_id uuid REFERENCES animals,
+  ranger_id uuid NOT NULL REFERENCES rangers_ranger, resolved_by_id uuid REFERENCES users,
+  team_id uuid REFERENCES rangers_rangerteam);
+CREATE TABLE rangers_patrolroute (
+  {_KEY}, name varchar(200) NOT NULL, description text NOT NULL DEFAULT '', waypoints jsonb NOT NULL,
+  estimated_duration_hours double precision NOT NULL, scheduled_start timestamptz NOT NULL,
+  scheduled_end timestamptz NOT NULL, actual_start timestamptz, actual_end timestamptz,
+  status varchar(20) NOT NULL DEFAULT 'planned', created_by_id uuid REFERENCES users,
+  team_id uuid NOT NULL REFERENCES rangers_rangerteam, {_STAMPS});
+CREATE TABLE rangers_patrolroute_assigned_rangers (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, patrolroute_id uuid NOT NULL REFERENCES rangers_patrolroute,
+  ranger_id uuid NOT NULL REFERENCES rangers_ranger);
+CREATE TABLE reports (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, title text);
 """
 BEGAN = datetime(2025, 11, 1, 6, 0, tzinfo=UTC)
 

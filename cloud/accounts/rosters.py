@@ -22,6 +22,11 @@ class Rosters:
         self._accounts = accounts
         self._seed = sealing.derived(secret, "rosters")
 
+    @property
+    def seed(self) -> bytes:
+        """The seed of the cloud's key: stations pin its public half with their first roster."""
+        return self._seed
+
     async def of(self, station_id: str) -> bytes:
         """Return the next roster of a station, signed; its seeds are sealed for the station's key."""
         async with self._database.snapshot() as connection:

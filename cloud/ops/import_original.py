@@ -1,4 +1,5 @@
-"""The original platform's database into ours: its people, animals, positions, observations, zones, corridors, alerts.
+"""The original platform's database into ours: people, animals, positions, observations, zones, corridors, alerts,
+rangers with their teams, positions, logs and planned patrols, and what its models said.
 
 Repeatable. Ids stay what they were, so a row that came once is known and left as people have made it since; positions
 have ids of their own that follow from what they say. A second run changes nothing but for what the original has got
@@ -17,6 +18,14 @@ from typing import Any, Final, Literal, LiteralString
 
 import msgspec
 
+from cloud.ops.original_patrols import (
+    patrol_log_columns,
+    patrol_route_columns,
+    prediction_of,
+    ranger_columns,
+    ranger_position_columns,
+    team_columns,
+)
 from cloud.ops.original_rows import (
     alert_columns,
     animal_columns,
@@ -36,10 +45,15 @@ from shared.errors import Conflict, Invalid, RequestError
 from shared.ids import derived_id
 from shared.privacy import OPERATOR, Role
 from shared.sync.operations import Operation
+from shared.sync.predictions import MOST_KEPT
 from shared.sync.records import ENTITIES, EntityName, stored_columns, to_ms
 
 SHOWN_PROBLEMS: Final = 50
 _BATCH: Final = 2_000
+#: So many positions of rangers are one transaction.
+_POSITIONS: Final = 500
+#: So many answers of its models are taken, the newest.
+MOST_PREDICTIONS: Final = MOST_KEPT // 2
 _AFTER: Final = timedelta(milliseconds=1)
 
 Kept = Literal["new", "known", "refused"]
@@ -66,6 +80,12 @@ class ImportedOriginal(msgspec.Struct, kw_only=True):
     tracking: Taken = msgspec.field(default_factory=Taken)
     observations: Taken = msgspec.field(default_factory=Taken)
     wildlife_alerts: Taken = msgspec.field(default_factory=Taken)
+    rangers_rangerteam: Taken = msgspec.field(default_factory=Taken)
+    rangers_ranger: Taken = msgspec.field(default_factory=Taken)
+    rangers_rangertracking: Taken = msgspec.field(default_factory=Taken)
+    rangers_patrollog: Taken = msgspec.field(default_factory=Taken)
+    rangers_patrolroute: Taken = msgspec.field(default_factory=Taken)
+    predictions: Taken = msgspec.field(default_factory=Taken)
     left: dict[str, int] = {}
     problems: list[str] = []
 
@@ -168,6 +188,74 @@ class _Import:
         for each in added:
             self._count("tracking", "new" if each.outcome == "new" else "known")
 
+    # --- rangers and what models said
+
+    async def rangers(self) -> None:
+        """Enter teams, rangers, where these were, what they wrote down and what was planned for them."""
+        await self.records("rangers_rangerteam", "team", team_columns, "created_at, id")
+        names = await self._original.names()
+        await self.records(
+            "rangers_ranger",
+            "ranger",
+            lambda row: ranger_columns(row, names.get(str(row["user_id"]))),
+            "created_at, id",
+        )
+        await self._ranger_positions()
+        await self.records("rangers_patrollog", "patrol_log", patrol_log_columns, "timestamp, id")
+        going: dict[str, list[str]] = {}
+        for route, ranger in await self._original.assigned():
+            going.setdefault(route, []).append(ranger)
+        await self.records(
+            "rangers_patrolroute",
+            "patrol_route",
+            lambda row: patrol_route_columns(row, going.get(str(row["id"]), [])),
+            "created_at, id",
+        )
+
+    async def _ranger_positions(self) -> None:
+        table = "rangers_rangertracking"
+        if not self._original.has(table):
+            return
+        there: dict[str, bool] = {}
+        batch: list[dict[str, Any]] = []
+        async for row in self._rows(table, "timestamp, id"):
+            try:
+                columns = ranger_position_columns(row)
+                if (ranger := columns["ranger_id"]) not in there:
+                    there[ranger] = await self._is_known("rangers", ranger)
+                if not there[ranger]:
+                    raise Invalid("ranger: is not here")
+            except Invalid as error:
+                self._refuse(table, row["id"], error.detail)
+                continue
+            batch.append(columns)
+            if len(batch) >= _POSITIONS:
+                await self._add_ranger_positions(table, batch)
+                batch = []
+        await self._add_ranger_positions(table, batch)
+
+    async def _add_ranger_positions(self, table: str, batch: list[dict[str, Any]]) -> None:
+        for each in await self._store.add_ranger_positions(self._accounts.view(OPERATOR), batch):
+            self._count(table, "new" if each.outcome == "new" else "known")
+
+    async def predictions(self) -> None:
+        """Keep what its models said last: of all that a home keeps, half, so that its own keep their place."""
+        if not self._original.has("predictions"):
+            return
+        view = self._accounts.view(OPERATOR)
+        passed_over = await self._original.count("predictions") - MOST_PREDICTIONS
+        number = 0
+        async for row in self._rows("predictions", "created_at, id"):
+            number += 1
+            try:
+                if number <= passed_over:
+                    raise Invalid(f"created_at: it is none of the newest {MOST_PREDICTIONS}")
+                _, is_new = await self._store.keep_prediction(view, prediction_of(row), f"original {row['id']}")
+            except Invalid as error:
+                self._refuse("predictions", row["id"], error.detail)
+                continue
+            self._count("predictions", "new" if is_new else "known")
+
     # --- records
 
     async def records(
@@ -194,9 +282,8 @@ class _Import:
         return await self._edit(table, entity, str(row["id"]), stored, to_ms(made))
 
     async def _edit(self, table: str, entity: EntityName, identity: str, columns: dict[str, Any], made_ms: int) -> Kept:
-        async with self._store.database.snapshot() as connection:
-            if await known_ids(connection, ENTITIES[entity].table, [identity]):
-                return self._count(table, "known")
+        if await self._is_known(ENTITIES[entity].table, identity):
+            return self._count(table, "known")
         try:
             await self._store.edit(
                 Operation(
@@ -207,6 +294,10 @@ class _Import:
         except (Conflict, Invalid) as error:
             return self._refuse(table, identity, error.detail)
         return self._count(table, "new")
+
+    async def _is_known(self, table: str, identity: str) -> bool:
+        async with self._store.database.snapshot() as connection:
+            return bool(await known_ids(connection, table, [identity]))
 
     # --- keeping count
 
@@ -254,6 +345,8 @@ async def import_original(
         await importing.positions()
         await importing.records("observations", "observation", observation_columns, "timestamp, id")
         await importing.records("wildlife_alerts", "alert", alert_columns, "detected_at, id")
+        await importing.rangers()
+        await importing.predictions()
         importing.done.left = await original.left()
         return importing.done
 

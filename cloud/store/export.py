@@ -82,7 +82,8 @@ class Leaving:
         source = await fixes_seen(self._db, self._view)
         # a reduced row has no id of its own to decide between two of one instant, and must not show that it has
         tie = ", f.id" if self._view.is_exact else ""
-        statement = f"{source.sql}{source.of(_SELECT)}{_WHERE} ORDER BY f.recorded_ms{tie}".encode()
+        select = _SELECT if self._view.is_exact else _SELECT.replace(" FROM", ", f.area FROM", 1)
+        statement = f"{source.sql}{source.of(select)}{_WHERE} ORDER BY f.recorded_ms{tie}".encode()
         for animal in self._animals:
             async with self._db.cursor(name="leaving") as cursor:
                 cursor.itersize = _ROWS
@@ -110,5 +111,5 @@ async def leaving(database: Database, view: View, selection: Selection) -> Async
 def _track_fix(animal: _Animal, row: Sequence[Any]) -> TrackFix:
     return TrackFix(
         animal_id=animal.id, individual=animal.name, species=animal.species, collar_id=row[0],
-        **dict(zip(_COLUMNS, row[1:], strict=True)),
+        **dict(zip((*_COLUMNS, "area"), row[1:], strict=False)),
     )  # fmt: skip

@@ -18,6 +18,8 @@ from typing import Any, Final
 import msgspec
 from psycopg import sql
 
+from cloud.store.appending import Columns, Lane, columns_of, lane_of, packed_end
+from cloud.store.arrays import bytes_array, numbers_array, texts_array
 from cloud.store.database import Connection
 from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch, read
 from cloud.store.partitions import highest_id, lowest_id
@@ -42,7 +44,6 @@ from shared.sync.fixes import (
     judged_columns,
     place,
     retime,
-    row_of,
     said_again,
     stretches,
 )
@@ -56,6 +57,19 @@ _UPDATE: Final = sql.SQL("UPDATE fixes SET {} WHERE id = %s").format(
     sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in _UPDATED)
 )
 _TEXT: Final = ("source", "link", "local_id", "activity_type", "notes")
+_KEEP_BOUNDS: Final = """
+    UPDATE collars c SET first_fix_ms = n.first_ms, last_fix_ms = n.last_ms, has_rolled = n.has_rolled <> 0,
+      calm_end = n.calm_end,
+      last_heard_ms = CASE WHEN coalesce(c.last_heard_ms, 0) < n.heard_ms THEN n.heard_ms ELSE c.last_heard_ms END,
+      battery_mv = CASE WHEN coalesce(c.last_heard_ms, 0) < n.heard_ms THEN coalesce(n.mv, c.battery_mv)
+        ELSE c.battery_mv END,
+      battery_pct = CASE WHEN coalesce(c.last_heard_ms, 0) < n.heard_ms THEN coalesce(n.pct, c.battery_pct)
+        ELSE c.battery_pct END
+    FROM unnest(%(pks)s::bigint[], %(firsts)s::bigint[], %(lasts)s::bigint[], %(rolled)s::smallint[], %(ends)s::bytea[],
+      %(heard)s::bigint[], %(mv)s::bigint[], %(pct)s::float8[])
+      n (pk, first_ms, last_ms, has_rolled, calm_end, heard_ms, mv, pct)
+    WHERE c.pk = n.pk
+"""
 #: So many fixes of a collar are moved or judged at a time when all of them are.
 _STRETCH: Final = 5_000
 _WEARER: Final = (
@@ -86,32 +100,69 @@ class FixWriter:
         self._bounds: dict[int, Bounds] = {}
         self._lines: list[Noted] = []
         self._heard: dict[int, tuple[int, int | None, float | None]] = {}
+        #: the calm ends of collars that were judged, to be kept with their bounds
+        self._ends: dict[int, bytes | None] = {}
 
     async def add(self, fixes: Sequence[NewFix]) -> Added:
         """Store ``fixes`` and say of each, in order, what became of it."""
-        await self._know({fix.device for fix in fixes})
-        said = await self._animal_pks({fix.animal_id for fix in fixes})
-        rows = [row_of(fix, self._collars[fix.device], said.get(fix.animal_id)) for fix in fixes]
-        for row in rows:
-            for name in _TEXT:
-                row[name] = _clean(row[name])
-        return await self._store(rows)
+        return await self._take(columns_of(fixes), is_heard=False)
 
-    async def add_columns(self, columns: Mapping[str, Sequence[Any]]) -> Added:
+    async def add_columns(self, columns: Columns) -> Added:
         """Store the fixes of a station's batch (``shared.wire.batch``); its collars are noted as heard."""
-        columns = {**columns, **{name: [_clean(text) for text in columns[name]] for name in _TEXT}}
-        names = list(columns)
-        await self._know(set(columns["collar_id"]))
+        return await self._take(columns, is_heard=True)
+
+    async def _take(self, columns: Columns, *, is_heard: bool) -> Added:
+        columns = {**columns, **{name: _cleaned(columns[name]) for name in _TEXT}}
+        names = columns["collar_id"]
+        await self._know(set(names))
         said = await self._animal_pks(set(columns["said_animal_id"]))
-        collars = self._collars
+        if is_heard:
+            self._hear(columns)
+        lane = lane_of(columns, self._collars, self._bounds, said)
+        if len(lane.places) == len(names):
+            return Added(lane.ids, ["new"] * len(names), await self._append(lane), len(names))
+        others = sorted(set(range(len(names))) - set(lane.places))
+        added = await self._store(self._rows(columns, others, said))
+        lines = added.lines + (await self._append(lane) if lane.places else [])
+        ids: list[bytes] = [b""] * len(names)
+        outcomes: list[FixOutcome] = ["new"] * len(names)
+        for at, identity in zip(lane.places, lane.ids, strict=True):
+            ids[at] = identity
+        for at, identity, outcome in zip(others, added.ids, added.outcomes, strict=True):
+            ids[at], outcomes[at] = identity, outcome
+        return Added(ids, outcomes, lines, added.new + len(lane.places))
+
+    def _rows(self, columns: Columns, places: Sequence[int], said: Mapping[str | None, int]) -> list[Row]:
+        """Return the fixes at ``places`` of a batch as rows."""
         rows = []
-        for values in zip(*columns.values(), strict=True):
-            row = dict(zip(names, values, strict=True))
-            collar = collars[row.pop("collar_id")]
+        for at in places:
+            row = {name: values[at] for name, values in columns.items()}
+            collar = self._collars[row.pop("collar_id")]
             place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said.get(row.pop("said_animal_id")))
             rows.append(row)
-        self._hear(rows)
-        return await self._store(rows)
+        return rows
+
+    async def _append(self, lane: Lane) -> list[Noted]:
+        """Write what is an append, with the collars' bounds; return the lines for the change log."""
+        names = sql.SQL(", ").join(map(sql.Identifier, lane.columns))
+        cursor = self._connection.cursor()
+        async with cursor.copy(sql.SQL("COPY fixes ({}) FROM STDIN").format(names)) as copy:
+            await copy.write(lane.copy_text())
+            # while the server is at it
+            spans = lane.spans()
+            widened: dict[int, Bounds] = {}
+            for pk, (first_ms, last_ms) in spans.items():
+                bounds, collar = self._bounds[pk], lane.collars[pk]
+                widened[pk] = Bounds(
+                    first_ms if bounds.first_ms is None else bounds.first_ms, last_ms, bounds.has_rolled,
+                    packed_end(lane.ends[pk], collar.limits),
+                )  # fmt: skip
+            self._lines += [
+                Noted("fix", lane.collars[pk].id, "insert", self._origin, *spans[pk])
+                for pk in sorted(spans, key=lambda pk: lane.collars[pk].id)
+            ]
+        await self._keep_bounds(widened)
+        return self._take_lines()
 
     async def hear(self, heard: Sequence[HeardDevice]) -> None:
         """Note when devices were heard and what they said of themselves, unless something newer is known.
@@ -149,8 +200,8 @@ class FixWriter:
         """Give stand-ins that came before their animals to these; return which, for ``readopt``."""
         found = await self._connection.execute(
             "UPDATE collars c SET stands_for_animal_pk = a.pk FROM animals a WHERE a.id = ANY(%s)"
-            " AND c.id = %s || a.id AND c.stands_for_animal_pk IS NULL RETURNING c.id",
-            (list(animal_ids), STANDS_FOR),
+            " AND c.id = ANY(%s) AND c.id = %s || a.id AND c.stands_for_animal_pk IS NULL RETURNING c.id",
+            (list(animal_ids), [STANDS_FOR + each for each in animal_ids], STANDS_FOR),
         )
         return [identity for (identity,) in await found.fetchall()]
 
@@ -193,6 +244,7 @@ class FixWriter:
             n += added.new - len(rows)
         if times_ms:
             self._lines.append(Noted("fix", heard_id, "gone", self._origin, min(times_ms), max(times_ms)))
+        await self._connection.execute("UPDATE collars SET calm_end = NULL WHERE pk = %s", (heard[0],))
         await self._last_words(heard, collar.pk)
         # who brought fixes under the old name may read them under the new one
         await self._connection.execute(
@@ -271,28 +323,36 @@ class FixWriter:
             bounds.first_ms = ms if bounds.first_ms is None else min(bounds.first_ms, ms)
             bounds.last_ms = ms if bounds.last_ms is None else max(bounds.last_ms, ms)
             bounds.has_rolled |= ms != row["raw_ms"]
+        ends, self._ends = self._ends, {}
+        for pk, end in ends.items():
+            if pk not in widened:
+                widened[pk] = msgspec.structs.replace(self._bounds[pk])
+            widened[pk].calm_end = end
+        await self._keep_bounds(widened)
+
+    async def _keep_bounds(self, widened: Mapping[int, Bounds]) -> None:
+        """Write the bounds of collars where they are others than before, and what was heard of them."""
         heard, self._heard = self._heard, {}
         changed = {pk: bounds for pk, bounds in widened.items() if bounds != self._bounds[pk]}
         self._bounds |= changed
         if not (touched := changed.keys() | heard.keys()):
             return
-        rows_of = [(pk, self._bounds[pk], *heard.get(pk, (None, None, None))) for pk in sorted(touched)]
+        pks = sorted(touched)
+        bounds_of = [self._bounds[pk] for pk in pks]
+        heard_of = [heard.get(pk, (None, None, None)) for pk in pks]
         await self._connection.execute(
-            "UPDATE collars c SET first_fix_ms = n.first_ms, last_fix_ms = n.last_ms, has_rolled = n.has_rolled,"
-            " last_heard_ms = CASE WHEN n.is_news THEN n.heard_ms ELSE c.last_heard_ms END,"
-            " battery_mv = CASE WHEN n.is_news THEN coalesce(n.mv, c.battery_mv) ELSE c.battery_mv END,"
-            " battery_pct = CASE WHEN n.is_news THEN coalesce(n.pct, c.battery_pct) ELSE c.battery_pct END"
-            " FROM (SELECT n.*, coalesce(h.last_heard_ms, 0) < n.heard_ms AS is_news FROM unnest(%s::bigint[],"
-            " %s::bigint[], %s::bigint[], %s::boolean[], %s::bigint[], %s::bigint[], %s::float8[])"
-            " n (pk, first_ms, last_ms, has_rolled, heard_ms, mv, pct) JOIN collars h ON h.pk = n.pk) n"
-            " WHERE c.pk = n.pk",
-            (
-                [pk for pk, *_ in rows_of], [bounds.first_ms for _, bounds, *_ in rows_of],
-                [bounds.last_ms for _, bounds, *_ in rows_of], [bounds.has_rolled for _, bounds, *_ in rows_of],
-                [heard_ms for *_, heard_ms, _, _ in rows_of], [mv for *_, mv, _ in rows_of],
-                [pct for *_, pct in rows_of],
-            ),
-        )  # fmt: skip
+            _KEEP_BOUNDS,
+            {
+                "pks": numbers_array(pks),
+                "firsts": numbers_array([bounds.first_ms for bounds in bounds_of]),
+                "lasts": numbers_array([bounds.last_ms for bounds in bounds_of]),
+                "rolled": numbers_array([int(bounds.has_rolled) for bounds in bounds_of]),
+                "ends": bytes_array([bounds.calm_end for bounds in bounds_of]),
+                "heard": numbers_array([heard_ms for heard_ms, _, _ in heard_of]),
+                "mv": numbers_array([mv for _, mv, _ in heard_of]),
+                "pct": numbers_array([pct for _, _, pct in heard_of]),
+            },
+        )
 
     def _may_be_stored(self, row: Row) -> bool:
         """Say whether ``row`` can be there already: what is newer than all that there is of its collar cannot."""
@@ -325,6 +385,8 @@ class FixWriter:
             for collar, first_ms, last_ms in changes.spans()
         ]
         flags: dict[bytes, int] = {}
+        told: dict[int, dict[bytes, int]] = {}
+        last: dict[int, tuple[Stretch, CollarFacts]] = {}
         helping = FIRST_HELPING
         while waiting:
             await read(self._connection, [stretch for stretch, _ in waiting], helping)
@@ -336,6 +398,9 @@ class FixWriter:
                 except NotEnough:
                     unsettled.append((stretch, collar))
                     continue
+                told.setdefault(collar.pk, {}).update(found)
+                if collar.pk not in last or last[collar.pk][0].last_ms < stretch.last_ms:
+                    last[collar.pk] = (stretch, collar)
                 others: list[int] = []
                 for identity, judged in found.items():
                     was = changes.was[identity] if identity in changed else stretch.was[identity]
@@ -347,6 +412,9 @@ class FixWriter:
                     self._lines.append(Noted("fix", collar.id, "flag", self._origin, min(others), max(others)))
             waiting = unsettled
             helping *= 8
+        for pk, (stretch, collar) in last.items():
+            end = stretch.calm_end(changes.judged.get(pk, {}), told[pk], collar.limits)
+            self._ends[pk] = packed_end(end, collar.limits)
         return flags
 
     async def _write(self, fresh: Sequence[Row], updated: Sequence[Row], flags: Mapping[bytes, int]) -> None:
@@ -399,6 +467,7 @@ class FixWriter:
             changes.touch(collar, row[0], row[1])
             await self._write([], [], await self._judge(changes))
             after_ms = row[1]
+        await self._bound([])
         found = await self._connection.execute(
             "SELECT min(raw_ms), max(raw_ms) FROM fixes WHERE collar_pk = %s", (collar.pk,)
         )
@@ -438,10 +507,11 @@ class FixWriter:
         if missing := sorted(set(plain.values()) - pks.keys()):
             await self._enter(missing)
             pks |= await self._resolve(missing)
-        found = await self._connection.execute(
-            "SELECT pk, id, stands_for_animal_pk, deleted_ms, limits, first_fix_ms, last_fix_ms, has_rolled"
-            " FROM collars WHERE pk = ANY(%s) ORDER BY pk FOR NO KEY UPDATE",
-            (list(pks.values()),),
+        known = numbers_array(sorted(set(pks.values())))
+        found = await self._connection.cursor(binary=True).execute(
+            "SELECT pk, id, stands_for_animal_pk, deleted_ms, limits, first_fix_ms, last_fix_ms, has_rolled, calm_end"
+            " FROM collars WHERE pk = ANY(%s::bigint[]) ORDER BY pk FOR NO KEY UPDATE",
+            (known,),
         )
         collars = await found.fetchall()
         if gone := [(pk, identity) for pk, identity, _, deleted_ms, *_ in collars if deleted_ms is not None]:
@@ -454,9 +524,9 @@ class FixWriter:
         wearings: dict[int, list[tuple[Wearing, str]]] = {}
         found = await self._connection.execute(
             "SELECT d.collar_pk, d.started_ms, d.ended_ms, d.animal_pk, a.id, a.species FROM deployments d"
-            " JOIN animals a ON a.pk = d.animal_pk WHERE d.collar_pk = ANY(%s) AND d.deleted_ms IS NULL"
+            " JOIN animals a ON a.pk = d.animal_pk WHERE d.collar_pk = ANY(%s::bigint[]) AND d.deleted_ms IS NULL"
             " ORDER BY d.started_ms",
-            (list(pks.values()),),
+            (known,),
         )
         for collar_pk, *wearing, species in await found.fetchall():
             wearings.setdefault(collar_pk, []).append((Wearing(*wearing), species))
@@ -477,7 +547,7 @@ class FixWriter:
             "SELECT n.name, coalesce(a.collar_pk, c.pk) FROM unnest(%s::text[]) n (name)"
             " LEFT JOIN collar_aliases a ON a.alias = n.name LEFT JOIN collars c ON c.id = n.name"
             " WHERE coalesce(a.collar_pk, c.pk) IS NOT NULL",
-            (list(names),),
+            (texts_array(list(names)),),
         )
         return {name: int(pk) for name, pk in await found.fetchall()}
 
@@ -515,13 +585,14 @@ class FixWriter:
         found = await self._connection.execute("SELECT pk, species FROM animals WHERE pk = ANY(%s)", (wanted,))
         return {int(pk): str(species) for pk, species in await found.fetchall()}
 
-    def _hear(self, rows: Iterable[Row]) -> None:
+    def _hear(self, columns: Columns) -> None:
         """Take note of when the collars of a batch were heard and what they said of their batteries."""
-        heard = self._heard
-        for row in rows:
-            pk, received_ms = row["collar_pk"], row["received_ms"]
+        heard, pk_of = self._heard, {name: collar.pk for name, collar in self._collars.items()}
+        said = (columns[name] for name in ("collar_id", "received_ms", "battery_mv", "battery_pct"))
+        for name, received_ms, battery_mv, battery_pct in zip(*said, strict=True):
+            pk = pk_of[name]
             if pk not in heard or heard[pk][0] < received_ms:
-                heard[pk] = (received_ms, row["battery_mv"], row["battery_pct"])
+                heard[pk] = (received_ms, battery_mv, battery_pct)
 
     @property
     def collar_pks(self) -> list[int]:
@@ -543,6 +614,10 @@ class FixWriter:
                 "newer": heard_ms or 0, "mv": battery_mv, "pct": battery_pct, "firmware": firmware, "pk": into_pk,
             },
         )  # fmt: skip
+
+
+def _cleaned(texts: Sequence[str | None]) -> Sequence[str | None]:
+    return texts if texts.count(None) == len(texts) else [_clean(text) for text in texts]
 
 
 def _clean(text: str | None) -> str | None:

@@ -16,7 +16,8 @@ import msgspec
 
 from cloud.store.database import Connection
 from cloud.store.partitions import highest_id, lowest_id
-from shared.movement.quality import CONTEXT, Judged
+from shared.movement.calm import CalmEnd, calm_end
+from shared.movement.quality import CALM, CONTEXT, Judged, Limits
 from shared.sync.fixes import DAY_MS, RICH
 
 _RICHNESS: Final = " + ".join(f"(f.{name} IS NOT NULL)::int" for name in RICH)
@@ -28,6 +29,8 @@ _JUDGED: Final = (
 #: ask for before they find something flagged.
 _AROUND_MS: Final = 45 * DAY_MS
 FIRST_HELPING: Final = CONTEXT + 5
+#: So many of a collar's newest fixes are looked at for a calm end, those that do not count among them.
+CALM_HELPING: Final = 2 * CALM
 
 
 class NotEnough(Exception):
@@ -75,6 +78,8 @@ class Bounds(msgspec.Struct):
     last_ms: int | None = None
     #: raw times do not tell where corrected times lie, so no month can be left out
     has_rolled: bool = False
+    #: where it is known that fixes which only come after all of these can be judged alone (``cloud.store.appending``)
+    calm_end: bytes | None = None
 
 
 class Stretch:
@@ -95,6 +100,23 @@ class Stretch:
         return Surroundings(
             [*fixes, *changed.values()], is_first_there=self._is_first_there, is_last_there=self._is_last_there
         )
+
+    def calm_end(self, changed: Mapping[bytes, Judged], found: Mapping[bytes, int], limits: Limits) -> CalmEnd | None:
+        """Return where the collar ends, if this stretch reaches so far and that is calm.
+
+        ``changed`` are the collar's changed fixes, ``found`` what was found of any of its fixes just now.
+        """
+        newest_ms = max((fix.time_ms for fix in changed.values()), default=self.last_ms)
+        if self.last_ms < max(newest_ms, self.bounds.last_ms or newest_ms):
+            return None
+        try:
+            fixes = self.surroundings(changed).before(self.last_ms + 1, CALM_HELPING)
+        except NotEnough:
+            return None
+        if any(fix.id in changed and fix.id not in found for fix in fixes):
+            return None
+        flags = [found[fix.id] if fix.id in found else self.was[fix.id] for fix in fixes]
+        return calm_end(fixes, flags, limits, is_whole=len(fixes) < CALM_HELPING)
 
     def take(self, rows: Sequence[Sequence[Any]], helping: int, *, is_everywhere: bool) -> None:
         """Keep what was read for this stretch: ``helping`` fixes on each side, of all months or of those around it."""

@@ -25,6 +25,13 @@ TABLES: Final[dict[str, tuple[str, ...]]] = {
     "conflict_zones": ("id", "name", "zone_type", "geometry"),
     "corridors": ("id", "name", "start_point", "end_point"),
     "wildlife_alerts": ("id", "animal_id", "alert_type", "detected_at"),
+    "predictions": ("id", "prediction_type", "results", "created_at"),
+    "rangers_rangerteam": ("id", "name"),
+    "rangers_ranger": ("id", "user_id", "badge_number"),
+    "rangers_rangertracking": ("id", "ranger_id", "timestamp", "lat", "lon"),
+    "rangers_patrollog": ("id", "ranger_id", "log_type", "title", "timestamp"),
+    "rangers_patrolroute": ("id", "name", "team_id", "waypoints"),
+    "rangers_patrolroute_assigned_rangers": ("patrolroute_id", "ranger_id"),
 }
 #: Tables of Django's own and of its cache, and what is no record of anything: sessions and codes are never read.
 _PASSED_OVER: Final = ("auth_", "django_", "cache", "token_blacklist_", "spatial_ref_sys", "user_sessions", "otp_")
@@ -72,6 +79,22 @@ class Original:
         """Return of each animal and collar the first and the last position that was stored."""
         with translated(self._where):
             return await (await self._connection.execute(_WORN)).fetchall()
+
+    async def names(self) -> dict[str, str]:
+        """Return what people are called, by id."""
+        return dict(await self._pairs("SELECT id::text, coalesce(nullif(btrim(name), ''), email) FROM users"))
+
+    async def assigned(self) -> list[tuple[str, str]]:
+        """Return each planned patrol with each ranger that is to go."""
+        if not self.has("rangers_patrolroute_assigned_rangers"):
+            return []
+        return await self._pairs(
+            "SELECT patrolroute_id::text, ranger_id::text FROM rangers_patrolroute_assigned_rangers ORDER BY 1, 2"
+        )
+
+    async def _pairs(self, statement: LiteralString) -> list[tuple[str, str]]:
+        with translated(self._where):
+            return [(one, other) for one, other in await (await self._connection.execute(statement)).fetchall()]
 
     async def left(self) -> dict[str, int]:
         """Return the tables that are not read, with their rows."""

@@ -7,13 +7,14 @@ by deployments that are being changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from cloud.store.arrays import numbers_array, texts_array
 from cloud.store.database import Connection
 from shared.sync.operations import Change, Rows, Wanted
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record
@@ -234,19 +235,17 @@ async def note(connection: Connection, lines: Sequence[Noted], *, new_fixes: int
     )
     if new_fixes:
         await connection.execute("UPDATE counters SET value = value + %s WHERE name = 'fixes'", (new_fixes,))
-    first = int(last) - len(lines) + 1
     if lines:
-        numbered = list(enumerate(lines, first))
         await connection.execute(
             "INSERT INTO changes (seq, entity, row_id, kind, first_ms, last_ms, origin, rev)"
-            " SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::bigint[], %s::bigint[],"
-            " %s::text[], %s::bigint[])",
-            _turned(
-                numbered,
-                lambda item: (
-                    item[0], item[1].entity, item[1].row_id, item[1].kind, item[1].first_ms, item[1].last_ms,
-                    item[1].origin, item[1].rev,
-                ),
+            " SELECT %s + n - 1, entity, row_id, kind, first_ms, last_ms, origin, rev FROM unnest(%s::text[],"
+            " %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) WITH ORDINALITY"
+            " l (entity, row_id, kind, first_ms, last_ms, origin, rev, n)",
+            (
+                int(last) - len(lines) + 1, texts_array([line.entity for line in lines]),
+                texts_array([line.row_id for line in lines]), texts_array([line.kind for line in lines]),
+                numbers_array([line.first_ms for line in lines]), numbers_array([line.last_ms for line in lines]),
+                texts_array([line.origin for line in lines]), numbers_array([line.rev for line in lines]),
             ),
         )  # fmt: skip
     return int(last)
@@ -258,8 +257,3 @@ async def one(connection: Connection, statement: str, values: Sequence[Any] = ()
     row = await found.fetchone()
     assert row is not None
     return row
-
-
-def _turned(items: Iterable[Any], columns: Callable[[Any], tuple[Any, ...]]) -> list[list[Any]]:
-    """Return rows as columns, as ``unnest`` takes them."""
-    return [list(column) for column in zip(*(columns(item) for item in items), strict=True)]

@@ -10,18 +10,41 @@ import asyncio
 import concurrent.futures
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
-from edge.store.ledger import Entry, Ledger, LedgerFacts
+from edge.store.ledger import Entry, LedgerFacts
 
 MAX_FRAMES: Final = 2_000
 MAX_BYTES: Final = 2**20
 
 
+class Appended(Protocol):
+    """What frames are appended to: the ledger or, while the station is locked, the spool."""
+
+    set_aside: list[Path]
+
+    def append(self, entries: Sequence[Entry]) -> int:
+        """Return once ``entries`` are on disk; raises StoreFull or StoreError."""
+        ...
+
+    def facts(self) -> LedgerFacts:
+        """Count and size what is kept."""
+        ...
+
+    def remove_before(self, seq: int, received_before_ms: int) -> int:
+        """Remove what is not needed any more."""
+        ...
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
 class LedgerWriter:
     """Appends to a ledger from many tasks, in one thread of its own."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Appended) -> None:
         self._ledger = ledger
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "ledger")
         self._waiting: deque[tuple[Sequence[Entry], asyncio.Future[int]]] = deque()

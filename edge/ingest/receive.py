@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 
-from edge.ingest.group_commit import LedgerWriter
 from edge.store.ledger import Entry
 from firmware_bridge.codecs.registry import decode_frame
 from firmware_bridge.frames import Frame, Heard, Link
@@ -24,7 +23,15 @@ log = structlog.get_logger()
 RETRY_S: Final = 1.0
 
 
-async def receive(link: Link, ledger: LedgerWriter, clock: Clock, committed: Callable[[], None]) -> None:
+class Appends(Protocol):
+    """Takes frames and comes back once they are on disk."""
+
+    async def append(self, entries: Sequence[Entry]) -> int:
+        """Return once ``entries`` are on disk; raises StoreFull or StoreError."""
+        ...
+
+
+async def receive(link: Link, ledger: Appends, clock: Clock, committed: Callable[[], None]) -> None:
     """Carry frames from ``link`` to the ledger until it closes; ``committed`` is called after each commit.
 
     A disk that is full refuses: the frames are held here, nothing is acknowledged, the link is not read on, and the
@@ -50,7 +57,7 @@ async def receive(link: Link, ledger: LedgerWriter, clock: Clock, committed: Cal
         await _confirm(link, heard)
 
 
-async def _commit(link: Link, ledger: LedgerWriter, entries: Sequence[Entry]) -> None:
+async def _commit(link: Link, ledger: Appends, entries: Sequence[Entry]) -> None:
     has_failed = False
     while True:
         try:

@@ -26,7 +26,7 @@ import msgspec
 import structlog
 
 from edge.ops.backup import newest
-from edge.store import outbox
+from edge.store import outbox, unsent
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.clock import Clock
@@ -86,7 +86,7 @@ def confirmed(db: Connection, consumer: str) -> Confirmed | None:
     (unread,) = db.execute("SELECT min(ledger_seq) FROM undecoded").fetchone()
     if row is None:
         return None
-    oldest_ms = outbox.oldest_waiting_ms(db)
+    oldest_ms = unsent.oldest_waiting_ms(db)
     before_ms = here.last_receipt_ms if oldest_ms is None else min(here.last_receipt_ms, oldest_ms)
     return Confirmed(int(row[0]) if unread is None else min(int(row[0]), int(unread) - 1), before_ms)
 

@@ -13,10 +13,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from edge.store import outbox
+from edge.store import unsent
 from edge.store.driver import Connection
-from edge.store.outbox import Run
 from edge.store.store import SpatialiteStore
+from edge.store.unsent import Run
 from shared.ids import fix_id, id_text
 from shared.sync.fixes import fold
 from shared.wire.batch import FIX_COLUMNS, decode_fixes
@@ -58,7 +58,7 @@ async def verify_cloud(
 ) -> CloudVerified:
     """Compare every fix of every collar with the cloud's copy; raises what ``cloud`` raises."""
     found = CloudVerified()
-    waiting = _Ranges(await store.read(outbox.waiting_fixes))
+    waiting = _Ranges(await store.read(unsent.waiting_fixes))
     for collar_pk, collar_id in await store.read(_collars):
         found.collars += 1
         await _compare(store, cloud, found, waiting, collar_pk, collar_id, progress)
@@ -90,7 +90,7 @@ async def _compare(
         both = [identity for identity in theirs.keys() & ours.keys() if identity not in seen]
         seen.update(theirs)
         pks = {ours[identity]: identity for identity in both}
-        rows = await store.read(functools.partial(outbox.fixes_of, pks=list(pks)))
+        rows = await store.read(functools.partial(unsent.fixes_of, pks=list(pks)))
         for pk, values in rows.items():
             identity = pks[pk]
             if unlike := _unlike(theirs[identity][0], _foldable(values)):

@@ -5,7 +5,7 @@ Everything here runs inside a transaction; the words of SQL for the two tables a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +26,7 @@ from shared.wire.batch import FixColumns, decode_fixes, decode_records
 from shared.wire.link import OF_FIXES
 
 _TRACKING: Final = "tracking"
+_POST: Final = "oseq, entity, first_pk, last_pk, operation, body"
 
 
 class Sent(msgspec.Struct, frozen=True):
@@ -93,33 +94,57 @@ def send_again(db: Connection, item: Item, now_ms: int) -> Item:
 
 
 def pending(db: Connection, whose: Whose, offset: int, limit: int) -> Page[Item]:
-    """Return what waits for the cloud: batches on their way, then rows of the outbox in their order."""
-    found = list(_waiting(db)) if whose == log.EVERYBODY else [it for it in _waiting(db) if it.user_id == whose.user_id]
-    return Page(len(found), found[offset : offset + limit])
+    """Return what waits for the cloud: batches on their way, then rows of the outbox in their order.
 
-
-def _waiting(db: Connection) -> Iterator[Item]:
+    Everybody's are paged by the database. Of one person only the edits wait that are his own: no fixes are looked at.
+    """
+    if whose != log.EVERYBODY:
+        found = [item for item in _edits_of(db, whose.user_id) if item.user_id == whose.user_id]
+        return Page(len(found), found[offset : offset + limit])
+    (batches, posts) = db.execute(
+        "SELECT (SELECT count(*) FROM batches WHERE acknowledged_ms IS NULL), (SELECT count(*) FROM outbox)"
+    ).fetchone()
     here = outbox.enrolment(db)
     station_id = "" if here is None else here.station_id
-    for epoch, channel, n, items, frozen_ms in db.execute(
-        "SELECT epoch, channel, n, items, frozen_ms FROM batches WHERE acknowledged_ms IS NULL ORDER BY channel"
-    ).fetchall():
-        yield Item(
+    items = [
+        Item(
             id=f"batch-{epoch}-{channel}-{n}", sync_id=None, user_id=None, device_id=station_id, data_type=channel,
-            data=_json({"items": items}), status="syncing", created_ms=frozen_ms,
-        )  # fmt: skip
-    for oseq, entity, first_pk, last_pk, kind, body in db.execute(
-        "SELECT oseq, entity, first_pk, last_pk, operation, body FROM outbox ORDER BY oseq"
-    ).fetchall():
-        operation = None if body is None or entity == "fix" else msgspec.msgpack.decode(body, type=Operation)
-        told: dict[str, Any] = {"kind": kind}
-        told |= {"items": last_pk - first_pk + 1} if operation is None else operation.columns
-        yield Item(
-            id=f"outbox-{oseq}", sync_id=None, user_id=None if operation is None else operation.author,
-            device_id=station_id, data_type=_TRACKING if entity == "fix" else entity,
-            local_id=None if operation is None else operation.row_id, data=_json(told), status="pending", attempts=0,
-            created_ms=_since_ms(db, entity, first_pk) if operation is None else operation.made_ms,
-        )  # fmt: skip
+            data=_json({"items": count}), status="syncing", created_ms=frozen_ms,
+        )
+        for epoch, channel, n, count, frozen_ms in db.execute(
+            "SELECT epoch, channel, n, items, frozen_ms FROM batches WHERE acknowledged_ms IS NULL"
+            " ORDER BY channel, n LIMIT ? OFFSET ?",
+            (limit, offset),
+        )
+    ]  # fmt: skip
+    rows = db.execute(
+        f"SELECT {_POST} FROM outbox ORDER BY oseq LIMIT ? OFFSET ?", (limit - len(items), max(offset - batches, 0))
+    ).fetchall()
+    return Page(int(batches + posts), items + [_of_post(db, station_id, row) for row in rows])
+
+
+def _edits_of(db: Connection, user_id: str | None) -> list[Item]:
+    """Return edits that wait and may be of a person: those whose bytes name him."""
+    if user_id is None:
+        return []
+    here = outbox.enrolment(db)
+    rows = db.execute(
+        f"SELECT {_POST} FROM outbox WHERE entity <> 'fix' AND instr(body, CAST(? AS BLOB)) ORDER BY oseq", (user_id,)
+    ).fetchall()
+    return [_of_post(db, "" if here is None else here.station_id, row) for row in rows]
+
+
+def _of_post(db: Connection, station_id: str, row: Sequence[Any]) -> Item:
+    oseq, entity, first_pk, last_pk, kind, body = row
+    operation = None if body is None or entity == "fix" else msgspec.msgpack.decode(body, type=Operation)
+    told: dict[str, Any] = {"kind": kind}
+    told |= {"items": last_pk - first_pk + 1} if operation is None else operation.columns
+    return Item(
+        id=f"outbox-{oseq}", sync_id=None, user_id=None if operation is None else operation.author,
+        device_id=station_id, data_type=_TRACKING if entity == "fix" else entity,
+        local_id=None if operation is None else operation.row_id, data=_json(told), status="pending", attempts=0,
+        created_ms=_since_ms(db, entity, first_pk) if operation is None else operation.made_ms,
+    )  # fmt: skip
 
 
 def _since_ms(db: Connection, entity: str, pk: int) -> int:

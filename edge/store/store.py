@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import structlog
 
-from edge.store import changes, outbox, patrols, phones, predictions, queries
+from edge.store import changes, outbox, patrols, phones, predictions, queries, unsent
 from edge.store.areas import areas_near_each
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
@@ -318,7 +318,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         def job(db: Connection) -> int:
             outbox.set_cursor(db, cloud_epoch, cursor)
             outbox.withdraw(db, records)
-            return self._records.take(records, outbox.pending_columns(db), to_ms(self._now()))
+            return self._records.take(records, unsent.pending_columns(db), to_ms(self._now()))
 
         return await self.write(job)
 

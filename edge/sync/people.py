@@ -25,7 +25,7 @@ async def exchange(cloud: Cloud, here: Enrolment, accounts: Accounts) -> None:
         return
     try:
         await _hand_over(cloud, accounts)
-        await _take(cloud, here, accounts)
+        await take_roster(await cloud.roster(), here, accounts)
     except (AccessError, RequestError) as error:
         log.warning("roster.untaken", code=error.code, detail=error.detail)
 
@@ -43,9 +43,10 @@ async def _hand_over(cloud: CloudClient, accounts: Accounts) -> None:
         log.info("roster.handed", people=len(sent.users))
 
 
-async def _take(cloud: CloudClient, here: Enrolment, accounts: Accounts) -> None:
+async def take_roster(sent: bytes, here: Enrolment, accounts: Accounts) -> None:
+    """Take a roster, whichever way it came; raises Forbidden for one that is not genuine, not ours or older."""
     pinned, version = await accounts.tables.read(rosters.trusted())
-    roster, key = verified(await cloud.roster(), pinned, here.station_id, version)
+    roster, key = verified(sent, pinned, here.station_id, version)
 
     def reseal(user_id: str, sealed: str) -> str:
         return accounts.sealed(user_id, sealing.unseal_mine(here.private_key, sealed, f"totp {user_id}"))

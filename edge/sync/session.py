@@ -122,7 +122,27 @@ async def sync_once(
     return await _Session(store, cloud, clock, limits, profile, progress, epochs).hold()
 
 
+async def take_reply(
+    store: SpatialiteStore, cloud: Cloud, clock: Clock, has_answer: Callable[[Batch], bool], *, is_same_life: bool
+) -> Synced:
+    """Take what a stick brought, held as a cloud that answers a little: nothing is frozen and nothing is sent.
+
+    ``has_answer`` says whether ``cloud`` holds what became of a batch. In the life of the cloud that the station knows
+    its heads are not compared: what a stick says of them may be older than what a link has said since.
+    """
+    limits: dict[Channel, int] = dict.fromkeys(CHANNELS, 1)
+    session = _Session(store, cloud, clock, limits, LAN, lambda _: None, new_epoch)
+    session.path = "usb"
+    session.is_comparing = not is_same_life
+    return await session.take(has_answer)
+
+
 class _Session:
+    #: what the log calls it
+    path: sync_log.Path = "session"
+    #: whether the heads of the cloud say where it stands now
+    is_comparing = True
+
     def __init__(
         self,
         store: SpatialiteStore,
@@ -157,12 +177,28 @@ class _Session:
             if self._done.batches or self._done.changes or self._done.heard:
                 await self._note()
 
+    async def take(self, has_answer: Callable[[Batch], bool]) -> Synced:
+        """Take answers to batches that wait, in their order, then what came down."""
+        try:
+            for channel in CHANNELS:
+                waiting = functools.partial(outbox.sender, channel=channel)
+                while (batch := (await self._store.read(waiting)).unacked) is not None and has_answer(batch):
+                    await self._send(channel, batch)
+            await self._pull()
+            await self._pull_clashes()
+            while await self._pull_heard():
+                pass
+            return self._done
+        finally:
+            if self._done.batches or self._done.changes or self._done.heard:
+                await self._note()
+
     async def _note(self) -> None:
         """Write the session into the log, also one that broke off."""
         done, now_ms = self._done, to_ms(self._clock.now())
         total = done.records + done.fixes + done.changes + done.heard
         session = sync_log.Session(
-            id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path="session",
+            id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path=self.path,
             total=total, synced=total - done.quarantined - done.lost_edits, conflicts=done.lost_edits,
             failed=done.quarantined, started_ms=self._began_ms, completed_ms=now_ms,
         )  # fmt: skip
@@ -270,6 +306,8 @@ class _Session:
 
     async def _compare_heads(self) -> None:
         """Ask where the cloud stands in every channel, and make what it does not have wait again."""
+        if not self.is_comparing:
+            return
         epoch = (await self._store.read(outbox.enrolled)).epoch
         heads = (await self._cloud.heads(epoch)).heads
         for channel in CHANNELS:

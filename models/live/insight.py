@@ -59,6 +59,8 @@ _TOO_OLD: Final = "its newest fix is too old"
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
 MAP_S: Final = 60.0
+#: How long what models say of an animal holds while it has no new fix.
+MOVED_S: Final = 60.0
 
 T = TypeVar("T")
 
@@ -84,6 +86,15 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     advice: insight.Advice | None = None
 
 
+class Moved(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What models said of how an animal moved, ``of`` its newest fix as one of its species, and when they did."""
+
+    at_s: float
+    of: tuple[str, str]
+    said: live.Said
+    distance_24h_m: float | None
+
+
 class OnDemand:
     """Implements ``Insight`` over a Store."""
 
@@ -106,6 +117,8 @@ class OnDemand:
         #: those made from reduced positions, by what is seen alike
         self._reduced_forecasts: dict[Hashable, Forecasts] = {}
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
+        #: what was said of how animals moved, by animal
+        self._moves: dict[str, Moved] = {}
         self._advisor = Advisor() if advisor is None else advisor
         #: advice by animal, with what it was made of
         self._advised: dict[str, tuple[Hashable, insight.Advice | str]] = {}
@@ -119,35 +132,56 @@ class OnDemand:
 
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
         """Return what models say of animals that ``view`` sees exactly."""
-        newest = [await self._newest(view, each) for each in animals]
+        moved = await self._moved(view, animals)
         standing = await self._standing(animals)
         advised = await self._advice(view, animals, standing)
-        said = await asyncio.to_thread(
-            lambda: [
-                live.said(self._models, each.animal.species, columns_of(fixes))
-                for each, fixes in zip(animals, newest, strict=True)
-            ]
-        )
         return await self._insights(
             view,
             animals,
             [
                 Known(
-                    step=_shown(one.behaviour),
-                    distance_24h_m=distance_of_the_last_day_m(fixes),
-                    path_sd_m=None if one.path is None else one.path.sd_m,
-                    models={**_spoke(one), **spoke_of_place(place)},
+                    step=_shown(each.said.behaviour),
+                    distance_24h_m=each.distance_24h_m,
+                    path_sd_m=None if each.said.path is None else each.said.path.sd_m,
+                    models={**_spoke(each.said), **spoke_of_place(place)},
                     missing={
-                        **dict(one.missing.items()),
+                        **dict(each.said.missing.items()),
                         **missing_of_place(place),
                         **({"corridor": advice} if isinstance(advice, str) else {}),
                     },
                     suitability=place.suitability,
                     advice=None if isinstance(advice, str) else advice,
                 )
-                for fixes, one, place, advice in zip(newest, said, standing, advised, strict=True)
+                for each, place, advice in zip(moved, standing, advised, strict=True)
             ],
         )
+
+    async def _moved(self, view: View, animals: Sequence[LiveAnimal]) -> list[Moved]:
+        """Return what models say of how animals moved; of those without a new fix it is asked again after a minute.
+
+        So long a fix that came late, or was taken out, may wait: all animals of a herd are not worked out anew for
+        everybody who looks.
+        """
+        now_s = self._clock.monotonic()
+        young = {key: moved for key, moved in self._moves.items() if now_s - moved.at_s < MOVED_S}
+        kept = {
+            each.animal.id: moved
+            for each in animals
+            if (moved := young.get(each.animal.id)) is not None and moved.of == (each.fix.id, each.animal.species)
+        }
+        wanted = [each for each in animals if each.animal.id not in kept]
+        newest = [await self._newest(view, each) for each in wanted]
+        said = await asyncio.to_thread(
+            lambda: [
+                live.said(self._models, each.animal.species, columns_of(fixes))
+                for each, fixes in zip(wanted, newest, strict=True)
+            ]
+        )
+        for each, fixes, one in zip(wanted, newest, said, strict=True):
+            of = (each.fix.id, each.animal.species)
+            kept[each.animal.id] = Moved(at_s=now_s, of=of, said=one, distance_24h_m=distance_of_the_last_day_m(fixes))
+        self._moves = young | kept
+        return [kept[each.animal.id] for each in animals]
 
     async def _standing(self, animals: Sequence[LiveAnimal]) -> list[Standing]:
         """Return how suitable the places of animals are; of each fix it is asked once."""

@@ -51,22 +51,47 @@ def unseal(key: bytes, sealed: str, place: str) -> str:
 
 def seal_for(public_key: bytes, value: str, place: str) -> str:
     """Return ``value`` as only the station with this Ed25519 key reads it."""
-    ephemeral = X25519PrivateKey.generate()
-    mine = ephemeral.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    shared = ephemeral.exchange(X25519PublicKey.from_public_bytes(_montgomery(public_key)))
-    return base64.b64encode(mine).decode() + "." + seal(derived(shared + mine, "sealed for a station"), value, place)
+    mine, key = _towards(public_key, "sealed for a station")
+    return base64.b64encode(mine).decode() + "." + seal(key, value, place)
 
 
 def unseal_mine(private_key: bytes, sealed: str, place: str) -> str:
     """Return what was sealed for the Ed25519 key of this seed; raises Invalid."""
     theirs, _, rest = sealed.partition(".")
-    own = X25519PrivateKey.from_private_bytes(hashlib.sha512(private_key).digest()[:32])
     try:
-        raw = base64.b64decode(theirs, validate=True)
-        shared = own.exchange(X25519PublicKey.from_public_bytes(raw))
+        key = _from(private_key, base64.b64decode(theirs, validate=True), "sealed for a station")
     except (binascii.Error, ValueError) as error:
         raise Invalid("this was not sealed for a station") from error
-    return unseal(derived(shared + raw, "sealed for a station"), rest, place)
+    return unseal(key, rest, place)
+
+
+def seal_bytes_for(public_key: bytes, value: bytes, place: str) -> bytes:
+    """Return bytes as only the home with this Ed25519 key reads them: 32 bytes of an exchange, a nonce, the sealed."""
+    mine, key = _towards(public_key, "sealed bytes")
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return mine + nonce + ChaCha20Poly1305(key).encrypt(nonce, value, place.encode())
+
+
+def unseal_bytes(private_key: bytes, sealed: bytes, place: str) -> bytes:
+    """Return bytes that were sealed for the Ed25519 key of this seed; raises Invalid."""
+    begin = SECRET_BYTES + _NONCE_BYTES
+    try:
+        key = _from(private_key, sealed[:SECRET_BYTES], "sealed bytes")
+        return ChaCha20Poly1305(key).decrypt(sealed[SECRET_BYTES:begin], sealed[begin:], place.encode())
+    except (InvalidTag, ValueError) as error:
+        raise Invalid("this does not open with the key of this home") from error
+
+
+def _towards(public_key: bytes, purpose: str) -> tuple[bytes, bytes]:
+    """Return the public half of an exchange with the owner of an Ed25519 key, and the key that both get by it."""
+    ephemeral = X25519PrivateKey.generate()
+    mine = ephemeral.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return mine, derived(ephemeral.exchange(X25519PublicKey.from_public_bytes(_montgomery(public_key))) + mine, purpose)
+
+
+def _from(private_key: bytes, theirs: bytes, purpose: str) -> bytes:
+    own = X25519PrivateKey.from_private_bytes(hashlib.sha512(private_key).digest()[:SECRET_BYTES])
+    return derived(own.exchange(X25519PublicKey.from_public_bytes(theirs)) + theirs, purpose)
 
 
 def _montgomery(public_key: bytes) -> bytes:

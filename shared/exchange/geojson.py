@@ -213,6 +213,8 @@ def write(fixes: Iterable[TrackFix], file: TextIO) -> int:
         }  # fmt: skip
         if fix.flags:
             said["flags"] = _json(flag_names(fix.flags))
+        if fix.area is not None:
+            said["area"] = _json(fix.area)
         if fix.lon_e7 is None or fix.lat_e7 is None:
             geometry = "null"
         elif fix.is_placed:

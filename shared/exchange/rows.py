@@ -32,7 +32,10 @@ _HALF_TURN_E7: Final = 1_800_000_000
 
 
 class TrackFix(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One fix of a known animal as it leaves. A collar id ``animal:...`` stands for positions without a collar."""
+    """One fix of a known animal as it leaves. A collar id ``animal:...`` stands for positions without a collar.
+
+    ``area`` is the name of the area that stands for a place which is not shown.
+    """
 
     animal_id: str
     individual: str
@@ -53,6 +56,7 @@ class TrackFix(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     battery_mv: int | None = None
     battery_pct: float | None = None
     temperature_c: float | None = None
+    area: str | None = None
 
     @property
     def is_placed(self) -> bool:

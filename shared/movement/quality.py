@@ -84,28 +84,28 @@ _CLOCK_UNSET = int(FixFlag.CLOCK_UNSET)
 _NO_FIX = int(FixFlag.NO_FIX)
 
 _UNPLACED = _NO_FIX | _OUT_OF_RANGE | _NULL_ISLAND | _CLOCK_UNSET
-_UNCOUNTED = int(EXCLUDING) & ~(_IMPOSSIBLE_SPEED | _OUT_OF_ORDER | int(FixFlag.EXCLUDED_BY_HAND))
+UNCOUNTED = int(EXCLUDING) & ~(_IMPOSSIBLE_SPEED | _OUT_OF_ORDER | int(FixFlag.EXCLUDED_BY_HAND))
 
-_LON_MAX_E7 = 1_800_000_000
-_LAT_MAX_E7 = 900_000_000
-_TURN_E7 = 3_600_000_000
+LON_MAX_E7 = 1_800_000_000
+LAT_MAX_E7 = 900_000_000
+TURN_E7 = 3_600_000_000
 # 111,195 m a degree on the sphere of the mean radius.
-_M_PER_E7 = 6_371_008.8 * math.pi / 180 * 1e-7
-_HALF_E7_RAD = math.radians(0.5e-7)
+M_PER_E7 = 6_371_008.8 * math.pi / 180 * 1e-7
+HALF_E7_RAD = math.radians(0.5e-7)
 
 # The error of a leg between two fixes that do not state theirs: some 15 m for each end.
-_UNSTATED_ERROR_M = 30.0
+UNSTATED_ERROR_M = 30.0
 
 # A number that falls by more than this is a reboot or a wrap with fixes lost, not a clock that went wrong.
-_MAX_FALL = 1000
+MAX_FALL = 1000
 # A number below this has restarted.
-_RESTARTED = 16
-_U16 = 0x1_0000
+RESTARTED = 16
+U16 = 0x1_0000
 
 # An append alters no speed flag but its own where no leg to it and to the countable fixes before it is impossible: what
 # it could accuse or clear is a run that ends there, and a run begins with such a leg. Only the order of numbers reaches
 # back then, ``_ORDER_REACH`` fixes and as many again.
-_CALM = MAX_RUN + 1
+CALM = MAX_RUN + 1
 _ORDER_REACH = 2
 # Rows of a first fetch: the changed fix, its context, one instant that the limit may have cut, and two to spare.
 _FIRST_FETCH = CONTEXT + 4
@@ -300,7 +300,7 @@ def intrinsic_flags(fix: Judged, limits: Limits) -> int:
         return flags | _NO_FIX
     lon = abs(lon)
     lat = abs(lat)
-    if lon > _LON_MAX_E7 or lat > _LAT_MAX_E7:
+    if lon > LON_MAX_E7 or lat > LAT_MAX_E7:
         flags |= _OUT_OF_RANGE
     # Zero or a power of two in both is a stray bit in an empty record, wherever on the globe it points.
     if not (lon & (lon - 1) or lat & (lat - 1)):
@@ -359,7 +359,7 @@ def rejudge(fetch: Fetch, changed_ms: tuple[int, int], limits: Limits, *, is_app
         at_end = True
         if not core or core[0].time_ms >= lo_ms:
             flags, _ = _judge_ordered(core, limits)
-            if all(flag & _UNCOUNTED for flag in flags):
+            if all(flag & UNCOUNTED for flag in flags):
                 return {fix.id: flag for fix, flag in zip(core, flags, strict=True)}
         if (calm := _judge_calm(left, core, at_start=at_start, limits=limits)) is not None:
             return calm
@@ -389,13 +389,13 @@ def rejudge(fetch: Fetch, changed_ms: tuple[int, int], limits: Limits, *, is_app
 def _judge_calm(left: list[Judged], core: list[Judged], *, at_start: bool, limits: Limits) -> dict[bytes, int] | None:
     """Return what an append can alter where no leg around it is impossible; None where the whole context is needed."""
     start, n_placed = len(left), 0
-    while start and n_placed < _CALM + 2:  # one instant may have been cut, one more fix may not count
+    while start and n_placed < CALM + 2:  # one instant may have been cut, one more fix may not count
         start -= 1
         n_placed += left[start].lon_e7 is not None
     near = _without_first_instant(left[start:]) if start else left
     flags, is_calm = _judge_ordered(near + core, limits)
     begin, n_before = _countable_from(flags, range(len(near) - 1, -1, -1), 0, _ORDER_REACH)
-    is_enough = n_before >= _CALM or (at_start and len(near) == len(left))
+    is_enough = n_before >= CALM or (at_start and len(near) == len(left))
     if not (is_calm and is_enough):
         return None
     return {fix.id: flag for fix, flag in zip(near[begin:] + core, flags[begin:], strict=True)}
@@ -446,7 +446,7 @@ def _countable_from(flags: list[int], indices: range, beyond: int, nth: int) -> 
     found = beyond
     n = 0
     for i in indices:
-        if not flags[i] & _UNCOUNTED:
+        if not flags[i] & UNCOUNTED:
             n += 1
             if n == nth:
                 found = i
@@ -464,7 +464,7 @@ def _judge_ordered(fixes: list[Judged], limits: Limits) -> tuple[list[int], bool
     """Return the flags of fixes in their order, and whether every leg between them is possible."""
     flags = [intrinsic_flags(fix, limits) for fix in fixes]
     _flag_local(fixes, flags, limits.duplicate_distance_m)
-    chain = [i for i, flag in enumerate(flags) if not flag & _UNCOUNTED]
+    chain = [i for i, flag in enumerate(flags) if not flag & UNCOUNTED]
     is_calm = True
     if len(chain) > 1:
         is_calm = _flag_speed(fixes, flags, chain, limits)
@@ -502,7 +502,7 @@ def _flag_local(fixes: list[Judged], flags: list[int], near_m: float) -> None:
     for i in shared_instants:
         j = i + 1
         while j < n and fixes[j].time_ms == fixes[i].time_ms:
-            if not (flags[i] | flags[j]) & _UNCOUNTED and _distance_m(fixes[i], fixes[j]) > near_m:
+            if not (flags[i] | flags[j]) & UNCOUNTED and _distance_m(fixes[i], fixes[j]) > near_m:
                 disagreeing.update((i, j))
             j += 1
     for i in disagreeing:
@@ -517,13 +517,13 @@ def _flag_speed(fixes: list[Judged], flags: list[int], chain: list[int], limits:
     before = fixes[chain[0]]
     for k in range(1, n):
         fix = fixes[chain[k]]
-        is_impossible[k] = _is_impossible(before, fix, limits)
+        is_impossible[k] = is_impossible_leg(before, fix, limits)
         before = fix
     if not any(is_impossible):
         return True
     accused = {k for k in range(1, n - 1) if is_impossible[k] and is_impossible[k + 1]}
     last = n - 1
-    is_explained = last - 1 in accused and not _is_impossible(fixes[chain[last - 2]], fixes[chain[last]], limits)
+    is_explained = last - 1 in accused and not is_impossible_leg(fixes[chain[last - 2]], fixes[chain[last]], limits)
     for size in range(2, MAX_RUN + 1):
         runs = [
             k
@@ -531,7 +531,7 @@ def _flag_speed(fixes: list[Judged], flags: list[int], chain: list[int], limits:
             if is_impossible[k]
             and is_impossible[k + size]
             and not (k - 1 in accused or k + size in accused)
-            and not _is_impossible(fixes[chain[k - 1]], fixes[chain[k + size]], limits)
+            and not is_impossible_leg(fixes[chain[k - 1]], fixes[chain[k + size]], limits)
         ]
         is_explained = is_explained or last - size in runs
         for k in runs:
@@ -543,14 +543,14 @@ def _flag_speed(fixes: list[Judged], flags: list[int], chain: list[int], limits:
     return False
 
 
-def _is_impossible(a: Judged, b: Judged, limits: Limits) -> bool:
+def is_impossible_leg(a: Judged, b: Judged, limits: Limits) -> bool:
     """Say whether the leg from ``a`` to the later ``b`` is longer than the animal can go in its time."""
     dt_s = (b.time_ms - a.time_ms) / 1000
     reach_m = limits.max_speed_mps * dt_s
     if limits.sprint_mps > limits.max_speed_mps:
         reach_m += (limits.sprint_mps - limits.max_speed_mps) * min(dt_s, limits.sprint_s)
     error_m = (a.h_acc_m or 0.0) + (b.h_acc_m or 0.0)
-    return _distance_m(a, b) > reach_m + max(error_m, _UNSTATED_ERROR_M)
+    return _distance_m(a, b) > reach_m + max(error_m, UNSTATED_ERROR_M)
 
 
 def _flag_order(fixes: list[Judged], flags: list[int], chain: list[int]) -> None:
@@ -558,23 +558,23 @@ def _flag_order(fixes: list[Judged], flags: list[int], chain: list[int]) -> None
     a = fixes[chain[0]].seq
     for k in range(1, n):
         b = fixes[chain[k]].seq
-        if a is not None and b is not None and _falls(a, b):
+        if a is not None and b is not None and runs_backwards(a, b):
             before = fixes[chain[k - 2]].seq if k >= 2 else None
             after = fixes[chain[k + 1]].seq if k + 1 < n else None
-            mends_without_a = before is not None and not _falls(before, b)
-            mends_without_b = after is not None and not _falls(a, after)
+            mends_without_a = before is not None and not runs_backwards(before, b)
+            mends_without_b = after is not None and not runs_backwards(a, after)
             flags[chain[k] if mends_without_b and not mends_without_a else chain[k - 1]] |= _OUT_OF_ORDER
         a = b
 
 
-def _falls(earlier: int, later: int) -> bool:
+def runs_backwards(earlier: int, later: int) -> bool:
     """Say whether a number runs backwards, other than by a restart or by wrapping at 16 bits."""
-    if 0 <= later < _RESTARTED:
+    if 0 <= later < RESTARTED:
         return False
     fall = earlier - later
-    if 0 <= earlier < _U16 and 0 <= later < _U16:
-        fall %= _U16
-    return 0 < fall <= _MAX_FALL
+    if 0 <= earlier < U16 and 0 <= later < U16:
+        fall %= U16
+    return 0 < fall <= MAX_FALL
 
 
 def _distance_m(a: Judged, b: Judged) -> float:
@@ -585,6 +585,6 @@ def _distance_m(a: Judged, b: Judged) -> float:
     a_lon, a_lat, b_lon, b_lat = a.lon_e7, a.lat_e7, b.lon_e7, b.lat_e7
     assert a_lon is not None and a_lat is not None and b_lon is not None and b_lat is not None  # noqa: PT018 - one claim
     dlon = abs(a_lon - b_lon)
-    if dlon > _LON_MAX_E7:
-        dlon = _TURN_E7 - dlon
-    return _M_PER_E7 * math.hypot(dlon * math.cos((a_lat + b_lat) * _HALF_E7_RAD), a_lat - b_lat)
+    if dlon > LON_MAX_E7:
+        dlon = TURN_E7 - dlon
+    return M_PER_E7 * math.hypot(dlon * math.cos((a_lat + b_lat) * HALF_E7_RAD), a_lat - b_lat)

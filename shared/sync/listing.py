@@ -19,8 +19,10 @@ SELECT f.id, c.id, a.id, f.recorded_ms, f.raw_ms, f.received_ms, f.network_ms, f
   f.snr_db, f.source, f.flags, f.link, f.local_id, f.activity_type, f.notes
 FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.animal_pk AND a.deleted_ms IS NULL"""
 
-#: The same of what a reduced view has (``shared.sync.reduced``); the last column says whether a row is reduced.
-REDUCED_FIX: Final = FIX.replace("f.notes", "f.notes, f.is_reduced")
+#: The same of what a reduced view has (``shared.sync.reduced``), with the area that stands for a place; the last column
+#: says whether a row is reduced.
+REDUCED_FIX: Final = FIX.replace("f.notes", "f.notes, f.area, f.is_reduced")
+_AREA_AT: Final = 28
 
 #: ``shared.domain.is_usable`` of fixes ``f``.
 USABLE: Final = (
@@ -30,7 +32,7 @@ USABLE: Final = (
 
 
 def fix_of(identity: str, row: Sequence[Any]) -> Fix:
-    """Return a row of ``FIX`` as a fix; ``identity`` is its id in text, which each driver gives in its own form."""
+    """Return a row of ``FIX`` or ``REDUCED_FIX`` as a fix; ``identity`` is its id in text, drivers differ in it."""
     return Fix(
         id=identity, collar_id=row[1], animal_id=row[2], recorded_at=from_ms(row[3]),
         raw_recorded_at=from_ms(row[4]), received_at=from_ms(row[5]),
@@ -38,7 +40,7 @@ def fix_of(identity: str, row: Sequence[Any]) -> Fix:
         alt_m=row[9], speed_mps=row[10], heading_deg=row[11], hdop=row[12], pdop=row[13], sats=row[14],
         h_acc_m=row[15], seq=row[16], battery_mv=row[17], battery_pct=row[18], temperature_c=row[19],
         rssi_dbm=row[20], snr_db=row[21], source=row[22], flags=row[23], link=row[24], local_id=row[25],
-        activity_type=row[26], notes=row[27],
+        activity_type=row[26], notes=row[27], area=row[_AREA_AT] if len(row) > _AREA_AT else None,
     )  # fmt: skip
 
 

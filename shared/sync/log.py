@@ -186,10 +186,11 @@ def settle(item_id: str, status: Status, now_ms: int, *, error: str | None = Non
     )
 
 
-def forget(before_ms: int) -> Job[None]:
-    """Forget sessions and what was settled before then; what failed or is in conflict stays for a person."""
-    yield "DELETE FROM sync_log WHERE completed_ms < ?", (before_ms,)
-    yield "DELETE FROM sync_items WHERE status = 'completed' AND created_ms < ?", (before_ms,)
+def forget(before_ms: int) -> Job[int]:
+    """Forget sessions and what was settled before then and return how many; what waits for a person stays."""
+    sessions = yield "DELETE FROM sync_log WHERE completed_ms < ? RETURNING 1", (before_ms,)
+    settled = yield "DELETE FROM sync_items WHERE status = 'completed' AND created_ms < ? RETURNING 1", (before_ms,)
+    return len(sessions) + len(settled)
 
 
 def _insert(table: str, names: Sequence[str]) -> str:

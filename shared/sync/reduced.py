@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from shared.domain import Alert, Animal, Collar, Deployment, Observation, Patrol, Ranger, Zone
-from shared.privacy import TIERS, UNKNOWN_WEARER, View
+from shared.privacy import NAMED_DEG2, TIERS, UNKNOWN_WEARER, View
 from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
 
@@ -33,6 +33,13 @@ _FIX_EMPTY: Final = (
     "battery_pct", "temperature_c", "rssi_dbm", "snr_db", "link", "local_id", "activity_type", "notes",
 )  # fmt: skip
 _FIX_EXACT: Final = (*_FIX_SHOWN, "raw_ms", "lon_e7", "lat_e7", "flags", *_FIX_EMPTY)
+#: Of a fix ``v`` that is shown in no cell: what the largest protected area around it is called.
+_AREA: Final = (
+    f"CASE WHEN v.category IN ({', '.join(str(each) for each, tier in TIERS.items() if tier.cell_e7 is None)}) THEN"
+    " (SELECT z.name FROM zones z WHERE z.zone_type = 'protected_area' AND z.is_active AND z.deleted_ms IS NULL"
+    f" AND ST_Area(z.geom) >= {NAMED_DEG2:.6f} AND ST_Contains(z.geom, v.geom)"
+    " ORDER BY ST_Area(z.geom) DESC, z.id LIMIT 1) END"
+)
 _KEPT: Final = ("rev", "cloud_rev", "marks", "author", "created_ms", "updated_ms", "deleted_ms")
 _HALF_TURN_E7: Final = {"lon_e7": 1_800_000_000, "lat_e7": 900_000_000}
 
@@ -59,6 +66,7 @@ def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, h
             *(f"{_cell(name)} AS {name}" for name in ("lon_e7", "lat_e7")),
             "0 AS flags",
             *(f"nullif(v.{name}, v.{name}) AS {name}" for name in _FIX_EMPTY),
+            f"{_AREA} AS area",
             "1 AS is_reduced",
         ]
     )
@@ -70,8 +78,10 @@ def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, h
     select = f"SELECT {shown} FROM {sources} WHERE {' AND '.join(conditions)}"
     if scope is None or not view.stations:
         return Reduced(f"WITH reduced AS ({select}) ", values)
-    exact = ", ".join([*(f"v.{name} AS {name}" for name in (*pk, *_FIX_EXACT)), "0 AS is_reduced"])
-    ordered = [*pk, *_FIX_SHOWN, "raw_ms", "lon_e7", "lat_e7", "flags", *_FIX_EMPTY, "is_reduced"]
+    exact = ", ".join(
+        [*(f"v.{name} AS {name}" for name in (*pk, *_FIX_EXACT)), "nullif('', '') AS area", "0 AS is_reduced"]
+    )
+    ordered = [*pk, *_FIX_SHOWN, "raw_ms", "lon_e7", "lat_e7", "flags", *_FIX_EMPTY, "area", "is_reduced"]
     names = ", ".join(ordered)
     both = (
         f"SELECT {names} FROM ({select} AND NOT {scope}) x UNION ALL"

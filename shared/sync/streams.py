@@ -5,12 +5,15 @@ of the one before, so a number and a hash name all that was ever sent up to ther
 
     GENESIS = (0, 32 zero bytes)          hash(n) = sha256(hash(n - 1) || payload(n))          head = (n, hash(n))
 
-A channel has at most one unacknowledged batch. Until it is answered, the same bytes are sent, however often.
+Over a link a channel has one unacknowledged batch. Until it is answered, the same bytes are sent, however often. On a
+stick go all that wait, frozen one behind the other: those *ahead* have numbers of the same chain, and the link sends
+them one by one, as they are, where the stick has not brought them first.
 
 The cloud keeps the head of each stream, and a *receipt* with the stored result of each batch. To a batch it says::
 
     what arrived does not hash to what was claimed      Corrupt   nothing can be concluded: send the same again
-    n <= head.n, its receipt has this hash              Replay    the stored result once more, nothing is applied
+    n <= head.n, its receipt has this hash              Replay    the stored result once more, nothing is applied; the
+                                                                  records it is about go down again
     n <= head.n otherwise                               Fork      someone else wrote this number
     n == head.n + 1, prev_hash == head.hash             Apply     rows, results, receipt, head: in one transaction
     n == head.n + 1 otherwise                           Fork      it stands on another history
@@ -24,7 +27,7 @@ unacknowledged batch. It says to an answer::
     about another epoch, or about another batch than the one that waits      Ignore      it is late
     acknowledged                                                             SendNext    the head moves
     corrupt, or no answer at all                                             SendAgain   the same bytes
-    gap or fork, the cloud's head is the batch that waits                    SendAgain   its receipt will come
+    gap or fork, the cloud's head is a batch that waits, or one ahead        SendAgain   its receipt will come
     gap or fork, the cloud's head lies on our chain                          ResumeFrom  what is after it is sent again
     gap or fork otherwise                                                    StartOver   a new epoch, all that is kept
 
@@ -189,13 +192,17 @@ def answer_of(refused: Gap | Fork) -> StreamAnswer:
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """One channel of a station: ``known`` has the hashes of acknowledged batches that it could send again."""
+    """One channel of a station: ``known`` has the hashes of acknowledged batches that it could send again.
+
+    ``ahead`` has the hashes of batches that were frozen behind the one that waits, and went on a stick.
+    """
 
     epoch: str
     channel: str
     acked: Head = GENESIS
     known: Mapping[int, bytes] = {}
     unacked: Batch | None = None
+    ahead: Mapping[int, bytes] = {}
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -278,9 +285,9 @@ def forget(state: Sender, up_to_n: int) -> Sender:
 
 
 def _placed(state: Sender, head: Head) -> tuple[Sender, Action]:
-    if state.unacked is not None and head == state.unacked.head:
+    if state.unacked is not None and (head == state.unacked.head or state.ahead.get(head.n) == head.hash):
         return state, SendAgain()
     if head not in (GENESIS, state.acked) and state.known.get(head.n) != head.hash:
         return state, StartOver()
     known = {n: hashed for n, hashed in state.known.items() if n <= head.n}
-    return replace(state, acked=head, known=known, unacked=None), ResumeFrom(head)
+    return replace(state, acked=head, known=known, unacked=None, ahead={}), ResumeFrom(head)

@@ -27,13 +27,17 @@ SHORTEST_STEP_M = 10.0
 
 
 class CurrentPosition(Struct, frozen=True, kw_only=True):
-    """The newest usable position: when the collar took it, and when a home heard of it."""
+    """The newest usable position: when the collar took it, and when a home heard of it.
+
+    ``area`` is the name of the protected area that stands for a place which the caller may not see.
+    """
 
     lat: float | None
     lon: float | None
     altitude: float | None
     timestamp: datetime
     received_at: datetime
+    area: str | None = None
 
 
 class PredictedPosition(Struct, frozen=True, kw_only=True):
@@ -213,6 +217,7 @@ class LiveStatusOut(Struct, frozen=True, kw_only=True):
                 altitude=fix.alt_m,
                 timestamp=fix.recorded_at,
                 received_at=fix.received_at,
+                area=fix.area,
             ),
             predicted_position=_predicted(said.predicted),
             predictions=[PredictionOut.of(each) for each in said.predicted],
@@ -281,6 +286,7 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
     missing: dict[str, str]
     habitat_suitability: float | None = None
     early_warnings: list[AheadOut] = []
+    current_area: str | None = None
     bearing: float | None = None
     corridor_id: str | None = None
     reward_terms: dict[str, float] = {}
@@ -313,6 +319,7 @@ class TrackedOut(Struct, frozen=True, kw_only=True):
             missing=status.missing,
             habitat_suitability=status.habitat_suitability,
             early_warnings=status.early_warnings,
+            current_area=here.area,
             bearing=None if advice is None else advice.bearing_deg,
             corridor_id=None if advice is None else advice.corridor_id,
             reward_terms={} if advice is None else advice.terms,

@@ -273,6 +273,26 @@ async def test_rows_of_several_users_of_one_phone_are_each_sent_in_the_name_of_w
         await phone.sync()
         assert await phone.do("unsynced") is False
         await phone.is_right()
+        assert {row["author"] for row in (await phone.rows("observations")).values()} == {None}
+
+
+async def test_an_edit_of_what_someone_else_has_removed_is_kept_for_a_person(
+    phones: Phones, client: httpx.AsyncClient, store: Store, view: View
+) -> None:
+    told = {"observation_type": "sighting", "recorded_at": START, "description": "calf"}
+    seen = await store.create_observation(view, told)
+    async with phones("one") as phone:
+        await phone.sync()
+        await phone.do("update", table="observations", id=seen.id, changes={"description": "two calves"})
+        await store.delete_observation(view, seen.id)
+        await phone.sync()
+        found = (await client.get("/api/v1/conflicts/", params={"status": "open"})).json()["results"]
+        assert [(each["kind"], each["client"]["description"]) for each in found] == [
+            ("edit_after_delete", "two calves")
+        ]
+        await phone.sync()
+        assert await phone.rows("observations") == {}
+        await phone.is_right()
 
 
 async def test_zones_are_read_on_phones_and_drawn_elsewhere(phones: Phones, store: Store, view: View) -> None:

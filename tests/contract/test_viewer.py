@@ -389,6 +389,51 @@ async def test_in_the_cloud_people_of_a_station_see_exactly_what_it_brought_and_
         assert str(lon) not in said.text
 
 
+def around(lon: float, lat: float, side: float) -> dict[str, Any]:
+    """Return a square of ``side`` degrees that has a place in it, not in its middle."""
+    west, south, east, north = lon - side / 3, lat - side / 3, lon + side * 2 / 3, lat + side * 2 / 3
+    return {
+        "type": "Polygon",
+        "coordinates": [[[west, south], [east, south], [east, north], [west, north], [west, south]]],
+    }
+
+
+async def test_of_the_most_sensitive_a_viewer_reads_the_name_of_the_protected_area_a_week_later(
+    store: Store, viewer_client: httpx.AsyncClient, client: httpx.AsyncClient
+) -> None:
+    lon, lat = PLACE
+    ids = await herd(store)
+    for name, kind, side in (
+        ("Reserve", "protected_area", 0.4), ("Park", "protected_area", 0.2), ("Den", "protected_area", 0.05),
+        ("Farms", "agriculture", 1.0),
+    ):  # fmt: skip
+        body = {"name": name, "zone_type": kind, "risk_level": "low", "geometry": around(lon, lat, side)}
+        assert (await client.post("/api/v1/conflict-zones/", json=body)).status_code == 201
+    for number, species in enumerate(SPECIES):
+        await store.add_fixes(OPERATORS, [fix(f"K{number}", lon, lat, DELAY[species] + timedelta(hours=1))])
+    await store.add_fixes(OPERATORS, [fix("K0", lon + 3, lat, DELAY["black rhino"] + timedelta(hours=2))])
+    await store.add_fixes(OPERATORS, [fix("K0", lon, lat, timedelta(days=6))])
+
+    rows = (await viewer_client.get(f"/api/v1/tracking/?animal={ids['black rhino']}")).json()["results"]
+    assert [(row["area"], row["lat"], row["lon"]) for row in rows] == [("Reserve", None, None), (None, None, None)]
+    assert (await viewer_client.get(f"/api/v1/tracking/{rows[0]['id']}/")).json() == rows[0]
+    live = (await viewer_client.get("/api/v1/animals/live_status/")).json()
+    by_animal = {row["animal_id"]: row["current_position"] for row in live}
+    assert by_animal[ids["black rhino"]]["area"] == "Reserve"
+    tracked = (await viewer_client.get("/api/v1/tracking/live_tracking/")).json()["species_data"]
+    assert {row["individual_id"]: row["current_area"] for row in tracked}[ids["black rhino"]] == "Reserve"
+    # a cell says more than an area, and who sees a place needs neither
+    others = (await viewer_client.get(f"/api/v1/tracking/?animal={ids['elephant']}")).json()["results"]
+    assert [row["area"] for row in others] == [None]
+    exact = (await client.get(f"/api/v1/tracking/?animal={ids['black rhino']}")).json()["results"]
+    assert [(row["area"], row["lat"]) for row in exact] == [(None, lat)] * 3
+    # no word finds the rows of an area, and no box does
+    box = f"{lon - 1},{lat - 1},{lon + 1},{lat + 1}"
+    for asked in (f"bbox={box}", "search=Reserve", "search=Den"):
+        found = (await viewer_client.get(f"/api/v1/tracking/?animal={ids['black rhino']}&{asked}")).json()
+        assert found["results"] == [], asked
+
+
 async def test_models_tell_a_viewer_nothing_that_would_sharpen_a_place(
     store: Store, viewer_client: httpx.AsyncClient, client: httpx.AsyncClient, settle: Callable[[], Awaitable[None]]
 ) -> None:

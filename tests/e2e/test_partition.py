@@ -20,7 +20,7 @@ from tests.faults.cloud_process import CloudProcess
 from tests.faults.proxy import FaultProxy
 from tests.faults.station_process import StationProcess, until
 
-pytestmark = [pytest.mark.sync, pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.sync, pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(600)]
 
 IS_NIGHTLY: Final = os.environ.get("OUTPOST_NIGHTLY") == "1"
 KILLS: Final = 50 if IS_NIGHTLY else 10
@@ -171,7 +171,7 @@ def test_what_both_sides_of_a_partition_said_of_an_animal_is_listed_resolved_and
         until(lambda: field.counted("P1") == len(fixes), "every fix", WAIT_S)
 
 
-@pytest.mark.timeout(2400 if IS_NIGHTLY else 290)
+@pytest.mark.timeout(3600 if IS_NIGHTLY else 900)
 def test_nothing_is_lost_or_doubled_whoever_is_killed_while_a_batch_is_on_its_way(field: Field) -> None:
     rng = random.Random(29)
     wanted = positions(KILLS * CHUNK)

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,20 @@ class CloudProcess:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(20)
             self._process = None
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """Run a worker of its own while the block lasts."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [_program(), "worker"], env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def close(self) -> None:
         """End all of it."""

@@ -121,7 +121,7 @@ def test_a_station_that_hangs_is_started_again_in_time_and_keeps_what_it_acknowl
     sender = HttpSender(station.url, station.auth)
     station.start()
     try:
-        until(lambda: listener.count("READY=1") == 1, "the word that it is ready", 60)
+        until(lambda: listener.count("READY=1") == 1, "the word that it is ready", READY_S)
         station.wait_ready()
         sender.start()
         until(lambda: len(sender.acknowledged) > 10, "acknowledged fixes", 30)

@@ -162,6 +162,14 @@ async def test_a_selection_leaves_out_what_was_not_asked_for(database_url: str) 
 async def test_a_viewer_gets_cells_and_delays_in_every_format_and_needs_no_factor(database_url: str) -> None:
     async with exporting(database_url) as at:
         await herd(at.cloud.store)
+        around = [[[37.0, -3.0], [37.3, -3.0], [37.3, -2.5], [37.0, -2.5], [37.0, -3.0]]]
+        await at.cloud.store.create_zone(
+            VIEW,
+            {
+                "name": "Reserve", "zone_type": "protected_area", "risk_level": "low", "buffer_m": 0.0,
+                "geometry": json.dumps({"type": "Polygon", "coordinates": around}), "is_active": True,
+            },
+        )  # fmt: skip
         viewer = await at.client("viewer", is_fresh=False)
         for form in FORMATS:
             answer = await at.file(viewer, format=form)
@@ -177,7 +185,8 @@ async def test_a_viewer_gets_cells_and_delays_in_every_format_and_needs_no_facto
         assert {row["lat"] for row in by_species["elephant"]} == {"-2.7500000"}
         assert len(by_species["elephant"]) == N - 71
         assert {row["lat"] for row in by_species["plains zebra"]} == {"-2.7650000"}
-        assert {(row["lon"], row["lat"]) for row in by_species["black rhino"]} == {("", "")}
+        assert {(row["lon"], row["lat"], row["area"]) for row in by_species["black rhino"]} == {("", "", "Reserve")}
+        assert {row["area"] for row in by_species["elephant"]} == {""}
         assert {row["speed_mps"] for row in rows} == {""}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -15,7 +16,19 @@ from cloud.store.store import PostgresStore
 from shared.domain import FixFlag
 from shared.errors import Invalid, StoreError
 from shared.privacy import OPERATOR, view_for
-from shared.store import AlertQuery, CorridorQuery, FixQuery, ObservationQuery, ZoneQuery
+from shared.store import (
+    AlertQuery,
+    CorridorQuery,
+    FixQuery,
+    ObservationQuery,
+    PatrolLogQuery,
+    PatrolRouteQuery,
+    PredictionQuery,
+    RangerPositionQuery,
+    RangerQuery,
+    TeamQuery,
+    ZoneQuery,
+)
 from tests.access import accounts_over
 from tests.clouds import ask
 from tests.fakes import FakeClock
@@ -91,7 +104,31 @@ def fill(original: OriginalDatabase) -> None:
         message="near the farm", latitude=-2.5, longitude=37.5, detected_at=BEGAN, acknowledged_at=BEGAN,
         acknowledged_by_id=key("asha"), animal_id=key("alpha"), conflict_zone_id=key("farm"), metadata={"speed": 3},
     )  # fmt: skip
-    original.add("predictions", "p", animal_id=key("alpha"), results={})
+    original.ask("INSERT INTO reports (title) VALUES ('of May')")
+    patrols(original)
+
+
+def patrols(original: OriginalDatabase) -> None:
+    """Enter a patrol with all that was kept of it, and what a model said of ``alpha``."""
+    original.add("rangers_rangerteam", "north", name="North", description="by the river")
+    original.add("rangers_ranger", "asha on patrol", badge_number="R1", team_id=key("north"), user_id=key("asha"),
+                 emergency_contact="+254 700 1", current_status="on_duty")  # fmt: skip
+    ranger = key("asha on patrol")
+    for n in range(3):
+        original.add("rangers_rangertracking", f"step{n}", ranger_id=ranger, lat=-2.5 + n / 1e3, lon=37.5,
+                     timestamp=BEGAN + timedelta(minutes=n), speed_kmh=3.6, directional_angle=360.0)  # fmt: skip
+    original.add("rangers_patrollog", "snare", ranger_id=ranger, team_id=key("north"), lat=-2.5, lon=37.5,
+                 log_type="emergency", priority="critical", title="Snare", animal_id=key("alpha"), timestamp=BEGAN,
+                 photo_url="photos/b.jpg", is_resolved=True, resolved_at=BEGAN, resolved_by_id=key("boss"))  # fmt: skip
+    original.add("rangers_patrolroute", "round", name="Round", team_id=key("north"), estimated_duration_hours=2.5,
+                 waypoints=[{"lat": -2.5, "lon": 37.5, "name": "Ford"}, [-2.6, 37.6]], scheduled_start=BEGAN,
+                 scheduled_end=BEGAN + timedelta(hours=3), status="completed")  # fmt: skip
+    original.ask(
+        "INSERT INTO rangers_patrolroute_assigned_rangers (patrolroute_id, ranger_id)"
+        f" VALUES ('{key('round')}', '{key('asha on patrol')}')"
+    )
+    original.add("predictions", "p", animal_id=key("alpha"), prediction_type="movement", results={"next": [1, 2]},
+                 confidence=0.5, model_version="lstm-1", created_at=BEGAN, created_by_id=key("boss"))  # fmt: skip
 
 
 async def test_every_row_comes_as_it_was_and_what_is_not_read_is_named(at: Copying) -> None:
@@ -99,11 +136,12 @@ async def test_every_row_comes_as_it_was_and_what_is_not_read_is_named(at: Copyi
     done = await at.run()
     for table, n in {
         "users": 2, "animals": 2, "deployments": 1, "tracking": 51, "observations": 1, "conflict_zones": 1,
-        "corridors": 1, "wildlife_alerts": 1,
+        "corridors": 1, "wildlife_alerts": 1, "rangers_rangerteam": 1, "rangers_ranger": 1,
+        "rangers_rangertracking": 3, "rangers_patrollog": 1, "rangers_patrolroute": 1, "predictions": 1,
     }.items():  # fmt: skip
         taken = getattr(done, table)
         assert (taken.rows, taken.new, taken.known, taken.refused) == (n, n, 0, 0), table
-    assert (done.left, done.problems, at.refused) == ({"predictions": 1}, [], [])
+    assert (done.left, done.problems, at.refused) == ({"reports": 1}, [], [])
     assert ("tracking", 51, 51) in at.told
 
     alpha = await at.store.animal(VIEW, key("alpha"))
@@ -137,7 +175,10 @@ async def test_a_second_run_changes_nothing_and_brings_what_is_new_since(at: Cop
     before = at.everything()
     done = await at.run()
     assert at.everything() == before
-    for table in ("users", "animals", "deployments", "tracking", "observations", "corridors", "wildlife_alerts"):
+    for table in (
+        "users", "animals", "deployments", "tracking", "observations", "corridors", "wildlife_alerts", "rangers_ranger",
+        "rangers_rangerteam", "rangers_rangertracking", "rangers_patrollog", "rangers_patrolroute", "predictions",
+    ):  # fmt: skip
         taken = getattr(done, table)
         assert (taken.new, taken.known, taken.refused) == (0, taken.rows, 0), table
     at.original.position("later", "alpha", 9_000, collar_id="COL001")
@@ -145,6 +186,55 @@ async def test_a_second_run_changes_nothing_and_brings_what_is_new_since(at: Cop
     done = await at.run()
     assert (done.tracking.new, done.tracking.known, done.users.new) == (1, 51, 1)
     assert (await at.store.animal(VIEW, key("alpha"))).name == "Renamed here"
+
+
+async def test_rangers_come_with_their_teams_positions_logs_and_plans_and_nothing_rings(at: Copying) -> None:
+    fill(at.original)
+    await at.run()
+    (ranger,) = (await at.store.rangers(VIEW, RangerQuery())).results
+    assert (ranger.id, ranger.name, ranger.user_id) == (key("asha on patrol"), "asha", key("asha"))
+    assert (ranger.badge_number, ranger.team_id, ranger.current_status) == ("R1", key("north"), "on_duty")
+    assert ranger.emergency_contact == "+254 700 1"
+    (team,) = (await at.store.teams(VIEW, TeamQuery())).results
+    assert (team.id, team.description) == (key("north"), "by the river")
+    steps = (await at.store.ranger_positions(VIEW, RangerPositionQuery(ordering="timestamp"))).results
+    assert [step.recorded_at for step in steps] == [BEGAN + timedelta(minutes=n) for n in range(3)]
+    assert (steps[0].speed_mps, steps[0].heading_deg, steps[0].lat_deg) == (1.0, 0.0, -2.5)
+    (line,) = (await at.store.patrol_logs(VIEW, PatrolLogQuery())).results
+    assert (line.id, line.title, line.is_resolved, line.resolved_by) == (key("snare"), "Snare", True, key("boss"))
+    assert (line.recorded_at, line.animal_id, line.notes) == (BEGAN, key("alpha"), "photo: photos/b.jpg")
+    assert (line.alert_id, (await at.store.alerts(VIEW, AlertQuery())).count) == (None, 1)
+    (route,) = (await at.store.patrol_routes(VIEW, PatrolRouteQuery())).results
+    assert (route.status, route.assigned_rangers) == ("completed", f'["{ranger.id}"]')
+    assert route.waypoints == '[{"lat":-2.5,"lon":37.5,"name":"Ford"},{"lat":-2.6,"lon":37.6}]'
+    (said,) = (await at.store.predictions(VIEW, PredictionQuery())).results
+    assert (said.id, said.results, said.confidence) == (key("p"), '{"next":[1,2]}', 0.5)
+    assert (said.created_at, said.created_by, said.model_version) == (BEGAN, key("boss"), "lstm-1")
+
+
+async def test_odd_rows_of_rangers_are_refused_with_the_reason_and_never_a_neighbour(at: Copying) -> None:
+    fill(at.original)
+    on_patrol = key("asha on patrol")
+    at.original.add("rangers_rangertracking", "nowhere", ranger_id=on_patrol, lat=95.0, lon=37.5, timestamp=BEGAN)
+    at.original.add("rangers_patrollog", "odd", ranger_id=on_patrol, lat=-2.5, lon=37.5, log_type="party", title="x")
+    at.original.add("rangers_patrolroute", "back", name="Back", team_id=key("north"), estimated_duration_hours=1,
+                    waypoints=[], scheduled_start=BEGAN, scheduled_end=BEGAN - timedelta(hours=1))  # fmt: skip
+    at.original.add("rangers_ranger", "boss on leave", badge_number="R2", user_id=key("boss"), current_status="asleep")
+    at.original.add(
+        "rangers_rangertracking", "his", ranger_id=key("boss on leave"), lat=-2.5, lon=37.5, timestamp=BEGAN
+    )
+    at.original.add("predictions", "strange", prediction_type="weather")
+    done = await at.run()
+    refused = {each.partition(":")[0]: each.partition(": ")[2] for each in at.refused}
+    for table, word, reason in (
+        ("rangers_rangertracking", "nowhere", "lat"), ("rangers_patrollog", "odd", "log_type"),
+        ("rangers_patrolroute", "back", "scheduled_end"), ("rangers_ranger", "boss on leave", "current_status"),
+        ("rangers_rangertracking", "his", "ranger: is not here"), ("predictions", "strange", "prediction_type"),
+    ):  # fmt: skip
+        assert reason in refused.pop(f"{table} {key(word)}"), word
+    assert not refused
+    assert (done.rangers_rangertracking.new, done.rangers_patrollog.new, done.predictions.new) == (3, 1, 1)
+    assert not any("37.5" in problem for problem in at.refused)
 
 
 async def test_people_come_without_passwords_and_as_viewers_unless_roles_are_kept(at: Copying) -> None:
@@ -249,7 +339,8 @@ async def test_an_earlier_release_s_columns_are_read_too(at: Copying) -> None:
     at.original.ask("ALTER TABLE tracking ADD COLUMN accuracy double precision")
     for name in ("battery_level", "signal_strength"):
         at.original.ask(f"ALTER TABLE tracking ALTER COLUMN {name} TYPE double precision USING NULL")
-    at.original.ask("DROP TABLE wildlife_alerts")
+    at.original.ask("DROP TABLE wildlife_alerts, predictions, rangers_patrolroute_assigned_rangers")
+    at.original.ask("DROP TABLE rangers_rangertracking, rangers_patrollog, rangers_patrolroute, rangers_ranger")
     at.original.position("a", "alpha", 0, heading=45.0, accuracy=4.0, battery_level=81.0, signal_strength=-90.0)
     await at.run()
     (fix,) = (await at.store.fixes(VIEW, FixQuery())).results

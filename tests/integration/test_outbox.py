@@ -13,11 +13,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from edge.store import outbox
+from edge.store import outbox, unsent
 from edge.store.decisions import take_out
 from edge.store.driver import Connection, connect
-from edge.store.outbox import RETAINED_MS, Run
+from edge.store.outbox import RETAINED_MS
 from edge.store.store import SpatialiteStore
+from edge.store.unsent import Run
 from shared.domain import NewFix
 from shared.errors import Conflict, NotFound
 from shared.privacy import OPERATOR, view_for
@@ -120,7 +121,7 @@ def operations(batch: Batch) -> list[Operation]:
 
 async def waiting(store: SpatialiteStore) -> dict[str, int]:
     """Return what waits, of the channels that every test has something to say of and of those where something does."""
-    found = await store.read(outbox.waiting)
+    found = await store.read(unsent.waiting)
     return {name: each.items for name, each in found.items() if each.items or name in ("records", "fixes")}
 
 
@@ -224,7 +225,7 @@ async def test_a_decision_by_hand_goes_after_its_fix_and_says_what_stands(store:
     (again,) = decode_records((await frozen(store, "flags")).payload, Decision)
     assert again == decision
     await store.flag_fix(VIEW, identity, is_excluded=False)
-    assert (await store.read(outbox.waiting))["flags"].items == 2
+    assert (await store.read(unsent.waiting))["flags"].items == 2
 
 
 async def test_alerts_have_a_channel_of_their_own(store: SpatialiteStore) -> None:
@@ -287,16 +288,16 @@ async def test_records_go_in_their_order_also_after_they_were_put_back(store: Sp
 async def test_columns_that_wait_are_pending_until_the_receipt(store: SpatialiteStore) -> None:
     animal = await store.create_animal(VIEW, {"name": "Saba", "species": "elephant", "gender": "female"})
     await acknowledge(store, await frozen(store, "records"))
-    assert await store.read(outbox.pending_columns) == {}
+    assert await store.read(unsent.pending_columns) == {}
     await store.update_animal(VIEW, animal.id, {"notes": "limps"})
     expected = {("animal", animal.id): {"notes", "deleted_ms"}}
-    assert await store.read(outbox.pending_columns) == expected
+    assert await store.read(unsent.pending_columns) == expected
     batch = await frozen(store, "records")
     await store.update_animal(VIEW, animal.id, {"status": "missing"})
     expected["animal", animal.id].add("status")
-    assert await store.read(outbox.pending_columns) == expected
+    assert await store.read(unsent.pending_columns) == expected
     await acknowledge(store, batch)
-    assert await store.read(outbox.pending_columns) == {("animal", animal.id): {"status", "deleted_ms"}}
+    assert await store.read(unsent.pending_columns) == {("animal", animal.id): {"status", "deleted_ms"}}
 
 
 # --- answers
@@ -407,20 +408,20 @@ async def test_a_page_that_cannot_be_taken_leaves_the_cursor(store: SpatialiteSt
 
 # --- what is told
 async def test_what_waits_is_told_with_its_age(store: SpatialiteStore) -> None:
-    found = await store.read(outbox.waiting)
+    found = await store.read(unsent.waiting)
     assert {name: found[name] for name in ("records", "fixes")} == {
-        "records": outbox.Waiting(0, None), "fixes": outbox.Waiting(0, None),
+        "records": unsent.Waiting(0, None), "fixes": unsent.Waiting(0, None),
     }  # fmt: skip
     await add(store, 3, first=4)
-    found = await store.read(outbox.waiting)
-    assert found["fixes"] == outbox.Waiting(3, NOW_MS + 4 * 60_000)
+    found = await store.read(unsent.waiting)
+    assert found["fixes"] == unsent.Waiting(3, NOW_MS + 4 * 60_000)
     await frozen(store, limit=2)
     await add(store, 1, first=1)
-    assert (await store.read(outbox.waiting))["fixes"] == outbox.Waiting(4, NOW_MS + 60_000)
-    assert len(await store.read(outbox.waiting_fixes)) == 3
+    assert (await store.read(unsent.waiting))["fixes"] == unsent.Waiting(4, NOW_MS + 60_000)
+    assert len(await store.read(unsent.waiting_fixes)) == 3
 
 
 def test_rows_become_runs() -> None:
-    assert outbox.runs_of([5, 1, 2, 9, 3]) == [Run(1, 3), Run(5, 5), Run(9, 9)]
+    assert unsent.runs_of([5, 1, 2, 9, 3]) == [Run(1, 3), Run(5, 5), Run(9, 9)]
     assert msgspec.msgpack.decode(msgspec.msgpack.encode([Run(1, 3)]), type=list[Run]) == [Run(1, 3)]
     assert Head(0, bytes(32)) == GENESIS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -29,7 +30,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> None:
 
     async def description() -> bytes:
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://home", auth=operator_of(app)
+            transport=httpx.ASGITransport(cast("Any", app)), base_url="http://home", auth=operator_of(app)
         ) as client:
             return (await client.get("/api/schema/openapi.json")).raise_for_status().content
 

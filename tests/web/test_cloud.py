@@ -107,6 +107,53 @@ def test_a_conflict_is_resolved_by_keyboard_alone_with_both_values_side_by_side(
     assert home.api.get(f"/conflicts/{clash.id}/").json()["conflict"]["note"] == "The ranger was there"
 
 
+def test_a_corridor_is_searched_compared_and_published(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, process = cloud
+    page = open_page(look(home, "conservation_manager"), "studio")
+    for name, (lon, lat) in (("From *", homes.on_maps(60, 6)), ("To *", homes.on_maps(6, 60))):
+        page.get_by_label(name).fill(f"{lon:.5f} {lat:.5f}")
+    page.get_by_label("Species *").fill("African elephant")
+    page.get_by_label("Method").select_option("ppo")
+    page.get_by_label("Name").fill("Over the road")
+    page.get_by_role("button", name="Search").click()
+    job = page.locator("[data-job]")
+    expect(job).to_have_attribute("data-state", "queued", timeout=PATIENCE_MS)
+    with process.worker():
+        expect(job).to_have_attribute("data-state", "succeeded", timeout=3 * PATIENCE_MS)
+        name = page.get_by_role("cell", name="Over the road", exact=True)
+        row = page.locator("tr[data-corridor]").filter(has=name)
+        expect(row).to_contain_text("ppo", timeout=PATIENCE_MS)
+        # beside it stands the exact least cost between the same places, term by term
+        bars = page.locator("[data-bar]")
+        expect(bars).to_have_count(2)
+        mine, least = (float(text.split()[-1]) for text in bars.all_inner_texts())
+        assert mine >= least * 0.999
+        assert page.locator(".bar svg.term").count() >= 4
+        homes.check_with_axe(page, "the studio with bars")
+        row.get_by_role("button", name="Least-cost path").click()
+        expect(page.locator('[data-job][data-state="succeeded"]')).to_have_count(2, timeout=3 * PATIENCE_MS)
+        expect(bars).to_have_count(4, timeout=PATIENCE_MS)
+    # the factor was shown as the session began; one of five minutes ago is asked for again
+    row.get_by_role("button", name="Publish to the stations").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(row).to_contain_text("published", timeout=PATIENCE_MS)
+    (found,) = home.api.get("/corridors/?search=Over the road&status=active").json()["results"]
+    assert found["geometry"]["type"] == "LineString"
+    assert found["optimization_data"]["scores"]["cost_ratio"] >= 1
+
+
+def test_a_search_that_waits_is_cancelled_from_the_page(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "admin"), "studio")
+    for name, (lon, lat) in (("From *", homes.on_maps(50, 6)), ("To *", homes.on_maps(6, 50))):
+        page.get_by_label(name).fill(f"{lon:.5f} {lat:.5f}")
+    page.get_by_label("Species *").fill("African elephant")
+    page.get_by_role("button", name="Search").click()
+    job = page.locator("[data-job]").first
+    job.get_by_role("button", name="Cancel the search").click()
+    expect(job).to_have_attribute("data-state", "cancelled", timeout=PATIENCE_MS)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark", "night"])
 def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudProcess], look: Open, theme: str) -> None:
     home, _ = cloud
@@ -119,7 +166,9 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
         "animals",
         "collars",
         "observations",
+        "rangers",
         "zones",
+        "studio",
         "conflicts",
         "models",
         "sheet",

@@ -21,7 +21,10 @@ _DBM = re.compile(r"^(-?\d+(?:\.\d+)?)\s*(?:dBm)?$", re.IGNORECASE)
 
 
 class TrackingOut(Struct, frozen=True, kw_only=True):
-    """A position as stored and judged; ``flags`` name what the quality rules found."""
+    """A position as stored and judged; ``flags`` name what the quality rules found.
+
+    ``area`` is the name of the protected area that stands for a place which the caller may not see.
+    """
 
     id: str
     local_id: str | None
@@ -44,6 +47,7 @@ class TrackingOut(Struct, frozen=True, kw_only=True):
     received_at: datetime
     hdop: float | None
     sats: int | None
+    area: str | None = None
 
     @classmethod
     def of(cls, fix: Fix) -> TrackingOut:
@@ -70,6 +74,7 @@ class TrackingOut(Struct, frozen=True, kw_only=True):
             received_at=fix.received_at,
             hdop=fix.hdop,
             sats=fix.sats,
+            area=fix.area,
         )
 
 

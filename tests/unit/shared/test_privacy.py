@@ -17,7 +17,8 @@ from shared.accounts.sealing import IdVeil
 from shared.errors import ConfigError, Forbidden
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import Store
-from shared.sync.phone.upload import Conflicted, Uploaded, shown
+from shared.sync.phone.upload import Uploaded, shown
+from shared.wire.phone.uploads import Conflicted
 from tests.fakes import InMemoryStore
 
 pytestmark = [pytest.mark.unit, pytest.mark.auth]

@@ -2,7 +2,7 @@
 //
 // `rev` is the home's and never written by an app. `base_rev` is written by an app at the first edit of a row (`edited`
 // in sync.ts does it): it tells the home what the user had before him. `author` stays on the phone: whose unsent row it
-// is, so that another user of the same phone does not push it in his own name (authors.ts). It is nobody's business once sent.
+// is, so that another user of the same phone does not push it in his own name (authors.ts); the home's echo empties it.
 import { appSchema, tableSchema } from "@nozbe/watermelondb";
 
 type Column = {
@@ -56,6 +56,11 @@ export const COLUMNS: Record<string, Column[]> = {
     number("started_at"), optional(number("ended_at")), text("note"), optional(text("track")), ...kept,
   ],
 };
+
+/** Tables whose rows note, until they are sent, who wrote them. */
+export const OWNED: ReadonlySet<string> = new Set(
+  Object.entries(COLUMNS).filter(([, columns]) => columns.some((column) => column.name === "author")).map(([name]) => name),
+);
 
 /** Tables that a phone only reads. */
 export const READ_ONLY: ReadonlySet<string> = new Set(["zones", "corridors"]);

@@ -2,8 +2,9 @@
 //
 // The home decides what merges: it knows what was changed since `base_rev`, keeps its own value of a column that both
 // changed, and keeps the other for a person. So the resolver leaves the phone's edit on top until the home has ruled.
-import type { Database, Model } from "@nozbe/watermelondb";
+import { type Database, type Model, Q } from "@nozbe/watermelondb";
 import type { SyncArgs, SyncConflictResolver } from "@nozbe/watermelondb/sync/index.js";
+import { OWNED } from "./schema.ts";
 import { byAuthor, check, forgetRemoved, idsOf } from "./authors.ts";
 import { synchronize } from "@nozbe/watermelondb/sync/index.js";
 
@@ -69,10 +70,13 @@ export type PushAnswer = {
  * Keeps an unsent edit on top of what the home sent, where the row says what its user had before him (`base_rev`): the
  * home rules on it. An edit that does not say so cannot be told from a newer one, so the home's row comes before it.
  */
-export const conflictResolver: SyncConflictResolver = (_table, local, remote, resolved) =>
-  local["_status"] === "updated" && typeof local["base_rev"] !== "number"
-    ? { ...remote, id: local.id, _status: "synced", _changed: "" }
-    : resolved;
+export const conflictResolver: SyncConflictResolver = (_table, local, remote, resolved) => {
+  if (local["_status"] === "updated" && typeof local["base_rev"] !== "number") {
+    return { ...remote, id: local.id, _status: "synced", _changed: "" };
+  }
+  // what waits stays its author's, whatever the home sends
+  return local["_status"] !== "synced" && local["author"] ? { ...resolved, author: local["author"] } : resolved;
+};
 
 /**
  * Write `changes` to a row; its first edit since the last sync notes what the user had before him (0: his own row). On a
@@ -110,7 +114,9 @@ async function once(database: Database, home: Home, options: Options): Promise<v
     ...(options.log && { log: options.log }),
     pullChanges: async ({ lastPulledAt, schemaVersion, migration }) => {
       before = lastPulledAt ?? null;
-      return (await pull(home, options, before, schemaVersion, migration)) as never;
+      const pulled = await pull(home, options, before, schemaVersion, migration);
+      await spare(database, pulled.changes);
+      return pulled as never;
     },
     pushChanges: async ({ changes, lastPulledAt }) => {
       const rejected: Record<string, string[]> = {};
@@ -133,6 +139,22 @@ async function once(database: Database, home: Home, options: Options): Promise<v
       return Object.keys(rejected).length ? ({ experimentalRejectedIds: rejected } as never) : undefined;
     },
   });
+}
+
+/**
+ * Leave out of `deleted` what the phone has edited meanwhile: the client would destroy the edit before anybody has seen it.
+ * So it is pushed, the home keeps it for a person, and the next pull takes the row away.
+ */
+async function spare(database: Database, changes: Changes): Promise<void> {
+  for (const [table, rows] of Object.entries(changes)) {
+    const edited = new Set<string>();
+    for (let at = 0; at < rows.deleted.length; at += 500) {
+      const some = rows.deleted.slice(at, at + 500);
+      const found = await database.get(table).query(Q.where("id", Q.oneOf(some))).fetch();
+      for (const record of found) if (record.syncStatus === "updated") edited.add(record.id);
+    }
+    if (edited.size) rows.deleted = rows.deleted.filter((id) => !edited.has(id));
+  }
 }
 
 /** Read every page of a pull; the cursor is the first page's, so what changed meanwhile comes again next time. */
@@ -164,6 +186,11 @@ export async function pull(
     told.push(...page.messages);
   }
   if (told.length) options.onMessages?.(told, []);
+  for (const [table, rows] of Object.entries(first.changes)) {
+    // whose a row was is the phone's own: with the home's answer it is nobody's
+    if (!OWNED.has(table)) continue;
+    for (const row of [...rows.created, ...rows.updated]) row["author"] = null;
+  }
   return { changes: first.changes, timestamp: first.timestamp };
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge.store import outbox
+from edge.store import outbox, unsent
 from edge.store.fixes import StoredFix
 from edge.store.store import SpatialiteStore
 from edge.sync.session import sync_once
@@ -97,7 +97,7 @@ async def test_each_comes_once_over_however_many_sessions_and_waits_for_nobody(
     cloud.own.append(row(5))
     assert await station.sync(cloud) == (1, 1)
     assert cloud.kept.fixes == {}  # none went up
-    assert (await station.store.read(outbox.waiting))["fixes"].items == 0
+    assert (await station.store.read(unsent.waiting))["fixes"].items == 0
 
 
 @pytest.mark.parametrize("request_n", range(1, 8))
@@ -147,7 +147,7 @@ async def test_a_cloud_that_was_restored_from_before_them_gets_them_back(
     cloud.own = []
     await station.sync(cloud)
     assert len(cloud.kept.fixes) == 5
-    assert (await station.store.read(outbox.waiting))["fixes"].items == 0
+    assert (await station.store.read(unsent.waiting))["fixes"].items == 0
 
 
 async def test_a_page_of_a_life_that_is_over_is_not_taken(station: Station, cloud: InMemoryCloud) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edge.store import outbox
+from edge.store import unsent
 from edge.store.store import SpatialiteStore
 from edge.sync.meter import OVERHEAD_BYTES, LinkSpent, Meter, used_today
 from edge.sync.metered import MeteredCloud
@@ -145,7 +145,7 @@ async def test_a_satellite_carries_alerts_positions_and_records_and_nothing_else
     assert puts(cloud) == ["alerts", "newest", "records"]
     assert cloud.requests[0][:2] == ("put", "alerts")  # before anything is asked for
     assert not [request for request in cloud.requests if request[0] in ("heard", "offset")]
-    assert (await store.read(outbox.waiting))["fixes"].items == 499
+    assert (await store.read(unsent.waiting))["fixes"].items == 499
 
 
 async def test_outside_its_windows_a_link_carries_alerts_alone(store: SpatialiteStore, clock: FakeClock) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.ops.verify_cloud import verify_cloud
-from edge.store import outbox
+from edge.store import outbox, unsent
 from edge.store.driver import Connection
 from edge.store.records import load
 from edge.store.store import SpatialiteStore
@@ -163,7 +163,7 @@ async def test_all_that_a_station_has_arrives_once_whatever_happens(
         await world.step()
     for _ in range(2):
         await sync_once(world.store, world.cloud, world.clock, epochs=world.epoch)
-    assert {each.items for each in (await world.store.read(outbox.waiting)).values()} == {0}
+    assert {each.items for each in (await world.store.read(unsent.waiting)).values()} == {0}
     found = await verify_cloud(world.store, world.cloud)
     assert (found.missing, found.differing, found.doubled, found.waiting) == (0, 0, 0, 0), found.examples
     assert set(world.cloud.kept.applied.values()) <= {1}

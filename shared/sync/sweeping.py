@@ -1,0 +1,40 @@
+"""What a home forgets of itself from time to time, the same at both: sessions of long ago, files that nobody finished.
+
+On a clock that is not sure nothing is forgotten by date.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.accounts.service import Accounts
+from shared.accounts.users import Job
+from shared.sync import blobs, log
+
+#: A running home sweeps this often.
+EVERY_S = 3_600.0
+
+
+class Swept(msgspec.Struct, kw_only=True):
+    """How much was forgotten of what."""
+
+    #: spent codes, attempts, sessions of people
+    removed: int = 0
+    #: sessions of synchronisation and items that were settled
+    sync_log: int = 0
+    #: files of which only a part ever came
+    files: int = 0
+    #: acknowledged batches older than they are retained, at a station
+    batches: int = 0
+
+
+async def sweep(accounts: Accounts, sure_now_ms: int | None) -> Swept:
+    """Forget what is of no use any more and return how much; ``sure_now_ms`` is None where the clock is not sure."""
+    done = Swept(removed=await accounts.sweep())
+    if sure_now_ms is not None:
+        done.sync_log, done.files = await accounts.tables.write(_old(sure_now_ms))
+    return done
+
+
+def _old(now_ms: int) -> Job[tuple[int, int]]:
+    return (yield from log.forget(now_ms - log.RETAINED_MS)), (yield from blobs.forget_unfinished(now_ms))

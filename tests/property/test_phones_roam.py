@@ -1,0 +1,89 @@
+"""Laws of phones between a station and the cloud: all end alike, and no edit is lost that no log tells of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, given, settings
+from hypothesis import strategies as st
+
+from edge.store.store import SpatialiteStore
+from tests.clouds import Cloud, serving, wipe
+from tests.fakes import FakeClock
+from tests.roaming import COLUMNS, CloudHome, PhoneModel, StationHome, Step, play
+from tests.services import Postgres
+
+pytestmark = [pytest.mark.integration, pytest.mark.sync]
+
+NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
+
+
+class World:
+    """A cloud, and the file of a station before anything."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self.cloud: Cloud = self.runner.run(self._stack.enter_async_context(serving(url)))
+        self._new = folder / "new.db"
+        SpatialiteStore(self._new, None, now=FakeClock().now).close_now()
+        self.path = folder / "station.db"
+
+    def fresh(self) -> StationHome:
+        """Empty the cloud and give a new station."""
+        wipe(self.cloud.url)
+        for left in self.path.parent.glob("station.db*"):
+            left.unlink()
+        shutil.copyfile(self._new, self.path)
+        return StationHome(self.path, self.cloud, FakeClock())
+
+    def close(self) -> None:
+        """End it."""
+        self.runner.run(self._stack.aclose())
+        self.runner.close()
+
+
+@pytest.fixture(scope="module")
+def world(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    url = postgres.create()
+    world = World(url, tmp_path_factory.mktemp("roaming"))
+    yield world
+    world.close()
+    postgres.drop(url)
+
+
+acts = st.sampled_from(
+    ["create", "update", "update", "update", "update", "delete", "sync", "sync", "sync", "sync", "sync", "roam", "meet",
+     "meet", "keep copy", "restore", "restore cloud"]
+)  # fmt: skip
+steps = st.lists(
+    st.tuples(
+        st.integers(0, 2), acts, st.integers(0, 5), st.sampled_from(COLUMNS),
+        st.sampled_from(["", "", "", "pull", "push", "answer"]),
+    ),
+    min_size=5, max_size=40,
+)  # fmt: skip
+
+
+@settings(
+    max_examples=200 if NIGHTLY else 20, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    phases=tuple(Phase) if NIGHTLY else (Phase.explicit, Phase.generate),
+)  # fmt: skip
+@given(steps)
+def test_phones_that_roam_end_alike_and_no_edit_is_lost_that_no_log_tells_of(world: World, said: list[Step]) -> None:
+    async def run() -> None:
+        station = world.fresh()
+        await station.open()
+        try:
+            await play(said, [PhoneModel(name) for name in "abc"], station, CloudHome(world.cloud), event)
+        finally:
+            await station.close()
+
+    world.runner.run(run())

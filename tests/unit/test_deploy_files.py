@@ -1,0 +1,115 @@
+"""What the deployment files name is there: containers, compose, scripts, the bill of materials."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "cloud" / "deploy"
+#: Made by the operator, never in the repository.
+SECRETS = {"./secrets/cloud.key", "./secrets/database_password"}
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_compose_file_names_what_there_is() -> None:
+    found = compose()
+    services = found["services"]
+    assert set(services) == {"database", "migrate", "service", "worker", "backup", "nginx"}
+    for name, service in services.items():
+        if "build" in service:
+            assert (ROOT / service["build"]["dockerfile"]).is_file(), name
+        for needed in service.get("depends_on", {}):
+            assert needed in services, (name, needed)
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source.startswith("./"):
+                assert (DEPLOY / source).is_file(), volume
+            elif not source.startswith("/"):
+                assert source in found["volumes"], volume
+        for network in service.get("networks", []):
+            assert network in found["networks"], (name, network)
+    assert {secret["file"] for secret in found["secrets"].values()} == SECRETS
+
+
+def test_only_http_and_https_are_published_and_the_database_is_reached_from_inside_alone() -> None:
+    found = compose()
+    published = {port for service in found["services"].values() for port in service.get("ports", [])}
+    assert published == {"80:80", "443:443"}
+    assert found["services"]["database"]["networks"] == ["inside"]
+    assert found["networks"]["inside"]["internal"] is True
+    for name in ("service", "worker", "migrate", "backup"):
+        service = found["services"][name]
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+    assert {"database", "service"} <= {n for n, s in found["services"].items() if "healthcheck" in s}
+
+
+def test_the_commands_of_the_compose_file_exist() -> None:
+    from cloud.cli import cli
+    from tests.unit.test_docs import commands
+
+    known = commands(cli)
+    for name in ("migrate", "service", "worker"):
+        (command,) = compose()["services"][name]["command"]
+        assert command in known
+    assert "outpost-cloud backup --unproved" in compose()["services"]["backup"]["command"][0]
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "Containerfile.database"])
+def test_what_a_containerfile_copies_is_there_and_it_runs_as_nobody(name: str) -> None:
+    lines = (DEPLOY / name).read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), line
+    users = [line.split()[1] for line in lines if line.startswith("USER ")]
+    assert users
+    assert "root" not in users
+    for line in lines:
+        if line.startswith("FROM "):
+            assert re.match(r"FROM docker\.io/library/\w+:[\w.-]+( AS \w+)?$", line), line
+
+
+@pytest.mark.parametrize(
+    "script",
+    [DEPLOY / "database-start", DEPLOY / "certbot-reload", ROOT / "edge/deploy/outpost-release"],
+    ids=lambda path: str(path.name),
+)
+def test_a_script_parses_and_can_be_run(script: Path) -> None:
+    assert script.stat().st_mode & 0o111
+    done = subprocess.run(["sh", "-n", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("script", [".ci/deb", ".ci/deb-check", ".ci/audit", ".ci/sign-update"])
+def test_a_script_of_the_build_parses(script: str) -> None:
+    done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("lock", ["station.lock", "cloud.lock"])
+def test_the_bill_of_materials_has_every_locked_package_with_its_hashes_and_is_the_same_each_time(lock: str) -> None:
+    made = [
+        subprocess.run([sys.executable, ".ci/sbom", lock, "1.2"], cwd=ROOT, capture_output=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    bill = json.loads(made[0])
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    locked = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", (ROOT / lock).read_text(), re.MULTILINE)
+    assert [each["name"] for each in bill["components"]] == [name.lower() for name in locked]
+    assert all(each["hashes"] and each["purl"].startswith("pkg:pypi/") for each in bill["components"])
