@@ -1,11 +1,11 @@
-"""What stations asked for on USB sticks."""
+"""Where the fixes of a collar end calmly."""
 
 from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 
 def upgrade() -> None:
