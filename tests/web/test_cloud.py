@@ -121,8 +121,8 @@ def test_a_corridor_is_searched_compared_and_published(cloud: tuple[Home, CloudP
     expect(job).to_have_attribute("data-state", "queued", timeout=PATIENCE_MS)
     with process.worker():
         expect(job).to_have_attribute("data-state", "succeeded", timeout=3 * PATIENCE_MS)
-        name = page.get_by_role("cell", name="Over the road", exact=True)
-        row = page.locator("tr[data-corridor]").filter(has=name)
+        cell = page.get_by_role("cell", name="Over the road", exact=True)
+        row = page.locator("tr[data-corridor]").filter(has=cell)
         expect(row).to_contain_text("ppo", timeout=PATIENCE_MS)
         # beside it stands the exact least cost between the same places, term by term
         bars = page.locator("[data-bar]")
