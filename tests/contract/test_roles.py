@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.api, pytest.mark.auth]
 ENDLESS = "/api/v1/events"
 #: What a viewer asks for and takes back, of no record.
 VIEWERS_OWN = {
-    "DELETE /api/v1/jobs/{job_id}", "POST /api/v1/exports", "POST /api/v1/phones/codes",
+    "DELETE /api/v1/jobs/{job_id}", "POST /api/v1/exports", "POST /api/v1/reports", "POST /api/v1/phones/codes",
     "POST /api/v1/phones/{phone_id}/revoke",
 }  # fmt: skip
 _PART = re.compile(r"\{[^}]+\}")
