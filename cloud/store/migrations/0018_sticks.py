@@ -1,4 +1,4 @@
-"""Where the fixes of a collar end calmly."""
+"""What stations asked for on USB sticks."""
 
 from __future__ import annotations
 

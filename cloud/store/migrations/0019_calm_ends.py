@@ -1,4 +1,4 @@
-"""What stations asked for on USB sticks."""
+"""Where the fixes of a collar end calmly."""
 
 from __future__ import annotations
 
