@@ -9,7 +9,7 @@ import random
 import resource
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from shared.privacy import OPERATOR, View, view_for
 from shared.stick import ROOT
 from shared.store import AnimalQuery
 from shared.sync.records import to_ms
-from shared.sync.streams import Batch, Receipt, StreamAnswer
+from shared.sync.streams import GENESIS, Batch, Receipt, StreamAnswer
+from shared.wire.batch.container import RECORDS, pack
 from shared.wire.signatures import new_key
 from tests.access import accounts_over
 from tests.fakes import FakeClock
@@ -253,6 +254,31 @@ async def test_what_is_half_written_damaged_or_of_another_is_refused_and_harms_n
     await carrier.post.store.write(lambda db: db.execute("UPDATE enrolment SET station_id = 'post-7'"))
     with pytest.raises(Invalid, match="nothing on this stick is for post-7: it has answers for post-1"):
         await carrier.take(medium)
+
+
+async def test_a_batch_of_a_later_program_waits_and_the_rest_of_its_stick_is_taken(carrier: Carrier) -> None:
+    await carrier.post.add(3)
+    await carrier.post.store.create_animal(_view(), SABA)
+    later = Batch("", "records", 1, GENESIS.hash, pack(RECORDS, 2, [b"of a later program"]))
+    await carrier.write(carrier.new())
+    (kept,) = await carrier.post.store.read(
+        lambda db: db.execute("SELECT payload, hash FROM batches WHERE channel = 'records'").fetchall()
+    )
+
+    def put(payload: bytes, hashed: bytes) -> Callable[[Any], Any]:
+        return lambda db: db.execute(
+            "UPDATE batches SET payload = ?, hash = ? WHERE channel = 'records'", (payload, hashed)
+        )
+
+    await carrier.post.store.write(put(later.payload, later.hash))
+    medium = carrier.new()
+    await carrier.write(medium)
+    (refusal,) = (await carrier.sticks.take(medium)).refused
+    assert "records 1: the batch of records has version 2" in refusal
+    assert (carrier.home.count("fixes"), carrier.home.count("quarantine")) == (3, 0)
+    await carrier.post.store.write(put(*kept))
+    await carrier.there_and_back()
+    assert await carrier.waiting() == 0
 
 
 @pytest.fixture

@@ -558,3 +558,21 @@ def test_a_chain_is_told_by_its_last_hash() -> None:
         hashed = chain_hash(hashed, payload)
         seen.add(hashed)
     assert len(seen) == len(payloads)
+
+
+def test_a_batch_that_a_stick_brought_before_the_link_is_asked_for_again_and_never_unsent() -> None:
+    """Frozen one behind the other; the cloud may stand at any of them, and only elsewhere is another history."""
+    chain = [Batch("e", "fixes", 1, GENESIS.hash, b"1")]
+    for n in range(2, 6):
+        chain.append(Batch("e", "fixes", n, chain[-1].hash, str(n).encode()))
+    ahead = {batch.n: batch.hash for batch in chain[2:]}
+    state = Sender("e", "fixes", acked=chain[0].head, known={1: chain[0].hash}, unacked=chain[1], ahead=ahead)
+    for batch in chain[1:]:
+        assert streams.compared(state, batch.head) == (state, streams.SendAgain())
+    after, action = streams.compared(state, Head(4, bytes(32)))
+    assert (after, action) == (state, StartOver())
+    after, action = streams.compared(state, GENESIS)  # a cloud that lost all: what is ahead is cut anew, too
+    assert (after.unacked, after.ahead, action) == (None, {}, ResumeFrom(GENESIS))
+    receipt = Receipt(n=2, hash=chain[1].hash)
+    after, action = streams.answered(state, Answer("e", 2, chain[1].hash, receipt))
+    assert (after.acked, after.ahead, action) == (chain[1].head, ahead, SendNext(receipt))

@@ -33,7 +33,8 @@ from shared.sync.clashes import Clash
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
-from shared.wire.link import Changes
+from shared.wire.batch.container import RECORDS, pack
+from shared.wire.link import MAX_CHANGES, Changes
 from tests.fakes import START, FakeClock
 from tests.unit.edge.sync.fake_cloud import InMemoryCloud
 
@@ -542,3 +543,23 @@ async def test_a_batch_that_the_cloud_is_too_old_for_waits_and_the_other_channel
     cloud.put_batch = put  # type: ignore[method-assign] # brought up to date
     done = await sync(store, cloud, clock)
     assert (done.held, done.records, done.quarantined) == ([], 2, 0)
+
+
+async def test_what_a_later_cloud_sends_down_waits_there_and_fixes_still_go_up(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    person_edits(cloud, "animal", "a-cloud", "insert", **ELEPHANT)
+    await add(store, 3)
+    changes = cloud.changes
+
+    async def later(epoch: str | None, since: int, limit: int = MAX_CHANGES) -> Changes:
+        page = await changes(epoch, since, limit)
+        return Changes(page.epoch, page.next, page.is_more, pack(RECORDS, 2, [b"of a later program"]))
+
+    cloud.changes = later  # type: ignore[method-assign] # a later program
+    with pytest.raises(BatchTooNew, match="version 2"):
+        await sync(store, cloud, clock)
+    assert len(cloud.kept.fixes) == 3
+    cloud.changes = changes  # type: ignore[method-assign] # this one brought up to date
+    await sync(store, cloud, clock)
+    assert (await store.animal(VIEW, "a-cloud")).name == "Saba"
