@@ -4,6 +4,8 @@ One call is part of one transaction. Steps, for a batch of any size:
 
 1. devices to collars (aliases resolved, unknown ones entered) and those collars locked: of two batches about one collar
    the second waits, so each judges a set that nobody else is changing;
+   what only comes after all that its collar has is judged together and written at once (``cloud.store.appending``);
+   for the rest:
 2. rows placed and folded (``shared.sync.fixes``); what is stored already found with one statement;
 3. the surroundings of every change read, the new set judged (``shared.movement.quality``);
 4. new rows written by COPY with their flags, richer copies and changed flags by updates;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,28 @@ pytestmark = pytest.mark.api
 METHODS = ("get", "put", "post", "delete", "patch")
 #: What has no shape that JSON could tell of: streams, pictures, batches.
 BINARY = ("text/event-stream", "image/png", "application/msgpack", "application/vnd.outpost.batch")
+
+#: What the original platform says that it serves, and what its own clients ask besides; ids under one name.
+ORIGINAL = """
+POST auth/register; POST auth/verify-otp; POST auth/login; POST auth/login/verify; POST auth/logout; POST auth/refresh;
+GET auth/me; PUT auth/me; PATCH auth/me; POST auth/send-otp; POST auth/change-password;
+GET animals; POST animals; GET animals/{}; PUT animals/{}; PATCH animals/{}; DELETE animals/{}; GET animals/live_status;
+GET tracking; POST tracking; POST tracking/bulk_upload; GET tracking/by_animal; GET tracking/live_tracking;
+GET tracking/live; GET tracking/behavior/analyze; GET tracking/behavior/summary; GET tracking/observations;
+POST tracking/observations;
+GET predictions; POST predictions; GET predictions/corridor; POST predictions/corridor; GET predictions/ml_status;
+GET predictions/history; GET predictions/xgboost/environment; POST predictions/xgboost/predict;
+GET corridors; POST corridors; GET corridors/{}; PUT corridors/{}; DELETE corridors/{}; POST corridors/optimize;
+GET ml/health/live; GET ml/health/ready; POST ml/corridor/generate; POST ml/corridor/evaluate;
+POST sync/upload; GET sync/logs; GET sync/logs/recent; GET sync/logs/stats; GET sync/queue/pending;
+GET sync/queue/failed; POST sync/queue/retry_failed; POST sync/queue/{}/retry_item;
+GET conflict-zones; POST conflict-zones; PUT conflict-zones/{}; DELETE conflict-zones/{}; GET conflict-zones/geojson;
+GET alerts; POST alerts; GET alerts/{}; GET alerts/active; GET alerts/critical; GET alerts/stats;
+POST alerts/{}/acknowledge; POST alerts/{}/resolve;
+GET rangers/teams; POST rangers/teams; GET rangers/rangers; POST rangers/rangers; GET rangers/tracking;
+POST rangers/tracking; GET rangers/logs; POST rangers/logs; GET rangers/routes; POST rangers/routes;
+GET rangers/live_status
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +97,16 @@ async def test_every_route_but_pages_and_what_stations_say_is_described(
         if path.startswith(("/api/v1", "/api/animals", "/health")):
             assert isinstance(store, PostgresStore), (method, path)
             assert rule_of(method, path).access in ("signed", "open"), (method, path)
+
+
+async def test_every_endpoint_of_the_original_platform_is_there(schema: dict[str, Any]) -> None:
+    served = {
+        f"{method.upper()} {re.sub(r'{[^}]*}', '{}', path).removeprefix('/api/v1/').rstrip('/')}"
+        for method, path, _ in operations(schema)
+    }
+    wanted = {each.strip() for each in ORIGINAL.replace("\n", " ").split(";")}
+    assert wanted - served == set()
+    assert {"GET /api/animals/live_status", "GET /health"} <= served
 
 
 async def test_every_operation_says_all_of_what_it_takes_and_answers(schema: dict[str, Any]) -> None:
