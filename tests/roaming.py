@@ -419,7 +419,8 @@ async def play(
         assert shown == here, phone.name
     conflicts = [*await station.conflicts(), *cloud.conflicts()]
     note(f"{len(conflicts)} texts of conflicts, {len(here)} rows")
-    assert ledger.lost(here, conflicts) == []
+    lost = ledger.lost(here, conflicts)
+    assert not lost, f"lost without a trace: {lost}"
 
 
 class RealPhone:
