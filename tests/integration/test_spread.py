@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,51 +18,22 @@ from models.corridor.runtime import Algorithm, Policy, load_policy
 from models.live.runtime import Fixes
 from shared.errors import ConfigError, Invalid, LinkError
 from shared.sync.records import from_ms
-from tests.faults.station_process import until
+from tests.clusters import cluster
 from tests.services import free_port
 from tests.unit.models.habitat.maps import smooth_noise, write_map
 
 pytestmark = [pytest.mark.integration, pytest.mark.ml]
 
-ROOT = Path(__file__).resolve().parents[2]
 #: Cells along a side of the map; the benchmark has 10,000.
 SIDE = 10_000 if os.environ.get("OUTPOST_NIGHTLY") == "1" else 1_000
 LAYERS = (("elevation", "m"), ("woody_cover", "percent"), ("distance_to_water", "m"))
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the address of a scheduler with two worker processes, each a program of its own."""
-    folder, port = tmp_path_factory.mktemp("dask"), free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    log = (folder / "dask.log").open("wb")
-
-    def begin(*words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "distributed.cli." + words[0], *words[1:]], cwd=folder, env=environment, stdout=log,
-            stderr=log, start_new_session=True,
-        )  # fmt: skip
-
-    processes = [begin("dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show")]
-    alone = ("--nthreads", "1", "--no-dashboard", "--no-nanny", "--memory-limit", "0")
-    try:
-        processes += [begin("dask_worker", address, *alone, "--name", f"w{number}") for number in range(2)]
-        until(lambda: _count(address) == 2, "both workers", 60)
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the address of a scheduler with two worker processes."""
+    with cluster(tmp_path_factory.mktemp("dask")) as (address, _):
         yield address
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait(20)
-        log.close()
-
-
-def _count(address: str) -> int:
-    try:
-        with spread(environment={SCHEDULER: address}, connect_s=2.0) as over:
-            return over.workers
-    except LinkError:
-        return 0
 
 
 def write_reserve(folder: Path, side: int) -> Path:
@@ -83,11 +52,11 @@ def write_reserve(folder: Path, side: int) -> Path:
     return folder / "rasters.toml"
 
 
-def test_a_map_scored_by_a_cluster_is_the_one_that_is_scored_here(cluster: str, tmp_path: Path) -> None:
+def test_a_map_scored_by_a_cluster_is_the_one_that_is_scored_here(address: str, tmp_path: Path) -> None:
     maps = write_reserve(tmp_path, SIDE)
     told: list[float] = []
-    with spread(environment={SCHEDULER: cluster}) as over:
-        assert (over.workers, over.where) == (2, f"2 at {cluster}")
+    with spread(environment={SCHEDULER: address}) as over:
+        assert (over.workers, over.where) == (2, f"2 at {address}")
         made = habitat_map(
             over, maps, "Syncerus caffer", 6, tmp_path / "far.tif", progress=lambda share, _: told.append(share)
         )
@@ -122,9 +91,9 @@ def herd(count: int) -> list[Animal]:
     return found
 
 
-def test_occurrence_of_many_animals_is_the_same_anywhere_and_one_that_has_none_costs_no_other(cluster: str) -> None:
+def test_occurrence_of_many_animals_is_the_same_anywhere_and_one_that_has_none_costs_no_other(address: str) -> None:
     animals = herd(12)
-    with spread(environment={SCHEDULER: cluster}) as over:
+    with spread(environment={SCHEDULER: address}) as over:
         far = list(utilisations(over, animals))
     with spread(1, {}) as over:
         here = list(utilisations(over, animals))
@@ -137,11 +106,11 @@ def test_occurrence_of_many_animals_is_the_same_anywhere_and_one_that_has_none_c
     )
 
 
-def test_routes_over_many_landscapes_are_measured_by_a_cluster_as_here(cluster: str) -> None:
+def test_routes_over_many_landscapes_are_measured_by_a_cluster_as_here(address: str) -> None:
     cases = list(studies.generated(48, 4))
     policies: dict[Algorithm, Policy] = {"ppo": load_policy("ppo")}
     work = tried_by(policies)
-    with spread(environment={SCHEDULER: cluster}) as over:
+    with spread(environment={SCHEDULER: address}) as over:
         far = list(over.map(work, cases))
     assert [(one.alone, one.letter, one.ratio) for one in far] == [
         (one.alone, one.letter, one.ratio) for one in map(work, cases)
@@ -162,8 +131,8 @@ def test_no_more_is_asked_for_ahead_than_a_few_for_each_worker() -> None:
     assert taken == AHEAD
 
 
-def test_what_a_worker_raises_comes_back_and_an_address_that_is_none_is_refused(cluster: str, tmp_path: Path) -> None:
-    with spread(environment={SCHEDULER: cluster}) as over:
+def test_what_a_worker_raises_comes_back_and_an_address_that_is_none_is_refused(address: str, tmp_path: Path) -> None:
+    with spread(environment={SCHEDULER: address}) as over:
         with pytest.raises(Invalid, match="No such file"):
             habitat_map(over, tmp_path / "rasters.toml", "Syncerus caffer", 6, tmp_path / "out.tif")
         with pytest.raises(ValueError, match="no number"):
