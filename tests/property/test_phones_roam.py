@@ -78,7 +78,7 @@ steps = st.lists(
 
 
 @settings(
-    max_examples=200 if NIGHTLY else 20, deadline=None, derandomize=True, database=None,
+    max_examples=200 if NIGHTLY else 12, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     phases=tuple(Phase) if NIGHTLY else (Phase.explicit, Phase.generate),
 )  # fmt: skip
@@ -103,6 +103,29 @@ class _Now:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._station.store, name)
+
+
+def test_the_laws_see_an_edit_that_a_tombstone_destroys(world: World) -> None:
+    class Plain(PhoneModel):
+        spares = False
+
+    said: list[Step] = [
+        (0, "create", 0, "description", ""), (0, "sync", 0, "description", ""), (1, "sync", 0, "description", ""),
+        (1, "update", 0, "photo_url", ""), (0, "delete", 0, "description", ""), (0, "sync", 0, "description", ""),
+        (1, "sync", 0, "description", ""),
+    ]  # fmt: skip
+
+    async def run(kind: type[PhoneModel]) -> None:
+        station = world.fresh()
+        await station.open()
+        try:
+            await play(said, [kind(name) for name in "ab"], station, CloudHome(world.cloud), lambda _: None)
+        finally:
+            await station.close()
+
+    world.runner.run(run(PhoneModel))
+    with pytest.raises(AssertionError, match="/v2"):
+        world.runner.run(run(Plain))
 
 
 @pytest.mark.nightly
