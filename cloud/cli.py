@@ -308,10 +308,12 @@ def sync(
     from cloud.store.store import PostgresStore
     from cloud.sync.stick import Exported, Imported, Sticks
     from cloud.sync.uplink import Uplink
+    from shared.logs import configure_logging
 
     if (source is None) == (target is None):
         raise typer.BadParameter("give one of --import and --export")
     settings = _load(config)
+    configure_logging(settings.logs.levels)  # to stderr: what is printed is facts alone
 
     def told(n: int) -> None:
         if not as_json and n and n % _TOLD_EVERY == 0:
@@ -321,7 +323,7 @@ def sync(
         clock = _clock()
         store = PostgresStore(database, now=clock.now)
         rosters = Rosters(database, accounts_of(settings, database, clock), read_secret(settings.accounts.key_file))
-        sticks = Sticks(store, Uplink(store, now=clock.now), rosters, now=clock.now)
+        sticks = Sticks(store, Uplink(store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now)
         if source is not None:
             return await sticks.take(source, told)
         assert target is not None

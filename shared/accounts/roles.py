@@ -107,6 +107,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /app/{name}": _OPEN,
     "POST /session": _OPEN,
     "POST /session/code": _OPEN,
+    "POST /session/register": _OPEN,
+    "POST /session/register/code": _OPEN,
     "POST /session/end": _OPEN,
     "GET /health": _OPEN,
     "GET /health/live": _OPEN,

@@ -34,6 +34,7 @@ class CloudProcess:
         self.host = host
         self._settings = {f"OUTPOST_{name.upper()}": str(value) for name, value in settings.items()}
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self._log = folder / "cloud.log"
         # pytest's own folders may not be entered by the server's user
         self._base = Path(tempfile.mkdtemp(prefix="outpost-cloud-"))

@@ -253,7 +253,9 @@ def on_maps(row: float, column: float) -> tuple[float, float]:
 @contextmanager
 def cloud(folder: Path) -> Iterator[tuple[Home, CloudProcess]]:
     """Give a running cloud."""
-    process = CloudProcess(folder, corridors_maps=write_maps(folder / "maps"), jobs_poll_s=0.2)
+    process = CloudProcess(
+        folder, corridors_maps=write_maps(folder / "maps"), jobs_poll_s=0.2, notify_outbox_file=folder / "codes.jsonl"
+    )
     try:
         process.create()
         process.start(READY_S)

@@ -8,6 +8,7 @@ import { Home } from "./home";
 import { Collars } from "./panels";
 import { Patrols } from "./patrols";
 import { Animals, Observations } from "./records";
+import { Reports } from "./reports";
 import { Sheet } from "./sheet";
 import { Shell, begin, type Way } from "./shell";
 import { load } from "./strings";
@@ -26,6 +27,7 @@ if (boot.user) {
     { path: "studio", label: "nav.studio", page: Studio, isShown: isManager },
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
     { path: "models", label: "nav.models", page: Models, isShown: isField },
+    { path: "reports", label: "nav.reports", page: Reports, isShown: isManager || role === "viewer" },
     { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },
     { path: "users", label: "nav.users", page: Users, isShown: isManager },
     { path: "keys", label: "nav.keys", page: Keys, isShown: role === "admin" },

@@ -1,18 +1,19 @@
 /** Rangers: where they are, what they wrote into their logs, which patrols are planned. Not for viewers. */
 import { useState } from "preact/hooks";
 import { call, post } from "./api";
-import { boot, isField, isManager } from "./boot";
+import { isField, isManager } from "./boot";
 import { loadRangers } from "./live";
 import { useRows } from "./records";
 import { homeNow, rangers, use } from "./state";
 import { t, word } from "./strings";
 import type { LiveRanger } from "./types";
 import { Act, Form, Page, Severity, Table, Time, confirmed, options, say, type Field, type Value } from "./ui";
+import { useWhereabouts } from "./whereabouts";
 import { place } from "./words";
 
 interface Line {
   id: string; ranger: string | null; log_type: string; priority: "low" | "medium" | "high" | "critical"; title: string; description: string;
-  lat: number | null; lon: number | null; timestamp: string; photo_url: string | null; notes: string | null; is_resolved: boolean;
+  lat: number | null; lon: number | null; timestamp: string; photo_url: string | null; notes: string | null; is_resolved: boolean; updated_at: string;
 }
 interface Route {
   id: string; name: string; team: string | null; scheduled_start: string | null; scheduled_end: string | null; actual_start: string | null;
@@ -48,6 +49,7 @@ export function Patrols() {
   const [routes, loadRoutes] = useRows<Route>("/api/v1/rangers/routes/");
   const [open, setOpen] = useState<Line | "new" | null>(null);
   const found = use(rangers);
+  const whereIs = useWhereabouts();
   const names = new Map((found ?? []).map((each) => [each.ranger_id, each.name]));
   const save = async (said: Record<string, Value>) => {
     if (open === "new") await post("/api/v1/rangers/logs/", said);
@@ -83,7 +85,7 @@ export function Patrols() {
         { key: "words", label: t("observation.words"), cell: (row) => row.description || "–" },
         { key: "who", label: t("role.ranger"), cell: (row) => names.get(row.ranger ?? "") ?? "–" },
         { key: "place", label: t("animal.place"), cell: (row) => place(row.lat, row.lon, 4) },
-        { key: "state", label: t("sync.state"), cell: () => t(boot.home === "station" ? "sync.station" : "sync.cloud") },
+        { key: "state", label: t("sync.state"), cell: whereIs },
         { key: "act", label: t("table.acts"), cell: (row) => row.is_resolved ? t("alert_status.resolved") : <Act act={resolve(row)}>{t("patrol.resolve")}</Act> },
       ]} />
       <h2>{t("patrol.routes")}</h2>

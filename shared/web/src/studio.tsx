@@ -1,6 +1,7 @@
 /** The corridor studio: two places, a search that tells how far it is, and what was found side by side. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { all, call, get, post, withFactor, type Paged } from "./api";
+import { Watch, hasEnded, type Job as AnyJob } from "./jobs";
 import { loadAreas } from "./live";
 import type { Feature, Pair } from "./map/shapes";
 import { corners } from "./map/shapes";
@@ -19,13 +20,6 @@ interface Searched extends Corridor {
   start_point: { lat: number; lon: number } | null; end_point: { lat: number; lon: number } | null;
   optimization_data: { scores?: Scores; model_version?: string; missing?: string[]; goal?: string } | null; created_at: string;
 }
-interface Job {
-  id: string; kind: string; state: "queued" | "running" | "succeeded" | "failed" | "cancelled"; percent: number; message: string;
-  best: { cost?: number; cost_ratio?: number } | null; result: { corridor_id: string } | null; error: { code: string; detail: string } | null;
-  parameters: { species: string; algorithm: string; name: string | null }; created_at: string;
-}
-const hasEnded = (job: Job) => job.state === "succeeded" || job.state === "failed" || job.state === "cancelled";
-
 /** Two bars may be compared by their pattern and their words, not by colour alone. */
 const TERMS = ["distance", "habitat", "conflict", "settlement", "road", "slope", "water", "cover", "use", "width", "crossings", "fragmentation"];
 
@@ -36,36 +30,8 @@ function read(text: string): Pair | null {
   return [lon, lat];
 }
 
-/** Follows a job until it has ended: by its stream, which goes on where it broke off. */
-function Watch({ first, ended }: { first: Job; ended: (job: Job) => void }) {
-  const [job, setJob] = useState(first);
-  const [lines, setLines] = useState<string[]>([]);
-  useEffect(() => {
-    if (hasEnded(first)) return;
-    const source = new EventSource(`/api/v1/jobs/${first.id}/events`);
-    const heard = <T,>(name: string, take: (data: T) => void) =>
-      source.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
-    heard<Job>("state", (now) => {
-      setJob(now);
-      if (hasEnded(now)) { source.close(); ended(now); }
-    });
-    heard<Pick<Job, "percent" | "message" | "best">>("progress", (now) => setJob((was) => ({ ...was, ...now })));
-    heard<{ line: string }>("log", (now) => setLines((was) => [...was, now.line].slice(-6)));
-    return () => source.close();
-  }, [first.id]);
-  const cancel = async () => setJob(await call<Job>("DELETE", `/api/v1/jobs/${job.id}/`));
-  const best = job.best?.cost_ratio ? t("studio.ratio", { n: job.best.cost_ratio.toFixed(3) }) : job.best?.cost ? t("studio.best", { n: job.best.cost.toFixed(1) }) : "";
-  return (
-    <li class="card" data-job={job.id} data-state={job.state}>
-      <div class="row wrap"><strong>{job.parameters.name ?? job.parameters.species}</strong><span class="tag">{t(`algorithm.${job.parameters.algorithm}`)}</span>
-        <span class="grow" /><span aria-live="polite">{t(`job.${job.state}`)}</span></div>
-      {!hasEnded(job) && <div class="row"><progress max={100} value={job.percent} aria-label={t("studio.progress")} /><span>{Math.round(job.percent)} % {best}</span>
-        <span class="grow" /><Act act={cancel}>{t("studio.cancel")}</Act></div>}
-      {job.error && <p class="error" role="alert">{job.error.detail}</p>}
-      {lines.length > 0 && <ul class="quiet small">{lines.map((each, n) => <li key={n}>{each}</li>)}</ul>}
-    </li>
-  );
-}
+type Job = AnyJob<{ corridor_id: string }, { species: string; algorithm: string; name: string | null }, { cost?: number; cost_ratio?: number }>;
+const best = (job: Job) => job.best?.cost_ratio ? t("studio.ratio", { n: job.best.cost_ratio.toFixed(3) }) : job.best?.cost ? t("studio.best", { n: job.best.cost.toFixed(1) }) : "";
 
 interface Bar { id: string; name: string; terms: Record<string, number>; cost: number }
 /** What each route costs by term, on one scale, beside the exact least-cost path between the same places. */
@@ -204,7 +170,8 @@ export function Studio() {
             <label><span>{t("studio.name")}</span><input name="name" maxLength={200} /></label>
           </div>
           <div class="row"><button class="main">{t("studio.begin")}</button><button type="button" onClick={() => { set(0, null, ""); set(1, null, ""); }}>{t("zone.clear")}</button></div>
-          {jobs.length > 0 && <ul class="feedlist" aria-label={t("studio.jobs")}>{jobs.map((each) => <Watch key={each.id} first={each} ended={ended} />)}</ul>}
+          {jobs.length > 0 && <ul class="feedlist" aria-label={t("studio.jobs")}>{jobs.map((each) => <Watch key={each.id} first={each} ended={ended} best={best}
+            title={<><strong>{each.parameters.name ?? each.parameters.species}</strong><span class="tag">{t(`algorithm.${each.parameters.algorithm}`)}</span></>} />)}</ul>}
         </form>
       </div>
       {compared.length > 0 && <Compared rows={compared} />}
