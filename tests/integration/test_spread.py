@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from typer.testing import CliRunner
 
+from cloud.cli import cli
 from cloud.jobs.science import Animal, habitat_map, utilisations
 from cloud.jobs.spread import AHEAD, SCHEDULER, Spread, spread
+from cloud.ops.science import write_utilisations
 from models.corridor import studies
 from models.corridor.evaluate import tried_by
 from models.corridor.runtime import Algorithm, Policy, load_policy
@@ -19,6 +23,8 @@ from models.live.runtime import Fixes
 from shared.errors import ConfigError, Invalid, LinkError
 from shared.sync.records import from_ms
 from tests.clusters import cluster
+from tests.fakes import START, FakeClock
+from tests.integration.station_store import EUI, HOUR, VIEW, add, deploy, fix_of, opened
 from tests.services import free_port
 from tests.unit.models.habitat.maps import smooth_noise, write_map
 
@@ -142,3 +148,36 @@ def test_what_a_worker_raises_comes_back_and_an_address_that_is_none_is_refused(
     nobody = {SCHEDULER: f"tcp://127.0.0.1:{free_port()}"}
     with pytest.raises(LinkError, match="no Dask scheduler answers"), spread(environment=nobody, connect_s=1.0):
         pass
+
+
+def test_the_program_scores_the_reserves_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = write_reserve(tmp_path, 300)
+    monkeypatch.delenv(SCHEDULER, raising=False)
+    monkeypatch.setenv("OUTPOST_HABITAT_DIR", str(maps.parent))
+    asked = ["science", "habitat", "--species", "Syncerus caffer", "--out", str(tmp_path / "out.tif"), "--workers", "1"]
+    done = CliRunner().invoke(cli, [*asked, "--json"])
+    assert done.exit_code == 0, done.output
+    made = json.loads(done.stdout)
+    assert (made["rows"], made["model"], made["where"]) == (300, "buffalo 1", "1 local")
+    with rasterio.open(tmp_path / "out.tif") as written:
+        assert np.isfinite(written.read(1)).mean() > 0.95  # some ground is none that a map of cover may say
+
+
+async def test_every_animal_of_a_store_has_a_line_also_one_without_a_fix(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with opened(tmp_path / "store.db", clock) as store:
+        walked = await store.create_animal(VIEW, {"name": "Alpha", "species": "elephant"})
+        await deploy(store, walked.id, EUI)
+        for hour in range(6):
+            await add(store, fix_of(EUI, START + hour * HOUR, lon=16.0 + 0.005 * hour, lat=-19.0))
+        still = await store.create_animal(VIEW, {"name": "Beta", "species": "elephant"})
+        told: list[float] = []
+        with spread(1, {}) as over:
+            counts = await write_utilisations(
+                store, clock, over, tmp_path / "used.jsonl", progress=lambda share, _: told.append(share)
+            )
+    lines = [json.loads(line) for line in (tmp_path / "used.jsonl").read_text().splitlines()]
+    found = {line["animal_id"]: line for line in lines}
+    assert (counts, told[-1]) == ({"animals": 2, "without": 1}, 1.0)
+    assert found[walked.id]["occurrence"]["area_95_km2"] > 0
+    assert found[still.id]["missing"] == "it has no usable fix"
