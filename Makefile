@@ -126,6 +126,7 @@ bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks.pipeline
 	$(BIN)/python -m tests.benchmarks.habitat
 	$(BIN)/python -m tests.benchmarks.corridor
+	$(BIN)/python -m tests.benchmarks.science
 	$(BIN)/python -m tests.benchmarks.models
 
 coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches

@@ -8,7 +8,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.jobs import queue
 from cloud.jobs.export import export_kind
 from cloud.jobs.kinds import Kinds
+from cloud.jobs.report import report_kind
 from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
@@ -44,6 +45,7 @@ from shared.accounts.service import Accounts
 from shared.clock import Clock
 from shared.configuration import boot_id, own_hosts
 from shared.errors import ConfigError, StoreError
+from shared.habitat import Habitat
 from shared.logs import configure_logging
 from shared.sync.records import to_ms
 from shared.sync.sweeping import EVERY_S, sweep
@@ -116,7 +118,17 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: Ho
 
     Without maps there is no search for corridors, and whoever asks for one is told so.
     """
-    kinds = Kinds([export_kind(store.database, accounts.view)])
+
+    @contextlib.contextmanager
+    def habitat() -> Iterator[Habitat]:
+        maps = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
+        try:
+            yield maps
+        finally:
+            maps.close()
+
+    reports = report_kind(store, accounts.view, habitat, store.now)
+    kinds = Kinds([export_kind(store.database, accounts.view), reports])
     router = router_of(store, config, shelf)
     if router is not None:
         from cloud.corridors.job import CorridorSearch
@@ -125,7 +137,7 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: Ho
     return kinds
 
 
-def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRouter | None:
+def router_of(store: PostgresStore, config: Config, shelf: HomeShelf, *, is_apart: bool = False) -> MapRouter | None:
     """Return what finds routes over the reserve's maps; None where no maps are named."""
     section = config.corridors
     maps = section.maps or (str(Path(config.habitat.dir) / "rasters.toml") if config.habitat.dir else "")
@@ -137,6 +149,7 @@ def router_of(store: PostgresStore, config: Config, shelf: HomeShelf) -> MapRout
         store, maps=Path(maps),
         weights=Path(section.weights) if section.weights else None,
         artifacts=lambda: shelf.folder, forced=config.models.forced.get("corridor"),
+        is_apart=is_apart,
     )  # fmt: skip
 
 
@@ -215,6 +228,8 @@ async def running(
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
         models, advisor = Models(shelf.folder), Advisor(shelf.folder)
 
+        router = router_of(store, config, shelf, is_apart=True)
+
         async def take(folder: Path) -> None:
             models.turn_to(folder)
             advisor.turn_to(folder)
@@ -224,7 +239,7 @@ async def running(
         app = create_app(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
-            habitat=habitat, router=router_of(store, config, shelf), models=models, advisor=advisor, shelf=shelf,
+            habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip
@@ -250,6 +265,8 @@ async def running(
                     raise why
         finally:
             habitat.close()
+            if router is not None:
+                router.close()
             await accounts.drain()
 
 

@@ -23,7 +23,7 @@ from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
 from shared.clock import StationClock
-from shared.console import console, errors, print_facts, print_json, run_program
+from shared.console import console, errors, print_facts, print_json, progress_bar, run_program
 from shared.errors import Invalid
 from shared.people import operator_token_of, user_commands
 from shared.privacy import OPERATOR
@@ -48,6 +48,8 @@ cli = typer.Typer(
 )
 station = typer.Typer(help="The stations that this cloud knows.", no_args_is_help=True)
 cli.add_typer(station, name="station")
+science = typer.Typer(help="Work that outgrows one process: here, or on the Dask cluster of OUTPOST_DASK_SCHEDULER.")
+cli.add_typer(science, name="science")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; /etc/outpost/cloud.toml by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
@@ -96,6 +98,78 @@ def init(
     if make_secret(key_file):
         console.print(f"wrote {key_file}: keep a copy elsewhere, TOTP secrets and stations depend on it")
     migrate(path)
+
+
+@science.command()
+def habitat(
+    species: Annotated[str, typer.Option(help="By common or scientific name.")],
+    out: Annotated[Path, typer.Option(help="The GeoTIFF to write.")],
+    month: Annotated[int | None, typer.Option(min=1, max=12, help="Whose maps are taken.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; without a cluster.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the whole of the reserve's maps by chunks; memory is that of the chunks under way."""
+    from cloud.jobs.science import habitat_map
+    from cloud.jobs.spread import spread
+
+    settings = _load(config)
+    if not settings.habitat.dir:
+        raise Invalid("habitat.dir: name the folder of the reserve's maps")
+    maps = Path(settings.habitat.dir) / "rasters.toml"
+    with spread(workers) as over, progress_bar("habitat") as told:
+        made = habitat_map(over, maps, species, month, out, artifacts=_artifacts(settings), progress=told)
+    print_facts(made, as_json=as_json)
+
+
+@science.command()
+def utilisations(
+    out: Annotated[Path, typer.Option(help="The file of JSON lines to write, one an animal.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; without a cluster.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Work out where every animal was, exactly; for researchers on this machine."""
+    from cloud.jobs.spread import spread
+    from cloud.ops.science import write_utilisations
+    from cloud.store.database import Database
+    from cloud.store.store import PostgresStore
+
+    settings = _load(config)
+
+    async def job() -> dict[str, int]:
+        async with Database.open(
+            settings.database_url(), pool_min=1, pool_max=2, is_pooled=settings.database.is_pooled
+        ) as database:
+            store = PostgresStore(database, now=_clock().now)
+            with spread(workers) as over, progress_bar("utilisations") as told:
+                return await write_utilisations(
+                    store, _clock(), over, out, artifacts=_artifacts(settings), progress=told
+                )
+
+    print_facts(asyncio.run(job()), as_json=as_json)
+
+
+@science.command()
+def corridors(
+    data: Annotated[Path, typer.Option(help="The folder of track files and rasters.")],
+    out: Annotated[Path, typer.Option(help="The folder for JSON of each algorithm.")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes; without a cluster.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure routes over many landscapes, as `outpost-models evaluate corridor` does."""
+    from cloud.jobs.spread import spread
+    from models.corridor.evaluate import evaluate, write
+
+    with spread(workers) as over, progress_bar("corridors") as told:
+        found = evaluate(data, data.parent / "reference", progress=told, spread=over.map)
+    print_facts({"files": [str(path) for path in write(found, out)]}, as_json=as_json)
+
+
+def _artifacts(settings: Config) -> Path:
+    from models.artifact import PACKAGED
+
+    return Path(settings.models.folder) if settings.models.folder else PACKAGED
 
 
 @cli.command()
@@ -234,10 +308,12 @@ def sync(
     from cloud.store.store import PostgresStore
     from cloud.sync.stick import Exported, Imported, Sticks
     from cloud.sync.uplink import Uplink
+    from shared.logs import configure_logging
 
     if (source is None) == (target is None):
         raise typer.BadParameter("give one of --import and --export")
     settings = _load(config)
+    configure_logging(settings.logs.levels)  # to stderr: what is printed is facts alone
 
     def told(n: int) -> None:
         if not as_json and n and n % _TOLD_EVERY == 0:
@@ -247,7 +323,7 @@ def sync(
         clock = _clock()
         store = PostgresStore(database, now=clock.now)
         rosters = Rosters(database, accounts_of(settings, database, clock), read_secret(settings.accounts.key_file))
-        sticks = Sticks(store, Uplink(store, now=clock.now), rosters, now=clock.now)
+        sticks = Sticks(store, Uplink(store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now)
         if source is not None:
             return await sticks.take(source, told)
         assert target is not None

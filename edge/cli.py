@@ -57,6 +57,7 @@ from shared.exchange import earthranger, gundi
 from shared.exchange.formats import IMPORTED, ImportFormat, format_of, rows_in, written_format
 from shared.exchange.sites import Site
 from shared.exchange.times import instant, zone_called
+from shared.logs import configure_logging
 from shared.privacy import OPERATOR, view_for
 from shared.sync.records import to_ms
 from shared.wire.signatures import new_key
@@ -306,9 +307,12 @@ def sync(
     if [once, target is not None, source is not None].count(True) != 1:
         raise typer.BadParameter("a running station sends by itself; give one of --once, --export and --import")
     if target is not None or source is not None:
-        _carry(load(config), target, source, as_json=as_json)
+        settings = load(config)
+        configure_logging(settings.logs.levels)
+        _carry(settings, target, source, as_json=as_json)
         return
     settings = load(config)
+    configure_logging(settings.logs.levels)  # to stderr: what is printed is facts alone
     section = settings.cloud
     link = profile_of(
         profile or section.profile, section.bytes_a_day if profile in (None, section.profile) else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 import typer
 
 from models import artifact
-from shared.console import console, print_facts, print_json, run_program
+from shared.console import console, errors, print_facts, print_json, progress_bar, run_program
 from shared.errors import Invalid, ModelUnavailable
 from shared.wire.manifests import sign_manifest
 from shared.wire.signatures import new_key
@@ -46,6 +47,12 @@ def evaluate(
     reference: Annotated[
         Path | None, typer.Option("--reference", help="The folder of reference results. Default: DATA/../reference.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="A folder for JSON of each algorithm, of models that have several.")
+    ] = None,
+    is_written: Annotated[
+        bool, typer.Option("--write", help="Put the tables into the model's README, between its marks.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure models on real tracks, beside reference results."""
@@ -53,8 +60,14 @@ def evaluate(
     found = {}
     for name in _chosen(models, "evaluate"):
         module = _module(name, "evaluate")
-        result = module.evaluate(data, reference or data.parent / "reference")
+        with progress_bar(name) as told:
+            knows = {"progress": told} if "progress" in inspect.signature(module.evaluate).parameters else {}
+            result = module.evaluate(data, reference or data.parent / "reference", **knows)
         found[name] = msgspec.to_builtins(result)
+        if out is not None and hasattr(module, "write"):
+            module.write(result, out)
+        if is_written:
+            _write_tables(name, module.report(result) if hasattr(module, "report") else _indented(result))
         if not as_json:
             text = module.report(result) if hasattr(module, "report") else _indented(result)
             console.print(f"{name}\n\n{text}\n", highlight=False, markup=False, soft_wrap=True)
@@ -155,6 +168,17 @@ def sign(
 def main() -> None:
     """Run the program."""
     run_program(cli)
+
+
+def _write_tables(name: str, text: str) -> None:
+    readme = Path(__file__).parent / name / "README.md"
+    first, last = f"<!-- tables: written by `outpost-models evaluate {name} --write` -->", "<!-- end of tables -->"
+    before, mark, rest = readme.read_text(encoding="utf-8").partition(first)
+    _, end, after = rest.partition(last)
+    if not mark or not end:
+        raise Invalid(f"{readme}: it has no place for tables; put {first} and {last} into it")
+    readme.write_text(f"{before}{mark}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+    errors.print(f"written: {readme}", highlight=False, markup=False)
 
 
 def _indented(result: object) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.text import Text
 
 from shared.errors import OutpostError
@@ -33,6 +35,27 @@ def fail(code: str, detail: str) -> NoReturn:
     line = " ".join(detail.split())
     errors.print(Text.assemble((code, "red"), f": {line}"), soft_wrap=True)
     raise SystemExit(1)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Show on stderr how far long work is; gives a function that is told the share, 0 to 1, and at what it is.
+
+    On no terminal (a log, a pipe) each whole tenth is a line.
+    """
+    if not errors.is_terminal:
+        shown = [-1]
+
+        def told(share: float, what: str) -> None:
+            if int(share * 10) > shown[0]:
+                shown[0] = int(share * 10)
+                errors.print(f"{title}: {share:.0%}, {what}", highlight=False, markup=False)
+
+        yield told
+        return
+    with Progress(console=errors, transient=True) as progress:
+        task = progress.add_task(title, total=1.0)
+        yield lambda share, what: progress.update(task, completed=share, description=f"{title}: {what}")
 
 
 def print_facts(facts: Any, *, as_json: bool) -> None:

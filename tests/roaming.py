@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, cast
 
@@ -34,6 +34,7 @@ from shared.wire.phone.outgoing import observation_row
 from shared.wire.signatures import new_key
 from tests.clouds import START_MS, VIEW, Cloud
 from tests.fakes import START, FakeClock
+from tests.phones import Phone as Client
 
 TABLE: Final = "observations"
 #: Columns that people edit here; every value that is written is another one.
@@ -374,7 +375,7 @@ Step = tuple[int, str, int, str, Fault]
 
 
 async def play(
-    steps: list[Step], phones: list[Phone], station: StationHome, cloud: CloudHome, note: Callable[[str], None]
+    steps: list[Step], phones: Sequence[Phone], station: StationHome, cloud: CloudHome, note: Callable[[str], None]
 ) -> None:
     """Do what was drawn, let everybody meet, and hold the laws against what is there."""
     ledger = Ledger()
@@ -417,3 +418,45 @@ async def play(
     conflicts = [*await station.conflicts(), *cloud.conflicts()]
     note(f"{len(conflicts)} texts of conflicts, {len(here)} rows")
     assert ledger.lost(here, conflicts) == []
+
+
+class RealPhone:
+    """The real client as a phone of these laws; ``urls`` are where the homes answer."""
+
+    def __init__(self, name: str, client: Client, urls: Callable[[HomeName], tuple[str, str]]) -> None:
+        self.name = name
+        self._client = client
+        self._urls = urls
+
+    async def create(self, value: str) -> str:
+        """Enter a row and return its id."""
+        row = {"animal_id": "", "observation_type": "sighting", "description": value, "timestamp": START_MS}
+        identity: str = await self._client.do("create", table=TABLE, row=row)
+        return identity
+
+    async def update(self, identity: str, column: str, value: str) -> None:
+        """Edit a column."""
+        await self._client.do("update", table=TABLE, id=identity, changes={column: value})
+
+    async def delete(self, identity: str) -> None:
+        """Remove a row."""
+        await self._client.do("delete", table=TABLE, id=identity)
+
+    async def seen(self) -> dict[str, dict[str, Any]]:
+        """Return the rows that its user sees."""
+        return await self._client.rows(TABLE)
+
+    async def is_dirty(self) -> bool:
+        """Say whether anything waits."""
+        return bool(await self._client.do("unsynced"))
+
+    async def sync(self, home: Home, fault: Fault) -> None:
+        """Sync once."""
+        url, token = self._urls(home.name)
+        await self._client.do("roam", url=url, token=token)
+        faults = {"pull": ("pull", "lost"), "push": ("push", "cut"), "answer": ("push", "lost")}
+        await self._client.do(
+            "faults", list=[dict(zip(("path", "fault"), faults[fault], strict=True))] if fault else []
+        )
+        told = await self._client.do("sync")
+        assert fault or "error" not in told, told

@@ -16,6 +16,7 @@ from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
 from cloud.api.jobs import JobRoutes, Listeners
+from cloud.api.reports import Reports
 from cloud.api.site import summary_of
 from cloud.api.stations import StationLink
 from cloud.api.stations_seen import StationsSeen
@@ -87,7 +88,7 @@ def create_app(
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),
-        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports, events_stream],
+        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports, Reports, events_stream],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),

@@ -65,7 +65,7 @@ class Exports(Controller):
             accounts.require_factor(caller)
         wish = _wish(data, view)
         job = await jobs.submit(EXPORT, wish, caller.principal, key=idempotency_key)
-        await _note(accounts, view, "export", f"{job.id} {wish.format} {_what(wish)}")
+        await note(accounts, view, "export", f"{job.id} {wish.format} {_what(wish)}")
         return Response(JobOut.of(job), status_code=202, headers={"Location": f"/api/v1/jobs/{job.id}/"})
 
     @get(
@@ -89,33 +89,39 @@ class Exports(Controller):
         job_id: FromPath[str],
     ) -> Response[Any]:
         """Return the file, to whoever asked for it and sees as precisely as then; 409 while it is being written."""
-        await _check_mine(jobs, caller.principal.user_id, job_id, view)
-        file = await files.find(job_id)
-        if file is None:
-            raise NotFound("the file has expired: ask for the export again")
-        if file.seen_as != seen_as(view):
-            raise Forbidden("what you may see has changed since you asked: ask for the export again")
-        await _note(accounts, view, "export.read", f"{job_id} {file.size_bytes} bytes")
-        return Stream(
-            _body(files, job_id),
-            media_type=file.media_type,
-            headers={
-                "Content-Disposition": f'attachment; filename="{file.name}"',
-                "Content-Length": str(file.size_bytes),
-                "ETag": f'"{file.sha256.hex()}"',
-                "Cache-Control": "no-store",
-            },
-        )
+        await check_mine(jobs, caller.principal.user_id, job_id, view, EXPORT)
+        return await file_of(files, accounts, view, job_id, "export.read")
 
 
-async def _check_mine(jobs: Jobs, user_id: str, job_id: str, view: View) -> None:
+async def check_mine(jobs: Jobs, user_id: str, job_id: str, view: View, kind: str) -> None:
+    """Raise NotFound unless the job is of this kind, this person's, and made a file; Conflict while it is at it."""
     job = await jobs.job(view.principal, job_id)
-    if job.kind != EXPORT or job.owner != user_id:  # an administrator sees everybody's jobs, not their files
-        raise NotFound(f"there is no export {job_id}")
+    if job.kind != kind or job.owner != user_id:  # an administrator sees everybody's jobs, not their files
+        raise NotFound(f"there is no {kind} {job_id}")
     if job.state in ("failed", "cancelled"):
-        raise NotFound(f"this export was {job.state}: there is no file")
+        raise NotFound(f"this {kind} was {job.state}: there is no file")
     if job.state != "succeeded":
-        raise Conflict("the export is not written yet: follow its job")
+        raise Conflict(f"the {kind} is not written yet: follow its job")
+
+
+async def file_of(files: Files, accounts: Accounts, view: View, job_id: str, action: str) -> Response[Any]:
+    """Answer with a job's file and note that; raises Forbidden for who sees otherwise than when it was asked for."""
+    file = await files.find(job_id)
+    if file is None:
+        raise NotFound("the file has expired: ask for it again")
+    if file.seen_as != seen_as(view):
+        raise Forbidden("what you may see has changed since you asked: ask for it again")
+    await note(accounts, view, action, f"{job_id} {file.size_bytes} bytes")
+    return Stream(
+        _body(files, job_id),
+        media_type=file.media_type,
+        headers={
+            "Content-Disposition": f'attachment; filename="{file.name}"',
+            "Content-Length": str(file.size_bytes),
+            "ETag": f'"{file.sha256.hex()}"',
+            "Cache-Control": "no-store",
+        },
+    )
 
 
 async def _body(files: Files, job_id: str) -> AsyncGenerator[bytes, None]:
@@ -123,7 +129,8 @@ async def _body(files: Files, job_id: str) -> AsyncGenerator[bytes, None]:
         yield part
 
 
-async def _note(accounts: Accounts, view: View, action: str, detail: str) -> None:
+async def note(accounts: Accounts, view: View, action: str, detail: str) -> None:
+    """Write into the audit log what somebody took along, and how precise it was."""
     precision = "exact" if view.is_exact else "reduced" if not view.stations else "exact of own stations"
     await accounts.note([Entry(accounts.moments().ms, view.principal.user_id, action, f"{detail} {precision}")])
 

@@ -93,7 +93,7 @@ class StationLink(Controller):
         status_code=200,
         request_max_body_size=MAX_BATCH_BYTES,
         responses={
-            **documented(401, 413, 422, 507),
+            **documented(401, 413, 422, 426, 507),
             200: ResponseSpec(Receipt, description="Applied, durably; the receipt, as MessagePack."),
             409: ResponseSpec(
                 StreamAnswer, description="Nothing was applied: the stream stands elsewhere. MessagePack."

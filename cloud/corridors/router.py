@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 
 from models.corridor.ground import RISKS, RISKY, Danger, Ground, Limits, Line, Wish
-from models.corridor.planner import Progress
 from models.corridor.runtime import ALGORITHMS, load_policy
 from models.corridor.surface import WEIGHTS
+from models.live.apart import Apart
 from shared.errors import ArtifactError, Invalid, ModelUnavailable
 from shared.movement.areas import Place
 from shared.privacy import View
 from shared.routing import RouteAlgorithm, RouteAsked, RouteFound, RouteScore, RouteTerm
 from shared.store import Store, ZoneQuery
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _PAGE: Final = 500
 NO_MAPS: Final = "this cloud has no maps to plan routes on: name the reserve's rasters.toml in corridors.maps"
 
 
 class MapRouter:
-    """Finds and scores routes on a reserve's maps; implements ``shared.routing.Router``."""
+    """Finds and scores routes on a reserve's maps; implements ``shared.routing.Router``.
+
+    ``is_apart``: maps are read in a process of their own, as a program that answers requests must.
+    """
 
     def __init__(
         self,
@@ -34,12 +40,14 @@ class MapRouter:
         weights: Path | None,
         artifacts: Path | Callable[[], Path],
         forced: int | None = None,
+        is_apart: bool = False,
     ) -> None:
         self._store = store
         self._ground = None if maps is None else Ground(maps=maps, weights=weights or WEIGHTS)
         # another version may be chosen at any time: where artefacts lie is asked each time
         self._artifacts = artifacts if callable(artifacts) else lambda: artifacts
         self._forced = forced
+        self._apart = Apart("routes") if is_apart else None
 
     @property
     def models(self) -> dict[str, str]:
@@ -59,7 +67,7 @@ class MapRouter:
 
     async def generate(self, view: View, asked: RouteAsked) -> RouteFound:
         """Return a route; raises Invalid or ModelUnavailable."""
-        line = await self.line(view, asked, None)
+        line = await self.line(view, asked)
         return RouteFound(
             path=tuple(Place(lon_deg=lon, lat_deg=lat) for lon, lat in line.corners),
             score=score_of(line), algorithm=asked.algorithm if line.algorithm == "given" else _algorithm(line),
@@ -71,13 +79,13 @@ class MapRouter:
         ground = self._there()
         dangers = await self._dangers(view)
         corners = [(place.lon_deg, place.lat_deg) for place in path]
-        return score_of(await asyncio.to_thread(ground.score, species, corners, dangers))
+        return score_of(await self._done(ground.score, species, corners, dangers))
 
-    async def line(self, view: View, asked: RouteAsked, progress: Progress | None) -> Line:
+    async def line(self, view: View, asked: RouteAsked) -> Line:
         """Return a route with all that is known of it."""
         ground, wish = self._there(), self.wish(asked)
         dangers = await self._dangers(view)
-        return await asyncio.to_thread(ground.route, wish, dangers, progress)
+        return await self._done(ground.route, wish, dangers)
 
     async def prepared(self, view: View) -> tuple[Ground, list[Danger]]:
         """Return maps and dangers, for whoever plans in a thread of its own; raises ModelUnavailable."""
@@ -100,6 +108,22 @@ class MapRouter:
                 most_crossings=asked.limits.most_road_crossings,
             ),
         )
+
+    @property
+    def pids(self) -> list[int]:
+        """The process that reads maps, where it runs."""
+        return [] if self._apart is None else self._apart.pids
+
+    def close(self) -> None:
+        """End the process that reads maps."""
+        if self._apart is not None:
+            self._apart.close()
+
+    async def _done(self, work: Callable[P, T], *values: P.args, **named: P.kwargs) -> T:
+        """Return what ``work`` gives: in a process of its own where requests wait beside it, else in a thread."""
+        if self._apart is not None:
+            return await self._apart.ask(work, *values, **named)
+        return await asyncio.to_thread(work, *values, **named)
 
     def _there(self) -> Ground:
         if self._ground is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -33,21 +33,26 @@ _NAMES: Final = ("collar_id", "said_animal_id")
 #: Columns whose text is theirs as it stands; all others are numbers.
 _TEXT: Final = frozenset({"source", "link", "local_id", "activity_type", "notes"})
 _NULL: Final = r"\N"
+#: So many rows are made at a time.
+_ROWS: Final = 256
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _END: Final = struct.Struct("<qqqdqBI")
 
 
 class Lane(msgspec.Struct):
-    """The fixes of a batch that are an append: of each its place in the batch, its id and what its row holds."""
+    """The fixes of a batch that are an append: of each its place in the batch and what its row holds beside its id."""
 
     places: list[int]
-    ids: list[bytes]
+    #: what ids follow from: collars' names, raw times, longitudes and latitudes
+    keys: tuple[Sequence[str], Sequence[int], Sequence[int | None], Sequence[int | None]]
     collar_pks: list[int]
     collars: dict[int, CollarFacts]
     raw_ms: list[int]
     #: columns and their values, those that are empty left out
     columns: dict[str, Sequence[Any]]
     ends: dict[int, CalmEnd | None]
+    #: of the rows that ``copy_texts`` has given
+    ids: list[bytes] = []
 
     def spans(self) -> dict[int, tuple[int, int]]:
         """Return the first and the last raw time of each collar."""
@@ -61,10 +66,21 @@ class Lane(msgspec.Struct):
                 spans[pk] = (ms, span[1])
         return spans
 
-    def copy_text(self) -> str:
-        """Return the rows as COPY reads them."""
+    @property
+    def names(self) -> list[str]:
+        """The columns of the rows, in the order of ``copy_texts``."""
+        return ["id", *self.columns]
+
+    def copy_texts(self) -> Iterator[str]:
+        """Give the rows as COPY reads them, some at a time: the server writes those while the next are made."""
+        self.ids = []
         texts = [_as_text(name, values) for name, values in self.columns.items()]
-        return "\n".join(map("\t".join, zip(*texts, strict=True))) + "\n"
+        for start in range(0, len(self.places), _ROWS):
+            ids = list(map(fix_id, *(values[start : start + _ROWS] for values in self.keys)))
+            self.ids += ids
+            some = (text[start : start + _ROWS] for text in texts)
+            rows = zip([identity.hex() for identity in ids], *some, strict=True)
+            yield "\n".join(map("\t".join, rows)) + "\n"
 
 
 def columns_of(fixes: Sequence[NewFix]) -> dict[str, Sequence[Any]]:
@@ -199,10 +215,8 @@ def _lane(places: list[int], columns: Columns, wearers: _Wearers, judged: Append
     numbers = picked(of)
     raw_ms = list(picked(columns["raw_ms"]))
     names = [collars[number].id for number in numbers]
-    ids = list(map(fix_id, names, raw_ms, picked(columns["lon_e7"]), picked(columns["lat_e7"])))
     collar_pks = [collars[number].pk for number in numbers]
     kept: dict[str, Sequence[Any]] = {
-        "id": [identity.hex() for identity in ids],
         "collar_pk": collar_pks,
         "animal_pk": wearers.animal_pks(places, raw_ms),
         "recorded_ms": raw_ms,
@@ -212,18 +226,17 @@ def _lane(places: list[int], columns: Columns, wearers: _Wearers, judged: Append
     kept |= {name: picked(values) for name, values in columns.items() if name not in _NAMES}
     kept = {name: values for name, values in kept.items() if values.count(None) < len(values)}
     return Lane(
-        places=places, ids=ids, collar_pks=collar_pks, raw_ms=raw_ms, columns=kept,
+        places=places, keys=(names, raw_ms, picked(columns["lon_e7"]), picked(columns["lat_e7"])),
+        collar_pks=collar_pks, raw_ms=raw_ms, columns=kept,
         collars={collar.pk: collar for collar, is_in in zip(collars, judged.is_appended, strict=True) if is_in},
         ends={collars[n].pk: judged.ends[n] for n, is_in in enumerate(judged.is_appended) if is_in},
     )  # fmt: skip
 
 
-def _as_text(name: str, values: Sequence[Any]) -> Iterable[str]:
-    if name == "id":
-        return values
+def _as_text(name: str, values: Sequence[Any]) -> list[str]:
     if name in _TEXT:
         forms = {value: _NULL if value is None else value.translate(_ESCAPES) for value in set(values)}
         return [forms[value] for value in values]
     if values.count(None):
         return [_NULL if value is None else str(value) for value in values]
-    return map(str, values)
+    return list(map(str, values))

@@ -120,7 +120,8 @@ class FixWriter:
             self._hear(columns)
         lane = lane_of(columns, self._collars, self._bounds, said)
         if len(lane.places) == len(names):
-            return Added(lane.ids, ["new"] * len(names), await self._append(lane), len(names))
+            lines = await self._append(lane)
+            return Added(lane.ids, ["new"] * len(names), lines, len(names))
         others = sorted(set(range(len(names))) - set(lane.places))
         added = await self._store(self._rows(columns, others, said))
         lines = added.lines + (await self._append(lane) if lane.places else [])
@@ -144,10 +145,11 @@ class FixWriter:
 
     async def _append(self, lane: Lane) -> list[Noted]:
         """Write what is an append, with the collars' bounds; return the lines for the change log."""
-        names = sql.SQL(", ").join(map(sql.Identifier, lane.columns))
+        names = sql.SQL(", ").join(map(sql.Identifier, lane.names))
         cursor = self._connection.cursor()
         async with cursor.copy(sql.SQL("COPY fixes ({}) FROM STDIN").format(names)) as copy:
-            await copy.write(lane.copy_text())
+            for text in lane.copy_texts():
+                await copy.write(text)
             # while the server is at it
             spans = lane.spans()
             widened: dict[int, Bounds] = {}

@@ -6,21 +6,20 @@ at once or weeks later; what it holds is read when it is written.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from cloud.accounts.rosters import Rosters
 from cloud.store import feed, stations, sticks
 from cloud.store.accounts import run
 from cloud.store.sticks import Asked
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from shared import stick
-from shared.errors import Conflict, Forbidden, Invalid, NotFound, OutpostError
+from shared.errors import BatchTooNew, Conflict, Forbidden, Invalid, NotFound, OutpostError
 from shared.ids import derived_id
 from shared.stick import Bundle
 from shared.sync import log as sync_log
@@ -56,12 +55,16 @@ class Exported(msgspec.Struct, kw_only=True):
 
 
 class Sticks:
-    """Reads what stations sent on sticks, and answers."""
+    """Reads what stations sent on sticks, and answers; ``seed`` is of the key that signs rosters: stations pin it."""
 
-    def __init__(self, store: PostgresStore, uplink: Uplink, rosters: Rosters, *, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: PostgresStore, uplink: Uplink, *, seed: bytes, roster_of: Callable[[str], Awaitable[bytes]],
+        now: Callable[[], datetime],
+    ) -> None:  # fmt: skip
         self._store = store
         self._uplink = uplink
-        self._rosters = rosters
+        self._seed = seed
+        self._roster_of = roster_of
         self._now = now
 
     async def take(self, medium: Path, progress: Callable[[int], None] = lambda _: None) -> Imported:
@@ -86,19 +89,27 @@ class Sticks:
 
     async def _take_bundle(self, bundle: Bundle, done: Imported, progress: Callable[[int], None]) -> None:
         station_id, began_ms = bundle.manifest.station, to_ms(self._now())
-        messages = stick.read(bundle, private_key=self._rosters.seed, public_key=await self._key(station_id))
+        messages = stick.read(bundle, private_key=self._seed, public_key=await self._key(station_id))
         request = next(messages, None)
         if not isinstance(request, Request) or request.station_id != station_id:
             raise Forbidden("it does not begin with what its station asks for: nothing of it was taken")
         refused: dict[str, Refused] = {}
+        held: set[str] = set()
         counts: dict[str, int] = {}
         for message in messages:
             if not isinstance(message, Carried):
                 raise Invalid("it holds what no station says: what came before it was taken")
             if message.channel in refused:  # what follows stands on what was refused
                 continue
+            if message.channel in held:
+                continue
             batch = _batch(message)
-            said = await self._uplink.take(station_id, batch, message.hash)
+            try:
+                said = await self._uplink.take(station_id, batch, message.hash)
+            except BatchTooNew as error:  # other channels go on; the next stick brings it again
+                held.add(message.channel)
+                done.refused.append(f"{bundle.path.name}: {message.channel} {batch.n}: {error.detail}")
+                continue
             if isinstance(said, StreamAnswer):
                 refused[message.channel] = Refused(
                     epoch=batch.epoch, channel=message.channel, n=batch.n, hash=message.hash, said=said
@@ -136,7 +147,7 @@ class Sticks:
                 raise NotFound(f"{station_id} has never sent a stick: what it has is not known, so nothing is written")
             bundle = await stick.write(
                 medium, "down", station_id, known.request.number, self._going_down(known, done, progress),
-                private_key=self._rosters.seed, public_key=await self._key(station_id),
+                private_key=self._seed, public_key=await self._key(station_id),
             )  # fmt: skip
             done.stations.append(station_id)
             done.bytes += sum(part.size for part in bundle.manifest.parts)
@@ -151,7 +162,7 @@ class Sticks:
         async with self._store.database.snapshot() as connection:
             ours = await feed.epoch(connection)
             heads = await stations.heads(connection, station_id, epoch)
-        roster = await self._rosters.of(station_id)
+        roster = await self._roster_of(station_id)
         yield Reply(
             asked=asked, cloud_epoch=ours, roster=roster,
             heads={channel: heads[channel] for channel in CHANNELS if channel in heads},

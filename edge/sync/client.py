@@ -5,6 +5,7 @@ the link, 5xx, 429, not us  LinkError, with how long the cloud asks to wait: try
 409                         the ``StreamAnswer`` in it
 410                         StaleCursor: begin the changes at 0
 422                         CorruptBatch: send the same bytes again
+426                         BatchTooNew: the channel waits until the cloud reads it
 401, 403                    NotAuthenticated, Forbidden, with what a person has to do
 other 4xx                   Invalid: this program and that cloud do not understand each other
 ==========================  =========================================================================
@@ -27,6 +28,7 @@ import msgspec
 
 from shared.configuration import LOOPBACK
 from shared.errors import (
+    BatchTooNew,
     ConfigError,
     CorruptBatch,
     Forbidden,
@@ -333,6 +335,7 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
         401: (NotAuthenticated, _ENROL_ANEW),
         403: (Forbidden, "the cloud has taken this station off its list: ask whoever runs it"),
         410: (StaleCursor, "the cloud has begun a new life"),
+        426: (BatchTooNew, "the cloud's program is older than this station's and has to be brought up to date"),
         422: (CorruptBatch, "what arrived is not what was sent"),
     }
     kind, meaning = refusals.get(answer.status_code, (Invalid, f"the cloud answers {answer.status_code}"))

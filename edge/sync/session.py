@@ -33,7 +33,16 @@ from edge.sync.meter import LinkSpent
 from edge.sync.profiles import LAN, Profile
 from shared.accounts.facts import fact
 from shared.clock import Clock
-from shared.errors import CorruptBatch, LinkError, NotFound, OutpostError, RequestError, StaleCursor, SyncError
+from shared.errors import (
+    BatchTooNew,
+    CorruptBatch,
+    LinkError,
+    NotFound,
+    OutpostError,
+    RequestError,
+    StaleCursor,
+    SyncError,
+)
 from shared.ids import random_id
 from shared.sync import blobs, streams
 from shared.sync import log as sync_log
@@ -85,6 +94,8 @@ class Synced(msgspec.Struct, kw_only=True):
     new_fixes: int = 0
     #: how often the station's streams had to go back to an older head, or begin anew
     healed: int = 0
+    #: channels that wait because the cloud's program is older than this one
+    held: list[str] = []
     #: files that the cloud has whole
     blobs: int = 0
     #: the link has carried all that it may today
@@ -333,7 +344,7 @@ class _Session:
         """
         for channel in [each for each in CHANNELS if each in OF_OPERATIONS]:
             waiting = functools.partial(outbox.sender, channel=channel)
-            while (batch := (await self._store.read(waiting)).unacked) is not None:
+            while channel not in self._done.held and (batch := (await self._store.read(waiting)).unacked) is not None:
                 await self._send(channel, batch)
 
     async def _send_next(self) -> bool:
@@ -347,12 +358,14 @@ class _Session:
 
     async def _send_first(self, channel: Channel) -> bool:
         """Send the next batch of a channel; False where nothing waits in it."""
+        if channel in self._done.held:
+            return False
         now_ms, limit = to_ms(self._clock.now()), self._limits[channel]
         batch = await self._store.write(functools.partial(outbox.freeze, channel=channel, limit=limit, now_ms=now_ms))
         if batch is None:
             return False
         await self._send(channel, batch)
-        return True
+        return channel not in self._done.held
 
     def _is_time_for_newest(self) -> bool:
         """Say whether a look for newer positions is due: it walks through all that waits."""
@@ -388,6 +401,10 @@ class _Session:
     async def _send(self, channel: Channel, batch: Batch) -> None:
         try:
             said = await self._cloud.put_batch(batch)
+        except BatchTooNew as error:  # the same bytes are right once the cloud reads them
+            log.warning("sync.held", channel=channel, n=batch.n, detail=error.detail)
+            self._done.held.append(channel)
+            return
         except CorruptBatch:
             said = None
         answer = Answer(batch.epoch, batch.n, batch.hash, said)

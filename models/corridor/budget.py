@@ -15,6 +15,7 @@ Source of the measure: Saura and Pascual-Hortal (2007), doi:10.1016/j.landurbpla
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -25,6 +26,8 @@ from models.corridor.landscape import noise
 from models.corridor.surface import FloatArray, IntArray
 from shared.errors import Invalid
 
+#: Of plans with at most so many parcels pairs are exchanged too.
+_PAIRS_UP_TO: Final = 6
 #: Plans that ``best_of_all`` compares at most.
 MOST_PLANS: Final = 200_000
 _PATCH: Final = 1e-6
@@ -138,18 +141,42 @@ def greedy(parcels: Parcels, begin: IntArray | None = None) -> Plan:
 
 
 def swapped(parcels: Parcels, plan: Plan) -> Plan:
-    """Return a plan that no exchange of one parcel for others betters: one goes, what is left is spent greedily."""
+    """Return a plan that no exchange betters: one parcel goes, or of a short plan two, and what is left is spent anew.
+
+    It is spent by gain, by gain for its price, and in a short plan with each parcel taken first in turn: what two
+    cheap ones do together a single step by gain does not see.
+    """
     best = plan
     is_better = True
     while is_better:
         is_better = False
-        for parcel in best.parcels:
-            rest = np.array([one for one in best.parcels if one != parcel], dtype=np.int64)
-            other = _refilled(parcels, rest, parcel)
+        for gone in _exchanges(best):
+            rest = np.array([one for one in best.parcels if one not in gone], dtype=np.int64)
+            other = max(
+                (_refilled(parcels, begun, gone, by_price=by_price) for begun, by_price in _begun(parcels, rest, gone)),
+                key=lambda each: each.connectivity_ha,
+            )
             if other.connectivity_ha > best.connectivity_ha * (1 + 1e-9):
                 best, is_better = other, True
                 break
     return best
+
+
+def _exchanges(plan: Plan) -> Iterator[tuple[int, ...]]:
+    yield from ((one,) for one in plan.parcels)
+    if len(plan.parcels) <= _PAIRS_UP_TO:
+        yield from itertools.combinations(plan.parcels, 2)
+
+
+def _begun(parcels: Parcels, rest: IntArray, gone: tuple[int, ...]) -> list[tuple[IntArray, bool]]:
+    """Return the ways in which what is left is spent: the parcels that are taken first, and by what the others are."""
+    found = [(rest, False), (rest, True)]
+    if len(rest) + len(gone) > _PAIRS_UP_TO:
+        return found[:1]
+    price = parcels.price.ravel()
+    free = np.setdiff1d(parcels.candidates, np.append(rest, gone))
+    free = free[price[free] <= parcels.budget - price[rest].sum() + 1e-9]
+    return found + [(np.append(rest, one), False) for one in free.tolist()]
 
 
 def plan_of(parcels: Parcels, chosen: IntArray) -> Plan:
@@ -184,7 +211,7 @@ def instance(seed: int, shape: tuple[int, int], patches: int, budget_parcels: fl
     )  # fmt: skip
 
 
-def _refilled(parcels: Parcels, rest: IntArray, without: int) -> Plan:
+def _refilled(parcels: Parcels, rest: IntArray, without: tuple[int, ...], *, by_price: bool = False) -> Plan:
     price = parcels.price.ravel()
     chosen = rest
     while True:
@@ -192,8 +219,8 @@ def _refilled(parcels: Parcels, rest: IntArray, without: int) -> Plan:
         free = free[price[free] <= parcels.budget - price[chosen].sum() + 1e-9]
         if not free.size:
             return plan_of(parcels, chosen)
-        _, gain = gains(parcels, chosen)
-        chosen = np.append(chosen, free[int(gain[free].argmax())])
+        gain = gains(parcels, chosen)[1][free]
+        chosen = np.append(chosen, free[int((gain / price[free] if by_price else gain).argmax())])
 
 
 def _connectivity(parcels: Parcels, between: FloatArray) -> float:

@@ -1,16 +1,19 @@
 """How good routes are: against exact ones, on ground that no policy was trained on, and against where animals went.
 
-Every case is two places far apart. ``alone`` is the policy to the letter; ``cost_ratio`` its routes after local search;
+Every case is two places far apart. ``letter`` is the policy to the letter, one walk; ``alone`` the best of its sixteen
+walks by what each paid itself, with no search and no knowledge of the cost to go; ``cost_ratio`` its routes after local
+search, which always arrives: where no walk did it begins at a straight line, and ``completed`` says how often it did.
 ``straight`` the same local search begun at a straight line, so that everybody sees what the policy adds. All ratios are
 to the exact least-cost path of the same surface, arrived ones only; ``arrived`` says how many those are.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -21,7 +24,7 @@ from models.corridor.budget_policy import FEATURES, BudgetPolicy, load_budget_po
 from models.corridor.exact import BY_DAY
 from models.corridor.landscape import HELD_OUT, landscape
 from models.corridor.planner import WALKERS
-from models.corridor.runtime import ALGORITHMS, Policy, load_policy, routes
+from models.corridor.runtime import ALGORITHMS, Policy, best_of, load_policy, routes
 from models.corridor.runtime import Algorithm as Algorithms
 from models.corridor.scores import cost_of, cost_with_edges, straight, terms_of_path
 from models.corridor.search import bettered, priced
@@ -30,9 +33,19 @@ from models.corridor.surface import EDGE_TERMS, Cell, IntArray, Surface, read_we
 from shared.errors import Invalid
 
 _TRACKS_EACH: Final = 3
+#: How much of the work the cases are.
+_CASES_SHARE: Final = 0.6
 _HARD: Final = 6
 _SMALL: Final = 12
 _LARGE: Final = 16
+
+
+class Mapped(Protocol):
+    """Maps a function over items, in their order."""
+
+    def __call__(self, work: Callable[[Case], Tried], items: list[Case], /) -> Iterable[Tried]:
+        """Return what the function gives of each item."""
+        ...
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +66,8 @@ class Algorithm(msgspec.Struct, frozen=True, kw_only=True):
     """One algorithm over all cases: with local search, and ``alone`` without it.
 
     ``terms``: mean share of each term in the cost of its routes. ``seconds``: median time of a route, search included.
+    ``letter``: one walk to the letter. ``completed``: share of cases in which no walk arrived and the search found the
+    way from a straight line.
     """
 
     arrived: float
@@ -60,6 +75,8 @@ class Algorithm(msgspec.Struct, frozen=True, kw_only=True):
     terms: dict[str, float]
     seconds: float
     alone: Reached | None = None
+    letter: Reached | None = None
+    completed: float = 0.0
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +112,7 @@ class Beyond(msgspec.Struct, frozen=True, kw_only=True):
 class AgainstTracks(msgspec.Struct, frozen=True, kw_only=True):
     """How far the fixes of animals lie from routes between the ends of their ways: median, in metres.
 
-    ``nearest``: share of ways to which each route is the nearest of the three.
+    ``nearest``: share of ways to which each route is the nearest of the three; routes that are the same share a way.
     """
 
     map: str
@@ -136,19 +153,37 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, int]
 
 
-class _Tried(msgspec.Struct, frozen=True, kw_only=True):
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """One case: ratios by algorithm, infinite where nothing arrived; shares of terms; seconds."""
 
     alone: dict[str, float]
+    letter: dict[str, float]
     ratio: dict[str, float]
+    is_completed: dict[str, bool]
     terms: dict[str, dict[str, float]]
     seconds: dict[str, float]
 
 
-def evaluate(data: Path, reference: Path) -> Evaluation:
-    """Measure the policies of the packaged artefacts on generated landscapes and on the real maps in ``data``."""
+def evaluate(
+    data: Path,
+    reference: Path,
+    *,
+    progress: Callable[[float, str], None] = lambda _share, _what: None,
+    spread: Mapped = map,
+) -> Evaluation:
+    """Measure the policies of the packaged artefacts on generated landscapes and on the real maps in ``data``.
+
+    ``progress`` hears how far it is, 0 to 1, and at what; ``spread`` maps one function over cases, in order, wherever.
+    """
     policies: dict[Algorithms, Policy] = {name: load_policy(name) for name in ALGORITHMS}
-    tried = {name: [_tried(case, policies) for case in cases] for name, cases in _sets(data, reference)}
+    progress(0.0, "reading maps")
+    cases = [(name, case) for name, cases in _sets(data, reference) for case in cases]
+    tried: dict[str, list[Tried]] = {}
+    for number, ((name, _), found) in enumerate(
+        zip(cases, spread(tried_by(policies), [case for _, case in cases]), strict=True)
+    ):
+        tried.setdefault(name, []).append(found)
+        progress(_CASES_SHARE * (number + 1) / len(cases), name)
     sets = tuple(
         OnSet(
             name=name, cases=len(found), ppo=_algorithm(found, "ppo"), dqn=_algorithm(found, "dqn"),
@@ -158,12 +193,16 @@ def evaluate(data: Path, reference: Path) -> Evaluation:
         for name, found in tried.items()
     )  # fmt: skip
     whole = [one for found in tried.values() for one in found]
+    progress(_CASES_SHARE, "roads, hours and widths")
+    hard = tuple(beyond(policies["ppo"]))
+    progress(_CASES_SHARE + 0.1, "tracks")
+    tracks = tuple(against_tracks(data, policies["ppo"]))
+    progress(_CASES_SHARE + 0.2, "budgets")
     return Evaluation(
         ppo=_algorithm(whole, "ppo"), dqn=_algorithm(whole, "dqn"), least_cost=_algorithm(whole, "least_cost"),
         straight=_reached(one.ratio["straight"] for one in whole),
         straight_alone=_reached(one.alone["straight"] for one in whole),
-        sets=sets, beyond=tuple(beyond(policies["ppo"])), tracks=tuple(against_tracks(data, policies["ppo"])),
-        budget=under_budget(load_budget_policy()),
+        sets=sets, beyond=hard, tracks=tracks, budget=under_budget(load_budget_policy()),
         versions={str(name): policy.version for name, policy in policies.items()},
     )  # fmt: skip
 
@@ -171,8 +210,8 @@ def evaluate(data: Path, reference: Path) -> Evaluation:
 def report(result: Evaluation) -> str:
     """Return the tables of the README."""
     lines = [
-        "| set | cases | algorithm | alone arrived | alone median | alone p95 | arrived | median | p95 | s |",
-        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| set | cases | algorithm | one walk | alone | median | p95 | searched | median | p95 | completed | s |",
+        "|---|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     whole = OnSet(
         name="all", cases=sum(one.cases for one in result.sets), ppo=result.ppo, dqn=result.dqn,
@@ -181,11 +220,14 @@ def report(result: Evaluation) -> str:
     for one in (*result.sets, whole):
         for name in (*ALGORITHMS, "least_cost"):
             found: Algorithm = getattr(one, name)
+            letter = "-" if found.letter is None else f"{found.letter.arrived:.1%}"
             lines.append(
-                f"| {one.name} | {one.cases} | {name} | {_cells(found.alone)} | {_cells(found)} | {found.seconds:.2f} |"
+                f"| {one.name} | {one.cases} | {name} | {letter}"
+                f" | {_cells(found.alone)} | {_cells(found)} | {found.completed:.1%} | {found.seconds:.2f} |"
             )
         lines.append(
-            f"| {one.name} | {one.cases} | straight line | {_cells(one.straight_alone)} | {_cells(one.straight)} | - |"
+            f"| {one.name} | {one.cases} | straight line | - | {_cells(one.straight_alone)} | {_cells(one.straight)}"
+            " | - | - |"
         )
     lines += [
         "", "| objective | baseline | cases | ppo arrived | median | p95 | least cost arrived | median | p95 |",
@@ -305,13 +347,14 @@ def against_tracks(data: Path, policy: Policy) -> list[AgainstTracks]:
                 distances[route].append(_apart_cells(way, path) * surface.cell_m)
         table = np.array(list(distances.values()))
         if table.size:
-            nearest = table.argmin(axis=0)
+            is_nearest = table <= table.min(axis=0) * (1 + 1e-9)
+            nearest = is_nearest / is_nearest.sum(axis=0)  # routes that are the same share it
             found.append(
                 AgainstTracks(
                     map=name, ways=table.shape[1], individuals=len({way.individual for way in ways}),
                     distance_m={route: round(float(np.median(one)), 1) for route, one in distances.items()},
                     nearest={
-                        route: round(float((nearest == number).mean()), 3) for number, route in enumerate(distances)
+                        route: round(float(nearest[number].mean()), 3) for number, route in enumerate(distances)
                     },
                 )
             )  # fmt: skip
@@ -331,7 +374,12 @@ def _sets(data: Path, reference: Path) -> Iterable[tuple[str, list[Case]]]:
         yield "utah, stored", [Case(stored, Cell(*one["start"]), Cell(*one["end"])) for one in pairs_said]
 
 
-def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> _Tried:
+def tried_by(policies: Mapping[Algorithms, Policy]) -> Callable[[Case], Tried]:
+    """Return what tries policies on one case, wherever it is called."""
+    return functools.partial(_tried, policies=policies)
+
+
+def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> Tried:
     surface, start, end = case
     begun = time.perf_counter()
     best = exact.least_cost(surface, start, end)
@@ -339,19 +387,22 @@ def _tried(case: Case, policies: Mapping[Algorithms, Policy]) -> _Tried:
     seconds = {"least_cost": time.perf_counter() - begun}
     line = straight(start, end)
     alone = {"straight": cost_of(surface, line) / bound}
+    letter: dict[str, float] = {}
+    is_completed: dict[str, bool] = {}
     ratio = {"straight": _searched(surface, [line], None) / bound, "least_cost": 1.0}
     terms = {"least_cost": _shares(surface, best)}
     for name, policy in policies.items():
         begun = time.perf_counter()
         walked = routes(policy, surface, start, end, count=WALKERS)
-        alone[name] = np.inf if walked[0] is None else cost_of(surface, walked[0]) / bound
-        arrived = [one for one in walked if one is not None]
-        path = bettered(surface, arrived) if arrived else None
+        own = best_of(surface, walked)
+        alone[name] = np.inf if own is None else cost_of(surface, own) / bound
+        letter[name] = np.inf if walked[0] is None else cost_of(surface, walked[0]) / bound
+        is_completed[name] = own is None
+        path = bettered(surface, [one for one in walked if one is not None] or [line])
         seconds[name] = time.perf_counter() - begun
-        ratio[name] = np.inf if path is None else cost_of(surface, path) / bound
-        if path is not None:
-            terms[name] = _shares(surface, path)
-    return _Tried(alone=alone, ratio=ratio, terms=terms, seconds=seconds)
+        ratio[name] = cost_of(surface, path) / bound
+        terms[name] = _shares(surface, path)
+    return Tried(alone=alone, letter=letter, ratio=ratio, is_completed=is_completed, terms=terms, seconds=seconds)
 
 
 def _walked(policy: Policy, surface: Surface, start: Cell, end: Cell) -> list[IntArray]:
@@ -374,7 +425,7 @@ def _shares(surface: Surface, path: IntArray) -> dict[str, float]:
     return {name: value / sum(terms.values()) for name, value in terms.items()}
 
 
-def _algorithm(found: Sequence[_Tried], name: str) -> Algorithm:
+def _algorithm(found: Sequence[Tried], name: str) -> Algorithm:
     reached = _reached(one.ratio[name] for one in found)
     shares = [one.terms[name] for one in found if name in one.terms]
     names = dict.fromkeys(term for one in shares for term in one)
@@ -384,6 +435,8 @@ def _algorithm(found: Sequence[_Tried], name: str) -> Algorithm:
         terms={term: round(float(np.mean([one.get(term, 0.0) for one in shares])), 4) for term in names},
         seconds=round(float(np.median([one.seconds[name] for one in found])), 3),
         alone=_reached(one.alone[name] for one in found) if name in ALGORITHMS else None,
+        letter=_reached(one.letter[name] for one in found) if name in ALGORITHMS else None,
+        completed=round(float(np.mean([one.is_completed.get(name, False) for one in found])), 4),
     )
 
 
@@ -411,3 +464,18 @@ def _cells(found: Reached | Algorithm | None) -> str:
         return "- | - | -"
     median, p95 = found.cost_ratio.median, found.cost_ratio.p95
     return f"{found.arrived:.1%} | " + ("- | -" if median is None or p95 is None else f"{median:.3f} | {p95:.3f}")
+
+
+def write(result: Evaluation, folder: Path) -> list[Path]:
+    """Write what was measured as JSON: a file of each algorithm, and one of all of it; return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in (*ALGORITHMS, "least_cost"):
+        found: Algorithm = getattr(result, name)
+        of_sets = {one.name: getattr(one, name) for one in result.sets}
+        path = folder / f"corridor-{name}.json"
+        path.write_bytes(msgspec.json.format(msgspec.json.encode({"all": found, "sets": of_sets})) + b"\n")
+        written.append(path)
+    path = folder / "corridor.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    return [*written, path]

@@ -15,7 +15,7 @@ import msgspec
 
 from models.artifact import PACKAGED
 from models.corridor.exact import check_ends, component_of, least_cost, widened
-from models.corridor.runtime import load_policy, routes
+from models.corridor.runtime import best_of, load_policy, routes
 from models.corridor.scores import Scores, cost_of, cost_with_edges, scores_of
 from models.corridor.search import bettered, priced
 from models.corridor.surface import Cell, IntArray, Surface
@@ -101,7 +101,8 @@ def _by_policy(
         )
     seen = priced(ground) if ground.has_edges else ground
     walked = routes(policy, seen, start, end, count=walkers, seed=seed)
-    alone = None if walked[0] is None else cost_of(ground, walked[0])
+    own = best_of(seen, walked)
+    alone = None if own is None else cost_of(ground, own)
     begin = [path for path in walked if path is not None]
     if not begin:  # the exact path is then the answer, under its own name
         return _route(ground, exact, exact, "least_cost", None, seed, alone=None, is_bettered=False)

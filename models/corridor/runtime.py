@@ -28,6 +28,11 @@ ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")
 
 #: Bytes that the walkers of one route may remember their ways in.
 _MOST_REMEMBERED: Final = 256_000_000
+#: Number formats of ONNX that a network of ours holds.
+_FORMATS: Final[dict[int, np.dtype[Any]]] = {1: np.dtype(np.float32), 3: np.dtype(np.int8)}
+#: How much longer walkers go on where none has arrived, and moves that they make at most.
+PATIENCE: Final = 4
+_MOST_MOVES: Final = 4_000
 #: How warmly moves are drawn, as shares of the spread of their scores.
 _WARMTHS: Final = (0.1, 0.7)
 
@@ -108,7 +113,7 @@ def int8_policy(policy: Policy) -> Policy:
             steps, scale, zero, shift = (tensors[f"{part}_{number}"] for part in ("steps", "scale", "zero", "bias"))
         except KeyError as error:
             raise ArtifactError(f"{title}: its network has no {error.args[0]}") from error
-        if (steps.dtype, steps.shape, scale.shape, shift.shape) != (np.int8, weights.shape, bias.shape, bias.shape):
+        if steps.dtype != np.int8 or (steps.shape, scale.shape, shift.shape) != (weights.shape, bias.shape, bias.shape):
             raise ArtifactError(f"{title}: layer {number} of its network is not that of its float32 layers")
         if zero.any():
             raise ArtifactError(f"{title}: layer {number} of its network is not symmetric")
@@ -131,7 +136,7 @@ def onnx_constants(data: bytes) -> dict[str, npt.NDArray[Any]]:
                 (name,) = _field(tensor, 8)
                 (raw,) = _field(tensor, 9)
                 (kind,) = _numbers(tensor, 2)
-                dtype: np.dtype[Any] = {1: np.dtype(np.float32), 3: np.dtype(np.int8)}[kind]
+                dtype = _FORMATS[kind]
                 found[name.decode()] = np.frombuffer(raw, dtype=dtype).reshape(_numbers(tensor, 1))
     except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
         raise ArtifactError(f"corridor: the network cannot be read: {error}") from error
@@ -234,7 +239,8 @@ def routes(
     """Return routes, each (cells, 2) from start to end, None where a walker did not arrive; same seed, same routes.
 
     The first two follow the policy to the letter; of the others every move is drawn, so that a later search has a
-    choice. Every second one was walked backwards, from the end. A walker has four moves for each cell of the way.
+    choice. Every second one was walked backwards, from the end. A walker has four moves for each cell of the way; where
+    nobody arrives by then all walk on, up to ``PATIENCE`` times as long, until somebody does.
     """
     rows, columns = surface.shape
     count = max(2, min(count, _MOST_REMEMBERED // ((rows + 2) * (columns + 2))))
@@ -246,7 +252,9 @@ def routes(
     warmth = np.concatenate((np.zeros(2), np.linspace(*_WARMTHS, count - 2))) if count > 2 else np.zeros(2)
     places = [np.stack((walkers.row, walkers.column), axis=1)]
     lengths, arrived = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
-    while not (lengths > 0).all():
+    usual = int(walkers.limit.max())
+    walkers.limit[:] = max(usual, min(PATIENCE * usual, _MOST_MOVES))
+    while not (lengths > 0).all() and (len(places) <= usual or not arrived.any()):
         chosen = _chosen(policy.scores(obs), walkers.is_open, warmth, rng)
         goal_row, goal_column = walkers.goal_row.copy(), walkers.goal_column.copy()
         stepped = walkers.step(chosen)
@@ -263,6 +271,18 @@ def routes(
         path = walked[: lengths[one], one]
         found.append((path[::-1] if one % 2 else path) if arrived[one] else None)
     return found
+
+
+def best_of(surface: Surface, found: Sequence[IntArray | None]) -> IntArray | None:
+    """Return the cheapest of the routes that arrived, by what each of them paid on its own way; None where none did."""
+    arrived = [path for path in found if path is not None]
+    return min(arrived, key=lambda path: _paid(surface, path), default=None)
+
+
+def _paid(surface: Surface, path: IntArray) -> float:
+    along = surface.cost[path[:, 0], path[:, 1]].astype(np.float64)
+    lengths = np.hypot(*np.diff(path, axis=0).T.astype(np.float64))
+    return float((lengths * (along[:-1] + along[1:]) / 2).sum())
 
 
 def _chosen(

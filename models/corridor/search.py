@@ -2,8 +2,9 @@
 
 The band of cells within reach of the route is searched exactly; the best path in it is the next route. The band widens
 where a round gains nothing, and the search ends at the widest. Where several routes are given, their bands are one at
-first: what two routes found is put together. The same search may begin at a policy's routes or at a straight line, so
-that anybody can see what the policy adds.
+first: what two routes found is put together. Where no band holds a path yet they go on widening, twice as far each
+time, until one does: a search arrives wherever a path exists, at worst by searching everything. The same search may
+begin at a policy's routes or at a straight line, so that anybody can see what the policy adds.
 
 The band is searched by the cells' costs; routes are compared by ``price``, which may say more (roads, losses of
 habitat, risk that moves with the hour).
@@ -38,7 +39,7 @@ def bettered(
     """Return a route that is at least as good as the best of ``routes``; ``seen`` hears of better costs.
 
     A route that is given may lead over ground that nothing walks on: its cost is infinite and its band counts. Raises
-    Invalid where no band holds a path.
+    Invalid where no path leads from its start to its end.
     """
     if not routes:
         raise Invalid("a local search needs a route to begin with")
@@ -61,7 +62,8 @@ def bettered(
         if level == len(reaches):
             break
     if not np.isfinite(best_cost):
-        raise Invalid("no path was found near the routes that the search began with")
+        best = _reached(surface, routes, 2 * reaches[-1], start, end)
+        return bettered(surface, [best], reaches=reaches, price=price, seen=seen)
     return best
 
 
@@ -73,6 +75,17 @@ def priced(surface: Surface) -> Surface:
     road_price, _ = edge_step_cost(surface)
     added = np.where(surface.is_road, np.float32(road_price), np.float32(0))
     return msgspec.structs.replace(surface, cost=np.asarray(surface.cost + added, dtype=np.float32))
+
+
+def _reached(surface: Surface, routes: Sequence[IntArray], reach: int, start: Cell, end: Cell) -> IntArray:
+    """Return the cheapest path in the narrowest band, of twice the reach each time, that holds one."""
+    while True:
+        found = _within(surface, routes, reach, start, end)
+        if found is not None:
+            return found
+        if reach >= max(surface.shape):
+            raise Invalid("no path leads from start to end: unwalkable ground lies between them")
+        reach *= 2
 
 
 def _within(surface: Surface, routes: Sequence[IntArray], reach: int, start: Cell, end: Cell) -> IntArray | None:

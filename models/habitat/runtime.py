@@ -21,7 +21,6 @@ it learned from. It is no probability that one is there. A covariate that the ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -374,10 +373,22 @@ def suitability_map(model: HabitatModel, rasters: RasterSet, path: Path, month: 
 
     Memory is that of one window, however large the map is. Raises Invalid as ``suitability_of`` does.
     """
+    tags = map_tags(model, rasters, month)
+    parts = ((window, scored(model, rasters, window, month)) for window in rasters.grid.blocks())
+    write_geotiff(path, rasters.grid, parts, tags)
+    return missing_covariates(model, rasters, month)
+
+
+def map_tags(model: HabitatModel, rasters: RasterSet, month: int | None = None) -> dict[str, str]:
+    """Return what a map of suitability says of itself; raises Invalid as ``suitability_of`` does."""
     missing = _checked_missing(model, rasters, month)
-    tags = {"MODEL": f"habitat/{model.version}/{model.name}", "MISSING": ",".join(missing), "UNIT": "suitability 0-1"}
-    write_geotiff(path, rasters.grid, _scored(model, rasters, month), tags)
-    return missing
+    return {"MODEL": f"habitat/{model.version}/{model.name}", "MISSING": ",".join(missing), "UNIT": "suitability 0-1"}
+
+
+def scored(model: HabitatModel, rasters: RasterSet, window: Window, month: int | None = None) -> Float32Array:
+    """Return the suitability of each cell of a window."""
+    values = rasters.covariates(model.names, window, month).reshape(len(model.names), -1).T
+    return model.score(values).reshape(window.rows, window.columns).astype(np.float32)
 
 
 def suitability_tile(
@@ -403,12 +414,6 @@ def suitability_tile(
     places = np.divmod(cells, rasters.grid.columns)
     found[is_in] = model.score(rasters.at_cells(model.names, *places, month))[back]
     return coloured(found.reshape(TILE_PIXELS, TILE_PIXELS))
-
-
-def _scored(model: HabitatModel, rasters: RasterSet, month: int | None) -> Iterator[tuple[Window, Float32Array]]:
-    for window in rasters.grid.blocks():
-        values = rasters.covariates(model.names, window, month).reshape(len(model.names), -1).T
-        yield window, model.score(values).reshape(window.rows, window.columns).astype(np.float32)
 
 
 def _checked_missing(model: HabitatModel, rasters: RasterSet, month: int | None) -> tuple[str, ...]:

@@ -1,49 +1,34 @@
-"""``shared.habitat.Habitat`` over a reserve's maps, by a process of its own that is started when it is needed.
+"""``shared.habitat.Habitat`` over a reserve's maps, read in a process of their own (``models.live.apart``).
 
-::
-
-    home ---- questions ----> process of maps: rasterio, maps, model
-         <---- answers -----  (ends by itself with the home, and is ended when nobody asked for a while)
-
-A map that hangs or a library that falls takes that process along and nothing else: the question is answered with
-ModelUnavailable, and the next one starts another. Without ``rasters.toml`` there is no process at all.
+Without ``rasters.toml`` there is no process at all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import multiprocessing
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Final, TypeVar
-
-import structlog
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from models.artifact import PACKAGED, versions
 from models.habitat.runtime import load_model
 from models.live import habitat_child as child
+from models.live.apart import IDLE_S, LONGEST_S, Apart
 from shared.errors import Invalid, ModelUnavailable
 from shared.habitat import Ground, Suited
 from shared.insight import ModelStatus
 from shared.movement.areas import Place
 
-log = structlog.get_logger()
-
 #: What a folder of maps has.
 RASTERS: Final = "rasters.toml"
-#: A question that takes longer has met a map that hangs.
-LONGEST_S: Final = 60.0
-#: The process is ended when nobody asked for so long: its libraries hold a third of what the station may take.
-IDLE_S: Final = 120.0
 #: What was said of the model's status is said again for so long.
 SAID_AGAIN_S: Final = 60.0
 #: Tiles that are kept.
 _TILES: Final = 256
 _DEEPEST_ZOOM: Final = 22
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -55,11 +40,7 @@ class MappedHabitat:
     ) -> None:
         self._path = None if folder is None else folder / RASTERS
         self._artifacts = artifacts
-        self._idle_s = idle_s
-        self._longest_s = longest_s
-        self._pool: concurrent.futures.ProcessPoolExecutor | None = None
-        self._ending: asyncio.TimerHandle | None = None
-        self._turn = asyncio.Lock()
+        self._apart = Apart("habitat", idle_s=idle_s, longest_s=longest_s)
         self._said: tuple[float, str | None, ModelStatus] | None = None
         self._tiles: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
 
@@ -71,7 +52,7 @@ class MappedHabitat:
     @property
     def is_running(self) -> bool:
         """Whether the process of maps runs."""
-        return self._pool is not None
+        return self._apart.is_running
 
     def missing(self) -> str | None:
         """Return why there are no maps; None where a file names some."""
@@ -95,7 +76,7 @@ class MappedHabitat:
         found, refused = await asyncio.to_thread(_artefacts, self._artifacts)
         missing = None
         try:
-            await self._ask(lambda pool, path: pool.submit(child.open_maps, path))
+            await self._ask(child.open_maps)
         except ModelUnavailable as error:
             missing = error.detail
         if missing is not None or not found:
@@ -110,14 +91,11 @@ class MappedHabitat:
 
     async def suitability(self, species: str | None, places: Sequence[Place], month: int) -> Suited:
         """Return how suitable places are for a species in a month."""
-        asked = list(places)
-        return await self._ask(
-            lambda pool, path: pool.submit(child.suitability, path, self._artifacts, species, asked, month)
-        )
+        return await self._ask(child.suitability, self._artifacts, species, list(places), month)
 
     async def ground(self, place: Place, radius_m: float, month: int) -> Ground:
         """Return what the maps say of a place."""
-        return await self._ask(lambda pool, path: pool.submit(child.ground, path, place, radius_m, month))
+        return await self._ask(child.ground, place, radius_m, month)
 
     async def tile(self, species: str, z: int, x: int, y: int, month: int) -> bytes:
         """Return a tile of Web Mercator of suitability as PNG."""
@@ -127,9 +105,7 @@ class MappedHabitat:
         about = path.stat()
         key = (species, z, x, y, month, about.st_mtime_ns, about.st_size)
         if key not in self._tiles:
-            self._tiles[key] = await self._ask(
-                lambda pool, path: pool.submit(child.tile, path, self._artifacts, species, z, x, y, month)
-            )
+            self._tiles[key] = await self._ask(child.tile, self._artifacts, species, z, x, y, month)
             while len(self._tiles) > _TILES:
                 self._tiles.popitem(last=False)
         self._tiles.move_to_end(key)
@@ -143,12 +119,7 @@ class MappedHabitat:
 
     def close(self) -> None:
         """End the process."""
-        if self._ending is not None:
-            self._ending.cancel()
-            self._ending = None
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            _end(pool)
+        self._apart.close()
 
     def _named(self) -> Path:
         if self._path is None:
@@ -160,44 +131,9 @@ class MappedHabitat:
             )
         return self._path
 
-    async def _ask(
-        self, submit: Callable[[concurrent.futures.ProcessPoolExecutor, Path], concurrent.futures.Future[T]]
-    ) -> T:
-        """Put a question to the process, one at a time; raises ModelUnavailable where it cannot be answered."""
-        path = self._named()
-        async with self._turn:
-            if self._ending is not None:
-                self._ending.cancel()
-                self._ending = None
-            try:
-                if self._pool is None:
-                    self._pool = concurrent.futures.ProcessPoolExecutor(
-                        1, mp_context=multiprocessing.get_context("spawn"), initializer=child.begin
-                    )
-                pool = self._pool
-                asked = await asyncio.to_thread(submit, pool, path)  # the first starts the process, which takes a while
-                return await asyncio.wait_for(asyncio.wrap_future(asked), self._longest_s)
-            except BrokenProcessPool as error:
-                log.error("habitat.fell")
-                self.close()
-                raise ModelUnavailable(
-                    "the process that reads the maps fell; the next question starts another"
-                ) from error
-            except TimeoutError as error:
-                log.error("habitat.hung", after_s=self._longest_s)
-                self.close()
-                raise ModelUnavailable(f"the maps gave no answer within {self._longest_s:g} s") from error
-            finally:
-                if self._pool is not None:
-                    self._ending = asyncio.get_running_loop().call_later(self._idle_s, self.close)
-
-
-def _end(pool: concurrent.futures.ProcessPoolExecutor) -> None:
-    """End the process of a pool without waiting for what it does."""
-    processes = list((pool._processes or {}).values())  # there is no public way before Python 3.14
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
+    async def _ask(self, work: Callable[Concatenate[Path, P], T], *values: P.args, **named: P.kwargs) -> T:
+        """Put a question about the maps; raises ModelUnavailable where it cannot be answered."""
+        return await self._apart.ask(work, self._named(), *values, **named)
 
 
 def _artefacts(folder: Path) -> tuple[dict[str, str], list[str]]:

@@ -304,6 +304,10 @@ class OnDemand:
         except ValueError as error:
             raise NotFound(str(error)) from error
 
+    async def track(self, view: View, animal_id: str) -> list[Fix]:
+        """Return the newest usable fixes of an animal, at most ``MOST``, by time."""
+        return await self._fixes(view, animal_id, None, None)
+
     async def draw(self, view: View, animal_id: str) -> DrawnMap:
         """Draw an animal's map from its fixes."""
         animal = await self._store.animal(view, animal_id)
@@ -514,10 +518,18 @@ def drawn_map(found: Occurrence, frame: Frame, *, since: datetime, until: dateti
 
 
 def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> DrawnMap:
-    calibration = models.calibration(species)
     if len(fixes) < 2:
         raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
-    columns = columns_of(fixes)
+    return drawn_from(models, species, columns_of(fixes), since=fixes[0].recorded_at, until=fixes[-1].recorded_at)
+
+
+def drawn_from(
+    models: live.Models, species: str | None, columns: Fixes, *, since: datetime, until: datetime
+) -> DrawnMap:
+    """Return where an animal was between its fixes, drawn; raises ModelUnavailable where there are too few."""
+    calibration = models.calibration(species)
+    if len(columns) < 2:
+        raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
     box = maps.corners(
         float(columns.lon_deg.min()), float(columns.lat_deg.min()), float(columns.lon_deg.max()),
         float(columns.lat_deg.max()),
@@ -531,9 +543,8 @@ def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> Dr
     variance = variances(track, calibration.variance_m2_per_s, calibration.max_gap_s)
     used.add(bridges_of(track, variance, calibration.max_gap_s))
     return drawn_map(
-        used.occurrence(), frame, since=fixes[0].recorded_at, until=fixes[-1].recorded_at,
-        model=f"{calibration.name} {calibration.version}",
-    )  # fmt: skip
+        used.occurrence(), frame, since=since, until=until, model=f"{calibration.name} {calibration.version}"
+    )
 
 
 def place_of(animal: LiveAnimal) -> Place | None:

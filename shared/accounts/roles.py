@@ -107,6 +107,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "GET /app/{name}": _OPEN,
     "POST /session": _OPEN,
     "POST /session/code": _OPEN,
+    "POST /session/register": _OPEN,
+    "POST /session/register/code": _OPEN,
     "POST /session/end": _OPEN,
     "GET /health": _OPEN,
     "GET /health/live": _OPEN,
@@ -191,6 +193,7 @@ RULES: Final[Mapping[str, Rule]] = {
     **_crud(f"{_V1}/corridors", "corridor_id", "corridors", _write("corridors", MANAGERS), _factor(MANAGERS)),
     f"GET {_V1}/corridors/geojson": _read("corridors"),
     f"POST {_V1}/corridors/optimize": Rule(roles=MANAGERS),
+    f"POST {_V1}/corridors/{{corridor_id}}/publish": _factor(MANAGERS),
     f"GET {_ALERTS}/rules": _read("alerts"),
     f"PUT {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
     f"DELETE {_ALERTS}/rules/{{rule}}/mute": _write("alerts", MANAGERS),
@@ -238,6 +241,9 @@ RULES: Final[Mapping[str, Rule]] = {
     # a fresh factor is asked for by the route itself, of who sees exactly; rangers' own patrols are no fixes of animals
     f"POST {_V1}/exports": Rule(roles=MANAGERS | {"viewer"}),
     f"GET {_V1}/exports/{{job_id}}/file": Rule(roles=MANAGERS | {"viewer"}),
+    # what a report may be about is decided by what the asker sees
+    f"POST {_V1}/reports": Rule(roles=MANAGERS | {"viewer"}),
+    f"GET {_V1}/reports/{{job_id}}/file": Rule(roles=MANAGERS | {"viewer"}),
     # --- what was synchronised: rangers see their own
     f"GET {_V1}/sync/logs": Rule(roles=FIELD),
     f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),

@@ -10,12 +10,16 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec.structs import asdict, replace
 
+from shared.accounts.audit import Entry
+from shared.accounts.service import Accounts, Caller
+from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.features import GEOJSON, READ_ROWS, Exactly, FeatureBody, Unsaid, every, import_features
 from shared.api.inject import StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.domain import Corridor
+from shared.errors import Conflict
 from shared.privacy import View
 from shared.store import CorridorQuery, Store
 from shared.wire.public import (
@@ -131,22 +135,68 @@ class Corridors(Controller):
 
     @put("/{corridor_id:str}", summary="Rewrite a corridor", dto=JsonBody, responses=documented(404))
     async def put_corridor(
-        self, store: StoreGiven, view: ViewGiven, corridor_id: FromPath[str], data: JSONBody[CorridorIn]
+        self,
+        store: StoreGiven,
+        view: ViewGiven,
+        accounts: AccountsGiven,
+        caller: CallerGiven,
+        corridor_id: FromPath[str],
+        data: JSONBody[CorridorIn],
     ) -> CorridorOut:
-        """Change a corridor; its name is required, other fields that are left out stay as they are."""
-        return CorridorOut.of(await store.update_corridor(view, corridor_id, data.columns()))
+        """Change a corridor; its name is required, other fields that are left out stay as they are.
+
+        Status `active` publishes one that was not, and asks for a second factor as `publish/` does.
+        """
+        return await _change(store, view, accounts, caller, corridor_id, data.columns())
 
     @patch("/{corridor_id:str}", summary="Change a corridor", dto=JsonBody, responses=documented(404))
     async def patch_corridor(
-        self, store: StoreGiven, view: ViewGiven, corridor_id: FromPath[str], data: JSONBody[CorridorPatch]
+        self,
+        store: StoreGiven,
+        view: ViewGiven,
+        accounts: AccountsGiven,
+        caller: CallerGiven,
+        corridor_id: FromPath[str],
+        data: JSONBody[CorridorPatch],
     ) -> CorridorOut:
-        """Change what the body names."""
-        return CorridorOut.of(await store.update_corridor(view, corridor_id, data.columns()))
+        """Change what the body names; status `active` asks for a second factor as `publish/` does."""
+        return await _change(store, view, accounts, caller, corridor_id, data.columns())
+
+    @post(
+        "/{corridor_id:str}/publish", summary="Publish a corridor", status_code=200, responses=documented(403, 404, 409)
+    )
+    async def publish(
+        self, store: StoreGiven, view: ViewGiven, accounts: AccountsGiven, caller: CallerGiven,
+        corridor_id: FromPath[str],
+    ) -> CorridorOut:  # fmt: skip
+        """Make a corridor active: stations watch who leaves it from their next exchange on.
+
+        Asks for a second factor of the last five minutes; 409 for a plan that no line has been found for yet.
+        """
+        if (await store.corridor(view, corridor_id)).geometry is None:
+            raise Conflict("this corridor is a plan between two places: search or draw its line first")
+        return await _change(store, view, accounts, caller, corridor_id, {"status": "active"})
 
     @delete("/{corridor_id:str}", summary="Delete a corridor", responses=documented(404))
     async def delete_corridor(self, store: StoreGiven, view: ViewGiven, corridor_id: FromPath[str]) -> None:
         """Delete a corridor."""
         await store.delete_corridor(view, corridor_id)
+
+
+async def _change(
+    store: Store, view: View, accounts: Accounts, caller: Caller, corridor_id: str, columns: dict[str, Any]
+) -> CorridorOut:
+    """Change a corridor; raises FactorRequired where that publishes it and no fresh factor was shown."""
+    publishes = columns.get("status") == "active" and (await store.corridor(view, corridor_id)).status != "active"
+    if publishes:
+        accounts.require_factor(caller)
+    changed = await store.update_corridor(view, corridor_id, columns)
+    if publishes:
+        entry = Entry(
+            accounts.moments().ms, view.principal.user_id, "corridor.publish", f"{corridor_id} {changed.name}"
+        )
+        await accounts.note([entry])
+    return CorridorOut.of(changed)
 
 
 async def _import(store: Store, view: View, upload: Upload, unsaid: dict[str, Any]) -> BulkOut:

@@ -89,8 +89,8 @@ def create_home(
     what waits for the other home; ``site`` what the pages are made of; ``metrics`` what it counts; ``phone_trust``
     which certificate phones are to believe. Without ``habitat`` there are no maps, without ``router`` no routes,
     without ``shelf`` no models but the program's own. ``allowed_hosts`` are the names that the home answers to (empty:
-    any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without
-    its trailing slash for the same.
+    any); ``allowed_origins`` are other sites whose pages may call it. Litestar itself takes a path with and without its
+    trailing slash for the same.
     """
     origins = [origin.rstrip("/").lower() for origin in allowed_origins]
     brief = Brief(clock.monotonic)

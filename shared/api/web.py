@@ -4,6 +4,7 @@
 
     GET /                  status and alerts as plain HTML; the application of ``shared/web`` takes its place
     POST /session          log in: address and password, then the code (``/session/code``)
+    POST /session/register a new account at the cloud, then the code that was sent (``/session/register/code``)
     POST /session/end      log out
     GET /app/{name}        what ``.ci/web`` built into ``shared/web/dist``; names carry a hash: kept for good
     GET /basemap/{name}    a reserve's own map, in pieces
@@ -47,6 +48,7 @@ from shared.domain import Alert
 from shared.errors import AccessError, NotFound, OutpostError, RateLimited
 from shared.privacy import View
 from shared.store import AlertQuery
+from shared.wire.reading import text
 
 WEB: Final = Path(__file__).parent.parent / "web"
 DIST: Final = WEB / "dist"
@@ -55,6 +57,7 @@ THEMES: Final = ("light", "dark", "night")
 LANGUAGE_COOKIE: Final = "outpost_lang"
 THEME_COOKIE: Final = "outpost_theme"
 _ALERTS: Final = 50
+_NAME_LETTERS: Final = 200
 _NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 #: A name that says what is in the file.
 _HASHED: Final = re.compile(r"-[A-Za-z0-9_-]{8}\.m?(js|css)$")
@@ -105,7 +108,7 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
         except AccessError:
             caller = None
         if caller is None or not caller.session_id:
-            return _page(request, site, accounts, None, _login_form(words, "", ""))
+            return _page(request, site, accounts, None, _login_form(words, "", "") + _register(words, site, {}, ""))
         view = accounts.view(caller.principal)
         alerts = (await store.alerts(view, AlertQuery(status="active", limit=_ALERTS))).results
         body = _status(words, await site.summary(view)) + _alerts(words, alerts) + _log_out(words, token)
@@ -145,6 +148,34 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
         cookies = cookies_for(found, is_secure=request.url.scheme == "https")
         return Redirect("/", status_code=303, cookies=cookies)
 
+    @post("/session/register", media_type=MediaType.HTML, include_in_schema=False, status_code=200)
+    async def register(request: Request[Any, Any, Any], accounts: AccountsGiven, data: Fields) -> Response[str]:
+        """Take what an account needs, and ask for the code that was sent; everybody begins as a viewer."""
+        words = words_of(language_of(request))
+        try:
+            await accounts.register(
+                email=data.get("email", "").strip(), phone=None, wish=None,
+                name=text("name", data.get("name", ""))[:_NAME_LETTERS], password=data.get("password") or None,
+                address=address_of(request),
+            )  # fmt: skip
+        except OutpostError as error:
+            form = _login_form(words, "", "") + _register(words, site, data, error.detail)
+            return _page(request, site, accounts, None, form, _refused(error))
+        return _page(request, site, accounts, None, _registration_code(words, data.get("email", "").strip(), ""))
+
+    @post("/session/register/code", media_type=MediaType.HTML, include_in_schema=False, status_code=200)
+    async def registered(request: Request[Any, Any, Any], accounts: AccountsGiven, data: Fields) -> Response[Any]:
+        """Take the code of a registration, which makes the account, and let its person in."""
+        email, code = data.get("email", ""), "".join(data.get("code", "").split())
+        try:
+            found = await accounts.verify_registration(
+                email=email, code=code, device_id=None, address=address_of(request)
+            )
+        except OutpostError as error:
+            form = _registration_code(words_of(language_of(request)), email, error.detail)
+            return _page(request, site, accounts, None, form, _refused(error))
+        return Redirect("/", status_code=303, cookies=cookies_for(found, is_secure=request.url.scheme == "https"))
+
     @post("/session/end", include_in_schema=False, status_code=303)
     async def end(request: Request[Any, Any, Any], accounts: AccountsGiven, data: Fields) -> Redirect:
         """End the session of this browser."""
@@ -178,7 +209,7 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
             site.maps / name, headers.get("range", ""), headers.get("if-range", ""), "application/octet-stream"
         )
 
-    return [page, begin, finish, end, icon, asset, basemap]
+    return [page, begin, finish, register, registered, end, icon, asset, basemap]
 
 
 def _refused(error: OutpostError) -> int:
@@ -323,6 +354,41 @@ def _login_form(words: Words, email: str, error: str) -> str:
         f'<label>{_text(words, "login.password")}<input name="password" type="password"'
         f' autocomplete="current-password"></label>'
         f"<button>{_text(words, 'login.next')}</button></form>"
+    )
+
+
+def _register(words: Words, site: Site, said: dict[str, str], error: str) -> str:
+    """Return the form of a new account; a station makes none."""
+    if site.home != "cloud":
+        return ""
+    shown = " open" if error else ""
+    fields = (
+        ("name", "text", "name", True),
+        ("email", "email", "email", True),
+        ("password", "password", "new-password", False),
+    )
+    inputs = "".join(
+        f"<label>{_text(words, 'user.name' if name == 'name' else f'login.{name}')}"
+        f'<input name="{name}" type="{kind}" autocomplete="{fill}"{" required" if is_required else ""}'
+        f' value="{html.escape("" if name == "password" else said.get(name, ""))}"></label>'
+        for name, kind, fill, is_required in fields
+    )
+    return (
+        f"<details{shown}><summary>{_text(words, 'register.heading')}</summary>{_said(error)}"
+        f"<p>{_text(words, 'register.hint')}</p>"
+        f'<form method="post" action="/session/register" class="login">{inputs}'
+        f"<button>{_text(words, 'register.begin')}</button></form></details>"
+    )
+
+
+def _registration_code(words: Words, email: str, error: str) -> str:
+    return (
+        f"<h2>{_text(words, 'register.heading')}</h2>{_said(error)}<p>{_text(words, 'register.sent')}</p>"
+        '<form method="post" action="/session/register/code" class="login">'
+        f'<input type="hidden" name="email" value="{html.escape(email)}">'
+        f"<label>{_text(words, 'login.code')}"
+        '<input name="code" autocomplete="one-time-code" required autofocus></label>'
+        f'<button>{_text(words, "login.enter")}</button></form><p><a href="/">{_text(words, "login.again")}</a></p>'
     )
 
 

@@ -16,7 +16,8 @@ All but the first are signed with the station's key (``shared.wire.signatures``)
 headers: ``Outpost-Previous`` and ``Outpost-Hash``, hex digits. An HTTP error means that nothing was applied and the
 same bytes may be sent again; an item that cannot be taken is never an error but an exception in the receipt.
 
-What an older peer sees: unknown fields are left out; a batch of a newer version is refused with ``invalid``.
+What an older peer sees: unknown fields are left out; a batch of a newer version is not taken and not put aside but
+answered with 426 ``batch_too_new``: its channel waits, the others go on.
 """
 
 from __future__ import annotations

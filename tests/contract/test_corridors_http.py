@@ -7,8 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
+from litestar import Litestar
 
+from shared.accounts.service import Accounts
+from shared.accounts.users import User
 from shared.wire.public.features import MAX_FEATURES
+from tests.access import TokenAuth, logged_in
+from tests.contract.conftest import client_of, session_of
 from tests.fakes import FakeClock
 
 pytestmark = [pytest.mark.api, pytest.mark.corridors]
@@ -378,3 +383,28 @@ async def test_more_features_than_are_taken_are_refused(refusing: httpx.AsyncCli
     body = {"type": "FeatureCollection", "features": [{}] * (MAX_FEATURES + 1)}
     answer = await refusing.post(PATH, json=body)
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+async def test_a_corridor_is_published_with_a_fresh_factor_alone(
+    client: httpx.AsyncClient, app: Litestar, accounts: Accounts, manager_user: User
+) -> None:
+    made = await make(client)
+    path = f"{PATH}{made['id']}/"
+    plan = await client.post(PATH, json={"name": "Plan", "species": "elephant", **ENDS})
+    refused = await client.post(f"{PATH}{plan.json()['id']}/publish/")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    stale, _ = await logged_in(accounts, manager_user, is_fresh=False)
+    async with client_of(app, TokenAuth(lambda: stale)) as manager:
+        for answer in (
+            await manager.post(f"{path}publish/"),
+            await manager.patch(path, json={"status": "active"}),
+            await manager.put(path, json={**ROUTE, "status": "active"}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (403, "factor_required")
+        assert (await manager.patch(path, json={"description": "seen"})).json()["status"] == "planned"
+    async with client_of(app, await session_of(accounts, manager_user)) as manager:
+        published = await manager.post(f"{path}publish/")
+        assert published.status_code == 200, published.text
+        assert published.json() == {**made, "description": "seen", "status": "active", "rev": 3}
+    audit = (await client.get("/api/v1/audit/")).json()["results"]
+    assert [line["detail"] for line in audit if line["action"] == "corridor.publish"] == [f"{made['id']} Kitenden"]

@@ -26,7 +26,7 @@ from shared.privacy import OPERATOR, view_for
 from shared.store import Store
 from tests.access import accounts_over, logged_in, person, rosters_over
 from tests.contract.conftest import client_of, session_of
-from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger, InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.web]
 
@@ -76,6 +76,32 @@ async def test_a_person_logs_in_by_a_plain_form_reads_status_and_alerts_and_logs
     out = await nobody.post("/session/end", data={"csrf": hidden(page)["csrf"]})
     assert out.status_code == 303
     assert 'name="password"' in (await nobody.get("/")).text
+
+
+async def test_a_person_registers_by_a_plain_form_at_the_cloud_alone_and_begins_as_a_viewer(
+    nobody: httpx.AsyncClient, accounts: Accounts, store: Store, outbox: FakeMessenger
+) -> None:
+    own = {"Origin": "http://station"}
+    said = {"name": "Naserian <b>", "email": "naserian@example.org", "password": "six ostriches run east"}
+    if not isinstance(store, PostgresStore):
+        assert "/session/register" not in (await nobody.get("/")).text
+        assert (await nobody.post("/session/register", data=said, headers=own)).status_code == 400
+        return
+    assert 'action="/session/register"' in (await nobody.get("/")).text
+    short = await nobody.post("/session/register", data={**said, "password": "short"}, headers=own)
+    assert (short.status_code, 'role="alert"' in short.text, "Naserian &lt;b&gt;" in short.text) == (400, True, True)
+    assert "short" not in short.text.split("<form", 2)[2]  # a password is not said back
+    asked = await nobody.post("/session/register", data=said, headers=own)
+    assert (asked.status_code, hidden(asked)) == (200, {"email": "naserian@example.org"})
+    wrong = await nobody.post("/session/register/code", data={**hidden(asked), "code": "1"}, headers=own)
+    assert wrong.status_code == 400
+    ((_, to, code),) = outbox.sent
+    entered = await nobody.post("/session/register/code", data={"email": to, "code": code}, headers=own)
+    assert (entered.status_code, entered.headers["location"]) == (303, "/")
+    assert (await accounts.user("naserian@example.org")).role == "viewer"
+    assert (
+        json.loads(re.findall(r'id="boot">(.*?)</script>', (await nobody.get("/")).text)[0])["user"]["role"] == "viewer"
+    )
 
 
 async def test_a_form_of_another_site_logs_nobody_in(nobody: httpx.AsyncClient) -> None:

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ class CloudProcess:
         self.host = host
         self._settings = {f"OUTPOST_{name.upper()}": str(value) for name, value in settings.items()}
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self._log = folder / "cloud.log"
         # pytest's own folders may not be entered by the server's user
         self._base = Path(tempfile.mkdtemp(prefix="outpost-cloud-"))
@@ -71,6 +74,20 @@ class CloudProcess:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(20)
             self._process = None
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """Run a worker of its own while the block lasts."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [_program(), "worker"], env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
 
     def close(self) -> None:
         """End all of it."""

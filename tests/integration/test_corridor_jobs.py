@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from cloud.api.app import create_app
 from cloud.corridors.job import CorridorSearch
 from cloud.corridors.router import MapRouter
 from cloud.jobs.kinds import JobKind, Run
@@ -22,9 +24,12 @@ from shared.movement.areas import Place
 from shared.privacy import OPERATOR, view_for
 from shared.routing import RouteAsked, RouteLimits
 from shared.store import CorridorQuery
+from tests.access import accounts_over, operator_of, rosters_over
 from tests.clouds import wipe
+from tests.contract.conftest import client_of
+from tests.fakes import FakeClock
 from tests.unit.models.habitat.maps import CELL_M, NORTH, WEST, smooth_noise, write_map
-from tests.workers import Working, now, working
+from tests.workers import Gate, Working, now, working
 
 pytestmark = [pytest.mark.integration, pytest.mark.corridors]
 
@@ -46,6 +51,11 @@ unit = "m"
 
 @pytest.fixture
 def maps(tmp_path: Path) -> Path:
+    return write_ground(tmp_path)
+
+
+def write_ground(tmp_path: Path) -> Path:
+    """Write the maps of a small reserve and return the file that names them."""
     suitability = np.clip(0.5 + 0.3 * smooth_noise((SIDE, SIDE), 3), 0, 1)
     suitability[:30, :10] = -9999  # no data in a corner
     road = np.abs(np.arange(SIDE) - 45.0)[None, :].repeat(SIDE, axis=0) * CELL_M
@@ -144,6 +154,55 @@ async def test_an_attempt_that_was_killed_after_storing_leaves_one_corridor(data
             job = await at.ended(await submitted(at, maps, algorithm="least_cost"))
         assert (job.state, job.attempts) == ("succeeded", 2)
         assert len(await corridors(database)) == 1
+
+
+async def test_a_job_that_is_cancelled_as_it_searches_stores_no_corridor(database_url: str, maps: Path) -> None:
+    wipe(database_url)
+    async with Database.open(database_url, pool_min=1, pool_max=2) as database:
+        whole, gate = kind_of(PostgresStore(database, now=now), maps), Gate()
+
+        async def waiting(run: Run[CorridorWish]) -> Any:
+            await run.in_thread(gate.wait)
+            return await whole.run(run)
+
+        kind = msgspec.structs.replace(whole, run=waiting)
+        async with working(database_url, kind) as at:
+            job = await submitted(at, maps, algorithm="ppo")
+            await gate.is_reached()
+            assert (await at.jobs.cancel(OPERATOR, job.id)).is_cancel_asked
+            ended = await at.ended(job)
+        assert (ended.state, ended.result) == ("cancelled", None)
+        assert await corridors(database) == []
+
+
+async def test_routes_are_generated_and_evaluated_over_http_in_a_process_beside_the_webs(
+    database_url: str, maps: Path
+) -> None:
+    wipe(database_url)
+    async with Database.open(database_url, pool_min=1, pool_max=2) as database:
+        store, clock = PostgresStore(database, now=now), FakeClock()
+        router = MapRouter(store, maps=maps, weights=None, artifacts=PACKAGED, is_apart=True)
+        accounts = accounts_over(store, clock)
+        app = create_app(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts), router=router)
+        start, end = place(maps, 80, 8), place(maps, 8, 80)
+        async with client_of(app, operator_of(app)) as client:
+            try:
+                made = await client.post("/api/v1/ml/corridor/generate/", json={
+                    "species": "elephant", "start_point": {"lat": start.lat_deg, "lon": start.lon_deg},
+                    "end_point": {"lat": end.lat_deg, "lon": end.lon_deg}, "algorithm": "ppo", "seed": 3,
+                })  # fmt: skip
+                assert made.status_code == 200, made.text
+                path = made.json()["path"]
+                scored = await client.post("/api/v1/ml/corridor/evaluate/", json={"species": "elephant", "path": path})
+                assert scored.status_code == 200, scored.text
+                bad = await client.post("/api/v1/ml/corridor/generate/", json={
+                    "species": "elephant", "start_point": {"lat": 0.0, "lon": 0.0},
+                    "end_point": {"lat": end.lat_deg, "lon": end.lon_deg},
+                })  # fmt: skip
+                assert (bad.status_code, bad.json()["code"]) == (400, "invalid")
+                assert router.pids  # none of it was read in this process
+            finally:
+                router.close()
 
 
 async def test_a_router_finds_and_scores_routes_and_zones_send_them_elsewhere(database_url: str, maps: Path) -> None:

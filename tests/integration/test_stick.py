@@ -120,7 +120,9 @@ async def carrier(database_url: str, tmp_path: Path) -> AsyncIterator[Carrier]:
         accounts = accounts_over(store, clock)
         await exchange(client, await store.read(outbox.enrolled), accounts)
         rosters = Rosters(database, cloud_accounts(config, database, clock), read_secret(key_file))
-        sticks = Sticks(home.store, Uplink(home.store, now=clock.now), rosters, now=clock.now)
+        sticks = Sticks(
+            home.store, Uplink(home.store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now
+        )
         yield Carrier(home, Post(store, client, clock), accounts, sticks, tmp_path / "sticks")
         await client.close()
         await store.close()

@@ -29,6 +29,7 @@ from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
 from shared.sync.streams import GENESIS, Batch, Exceptional, Receipt
 from shared.wire.batch import MAX_BATCH_BYTES, decode_records, encode_fixes, encode_records
+from shared.wire.batch.container import RECORDS, pack
 from shared.wire.link import HASH, MESSAGES, PREVIOUS, Enrolled, Heads
 from shared.wire.signatures import new_key, sign
 from tests.clouds import EPOCH, START_MS, VIEW, Cloud, Station, columns_of, fix_row, operation, refusal, serving, wipe
@@ -300,7 +301,7 @@ async def test_a_batch_that_is_too_large_is_refused_before_it_is_read(cloud: Clo
 
 @pytest.mark.parametrize("channel", ["fixes", "records"])
 @pytest.mark.parametrize("payload", [
-    b"", b"\xcb", b"no batch at all", encode_records([]) + b"x", b"\xcbF\x02", b"\xcbR\x63", bytes(range(256)),
+    b"", b"\xcb", b"no batch at all", encode_records([]) + b"x", b"\xcbF\x00", b"\xcbR\x00", bytes(range(256)),
 ])  # fmt: skip
 async def test_an_unreadable_batch_with_a_right_hash_is_kept_and_the_stream_goes_on(
     cloud: Cloud, station: Station, channel: str, payload: bytes
@@ -836,3 +837,17 @@ async def test_changes_that_a_station_brought_come_back_to_it_with_the_clouds_ru
     (record,) = await station.all_changes(limit=10)
     assert (record.id, record.rev, record.cloud_rev) == ("a1", 1, 0)
     assert {mark.origin for mark in record.marks.values()} == {"post-1"}
+
+
+async def test_a_batch_of_a_later_version_is_held_and_nothing_of_it_is_put_aside(
+    cloud: Cloud, station: Station
+) -> None:
+    later = pack(RECORDS, 2, [b"what only a later program can read"])
+    made = Batch(station.epoch, "records", 1, GENESIS.hash, later)
+    for _ in range(2):
+        answer = await station.put(made)
+        assert (answer.status_code, answer.json()["code"]) == (426, "batch_too_new")
+    for table in ("quarantine", "receipts", "sync_items"):
+        assert cloud.count(table) == 0
+    await station.bring("alerts", encode_records([]))
+    await station.bring_operations(alpha())  # its number is free

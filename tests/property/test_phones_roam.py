@@ -8,15 +8,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
+from edge.api.app import create_app as create_station
+from edge.api.events import EventHub
 from edge.store.store import SpatialiteStore
+from tests.access import accounts_over
 from tests.clouds import Cloud, serving, wipe
-from tests.fakes import FakeClock
-from tests.roaming import COLUMNS, CloudHome, PhoneModel, StationHome, Step, play
+from tests.fakes import FakeClock, FakeHealth
+from tests.phones import Phone
+from tests.phones import serving as serving_app
+from tests.roaming import COLUMNS, CloudHome, HomeName, PhoneModel, RealPhone, StationHome, Step, play
 from tests.services import Postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
@@ -83,6 +89,51 @@ def test_phones_that_roam_end_alike_and_no_edit_is_lost_that_no_log_tells_of(wor
         await station.open()
         try:
             await play(said, [PhoneModel(name) for name in "abc"], station, CloudHome(world.cloud), event)
+        finally:
+            await station.close()
+
+    world.runner.run(run())
+
+
+class _Now:
+    """The store that a station has now: its application outlives a restore."""
+
+    def __init__(self, station: StationHome) -> None:
+        self._station = station
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._station.store, name)
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(not NIGHTLY, reason="the real client takes a second a sync: the nightly run drives it")
+@settings(
+    max_examples=int(os.environ.get("OUTPOST_REAL_EXAMPLES", "25")), deadline=None, derandomize=True, database=None,
+    suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate),
+)  # fmt: skip
+@given(steps)
+def test_the_real_client_holds_the_same_laws(world: World, said: list[Step]) -> None:
+    async def run() -> None:
+        station = world.fresh()
+        await station.open()
+        clock = FakeClock()
+        own = accounts_over(station.store, clock)
+        app = create_station(
+            cast("Any", _Now(station)), health=FakeHealth(), events=EventHub(), clock=clock, accounts=own
+        )
+        try:
+            async with serving_app(app) as here, serving_app(world.cloud.app) as above, AsyncExitStack() as stack:
+                homes = {"station": (here, own), "cloud": (above, world.cloud.accounts)}
+
+                def urls(home: HomeName) -> tuple[str, str]:
+                    url, accounts = homes[home]
+                    return url, accounts.machine_token()
+
+                phones = [
+                    RealPhone(name, await stack.enter_async_context(Phone.running(*urls("station"), name)), urls)
+                    for name in "abc"
+                ]
+                await play(said, phones, station, CloudHome(world.cloud), event)
         finally:
             await station.close()
 

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
+import numpy as np
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from rasterio import warp
 
 from cloud import app as cloud_app
 from cloud.config import Config as CloudConfig
@@ -34,6 +36,7 @@ from tests.access import logged_in
 from tests.faults.cloud_process import CloudProcess
 from tests.faults.station_process import StationProcess, until
 from tests.services import require
+from tests.unit.models.habitat.maps import CELL_M, CRS, NORTH, WEST, smooth_noise, write_map
 
 T = TypeVar("T")
 
@@ -47,7 +50,21 @@ HERD = (
     ("Tumaini", "Plains zebra"), ("Mwezi", "Blue wildebeest"), ("Simba", "Lion"),
 )  # fmt: skip
 INTERVAL_S = 1800
-READY_S = 60.0
+READY_S = 120.0
+#: The cloud's maps have so many cells on a side.
+SIDE = 70
+RASTERS = """
+[[layer]]
+kind = "habitat_suitability"
+file = "ground.tif"
+unit = "1"
+
+[[layer]]
+kind = "distance_to_road"
+file = "ground.tif"
+band = 2
+unit = "m"
+"""
 
 
 def require_browser() -> None:
@@ -144,6 +161,9 @@ class Home:
         line = {"type": "LineString", "coordinates": [[37.1, -2.72], [37.2, -2.60], [37.38, -2.55]]}
         self.post("/corridors/", {**corridor, "geometry": line})
         self.raise_alert("Nashipai", "stationary_too_long", "critical")
+        ranger = self.post("/rangers/rangers", {"name": "Leteipa", "badge_number": "R-07"})
+        at = {"ranger": ranger["id"], "lat": LAT, "lon": LON + 0.02, "timestamp": now.isoformat()}
+        self.post("/rangers/tracking", at)
 
     def raise_alert(self, name: str, kind: str, severity: str) -> str:
         """Raise an alert by hand, and return its id."""
@@ -214,13 +234,31 @@ def station(folder: Path) -> Iterator[WatchedStation]:
         home.process.close()
 
 
+def write_maps(folder: Path) -> Path:
+    """Write the maps of a simulated reserve with a road through it, and return their index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    suitability = np.clip(0.5 + 0.3 * smooth_noise((SIDE, SIDE), 3), 0, 1)
+    road = np.abs(np.arange(SIDE) - SIDE / 2)[None, :].repeat(SIDE, axis=0) * CELL_M
+    write_map(folder / "ground.tif", np.stack((suitability, road)))
+    (folder / "rasters.toml").write_text(RASTERS, encoding="utf-8")
+    return folder / "rasters.toml"
+
+
+def on_maps(row: float, column: float) -> tuple[float, float]:
+    """Return longitude and latitude of a cell of the cloud's maps."""
+    (lon,), (lat,) = warp.transform(CRS, "EPSG:4326", [WEST + (column + 0.5) * CELL_M], [NORTH - (row + 0.5) * CELL_M])
+    return lon, lat
+
+
 @contextmanager
 def cloud(folder: Path) -> Iterator[tuple[Home, CloudProcess]]:
     """Give a running cloud."""
-    process = CloudProcess(folder)
+    process = CloudProcess(
+        folder, corridors_maps=write_maps(folder / "maps"), jobs_poll_s=0.2, notify_outbox_file=folder / "codes.jsonl"
+    )
     try:
         process.create()
-        process.start()
+        process.start(READY_S)
         config = CloudConfig()
         section = msgspec.structs.replace(config.accounts, key_file=process.key_file)
         config = msgspec.structs.replace(config, accounts=section)

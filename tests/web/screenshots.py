@@ -10,8 +10,11 @@ from playwright.sync_api import sync_playwright
 
 from tests.web import homes
 
-STATION = ("", "collars", "animals", "observations", "zones", "sheet", "system")
-CLOUD = ("", "stations", "animals", "collars", "observations", "zones", "sheet", "users", "keys", "audit")
+STATION = ("", "collars", "animals", "observations", "rangers", "zones", "conflicts", "models", "sheet", "system")
+CLOUD = (
+    "", "stations", "animals", "collars", "observations", "rangers", "zones", "studio", "conflicts", "models",
+    "reports", "sheet", "users", "keys", "audit",
+)  # fmt: skip
 SIZES = {"phone": (360, 640), "wall": (1920, 1080)}
 THEMES = ("light", "dark", "night")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -107,6 +108,103 @@ def test_a_conflict_is_resolved_by_keyboard_alone_with_both_values_side_by_side(
     assert home.api.get(f"/conflicts/{clash.id}/").json()["conflict"]["note"] == "The ranger was there"
 
 
+def test_a_corridor_is_searched_compared_and_published(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, process = cloud
+    page = open_page(look(home, "conservation_manager"), "studio")
+    for name, (lon, lat) in (("From *", homes.on_maps(60, 6)), ("To *", homes.on_maps(6, 60))):
+        page.get_by_label(name).fill(f"{lon:.5f} {lat:.5f}")
+    page.get_by_label("Species *").fill("African elephant")
+    page.get_by_label("Method").select_option("ppo")
+    page.get_by_label("Name").fill("Over the road")
+    page.get_by_role("button", name="Search").click()
+    job = page.locator("[data-job]")
+    expect(job).to_have_attribute("data-state", "queued", timeout=PATIENCE_MS)
+    with process.worker():
+        expect(job).to_have_attribute("data-state", "succeeded", timeout=3 * PATIENCE_MS)
+        name = page.get_by_role("cell", name="Over the road", exact=True)
+        row = page.locator("tr[data-corridor]").filter(has=name)
+        expect(row).to_contain_text("ppo", timeout=PATIENCE_MS)
+        # beside it stands the exact least cost between the same places, term by term
+        bars = page.locator("[data-bar]")
+        expect(bars).to_have_count(2)
+        mine, least = (float(text.split()[-1]) for text in bars.all_inner_texts())
+        assert mine >= least * 0.999
+        assert page.locator(".bar svg.term").count() >= 4
+        homes.check_with_axe(page, "the studio with bars")
+        row.get_by_role("button", name="Least-cost path").click()
+        expect(page.locator('[data-job][data-state="succeeded"]')).to_have_count(2, timeout=3 * PATIENCE_MS)
+        expect(bars).to_have_count(4, timeout=PATIENCE_MS)
+    # the factor was shown as the session began; one of five minutes ago is asked for again
+    row.get_by_role("button", name="Publish to the stations").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(row).to_contain_text("published", timeout=PATIENCE_MS)
+    (found,) = home.api.get("/corridors/?search=Over the road&status=active").json()["results"]
+    assert found["geometry"]["type"] == "LineString"
+    assert found["optimization_data"]["scores"]["cost_ratio"] >= 1
+
+
+def test_a_report_is_asked_for_and_fetched_as_pdf(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, process = cloud
+    page = open_page(look(home, "conservation_manager"), "reports")
+    page.get_by_role("button", name="New report").click()
+    page.get_by_label("About *").select_option("movement")
+    page.get_by_role("button", name="Save").click()
+    with process.worker():
+        link = page.get_by_role("link", name=re.compile("Fetch outpost-movement"))
+        expect(link).to_be_visible(timeout=3 * PATIENCE_MS)
+    with page.expect_download() as waiting:
+        link.click()
+    assert waiting.value.path().read_bytes().startswith(b"%PDF-")
+    homes.check_with_axe(page, "reports with one in it")
+
+
+def test_a_person_registers_in_the_browser_and_sees_what_viewers_see(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, process = cloud
+    context = look(home, None)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_text("New account").click()
+    form = page.locator('form[action="/session/register"]')
+    form.get_by_label("Name").fill("Sironka")
+    form.get_by_label("E-mail address").fill("sironka@example.org")
+    homes.check_with_axe(page, "registration")
+    form.get_by_role("button", name="Send me a code").click()
+    page.get_by_label("Code").wait_for()
+    sent = [json.loads(line) for line in (process.folder / "codes.jsonl").read_text().splitlines()]
+    page.get_by_label("Code").fill(next(each["code"] for each in sent if each["to"] == "sironka@example.org"))
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_selector("nav.ways")
+    assert page.get_by_role("link", name="People").count() == 0
+    assert page.get_by_role("link", name="Corridor studio").count() == 0
+
+
+def test_the_registry_tells_each_version_and_what_was_measured_of_it(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "conservation_manager"), "models")
+    registry = page.get_by_role("region", name="Versions of the models")
+    rows = registry.locator("tbody tr")
+    known = home.api.get("/models/?page_size=500").json()["results"]
+    expect(rows).to_have_count(len(known), timeout=PATIENCE_MS)
+    assert len(known) > 0
+    assert registry.get_by_role("button", name="Let it serve").count() == 0  # a manager chooses none
+
+
+def test_a_search_that_waits_is_cancelled_from_the_page(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "admin"), "studio")
+    for name, (lon, lat) in (("From *", homes.on_maps(50, 6)), ("To *", homes.on_maps(6, 50))):
+        page.get_by_label(name).fill(f"{lon:.5f} {lat:.5f}")
+    page.get_by_label("Species *").fill("African elephant")
+    page.get_by_role("button", name="Search").click()
+    job = page.locator("[data-job]").first
+    job.get_by_role("button", name="Cancel").click()
+    expect(job).to_have_attribute("data-state", "cancelled", timeout=PATIENCE_MS)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark", "night"])
 def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudProcess], look: Open, theme: str) -> None:
     home, _ = cloud
@@ -119,9 +217,12 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
         "animals",
         "collars",
         "observations",
+        "rangers",
         "zones",
+        "studio",
         "conflicts",
         "models",
+        "reports",
         "sheet",
         "users",
         "keys",
@@ -129,6 +230,26 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
     ):
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
+
+
+def test_nothing_of_the_dashboard_is_wider_than_a_phone(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "admin", viewport={"width": 360, "height": 640}, has_touch=True))
+    for way in (
+        "",
+        "stations",
+        "rangers",
+        "zones",
+        "studio",
+        "conflicts",
+        "models",
+        "reports",
+        "users",
+        "keys",
+        "audit",
+    ):
+        homes.go(page, way)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, way
 
 
 def ids_of_people(home: Home) -> set[str]:
@@ -156,6 +277,16 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
     fact = page.locator('[data-fact="uplink"]')
     expect(fact).to_contain_text("Online", timeout=PATIENCE_MS)
     expect(page.locator('[data-banner="offline"]')).to_have_count(0)
+    seen = {
+        "observation_type": "sighting",
+        "timestamp": "2026-05-01T08:00:00Z",
+        "description": "Confirmed by a receipt",
+    }
+    station.post("/tracking/observations/", seen)
+    homes.go(page, "observations")
+    expect(page.get_by_role("row", name=re.compile("by a receipt"))).to_contain_text(
+        "In the cloud", timeout=PATIENCE_MS
+    )
     process.kill()
     try:
         station.raise_alert("Simba", "weak_signal", "low")
@@ -163,6 +294,11 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
         expect(banner).to_be_visible(timeout=2 * PATIENCE_MS)
         expect(banner).to_contain_text("Nothing is lost")
         assert "100" not in fact.inner_text()
+        station.post("/tracking/observations/", {**seen, "description": "Written while cut off"})
+        homes.go(page, "animals")
+        homes.go(page, "observations")
+        expect(page.get_by_role("row", name=re.compile("cut off"))).to_contain_text("At the station")
+        expect(page.get_by_role("row", name=re.compile("by a receipt"))).to_contain_text("In the cloud")
     finally:
         process.start()
     expect(page.locator('[data-banner="offline"]')).to_have_count(0, timeout=3 * PATIENCE_MS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 import time
@@ -280,6 +281,49 @@ def test_the_page_speaks_the_language_that_was_chosen(station: WatchedStation, l
     assert not re.search(r"\b[a-z]+\.[a-z_]+\b(?=\s)", page.locator("nav").inner_text())
 
 
+def test_rangers_stand_on_the_map_and_their_log_is_kept_at_the_station(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "conservation_manager"))
+    wait_for_map(page)
+    canvas = page.locator("[data-map]")
+    expect(canvas).to_have_attribute("data-rangers", "1", timeout=PATIENCE_MS)
+    homes.go(page, "rangers")
+    expect(page.get_by_role("row", name=re.compile("Leteipa"))).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_role("button", name="New line in the log").click()
+    page.get_by_label("Kind *").select_option("incident")
+    page.get_by_label("Title *").fill("Snare at the ford")
+    page.get_by_role("button", name="Save").click()
+    line = page.get_by_role("row", name=re.compile("Snare at the ford"))
+    expect(line).to_contain_text("At the station", timeout=PATIENCE_MS)
+    line.get_by_role("button", name="Resolve").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(line).to_contain_text("resolved", timeout=PATIENCE_MS)
+
+
+def test_a_path_is_as_wide_on_the_map_as_the_path_model_says(station: WatchedStation, look: Open) -> None:
+    def widths() -> list[float]:
+        found = station.api.get("/animals/live_status/").json()
+        return [each["movement"]["path_width_m"] for each in found if each["movement"]["path_width_m"]]
+
+    until(lambda: len(widths()) > 0, "the path model", 120)
+    page = open_page(look(station, "ranger"))
+    wait_for_map(page)
+    canvas = page.locator("[data-map]")
+    expect(canvas).to_have_attribute("data-paths", re.compile("[1-9]"), timeout=PATIENCE_MS)
+    dots = json.loads(canvas.get_attribute("data-path-dots") or "[]")
+    metres = 40_075_016.7 / 512 * math.cos(math.radians(homes.LAT))
+    assert sorted(dots) == pytest.approx(sorted(width / metres for width in widths()), rel=0.01)
+
+
+def test_a_viewers_page_asks_nothing_of_rangers(station: WatchedStation, look: Open) -> None:
+    context = look(station, "viewer")
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = open_page(context)
+    wait_for_map(page)
+    assert page.get_by_role("link", name="Rangers").count() == 0
+    assert [url for url in asked if "rangers" in url] == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark", "night"])
 def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
     station: WatchedStation, look: Open, theme: str
@@ -287,7 +331,7 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
     context = look(station, "admin", viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "outpost_theme", "value": theme, "url": station.url}])
     page = open_page(context)
-    for way in ("", "collars", "animals", "observations", "zones", "conflicts", "models", "sheet", "system"):
+    for way in ("", "collars", "animals", "observations", "rangers", "zones", "conflicts", "models", "sheet", "system"):
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
     nobody = look(station, None)
@@ -300,6 +344,6 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
 def test_nothing_is_wider_than_a_phone(station: WatchedStation, look: Open) -> None:
     context = look(station, "admin", viewport={"width": 360, "height": 640}, has_touch=True)
     page = open_page(context)
-    for way in ("", "collars", "animals", "observations", "zones", "system"):
+    for way in ("", "collars", "animals", "observations", "rangers", "zones", "conflicts", "models", "system"):
         homes.go(page, way)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, way

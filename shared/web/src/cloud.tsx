@@ -6,10 +6,13 @@ import { boot, isField, isManager, role } from "./boot";
 import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars } from "./panels";
+import { Patrols } from "./patrols";
 import { Animals, Observations } from "./records";
+import { Reports } from "./reports";
 import { Sheet } from "./sheet";
 import { Shell, begin, type Way } from "./shell";
 import { load } from "./strings";
+import { Studio } from "./studio";
 import { Zones } from "./zones";
 
 if (boot.user) {
@@ -19,9 +22,12 @@ if (boot.user) {
     { path: "animals", label: "nav.animals", page: Animals, isShown: true },
     { path: "collars", label: "nav.collars", page: Collars, isShown: true },
     { path: "observations", label: "nav.observations", page: Observations, isShown: true },
+    { path: "rangers", label: "nav.rangers", page: Patrols, isShown: isField },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
+    { path: "studio", label: "nav.studio", page: Studio, isShown: isManager },
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
     { path: "models", label: "nav.models", page: Models, isShown: isField },
+    { path: "reports", label: "nav.reports", page: Reports, isShown: isManager || role === "viewer" },
     { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },
     { path: "users", label: "nav.users", page: Users, isShown: isManager },
     { path: "keys", label: "nav.keys", page: Keys, isShown: role === "admin" },

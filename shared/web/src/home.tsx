@@ -1,10 +1,10 @@
 /** The first page: the map, the alerts, and every animal in a table beside it. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ageOf } from "./ages";
-import { boot } from "./boot";
+import { boot, isField } from "./boot";
 import { Feed } from "./alerts";
 import type { MapView } from "./map/view";
-import { collars, corridors, homeNow, live, selected, trails, use, zones } from "./state";
+import { collars, corridors, homeNow, live, rangers, selected, trails, use, zones } from "./state";
 import { t, word } from "./strings";
 import type { Live } from "./types";
 import { Table, Time } from "./ui";
@@ -42,7 +42,7 @@ function Card({ animal, close }: { animal: Live; close: () => void }) {
   );
 }
 
-const LAYERS = ["trails", "predictions", "zones", "corridors", "names", "grid"] as const;
+const LAYERS = ["trails", "path_width", "predictions", "rangers", "zones", "corridors", "names", "grid"] as const;
 export type LayerName = (typeof LAYERS)[number] | "all_fixes";
 
 function MapPane() {
@@ -50,7 +50,7 @@ function MapPane() {
   const [view, setView] = useState<MapView | null>(null);
   const [error, setError] = useState("");
   const [off, setOff] = useState<Set<LayerName>>(new Set(boot.home === "cloud" ? [] : ["all_fixes"]));
-  const data = { live: use(live), trails: use(trails), zones: use(zones), corridors: use(corridors), collars: use(collars), selected: use(selected) };
+  const data = { live: use(live), trails: use(trails), zones: use(zones), corridors: use(corridors), collars: use(collars), selected: use(selected), rangers: use(rangers) };
   useEffect(() => {
     let isGone = false;
     let made: MapView | null = null;
@@ -65,7 +65,7 @@ function MapPane() {
   }, []);
   useEffect(() => view?.draw(data), [view, ...Object.values(data)]);
   useEffect(() => view?.show(off), [view, off]);
-  const layers: LayerName[] = boot.home === "cloud" ? [...LAYERS, "all_fixes"] : [...LAYERS];
+  const layers = [...LAYERS, ...(boot.home === "cloud" ? ["all_fixes" as const] : [])].filter((name) => isField || name !== "rangers");
   return (
     <div class="map">
       <div ref={box} class="canvas" data-map={view ? "loading" : "none"} />
@@ -85,6 +85,7 @@ function MapPane() {
       <ul class="legend" aria-label={t("map.legend")}>
         {["resting", "foraging", "migrating"].map((each) => <li key={each}><i class={`state-${each}`} />{t(`state.${each}`)}</li>)}
         {["fresh", "late", "silent"].map((each) => <li key={each}><i class={`ring age-${each}`} />{t(`age.${each}`)}</li>)}
+        {isField && <li><span aria-hidden="true">▲ </span>{t("role.ranger")}</li>}
       </ul>
     </div>
   );

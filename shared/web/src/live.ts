@@ -1,8 +1,8 @@
 /** Keeps the cells fresh: events as they happen at a station, a look every half minute where no stream can be had. */
 import { all, get, refresh, type Paged } from "./api";
 import { boot, isField, isManager } from "./boot";
-import { alerts, collars, connection, corridors, health, live, skewMs, sparks, stations, trails, zones } from "./state";
-import type { Alert, Collar, Corridor, Live, Station, StationHealth, Trails, Zone } from "./types";
+import { alerts, collars, connection, corridors, health, live, rangers, skewMs, sparks, stations, trails, zones } from "./state";
+import type { Alert, Collar, Corridor, Live, LiveRanger, Station, StationHealth, Trails, Zone } from "./types";
 
 const POLL_MS = 30_000;
 const CLOUD_POLL_MS = 10_000;
@@ -44,6 +44,9 @@ export const loadAreas = () => reached(async () => {
 });
 export const loadCollars = () => reached(async () => {
   collars.set(new Map((await all<Collar>("/api/v1/collars/")).map((each) => [each.id, each])));
+});
+export const loadRangers = () => reached(async () => {
+  if (isField) rangers.set(await get<LiveRanger[]>("/api/v1/rangers/live_status/"));
 });
 let lookedAt = 0;
 export const loadHealth = () => reached(async () => {
@@ -106,7 +109,7 @@ function listen(): void {
 }
 
 export function start(): void {
-  void Promise.all([loadAlerts(), loadLive(), loadCollars(), loadAreas(), loadTrails()]);
+  void Promise.all([loadAlerts(), loadLive(), loadCollars(), loadAreas(), loadTrails(), loadRangers()]);
   if (isField) {
     void loadHealth();
     setInterval(() => void loadHealth(), HEALTH_MS);
@@ -117,7 +120,7 @@ export function start(): void {
     if (!connection.value.isStreaming) { void loadAlerts(); void loadLive(); }
   };
   setInterval(poll, boot.home === "station" ? POLL_MS : CLOUD_POLL_MS);
-  setInterval(() => { void loadTrails(); void loadLive(); void loadAlerts(); }, TRAILS_MS);
+  setInterval(() => { void loadTrails(); void loadLive(); void loadAlerts(); void loadRangers(); }, TRAILS_MS);
   setInterval(() => { void loadCollars(); void loadAreas(); }, 5 * TRAILS_MS);
   addEventListener("online", () => { void loadAlerts(); void loadLive(); });
 }

@@ -1,12 +1,13 @@
 /** Animals, their collars and what rangers report: lists, and the forms behind them. */
 import { useEffect, useState } from "preact/hooks";
 import { all, call, post, withFactor } from "./api";
-import { boot, isField, isManager, mayRecord, role } from "./boot";
+import { isField, isManager, mayRecord, role } from "./boot";
 import { loadLive } from "./live";
 import { homeNow } from "./state";
 import { t } from "./strings";
 import type { Animal, Deployment, Observation } from "./types";
 import { Act, Form, Page, Table, Time, askCode, confirmed, options, say, sayError, type Field, type Value } from "./ui";
+import { useWhereabouts } from "./whereabouts";
 import { place } from "./words";
 
 /** Return a list, and what reads it again. */
@@ -101,6 +102,7 @@ export function Observations() {
   const [rows, load] = useRows<Observation>("/api/v1/tracking/observations/");
   const [animals] = useRows<Animal>("/api/v1/animals/?ordering=name");
   const [open, setOpen] = useState<Observation | "new" | null>(null);
+  const whereIs = useWhereabouts();
   const names = new Map((animals ?? []).map((each) => [each.id, each.name]));
   const fields: Field[] = [
     { name: "observation_type", label: t("observation.type"), kind: "choice", isRequired: true, options: options("observation_type", KINDS) },
@@ -143,7 +145,7 @@ export function Observations() {
         { key: "words", label: t("observation.words"), cell: (row) => row.description || "–" },
         { key: "place", label: t("animal.place"), cell: (row) => place(row.lat, row.lon, role === "viewer" ? 2 : 4) },
         { key: "who", label: t("observation.observer"), cell: (row) => row.observer ?? "–" },
-        { key: "state", label: t("sync.state"), cell: () => t(boot.home === "station" ? "sync.station" : "sync.cloud") },
+        { key: "state", label: t("sync.state"), cell: whereIs },
       ]} />
     </Page>
   );

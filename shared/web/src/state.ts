@@ -1,6 +1,6 @@
 /** What the pages show, kept in small cells; a component that uses one is drawn again when it changes. */
 import { useEffect, useState } from "preact/hooks";
-import type { Alert, Collar, Corridor, Live, Station, StationHealth, Trails, Zone } from "./types";
+import type { Alert, Collar, Corridor, Live, LiveRanger, Station, StationHealth, Trails, Zone } from "./types";
 
 export class Cell<T> {
   private readonly listeners = new Set<() => void>();
@@ -30,6 +30,8 @@ export const live = new Cell<Live[] | null>(null);
 export const collars = new Cell<Map<string, Collar>>(new Map());
 export const zones = new Cell<Zone[]>([]);
 export const corridors = new Cell<Corridor[]>([]);
+/** Where rangers are: field staff alone are told. */
+export const rangers = new Cell<LiveRanger[] | null>(null);
 export const trails = new Cell<Trails | null>(null);
 export const health = new Cell<StationHealth | null>(null);
 export const stations = new Cell<Station[] | null>(null);

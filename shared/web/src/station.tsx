@@ -5,6 +5,7 @@ import { boot, isField } from "./boot";
 import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars, System } from "./panels";
+import { Patrols } from "./patrols";
 import { Animals, Observations } from "./records";
 import { Sheet } from "./sheet";
 import { Shell, begin, type Way } from "./shell";
@@ -17,6 +18,7 @@ if (boot.user) {
     { path: "collars", label: "nav.collars", page: Collars, isShown: true },
     { path: "animals", label: "nav.animals", page: Animals, isShown: true },
     { path: "observations", label: "nav.observations", page: Observations, isShown: true },
+    { path: "rangers", label: "nav.rangers", page: Patrols, isShown: isField },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
     { path: "models", label: "nav.models", page: Models, isShown: isField },

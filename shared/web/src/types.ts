@@ -40,7 +40,7 @@ export interface Deployment {
 }
 export interface Observation {
   id: string; animal: string | null; observation_type: string; description: string; lat: number | null;
-  lon: number | null; timestamp: string; photo_url: string | null; observer: string | null;
+  lon: number | null; timestamp: string; photo_url: string | null; observer: string | null; updated_at: string;
 }
 export interface Geometry { type: string; coordinates: unknown }
 export interface Zone {
@@ -76,6 +76,11 @@ export interface StationHealth {
 export interface Undecoded {
   ledger_seq: number; link: string; framing: string; topic: string; reason: string; received_at: string;
   size_bytes: number; head: string;
+}
+export interface LiveRanger {
+  ranger_id: string; name: string; badge_number: string; team_name: string | null; current_status: string; last_active: string | null;
+  current_position: { lat: number; lon: number; timestamp: string } | null; activity_type: string | null; age_s: number | null;
+  emergencies: { id: string; title: string; priority: string; timestamp: string }[];
 }
 export interface Station {
   id: string; name: string; enrolled_at: string; last_seen_at: string | null; is_retired: boolean; behind: number;

@@ -1,6 +1,6 @@
 """The frame around every batch: magic, kind, version, and sections that zstd made smaller where it could.
 
-A reader knows the versions up to its own; a batch of a later one is refused with a sentence that names both. Lengths
+A reader knows the versions up to its own; a batch of a later one is `BatchTooNew`, never unreadable. Lengths
 are checked before anything is allocated: a section of zstd says its plain length, and all of them together may not
 exceed ``MAX_PLAIN_BYTES``.
 """
@@ -12,7 +12,7 @@ from typing import Final
 
 import zstandard
 
-from shared.errors import Invalid
+from shared.errors import BatchTooNew, Invalid
 
 #: What one batch may have: bytes on the wire, bytes once decompressed, rows.
 MAX_BATCH_BYTES: Final = 1 << 20
@@ -128,7 +128,7 @@ def pack(kind: int, version: int, sections: Sequence[bytes]) -> bytes:
 
 
 def unpack(data: bytes, kind: int, newest: int) -> tuple[int, list[bytes]]:
-    """Return the version of a batch and its sections; raises Invalid, also for a version after ``newest``."""
+    """Return the version of a batch and its sections; raises Invalid, BatchTooNew for one after ``newest``."""
     if len(data) > MAX_BATCH_BYTES:
         raise Invalid(f"a batch of {len(data)} bytes, at most {MAX_BATCH_BYTES} are read")
     source = Reader(data)
@@ -137,8 +137,10 @@ def unpack(data: bytes, kind: int, newest: int) -> tuple[int, list[bytes]]:
     if (found := source.byte()) != kind:
         raise Invalid(f"this is a batch of {_KINDS.get(found, 'an unknown kind')}, not of {_KINDS[kind]}")
     version = source.varint()
-    if not 1 <= version <= newest:
-        raise Invalid(
+    if version < 1:
+        raise Invalid(f"the batch has version {version}, the first is 1")
+    if version > newest:
+        raise BatchTooNew(
             f"the batch of {_KINDS[kind]} has version {version}, this program reads versions up to {newest}: "
             "install a later one here and send it again"
         )

@@ -59,6 +59,22 @@ export function predicted(animal: Live, isWhole: boolean): Feature[] {
   return features;
 }
 
+/** How many metres of the map a picture's dot is at zoom 0, on the equator: tiles of 512. */
+const M_PER_DOT = 40_075_016.7 / 512;
+const PATH_STEPS = 12;
+
+/** The newest steps of each animal with the width that the path model gives it; `dots` is that width at zoom 0. */
+export function pathBands(found: Trails | null, animals: Live[]): Feature[] {
+  const widths = new Map(animals.map((each) => [each.animal_id, each.movement.path_width_m]));
+  return (found?.animals ?? []).flatMap((trail): Feature[] => {
+    const width = widths.get(trail.animal_id);
+    if (!width || trail.lon.length < 2) return [];
+    const line = trail.lon.map((lon, n): Pair => [lon, trail.lat[n]!]).slice(-PATH_STEPS);
+    const shrink = Math.max(Math.cos((line[line.length - 1]![1] * Math.PI) / 180), 0.01);
+    return [{ type: "Feature", properties: { animal: trail.animal_id, dots: width / (M_PER_DOT * shrink) }, geometry: { type: "LineString", coordinates: line } }];
+  });
+}
+
 /** Lines of degrees with their names, as wide apart as the map's width asks for. */
 export function grid(west: number, south: number, east: number, north: number): Feature[] {
   const step = [30, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005].find((each) => (east - west) / each >= 4) ?? 0.002;

@@ -17,6 +17,8 @@ export const GROUPS: Record<string, string[]> = {
   zones: ["zones-fill", "zones-line", "zones-name"],
   corridors: ["corridors-fill", "corridors-line", "corridors-name"],
   names: ["animals-name", "world-name"],
+  path_width: ["paths-band"],
+  rangers: ["rangers-dot", "rangers-name"],
   grid: ["grid-lines", "grid-names"],
   all_fixes: ["fixes-dot"],
 };
@@ -47,6 +49,9 @@ export function layersOf(p: Palette): LayerSpecification[] {
     { id: "zones-fill", type: "fill", source: "zones", paint: { "fill-color": risk, "fill-opacity": 0.14 } },
     { id: "zones-line", type: "line", source: "zones", paint: { "line-color": risk, "line-width": 1.6 } },
     { id: "zones-name", type: "symbol", source: "zones", minzoom: 7, layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 12 }, paint: { ...text, "text-color": risk } },
+    // as wide on the ground as the model says: a doubling of the scale with each zoom
+    { id: "paths-band", type: "line", source: "paths", layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": p.accent, "line-opacity": 0.18,
+      "line-width": ["interpolate", ["exponential", 2], ["zoom"], 0, ["get", "dots"], 22, ["*", ["get", "dots"], 4_194_304]] } },
     { id: "trails-line", type: "line", source: "trails", layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": state, "line-width": ["interpolate", ["linear"], ["zoom"], 5, 1, 12, 2.6], "line-opacity": 0.85 } },
     { id: "predictions-fill", type: "fill", source: "predictions", filter: polygons, paint: { "fill-color": p.accent, "fill-opacity": ["case", ["!", ["get", "isWhole"]], 0.03, ["==", ["get", "share"], 50], 0.16, 0.06] } },
     { id: "predictions-line", type: "line", source: "predictions", filter: polygons, paint: { "line-color": p.accent, "line-width": ["case", ["get", "isWhole"], 1.4, 0.6], "line-opacity": ["case", ["get", "isWhole"], 0.9, 0.45] } },
@@ -54,6 +59,9 @@ export function layersOf(p: Palette): LayerSpecification[] {
     { id: "cells-fill", type: "fill", source: "cells", paint: { "fill-color": p.accent, "fill-opacity": 0.12 } },
     { id: "cells-line", type: "line", source: "cells", paint: { "line-color": p.accent, "line-width": 1, "line-dasharray": [2, 2] } },
     { id: "cells-name", type: "symbol", source: "cells", minzoom: 8, layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 11, "text-offset": [0, 2.6] }, paint: text },
+    { id: "rangers-dot", type: "symbol", source: "rangers", layout: { "text-field": ["case", ["get", "isAlarm"], "⚠", "▲"], "text-font": FONT, "text-size": 18, "text-allow-overlap": true },
+      paint: { "text-color": ["case", ["get", "isAlarm"], p.critical, p.text], "text-halo-color": p.halo, "text-halo-width": 2 } },
+    { id: "rangers-name", type: "symbol", source: "rangers", layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 11, "text-offset": [0, 1], "text-anchor": "top", "text-optional": true }, paint: text },
     { id: "animals-ring", type: "circle", source: "animals", paint: {
       "circle-radius": ["case", ["get", "isChosen"], 13, 9.5], "circle-color": "rgba(0,0,0,0)",
       "circle-stroke-color": by("age", "fresh", p.fresh, "late", p.late, p.silent), "circle-stroke-width": by("age", "fresh", 3 as never, "late", 2 as never, 1 as never) } },

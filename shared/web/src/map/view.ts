@@ -5,22 +5,22 @@ import { ageOf } from "../ages";
 import { boot } from "../boot";
 import { homeNow } from "../state";
 import { t } from "../strings";
-import type { Collar, Corridor, Live, Trails, Zone } from "../types";
+import type { Collar, Corridor, Live, LiveRanger, Trails, Zone } from "../types";
 import { cellSize, span } from "../words";
 import type { LayerName } from "../home";
 import { addReserves } from "./reserves";
-import { boundsOf, cell, collection, corners, grid, predicted, trailLines, type Feature, type Pair } from "./shapes";
+import { boundsOf, cell, collection, corners, grid, pathBands, predicted, trailLines, type Feature, type Pair } from "./shapes";
 import { GROUPS, layersOf, palette } from "./style";
 
 maplibre.setWorkerUrl(workerUrl);
 
 export interface MapData {
   live: Live[] | null; trails: Trails | null; zones: Zone[]; corridors: Corridor[]; collars: Map<string, Collar>;
-  selected: string | null;
+  selected: string | null; rangers?: LiveRanger[] | null;
 }
 export interface Doing { pick?: (animalId: string) => void; tap?: (at: Pair) => void; corner?: (n: number, to: Pair) => void }
 const EMPTY = collection([]);
-const SOURCES = ["grid", "zones", "corridors", "trails", "predictions", "cells", "animals", "drawing"];
+const SOURCES = ["grid", "zones", "corridors", "trails", "paths", "predictions", "cells", "rangers", "animals", "drawing"];
 
 export class MapView {
   private readonly map: maplibre.Map;
@@ -101,9 +101,17 @@ export class MapView {
       type: "Feature", properties: { name: cellSize(each.cell_deg!) },
       geometry: { type: "Polygon", coordinates: [cell(each.current_position.lon!, each.current_position.lat!, each.cell_deg!)] } })));
     this.set("predictions", animals.flatMap((each) => predicted(each, each.animal_id === data.selected)));
+    if (data.rangers !== was.rangers) this.set("rangers", (data.rangers ?? []).filter((each) => each.current_position).map((each) => ({
+      type: "Feature", properties: { name: `${each.name}\n${span((each.age_s ?? 0) * 1000)}`, isAlarm: each.emergencies.length > 0 },
+      geometry: { type: "Point", coordinates: [each.current_position!.lon, each.current_position!.lat] } })));
+    if (data.trails !== was.trails || data.live !== was.live) this.set("paths", pathBands(data.trails, animals));
     if (data.selected !== was.selected && data.selected) this.goTo(animals.find((each) => each.animal_id === data.selected));
     this.drawn = { ...data };
     this.box.dataset.animals = String(animals.length);
+    this.box.dataset.rangers = String((data.rangers ?? []).filter((each) => each.current_position).length);
+    const bands = pathBands(data.trails, animals);
+    this.box.dataset.paths = String(bands.length);
+    this.box.dataset.pathDots = JSON.stringify(bands.map((each) => each.properties.dots));
     if (!this.hasFitted && animals.length > 0) { this.hasFitted = true; this.fit(false); }
   }
 

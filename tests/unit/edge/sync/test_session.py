@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from edge.ops.verify_cloud import verify_cloud
-from edge.store import outbox
+from edge.store import outbox, unsent
 from edge.store.accounts import SqliteTables
 from edge.store.store import SpatialiteStore
 from edge.sync.background import FIRST_WAIT_S, LONGEST_WAIT_S, Background, sole_session
@@ -25,13 +25,14 @@ from edge.sync.queue import StationQueue
 from edge.sync.session import BLOB_PART_BYTES, Synced, sync_once
 from shared.clock import ClockState
 from shared.domain import NewFix
-from shared.errors import LinkError, NotAuthenticated, NotFound, SyncError
+from shared.errors import BatchTooNew, LinkError, NotAuthenticated, NotFound, SyncError
 from shared.privacy import OPERATOR, Principal, view_for
 from shared.sync import blobs, clashes
 from shared.sync import log as sync_log
 from shared.sync.clashes import Clash
 from shared.sync.operations import Operation
 from shared.sync.records import to_ms
+from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire.link import Changes
 from tests.fakes import START, FakeClock
 from tests.unit.edge.sync.fake_cloud import InMemoryCloud
@@ -517,3 +518,27 @@ async def test_numbers_that_no_database_holds_are_a_bad_link(
 
     with pytest.raises(LinkError):
         await sync(store, Mad(), clock)
+
+
+async def test_a_batch_that_the_cloud_is_too_old_for_waits_and_the_other_channels_go_on(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await store.create_animal(VIEW, ELEPHANT)
+    await add(store, 5)
+    put = cloud.put_batch
+
+    async def older(batch: Batch) -> Receipt | StreamAnswer:
+        if batch.channel == "records":
+            raise BatchTooNew("version 2, this program reads versions up to 1")
+        return await put(batch)
+
+    cloud.put_batch = older  # type: ignore[method-assign] # an older program
+    for _ in range(2):  # a later session tries the same bytes again, and stops nobody either
+        done = await sync(store, cloud, clock)
+        assert done.held == ["records"]
+    assert len(cloud.kept.fixes) == 5
+    waiting = await store.read(unsent.waiting)
+    assert {channel: each.items for channel, each in waiting.items() if each.items} == {"records": 2}
+    cloud.put_batch = put  # type: ignore[method-assign] # brought up to date
+    done = await sync(store, cloud, clock)
+    assert (done.held, done.records, done.quarantined) == ([], 2, 0)

@@ -150,8 +150,7 @@ async def test_maps_that_come_or_change_are_opened_anew(tmp_path: Path, reserve:
 async def test_a_process_that_is_killed_costs_one_answer(habitat: MappedHabitat) -> None:
     place = place_at(20.5, 30.5)
     before = await habitat.suitability(SPECIES, [place], 7)
-    assert habitat._pool is not None
-    (pid,) = habitat._pool._processes
+    (pid,) = habitat._apart.pids
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(ModelUnavailable, match="fell"):
         await habitat.suitability(SPECIES, [place], 7)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import zstandard
 
-from shared.errors import Invalid
+from shared.errors import BatchTooNew, Invalid
 from shared.sync.operations import Operation
 from shared.sync.records import ENTITIES, Mark, Record
 from shared.wire.batch import (
@@ -215,13 +215,13 @@ def lying_frame(claimed: int) -> bytes:
     return frame[:size_at] + struct.pack("<I", claimed) + frame[size_at + 4 :]
 
 
-def test_a_later_version_is_refused_by_both_names() -> None:
+def test_a_later_version_is_no_fault_and_told_by_both_names() -> None:
     for kind, decode in ((ord("F"), decode_fixes), (ord("R"), lambda it: decode_records(it, Note))):
-        with pytest.raises(Invalid, match=r"version 2.*up to 1"):
+        with pytest.raises(BatchTooNew, match=r"version 2.*up to 1"):
             decode(container(kind, b"", version=2))
         with pytest.raises(Invalid, match="version 0"):
             decode(container(kind, b"", version=0))
-        with pytest.raises(Invalid, match=f"version {2**40}"):
+        with pytest.raises(BatchTooNew, match=f"version {2**40}"):
             decode(container(kind, b"", version=2**40))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 
 def upgrade() -> None:
