@@ -457,6 +457,8 @@ def _clock(config: Config) -> Clock:
 
 def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
     notify = config.notify
+    if bool(notify.sms_outbox) != bool(notify.sms_to):
+        raise ConfigError("notify.sms_outbox, notify.sms_to: an outbox needs numbers and numbers an outbox")
     if notify.targets:
         check_targets(notify.targets)
     return Delivery(

@@ -284,8 +284,6 @@ def _check(config: Config) -> None:
         raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-station init` makes it")
     if config.notify.severity not in SEVERITIES:
         raise ConfigError(f"notify.severity: is one of {', '.join(SEVERITIES)}")
-    if bool(config.notify.sms_outbox) != bool(config.notify.sms_to):
-        raise ConfigError("notify.sms_outbox, notify.sms_to: an outbox needs numbers and numbers an outbox")
     for number in config.notify.sms_to:
         if re.fullmatch(r"\+?[0-9]{3,15}", number) is None:
             raise ConfigError(f"notify.sms_to: {number!r} is no telephone number")

@@ -80,6 +80,10 @@ class Spool:
         #: as the ledger's: nothing of a spool is set aside while it is written
         self.set_aside: list[Path] = []
         self._frames = 0
+        self._path: Path
+        self._file: int
+        self._size: int
+        self._is_spoilt: bool
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._begin()
 

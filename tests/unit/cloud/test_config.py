@@ -69,6 +69,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("models", "folder", '"/m/artifacts"', "/m/artifacts", "/m/artifacts"),
     ("models", "forced", "{corridor = 1}", '{"corridor": 1}', {"corridor": 1}),
     ("models", "publishers", f'["{"0a" * 32}"]', "0a" * 32, ("0a" * 32,)),
+    ("logs", "levels", '{"cloud.sync" = "debug"}', '{"cloud.sync": "debug"}', {"cloud.sync": "debug"}),
 ]
 #: What the configuration asks for beside a key.
 BESIDE = {

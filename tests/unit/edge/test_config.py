@@ -21,6 +21,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("station", "data_dir", '"/srv/outpost"', "/srv/outpost", Path("/srv/outpost")),
     ("store", "key_file", '"/mnt/usb/key"', "/mnt/usb/key", Path("/mnt/usb/key")),
     ("store", "is_encrypted", "false", "false", False),
+    ("store", "hears_locked", "false", "false", False),
     ("ledger", "dir", '"/mnt/two"', "/mnt/two", "/mnt/two"),
     ("api", "host", '"::1"', "::1", "::1"),
     ("api", "port", "8123", "8123", 8123),
@@ -43,6 +44,12 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("backup", "hourly_kept", "3", "3", 3),
     ("backup", "daily_kept", "7", "7", 7),
     ("backup", "is_enabled", "false", "false", False),
+    ("notify", "severity", '"low"', "low", "low"),
+    ("notify", "sms_outbox", '"/var/spool/gammu/outbox"', "/var/spool/gammu/outbox", "/var/spool/gammu/outbox"),
+    ("notify", "sms_to", '["+254700000001"]', "+254700000001", ("+254700000001",)),
+    ("notify", "targets", '["json://localhost"]', "json://localhost", ("json://localhost",)),
+    ("update", "public_keys", f'["{"0a" * 32}"]', "0a" * 32, ("0a" * 32,)),
+    ("update", "dir", '"/srv/releases"', "/srv/releases", Path("/srv/releases")),
     ("alerts", "file", '"/etc/outpost/alerts.toml"', "/etc/outpost/alerts.toml", "/etc/outpost/alerts.toml"),
     (
         "alerts",
@@ -61,6 +68,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("earthranger", "token", '"secret"', "secret", "secret"),
     ("gundi", "url", '"https://gundi.example.org"', "https://gundi.example.org", "https://gundi.example.org"),
     ("gundi", "token", '"secret"', "secret", "secret"),
+    ("logs", "levels", '{"edge.sync" = "debug"}', '{"edge.sync": "debug"}', {"edge.sync": "debug"}),
 ]
 LINKS = "".join(f'\n[[links]]\nkind = "serial"\nname = "{name}"\npath = "/dev/tty{name}"\n' for name in "ab")
 
@@ -93,7 +101,7 @@ def test_every_key_is_read_from_the_file_and_the_environment_goes_before_it(
     if (
         isinstance(default, str | int | float)
         and not isinstance(default, bool)
-        and key not in ("host", "recovery_public", "redirect_port", "profile")
+        and key not in ("host", "recovery_public", "redirect_port", "profile", "severity")
     ):
         both = read(tmp_path, f"[{section}]\n{key} = {toml}\n{LINKS}", {f"OUTPOST_{section}_{key}".upper(): "7"})
         assert str(getattr(getattr(both, section), key)).removesuffix(".0") == "7"
