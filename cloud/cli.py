@@ -253,7 +253,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Look for every trouble that is known, with its cause and the next step; exit code 1 where there is a fault."""
-    from cloud.ops.checks import look_around
+    from cloud.checks import look_around
 
     found = asyncio.run(look_around(_load(config), for_deployment=is_deployment))
     if as_json:

@@ -15,7 +15,7 @@ import pytest
 
 from edge import checks
 from edge.checks import LOOKS, Finding, Scene, look_around
-from edge.config import Config, LinkSpec, StationSection, StoreSection
+from edge.config import Config, StationSection, StoreSection
 from edge.store.ledger import Entry, Ledger
 from edge.store.store import SpatialiteStore
 from models.artifact import PACKAGED

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from cloud.config import AccountsSection, ApiSection, Config, DatabaseSection, ModelsSection, NotifySection
-from cloud.ops.checks import Finding, look_around, weak_settings
+from cloud.checks import Finding, look_around, weak_settings
 from cloud.store.migrate import migrate
 from tests.services import Postgres, free_port
 
