@@ -97,6 +97,7 @@ async def test_live_status_has_the_originals_shape(
         "current_position": {
             "lat": -2.01, "lon": 34.0, "altitude": None, "timestamp": "2026-06-01T13:00:00Z",
             "received_at": live["current_position"]["received_at"],
+            "area": None,
         },
         "movement": {
             "speed_kmh": 1.11,

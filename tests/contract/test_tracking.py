@@ -18,7 +18,7 @@ Make = Callable[..., Awaitable[dict[str, Any]]]
 KEYS = [
     "id", "local_id", "animal", "collar_id", "timestamp", "lat", "lon", "altitude", "speed_kmh", "directional_angle",
     "battery_level", "signal_strength", "temperature", "activity_type", "source", "notes", "flags", "is_usable",
-    "received_at", "hdop", "sats",
+    "received_at", "hdop", "sats", "area",
 ]  # fmt: skip
 #: As printed in the original's README, but for the animal's id.
 EXAMPLE = {
