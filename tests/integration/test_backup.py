@@ -87,7 +87,12 @@ def test_a_restore_beside_a_running_station_is_refused(tmp_path: Path) -> None:
 def rounds(config: Path, clock: FakeClock) -> BackupRounds:
     settings = load(config)
     return BackupRounds(
-        backed_up(settings, config, settings.key()), settings.backup_dir, clock, hourly_kept=2, daily_kept=2, is_enabled=True
+        backed_up(settings, config, settings.key()),
+        settings.backup_dir,
+        clock,
+        hourly_kept=2,
+        daily_kept=2,
+        is_enabled=True,
     )
 
 

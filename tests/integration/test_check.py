@@ -18,6 +18,7 @@ from edge.checks import LOOKS, Finding, Scene, look_around
 from edge.config import Config, StationSection, StoreSection
 from edge.store.ledger import Entry, Ledger
 from edge.store.store import SpatialiteStore
+from firmware_bridge.transports.spec import LinkSpec
 from models.artifact import PACKAGED
 from shared.privacy import OPERATOR, view_for
 from tests.fakes import START, FakeHealth

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from cloud.config import AccountsSection, ApiSection, Config, DatabaseSection, ModelsSection, NotifySection
 from cloud.checks import Finding, look_around, weak_settings
+from cloud.config import AccountsSection, ApiSection, Config, DatabaseSection, ModelsSection, NotifySection
 from cloud.store.migrate import migrate
 from tests.services import Postgres, free_port
 
