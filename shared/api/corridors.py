@@ -94,6 +94,8 @@ class Corridors(Controller):
         self,
         store: StoreGiven,
         view: ViewGiven,
+        accounts: AccountsGiven,
+        caller: CallerGiven,
         data: JSONBody[Upload],
         name: Unsaid = None,
         species: Unsaid = None,
@@ -104,14 +106,15 @@ class Corridors(Controller):
         Where it runs is a geometry (lines with a width, or areas), a path along one line, or as a plan two points. A
         FeatureCollection of up to 1,000 Features imports many and answers 200 with what became of each; a bad one
         takes no neighbour with it, and one that is there already, of the same name, species and geometry, is not
-        entered again. What GeoJSON does not say of itself (name, species, status) may stand in the query.
+        entered again. What GeoJSON does not say of itself (name, species, status) may stand in the query. Status
+        `active` publishes at once, which asks for a second factor as `publish/` does.
         """
         words = {"name": text("name", name) if name else None, "species": species, "status": status}
         unsaid = {column: value for column, value in words.items() if value}
         if data.is_collection:
-            return Response(await _import(store, view, data, unsaid), status_code=200)
+            return Response(await _import(store, view, accounts, caller, data, unsaid), status_code=200)
         (item,) = data.items
-        made = await store.create_corridor(view, corridor_columns(item, unsaid))
+        made = await _create(store, view, accounts, caller, corridor_columns(item, unsaid))
         return Response(CorridorOut.of(made), status_code=201)
 
     @get("/geojson", summary="Corridors as GeoJSON", media_type=GEOJSON, responses=documented())
@@ -192,14 +195,29 @@ async def _change(
         accounts.require_factor(caller)
     changed = await store.update_corridor(view, corridor_id, columns)
     if publishes:
-        entry = Entry(
-            accounts.moments().ms, view.principal.user_id, "corridor.publish", f"{corridor_id} {changed.name}"
-        )
-        await accounts.note([entry])
+        await _note_published(accounts, view, changed)
     return CorridorOut.of(changed)
 
 
-async def _import(store: Store, view: View, upload: Upload, unsaid: dict[str, Any]) -> BulkOut:
+async def _create(store: Store, view: View, accounts: Accounts, caller: Caller, columns: dict[str, Any]) -> Corridor:
+    """Enter a corridor; raises FactorRequired where that publishes it and no fresh factor was shown."""
+    publishes = columns.get("status") == "active"
+    if publishes:
+        accounts.require_factor(caller)
+    made = await store.create_corridor(view, columns)
+    if publishes:
+        await _note_published(accounts, view, made)
+    return made
+
+
+async def _note_published(accounts: Accounts, view: View, corridor: Corridor) -> None:
+    entry = Entry(accounts.moments().ms, view.principal.user_id, "corridor.publish", f"{corridor.id} {corridor.name}")
+    await accounts.note([entry])
+
+
+async def _import(
+    store: Store, view: View, accounts: Accounts, caller: Caller, upload: Upload, unsaid: dict[str, Any]
+) -> BulkOut:
     known = {
         _looks({**asdict(corridor), "geometry": corridor.geometry and Route.of(corridor.geometry).geometry()}): (
             corridor.id
@@ -211,7 +229,7 @@ async def _import(store: Store, view: View, upload: Upload, unsaid: dict[str, An
         lambda item: corridor_columns(item, unsaid),
         known,
         _looks,
-        lambda columns: store.create_corridor(view, columns),
+        lambda columns: _create(store, view, accounts, caller, columns),
     )
 
 

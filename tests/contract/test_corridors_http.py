@@ -399,6 +399,7 @@ async def test_a_corridor_is_published_with_a_fresh_factor_alone(
             await manager.post(f"{path}publish/"),
             await manager.patch(path, json={"status": "active"}),
             await manager.put(path, json={**ROUTE, "status": "active"}),
+            await manager.post(PATH, json={**ROUTE, "name": "Other", "status": "active"}),
         ):
             assert (answer.status_code, answer.json()["code"]) == (403, "factor_required")
         assert (await manager.patch(path, json={"description": "seen"})).json()["status"] == "planned"

@@ -7,6 +7,7 @@ such as it refuses, and chains along its links. Their number is bounded and the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import os
 import threading
@@ -22,7 +23,7 @@ import pytest
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Unsatisfiable
+from hypothesis.errors import FlakyStrategyDefinition, Unsatisfiable
 from litestar import Litestar
 from schemathesis import GenerationMode
 from schemathesis.core.failures import FailureGroup
@@ -49,9 +50,8 @@ NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
 pytestmark = [pytest.mark.api, pytest.mark.slow, pytest.mark.timeout(7200 if NIGHTLY else 600)]
 #: Requests of one operation that its description allows, and that it refuses.
 POSITIVE, NEGATIVE = (60, 40) if NIGHTLY else (3, 1)
-#: Chains of one seed, their length, and seeds. Few chains a seed: the engine goes back to what it drew and expects
-#: the same answer, which a home that keeps what it was told does not give.
-CHAINS, STEPS, SEEDS = (12, 12, 17) if NIGHTLY else (12, 6, 1)
+#: Chains of one seed, their length, and seeds.
+CHAINS, STEPS, SEEDS = (12, 12, 17) if NIGHTLY else (6, 6, 2)
 #: However busy the machine is: no timing decides a test.
 PATIENCE_S = 120.0
 #: An answer without an end.
@@ -203,19 +203,32 @@ def test_an_answer_that_is_not_described_would_be_found(served: Served) -> None:
 
 def test_no_chain_along_the_links_finds_one(served: Served) -> None:
     machine: Any = served.schema.as_state_machine()
+    answered = 0
+    faults: list[BaseException] = []
 
     class Chain(machine):  # type: ignore[misc]
         def get_call_kwargs(self, case: Any) -> dict[str, Any]:
             return {"base_url": served.url, "headers": served.headers(), "timeout": PATIENCE_S}
 
         def validate_response(self, response: Any, case: Any, additional_checks: Any = None, **kwargs: Any) -> None:
-            case.validate_response(response, checks=[*CHECKS, no_fault])
+            nonlocal answered
+            try:
+                case.validate_response(response, checks=[*CHECKS, no_fault])
+            except BaseException as fault:
+                faults.append(fault)
+                raise
+            answered += 1
 
     for seed in range(SEEDS):
         Chain._hypothesis_internal_use_seed = seed
-        Chain.run(
-            settings=settings(
-                max_examples=CHAINS, stateful_step_count=STEPS, deadline=None, database=None,
-                suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate),
-            )
-        )  # fmt: skip
+        # The engine expects the same answer to the same beginning, which a home that keeps what it was told does not
+        # give: it then ends the chains of this seed, and the next one's begin. What was found stands in ``faults``.
+        with contextlib.suppress(FlakyStrategyDefinition):
+            Chain.run(
+                settings=settings(
+                    max_examples=CHAINS, stateful_step_count=STEPS, deadline=None, database=None,
+                    suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate),
+                )
+            )  # fmt: skip
+    assert not faults
+    assert answered >= SEEDS * STEPS
