@@ -54,7 +54,9 @@ class CorridorProperties(Struct, frozen=True, kw_only=True):
     start_point: Point | None
     end_point: Point | None
     optimization_score: float | None
-    optimization_data: Annotated[Raw | None, Meta(description="What the optimisation said, as JSON.")]
+    optimization_data: Annotated[
+        Raw, Meta(description="What the optimisation said, as JSON; null where there was none.")
+    ]
     created_at: datetime
     updated_at: datetime
     created_by: str | None
@@ -74,7 +76,9 @@ class CorridorOut(Struct, frozen=True, kw_only=True):
     end_point: Point | None
     path: Annotated[list[Pair] | None, Meta(description="[latitude, longitude] along one line; null of others.")]
     optimization_score: float | None
-    optimization_data: Annotated[Raw | None, Meta(description="What the optimisation said, as JSON.")]
+    optimization_data: Annotated[
+        Raw, Meta(description="What the optimisation said, as JSON; null where there was none.")
+    ]
     created_at: datetime
     updated_at: datetime
     created_by: str | None
@@ -243,7 +247,7 @@ def _properties(corridor: Corridor) -> dict[str, Any]:
     return {
         "name": corridor.name, "description": corridor.description, "species": corridor.species,
         "status": corridor.status, **points, "optimization_score": corridor.optimization_score,
-        "optimization_data": None if corridor.optimization_data is None else Raw(corridor.optimization_data.encode()),
+        "optimization_data": Raw((corridor.optimization_data or "null").encode()),
         "created_at": corridor.created_at, "updated_at": corridor.updated_at, "created_by": corridor.created_by,
         "width_m": corridor.width_m, "rev": corridor.rev,
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Raw, Struct
 
@@ -12,6 +12,8 @@ from shared.jobs import Algorithm, CorridorWish, Goal, Job, JobState
 from shared.wire.public.corridors import Point
 from shared.wire.public.fields import Name
 from shared.wire.reading import optional_text, text
+
+_NULL: Final = Raw(b"null")
 
 
 class JobError(Struct, frozen=True):
@@ -29,8 +31,8 @@ class JobOut(Struct, frozen=True, kw_only=True):
     state: JobState
     percent: float
     message: str
-    best: Annotated[Raw | None, Meta(description="The best answer so far, as JSON.")]
-    result: Annotated[Raw | None, Meta(description="The answer of a job that succeeded, as JSON.")]
+    best: Annotated[Raw, Meta(description="The best answer so far, as JSON; null where there is none yet.")]
+    result: Annotated[Raw, Meta(description="The answer of a job that succeeded, as JSON; null of any other.")]
     error: JobError | None
     parameters: Annotated[Raw, Meta(description="What was asked for, as JSON.")]
     attempts: int
@@ -46,8 +48,9 @@ class JobOut(Struct, frozen=True, kw_only=True):
         """Return the public form of ``job``."""
         error = None if job.error_code is None else JobError(job.error_code, job.error or "")
         return cls(
-            id=job.id, kind=job.kind, state=job.state, percent=job.percent, message=job.message, best=job.best,
-            result=job.result, error=error, parameters=job.parameters, attempts=job.attempts,
+            id=job.id, kind=job.kind, state=job.state, percent=job.percent, message=job.message,
+            best=job.best or _NULL, result=job.result or _NULL, error=error,
+            parameters=job.parameters, attempts=job.attempts,
             is_cancel_asked=job.is_cancel_asked, created_by=job.owner, created_at=job.made_at,
             next_attempt_at=job.due_at, started_at=job.started_at, ended_at=job.ended_at,
         )  # fmt: skip
