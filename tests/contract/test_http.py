@@ -82,7 +82,8 @@ async def test_every_route_answers_with_and_without_its_slash() -> None:
                 asked += 1
                 assert nowhere not in plain.text, (method, path)
                 assert plain.status_code == slashed.status_code, (method, path)
-                assert method == "PUT" or plain.content == slashed.content, (method, path)
+                # figures of the process change from one answer to the next
+                assert method == "PUT" or path == "/metrics" or plain.content == slashed.content, (method, path)
                 assert plain.status_code != 405
     assert asked > 40
 
@@ -140,7 +141,8 @@ async def test_an_unmeant_failure_is_logged_once_and_its_cause_stays_inside() ->
     assert answer.json()["code"] == "internal"
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
-    assert [(entry["event"], entry["path"]) for entry in logs] == [("api.failed", "/api/v1/animals")]
+    failed = [entry for entry in logs if entry["log_level"] == "error"]
+    assert [(entry["event"], entry["path"]) for entry in failed] == [("api.failed", "/api/v1/animals")]
 
 
 async def test_a_full_disk_is_told_as_such() -> None:
