@@ -281,7 +281,10 @@ def sweep(
         return await sweep_now(accounts, sure_ms(_clock()))
 
     swept = _with_accounts(config, job)
-    done = {"removed": swept.removed, "sync_log": swept.sync_log, "files": swept.files}
+    done = {
+        "removed": swept.removed, "sync_log": swept.sync_log, "files": swept.files,
+        "ranger_positions": swept.ranger_positions,
+    }  # fmt: skip
     if audit_days is not None:
         done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
     print_facts(done, as_json=as_json)

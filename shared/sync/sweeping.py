@@ -1,4 +1,4 @@
-"""What a home forgets of itself from time to time, the same at both: sessions of long ago, files that nobody finished.
+"""What a home forgets from time to time, the same at both: sessions, files that nobody finished, where rangers were.
 
 On a clock that is not sure nothing is forgotten by date.
 """
@@ -13,6 +13,8 @@ from shared.sync import blobs, log
 
 #: A running home sweeps this often.
 EVERY_S = 3_600.0
+#: Where a ranger was is nobody's business after this time; what a station has not sent yet still goes to its cloud.
+RANGER_POSITIONS_MS = 90 * 86_400_000
 
 
 class Swept(msgspec.Struct, kw_only=True):
@@ -26,15 +28,21 @@ class Swept(msgspec.Struct, kw_only=True):
     files: int = 0
     #: acknowledged batches older than they are retained, at a station
     batches: int = 0
+    #: places where rangers were
+    ranger_positions: int = 0
 
 
 async def sweep(accounts: Accounts, sure_now_ms: int | None) -> Swept:
     """Forget what is of no use any more and return how much; ``sure_now_ms`` is None where the clock is not sure."""
     done = Swept(removed=await accounts.sweep())
     if sure_now_ms is not None:
-        done.sync_log, done.files = await accounts.tables.write(_old(sure_now_ms))
+        done.sync_log, done.files, done.ranger_positions = await accounts.tables.write(_old(sure_now_ms))
     return done
 
 
-def _old(now_ms: int) -> Job[tuple[int, int]]:
-    return (yield from log.forget(now_ms - log.RETAINED_MS)), (yield from blobs.forget_unfinished(now_ms))
+def _old(now_ms: int) -> Job[tuple[int, int, int]]:
+    sessions = yield from log.forget(now_ms - log.RETAINED_MS)
+    files = yield from blobs.forget_unfinished(now_ms)
+    before_ms = now_ms - RANGER_POSITIONS_MS
+    places = yield "DELETE FROM ranger_positions WHERE recorded_ms < ? RETURNING 1", (before_ms,)
+    return sessions, files, len(places)

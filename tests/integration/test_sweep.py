@@ -16,6 +16,7 @@ from edge.store.accounts import SqliteTables
 from edge.store.store import SpatialiteStore
 from edge.sync.sweeping import sweep
 from shared.accounts.service import Accounts
+from shared.accounts.users import Job
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.privacy import OPERATOR, view_for
@@ -60,6 +61,16 @@ async def fill(accounts: Accounts) -> None:
             name, size=5_000, offset=0, part=bytes(2_000), media_type="image/jpeg", owner=None, origin="", now_ms=at_ms
         )
         await tables.write(part)
+    for name, days in (("gone", 91), ("kept", 89)):
+        await tables.write(position(name, to_ms(START - timedelta(days=days))))
+
+
+def position(name: str, recorded_ms: int) -> Job[None]:
+    yield (
+        "INSERT INTO ranger_positions (id, ranger_id, recorded_ms, lon_e7, lat_e7, activity_type, rev, cloud_rev, marks,"
+        " created_ms, updated_ms) VALUES (?, 'r-1', ?, 370000000, -20000000, 'patrolling', 1, 0, '{}', ?, ?)",
+        (name, recorded_ms, recorded_ms, recorded_ms),
+    )
 
 
 @pytest.fixture
@@ -95,7 +106,13 @@ async def test_a_station_forgets_what_is_old_and_nothing_that_waits(store: Spati
     assert await sweep(store, accounts, clock) == sweeping.Swept()
     clock.set_state(ClockState.NTP)
     done = await sweep(store, accounts, clock)
-    assert (done.sync_log, done.files, done.batches) == (2, 1, 2)  # the last batch is where the chain goes on
+    assert await ask(store, "SELECT id FROM ranger_positions") == [("kept",)]
+    assert (done.sync_log, done.files, done.ranger_positions, done.batches) == (
+        2,
+        1,
+        1,
+        2,
+    )  # the last batch is where the chain goes on
     assert sorted(await ask(store, "SELECT id FROM sync_items")) == [("open",), ("recent",)]
     assert await ask(store, "SELECT id FROM sync_log") == [("fresh",)]
     assert await ask(store, "SELECT sha256 FROM blobs") == [("b" * 64,)]
@@ -111,7 +128,8 @@ async def _sweep_cloud(cloud: Cloud) -> None:
     await fill(cloud.accounts)
     assert (await sweeping.sweep(cloud.accounts, None)).sync_log == 0
     done = await sweeping.sweep(cloud.accounts, to_ms(START))
-    assert (done.sync_log, done.files) == (2, 1)
+    assert (done.sync_log, done.files, done.ranger_positions) == (2, 1, 1)
+    assert cloud.ask("SELECT id FROM ranger_positions") == [("kept",)]
     assert cloud.ask("SELECT id FROM sync_log") == [("fresh",)]
     assert cloud.ask("SELECT count(*) FROM blob_parts") == [(1,)]
 
