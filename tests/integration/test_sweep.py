@@ -66,11 +66,11 @@ async def fill(accounts: Accounts) -> None:
 
 
 def position(name: str, recorded_ms: int) -> Job[None]:
-    yield (
-        "INSERT INTO ranger_positions (id, ranger_id, recorded_ms, lon_e7, lat_e7, activity_type, rev, cloud_rev, marks,"
-        " created_ms, updated_ms) VALUES (?, 'r-1', ?, 370000000, -20000000, 'patrolling', 1, 0, '{}', ?, ?)",
-        (name, recorded_ms, recorded_ms, recorded_ms),
-    )
+    statement = """
+        INSERT INTO ranger_positions (id, ranger_id, recorded_ms, lon_e7, lat_e7, activity_type, rev, cloud_rev, marks,
+          created_ms, updated_ms)
+        VALUES (?, 'r-1', ?, 370000000, -20000000, 'patrolling', 1, 0, '{}', ?, ?)"""
+    yield statement, (name, recorded_ms, recorded_ms, recorded_ms)
 
 
 @pytest.fixture
