@@ -28,7 +28,8 @@ CHUNK: Final = 60
 #: More than the longest pause after a session that failed.
 WAIT_S: Final = 90.0
 _ROW: Final = (
-    "SELECT {id}, raw_ms, lon_e7, lat_e7, fixes.battery_pct, collars.id FROM fixes JOIN collars ON pk = collar_pk"
+    "SELECT {id}, raw_ms, lon_e7, lat_e7, fixes.battery_pct, collars.id"
+    " FROM fixes JOIN collars ON collars.pk = fixes.collar_pk"
 )
 
 

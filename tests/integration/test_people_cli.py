@@ -91,7 +91,7 @@ def test_people_are_added_listed_changed_shut_out_and_let_in_again(program: Prog
     program.run("user", "restore", "asha@example.org")
     assert program.run("token", "asha@example.org")[0].count(".") == 2
     assert program.facts("token", "operator")["expires_in"] == 900
-    assert program.facts("sweep") == {"removed": 0}
+    assert set(program.facts("sweep").values()) == {0}
 
 
 def test_what_cannot_be_is_one_line(program: Program) -> None:
