@@ -82,8 +82,11 @@ async def test_every_route_answers_with_and_without_its_slash() -> None:
                 asked += 1
                 assert nowhere not in plain.text, (method, path)
                 assert plain.status_code == slashed.status_code, (method, path)
-                # figures of the process change from one answer to the next
-                assert method == "PUT" or path == "/metrics" or plain.content == slashed.content, (method, path)
+                said: list[object] = [answer.content for answer in (plain, slashed)]
+                if path == "/metrics":  # figures change from one answer to the next, what they are of does not
+                    said = [re.findall(r"^# TYPE .*$", answer.text, re.MULTILINE) for answer in (plain, slashed)]
+                    assert said[0]
+                assert method == "PUT" or said[0] == said[1], (method, path)
                 assert plain.status_code != 405
     assert asked > 40
 
@@ -141,8 +144,8 @@ async def test_an_unmeant_failure_is_logged_once_and_its_cause_stays_inside() ->
     assert answer.json()["code"] == "internal"
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
-    failed = [entry for entry in logs if entry["log_level"] == "error"]
-    assert [(entry["event"], entry["path"]) for entry in failed] == [("api.failed", "/api/v1/animals")]
+    told = [entry for entry in logs if entry["event"] != "api.served"]
+    assert [(entry["event"], entry["path"]) for entry in told] == [("api.failed", "/api/v1/animals")]
 
 
 async def test_a_full_disk_is_told_as_such() -> None:
