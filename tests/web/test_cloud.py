@@ -255,7 +255,9 @@ def test_nothing_of_the_dashboard_is_wider_than_a_phone(cloud: tuple[Home, Cloud
 
 
 def ids_of_people(home: Home) -> set[str]:
-    return {person["id"] for person in home.api.get("/users/").json()["results"]}
+    """Return who can be in a roster: whoever has a password and a second factor."""
+    people = home.api.get("/users/").json()["results"]
+    return {person["id"] for person in people if person["has_password"] and person["has_totp"]}
 
 
 def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
@@ -272,8 +274,7 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
     assert done.returncode == 0, done.stderr
     # people of one address at both homes are from now on the cloud's: whoever was logged in does so again
     deadline = time.monotonic() + PATIENCE_MS / 1000
-    # (not all: whoever has no password and no second factor is not in a roster)
-    while not ids_of_people(station) <= ids_of_people(home):
+    while ids_of_people(station) != ids_of_people(home):
         assert time.monotonic() < deadline, "the cloud's roster has not come"
         time.sleep(0.2)
     page = open_page(look(station, "ranger"))
