@@ -171,12 +171,11 @@ class OnDemand:
         }
         wanted = [each for each in animals if each.animal.id not in kept]
         newest = [await self._newest(view, each) for each in wanted]
-        said = await asyncio.to_thread(
-            lambda: [
-                live.said(self._models, each.animal.species, columns_of(fixes))
-                for each, fixes in zip(wanted, newest, strict=True)
-            ]
-        )
+        asked = [
+            live.Asked(species=each.animal.species, fixes=columns_of(fixes))
+            for each, fixes in zip(wanted, newest, strict=True)
+        ]
+        said = await asyncio.to_thread(live.said_of_each, self._models, asked)
         for each, fixes, one in zip(wanted, newest, said, strict=True):
             of = (each.fix.id, each.animal.species)
             kept[each.animal.id] = Moved(at_s=now_s, of=of, said=one, distance_24h_m=distance_of_the_last_day_m(fixes))
