@@ -141,9 +141,9 @@ def test_units_are_converted_and_what_cannot_be_is_missing(tmp_path: Path) -> No
 def test_a_large_map_without_overviews_is_judged_by_windows_and_not_read_whole(tmp_path: Path) -> None:
     tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
     write_map(tmp_path / "a.tif", np.full((2_100, 1_500), 4_000.0), **tiles)
-    with pytest.raises(Invalid, match="is the unit or the band another"):
-        with open_rasters(rasters(tmp_path, Layer(kind="woody_cover", file="a.tif", unit="percent"))):
-            pass
+    wrong = rasters(tmp_path, Layer(kind="woody_cover", file="a.tif", unit="percent"))
+    with pytest.raises(Invalid, match="is the unit or the band another"), open_rasters(wrong):
+        pass
     with open_rasters(rasters(tmp_path, Layer(kind="elevation", file="a.tif", unit="m"))) as maps:
         assert maps.grid.rows == 2_100
     with rasterio.open(tmp_path / "a.tif") as source:
