@@ -11,6 +11,7 @@ from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
 from cloud.api.cloud_metrics import cloud_metrics
+from cloud.api.destinations import DestinationRoutes
 from cloud.api.events import events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
@@ -24,6 +25,7 @@ from cloud.api.tiles import Tiles
 from cloud.ingest.service import Ingest
 from cloud.jobs.files import Files
 from cloud.jobs.kinds import Kinds
+from cloud.jobs.sending import Destinations
 from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
 from cloud.sync.queue import CloudQueue
@@ -71,6 +73,7 @@ def create_app(
     taking = Ingest(store, clock) if ingest is None else ingest
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
     hints = Hints(lambda: store.phone_timestamp(view_for(OPERATOR)))
+    destinations = Destinations(store.database, accounts, now=clock.now)
     listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
@@ -88,13 +91,25 @@ def create_app(
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),
-        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports, Reports, events_stream],
+        routes=[
+            Health,
+            StationsSeen,
+            Tiles,
+            StationLink,
+            Hooks,
+            JobRoutes,
+            Exports,
+            Reports,
+            DestinationRoutes,
+            events_stream,
+        ],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
             "rosters": Provide(lambda: rosters, sync_to_thread=False),
             "ingest": Provide(lambda: taking, sync_to_thread=False),
             "jobs": Provide(lambda: jobs, sync_to_thread=False),
+            "destinations": Provide(lambda: destinations, sync_to_thread=False),
             "files": Provide(lambda: files, sync_to_thread=False),
             "hints": Provide(lambda: hints, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),
