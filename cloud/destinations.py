@@ -151,9 +151,9 @@ def _token(file: str) -> str:
 
 
 def _facts(there: Destination) -> dict[str, Any]:
-    from cloud.api.destinations import shown
+    from shared.wire.public.destinations import DestinationOut
 
-    facts = shown(there)
+    facts = DestinationOut.of(there)
     found = {name: getattr(facts, name) for name in facts.__struct_fields__}
     return {
         name: f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else value for name, value in found.items()

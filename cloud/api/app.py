@@ -16,6 +16,7 @@ from cloud.api.events import events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
+from cloud.api.insight import CloudInsight
 from cloud.api.jobs import JobRoutes, Listeners
 from cloud.api.reports import Reports
 from cloud.api.site import summary_of
@@ -31,7 +32,6 @@ from cloud.store.store import PostgresStore
 from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
 from models.live.advice import Advisor
-from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
@@ -79,7 +79,7 @@ def create_app(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models() if models is None else models, clock, habitat, advisor),
+        insight=CloudInsight(store, Models() if models is None else models, clock, habitat, advisor),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,

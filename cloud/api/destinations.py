@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-import msgspec
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.di import Dependency
 from litestar.openapi.datastructures import ResponseSpec
@@ -39,7 +38,7 @@ class DestinationRoutes(Controller):
     async def list_destinations(self, destinations: DestinationsGiven, paging: PagingGiven) -> Paged[DestinationOut]:
         """List destinations by name, and how each stands."""
         found = await destinations.all()
-        return paging.of(Page(len(found), found[paging.offset : paging.offset + paging.limit]), shown)
+        return paging.of(Page(len(found), found[paging.offset : paging.offset + paging.limit]), DestinationOut.of)
 
     @post("/", summary="Add a destination", dto=JsonBody, responses=documented(403, 404, 409))
     async def add(
@@ -49,12 +48,12 @@ class DestinationRoutes(Controller):
         """Send fixes to another system from now on, those of before as well."""
         made = await destinations.add(data.columns(), caller.principal.user_id)
         await note(accounts, caller.principal, "destination.add", made)
-        return shown(made)
+        return DestinationOut.of(made)
 
     @get("/{destination_id:str}", summary="Read a destination", responses=documented(404))
     async def destination(self, destinations: DestinationsGiven, destination_id: FromPath[str]) -> DestinationOut:
         """Return a destination and how it stands."""
-        return shown(await destinations.get(destination_id))
+        return DestinationOut.of(await destinations.get(destination_id))
 
     @patch("/{destination_id:str}", summary="Change a destination", dto=JsonBody, responses=documented(403, 404, 409))
     async def change(
@@ -64,7 +63,7 @@ class DestinationRoutes(Controller):
         """Change what is named; another scope is looked at from the beginning, and nothing is sent twice."""
         changed = await destinations.change(destination_id, data.columns())
         await note(accounts, caller.principal, "destination.change", changed)
-        return shown(changed)
+        return DestinationOut.of(changed)
 
     @delete("/{destination_id:str}", summary="Remove a destination", responses=documented(403, 404))
     async def remove(
@@ -100,8 +99,3 @@ async def note(accounts: Accounts, principal: Principal, action: str, there: Des
     scope = ", ".join([*(there.species or ()), *(f"animal {each}" for each in there.animals or ())]) or "all animals"
     detail = f"{there.id} {there.kind} {there.url} {there.precision} {scope}"
     await accounts.note([Entry(accounts.moments().ms, principal.user_id, action, detail)])
-
-
-def shown(there: Destination) -> DestinationOut:
-    """Return a destination as it is told: without its token."""
-    return msgspec.convert(there, DestinationOut, from_attributes=True)

@@ -461,6 +461,8 @@ async def test_a_destination_is_made_changed_and_removed_and_its_token_never_com
     assert changed.json()["species"] == ["Panthera leo"]
     listed = await client.get("/api/v1/destinations/")
     read = await client.get(path)
+    fields = await client.get("/api/v1/destinations/", params={"fields": "id,held"})
+    assert fields.json()["results"] == [{"id": made.json()["id"], "held": 0}]
     assert listed.json()["results"] == [read.json()]
     refused = await client.post(f"{path}send/")
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")

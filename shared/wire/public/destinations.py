@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shared.wire.public.fields import Name, given
@@ -101,6 +102,11 @@ class DestinationOut(Struct, frozen=True, kw_only=True):
     failed_at: datetime | None
     due_at: datetime
     job_id: str | None
+
+    @classmethod
+    def of(cls, there: Struct) -> DestinationOut:
+        """Return a destination of the store as it is told: without its token."""
+        return msgspec.convert(there, cls, from_attributes=True)
 
 
 def _cleaned(columns: dict[str, Any]) -> dict[str, Any]:
