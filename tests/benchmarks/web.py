@@ -102,7 +102,7 @@ def loads(animals: int, rounds: int) -> list[tuple[str, ...]]:
         home.process.start()
         until(home.is_ready, "the station", homes.READY_S)
         home.enter_people(Path(folder) / "people.json")
-        until(lambda: not owed(home), "the models", 1200)
+        until(lambda: not homes.owed(home), "the models", 1200)
         browser = homes.open_browser(playwright)
         found: list[dict[str, float]] = []
         for _ in range(rounds):
@@ -128,12 +128,6 @@ def loads(animals: int, rounds: int) -> list[tuple[str, ...]]:
         )
         for name, mark in (("page can be used", "page-ready"), ("map is drawn", "map-drawn"))
     ]
-
-
-def owed(home: homes.WatchedStation) -> bool:
-    """Say whether the models still owe something to an animal."""
-    detail = httpx.get(f"{home.url}/health/detail", auth=home.process.auth, timeout=30).json()
-    return bool(detail["pipeline"]["owed"])
 
 
 def _fill(process: CloudProcess, fixes: int, animals: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 import numpy as np
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 from rasterio import warp
 
@@ -203,6 +205,13 @@ class WatchedStation(Home):
         except httpx.TransportError:
             return False
 
+    def set_clock(self) -> None:
+        """Vouch for the time, as an administrator does: on an unsure clock viewers are shown nothing."""
+        answer = httpx.put(
+            f"{self.url}/health/clock", json={"utc": datetime.now(UTC).isoformat()}, auth=self.process.auth, timeout=30
+        )
+        assert answer.is_success, answer.text
+
     def where(self, name: str) -> tuple[float, float]:
         """Return longitude and latitude of an animal as the station shows it."""
         found = self.api.get("/animals/live_status/").json()
@@ -226,6 +235,7 @@ def station(folder: Path) -> Iterator[WatchedStation]:
         home.process.start()
         until(home.is_ready, "the station", READY_S)
         home.enter_people(folder / "people.json")
+        home.set_clock()
         home.fill()
         yield home
     finally:
@@ -253,9 +263,11 @@ def on_maps(row: float, column: float) -> tuple[float, float]:
 @contextmanager
 def cloud(folder: Path) -> Iterator[tuple[Home, CloudProcess]]:
     """Give a running cloud."""
+    (folder / "reserves").mkdir(parents=True)
     process = CloudProcess(
-        folder, corridors_maps=write_maps(folder / "maps"), jobs_poll_s=0.2, notify_outbox_file=folder / "codes.jsonl"
-    )
+        folder, corridors_maps=write_maps(folder / "maps"), pages_maps=folder / "reserves", jobs_poll_s=0.2,
+        notify_outbox_file=folder / "codes.jsonl",
+    )  # fmt: skip
     try:
         process.create()
         process.start(READY_S)
@@ -285,6 +297,22 @@ def open_page(context: BrowserContext, way: str = "") -> Page:
     page.goto(f"/#/{way}")
     page.wait_for_selector("nav.ways")
     return page
+
+
+def colour_is_drawn(page: Page, colour: tuple[int, int, int]) -> bool:
+    """Say whether the map shows a colour, give or take what blending rounds, where nothing else is."""
+    picture = Image.open(io.BytesIO(page.locator(".map").screenshot())).convert("RGB")
+    seen = [picture.getpixel((x, y)) for x in (150, 250, 350) for y in (200, 300, 400)]
+    return any(
+        isinstance(each, tuple) and all(abs(one - two) <= 3 for one, two in zip(each, colour, strict=True))
+        for each in seen
+    )
+
+
+def owed(station: WatchedStation) -> bool:
+    """Say whether the models still owe something to an animal."""
+    detail = httpx.get(f"{station.url}/health/detail", auth=station.process.auth, timeout=30).json()
+    return bool(detail["pipeline"]["owed"])
 
 
 def tab_to(page: Page, where: str, words: str) -> None:

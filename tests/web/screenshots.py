@@ -16,6 +16,7 @@ STATION = (
     "animals",
     "observations",
     "rangers",
+    "charts",
     "zones",
     "conflicts",
     "models",
@@ -24,7 +25,7 @@ STATION = (
     "system",
 )
 CLOUD = (
-    "", "stations", "animals", "collars", "observations", "rangers", "zones", "studio", "conflicts", "models",
+    "", "stations", "animals", "collars", "observations", "rangers", "charts", "zones", "studio", "conflicts", "models",
     "reports", "sheet", "users", "phones", "keys", "audit",
 )  # fmt: skip
 SIZES = {"phone": (360, 640), "wall": (1920, 1080)}

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from shared.sync import clashes
+from shared.sync import clashes, log
 from shared.sync.clashes import Clash
 from tests.faults.cloud_process import CloudProcess
-from tests.web import homes
+from tests.faults.station_process import until
+from tests.web import homes, pmtiles
 from tests.web.conftest import Open
 from tests.web.homes import Home, WatchedStation, open_page, wait_for_map
 
@@ -82,6 +83,32 @@ def test_the_map_draws_all_fixes_from_tiles_of_this_home(cloud: tuple[Home, Clou
     assert page.get_by_role("link", name="People").count() == 1
 
 
+def test_a_reserves_maps_lie_in_a_folder_of_the_cloud_and_are_layers(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, process = cloud
+    maps = process.folder / "reserves"
+    (maps / "reserve.pmtiles").write_bytes(pmtiles.one_colour((200, 0, 200)))
+    (maps / "ndvi.pmtiles").write_bytes(pmtiles.one_colour((0, 200, 0)))
+    try:
+        context = look(home, "viewer", viewport={"width": 900, "height": 600})
+        statuses: list[int] = []
+        context.on("response", lambda answer: statuses.append(answer.status) if "/basemap/" in answer.url else None)
+        page = open_page(context)
+        wait_for_map(page)
+        until(lambda: homes.colour_is_drawn(page, (200, 0, 200)), "the reserve's map", 30)
+        page.get_by_text("Layers").click()
+        page.get_by_label("ndvi").check()  # half of it is seen over what lies below
+        until(lambda: homes.colour_is_drawn(page, (100, 100, 100)), "the map of green ground over it", 30)
+        page.get_by_label("reserve").uncheck()
+        until(lambda: not homes.colour_is_drawn(page, (100, 100, 100)), "the map without its reserve", 30)
+        assert statuses
+        assert set(statuses) == {206}
+    finally:
+        for path in maps.iterdir():
+            path.unlink()
+
+
 def test_a_conflict_is_resolved_by_keyboard_alone_with_both_values_side_by_side(
     cloud: tuple[Home, CloudProcess], look: Open
 ) -> None:
@@ -141,6 +168,53 @@ def test_a_corridor_is_searched_compared_and_published(cloud: tuple[Home, CloudP
     (found,) = home.api.get("/corridors/?search=Over the road&status=active").json()["results"]
     assert found["geometry"]["type"] == "LineString"
     assert found["optimization_data"]["scores"]["cost_ratio"] >= 1
+
+
+def test_a_search_is_bounded_by_a_region_that_is_drawn(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, process = cloud
+    page = open_page(look(home, "conservation_manager", viewport={"width": 1400, "height": 1000}), "studio")
+    wait_for_map(page)
+    page.get_by_text("Region", exact=True).click()
+    page.get_by_role("button", name="Draw a region").click()
+    box = page.locator(".editor .canvas").bounding_box()
+    assert box is not None
+    for right, down in ((0.3, 0.3), (0.6, 0.3), (0.6, 0.6)):
+        page.mouse.click(box["x"] + box["width"] * right, box["y"] + box["height"] * down)
+    corners = page.get_by_label("Corners")
+    expect(corners).to_have_value(re.compile(r"^(-?\d+\.\d+ -?\d+\.\d+\n?){3}$"))
+    ring = [homes.on_maps(*corner) for corner in ((65, 3), (65, 66), (3, 66), (3, 55), (54, 55), (54, 3))]
+    corners.fill("\n".join(f"{lon:.5f} {lat:.5f}" for lon, lat in ring))  # the same by keyboard
+    for name, (lon, lat) in (("From *", homes.on_maps(60, 6)), ("To *", homes.on_maps(6, 60))):
+        page.get_by_label(name).fill(f"{lon:.5f} {lat:.5f}")
+    page.get_by_label("Species *").fill("African elephant")
+    page.get_by_label("Method").select_option("least_cost")
+    page.get_by_label("Name").fill("Around")
+    page.get_by_role("button", name="Search").click()
+    with process.worker():
+        expect(page.locator("[data-job]").first).to_have_attribute("data-state", "succeeded", timeout=3 * PATIENCE_MS)
+    (found,) = home.api.get("/corridors/?search=Around").json()["results"]
+    drawn = found["optimization_data"]["region"]["coordinates"][0]
+    assert drawn == [[round(lon, 5), round(lat, 5)] for lon, lat in [*ring, ring[0]]]
+
+
+def test_what_stations_sent_is_drawn_by_day_and_station(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    at = int(time.time() * 1000)
+    rows = [
+        log.Session(
+            id=f"carried-{n}", user_id=None, device_id=name, path="batch", total=1, synced=1, conflicts=0, failed=0,
+            started_ms=at - 86_400_000 * n, completed_ms=at, bytes_up=200_000 * (n + 1),
+        )
+        for n, name in enumerate(("north", "south"))
+    ]  # fmt: skip
+    for row in rows:
+        home.ask(lambda accounts, row=row: accounts.tables.write(log.note(row)))
+    page = open_page(look(home, "admin"), "charts")
+    figure = page.locator('[data-figure="traffic"]')
+    expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
+    expect(figure.locator(".legend li")).to_have_text(["south", "north"])
+    figure.locator("summary").click()
+    expect(figure.get_by_role("cell", name="200 kB")).to_be_visible()
 
 
 def test_a_report_is_asked_for_and_fetched_as_pdf(cloud: tuple[Home, CloudProcess], look: Open) -> None:
@@ -218,6 +292,7 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
         "collars",
         "observations",
         "rangers",
+        "charts",
         "zones",
         "studio",
         "conflicts",
@@ -240,6 +315,7 @@ def test_nothing_of_the_dashboard_is_wider_than_a_phone(cloud: tuple[Home, Cloud
         "",
         "stations",
         "rangers",
+        "charts",
         "zones",
         "studio",
         "conflicts",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
 import shutil
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyotp
@@ -17,6 +16,8 @@ from PIL import Image
 from playwright.sync_api import Page, Response, expect
 
 from shared.api.web import DIST
+from shared.sync import clashes
+from shared.sync.clashes import Clash
 from tests.faults.station_process import until
 from tests.web import homes, pmtiles
 from tests.web.conftest import Open
@@ -225,6 +226,47 @@ def test_a_viewer_gets_no_exact_position_in_any_answer(station: WatchedStation, 
     assert page.get_by_role("button", name="Acknowledge").count() == 0
 
 
+def test_a_viewer_is_told_the_area_of_an_animal_whose_place_is_never_shown(station: WatchedStation, look: Open) -> None:
+    week_old = datetime.now(UTC).replace(microsecond=0) - timedelta(days=8)
+    rhino = station.post("/animals/", {"name": "Faru", "species": "Black rhino"})
+    collar = "eui:0101010100000fa0"
+    worn = {"animal": rhino["id"], "collar_id": collar, "started_at": (week_old - timedelta(days=1)).isoformat()}
+    station.post("/deployments/", worn)
+    at = {"collar_id": collar, "timestamp": week_old.isoformat(), "lat": -2.9, "lon": 38.1}
+    station.post("/tracking/bulk_upload", {"tracking_points": [at]})
+    ring = [[37.9, -3.1], [38.3, -3.1], [38.3, -2.7], [37.9, -2.7], [37.9, -3.1]]
+    park = {"name": "Chyulu sanctuary", "zone_type": "protected_area", "risk_level": "low"}
+    station.post("/conflict-zones/", {**park, "geometry": {"type": "Polygon", "coordinates": [ring]}})
+    page = open_page(look(station, "viewer"))
+    row = page.locator("aside table tbody tr", has=page.get_by_role("button", name="Faru", exact=True))
+    expect(row).to_contain_text("somewhere in Chyulu sanctuary", timeout=PATIENCE_MS)
+    row.get_by_role("button").click()
+    expect(page.get_by_role("region", name="Faru")).to_contain_text("somewhere in Chyulu sanctuary")
+
+
+def test_what_two_people_said_differently_needs_review_until_it_is_decided(station: WatchedStation, look: Open) -> None:
+    seen = {"observation_type": "sighting", "timestamp": "2026-05-01T08:00:00Z", "description": "Two lions or three"}
+    observation = station.post("/tracking/observations/", seen)
+    page = open_page(look(station, "conservation_manager"), "observations")
+    row = page.get_by_role("row", name=re.compile("Two lions or three"))
+    expect(row).to_contain_text("At the station", timeout=PATIENCE_MS)
+    now_ms = int(time.time() * 1000)
+    clash = Clash(
+        id="r" * 16, kind="same_column", entity="observation", row_id=observation["id"],
+        ours='{"description": "Two lions or three"}', theirs='{"description": "Three lions"}', made_ms=now_ms,
+        noted_ms=now_ms, needs_person=True, author="r1", origin="phone-1",
+    )  # fmt: skip
+    station.ask(lambda accounts: accounts.tables.write(clashes.note([clash])))
+    homes.go(page, "conflicts")
+    homes.go(page, "observations")
+    expect(row).to_contain_text("Needs review", timeout=PATIENCE_MS)
+    homes.go(page, "conflicts")
+    page.locator(f'[data-conflict="{clash.id}"]').get_by_role("button", name="Leave what stands").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    homes.go(page, "observations")
+    expect(row).to_contain_text("At the station", timeout=PATIENCE_MS)
+
+
 def test_a_reserves_own_map_is_drawn_piece_by_piece(station: WatchedStation, look: Open) -> None:
     maps = station.folder / "data" / "maps"
     maps.mkdir()
@@ -237,12 +279,7 @@ def test_a_reserves_own_map_is_drawn_piece_by_piece(station: WatchedStation, loo
         page = open_page(context)
         wait_for_map(page)
         page.wait_for_load_state("networkidle")
-
-        def is_drawn() -> bool:
-            picture = Image.open(io.BytesIO(page.locator(".map").screenshot())).convert("RGB")
-            return (200, 0, 200) in {picture.getpixel((x, y)) for x in (150, 250, 350) for y in (200, 300, 400)}
-
-        until(is_drawn, "the reserve's map", 30)
+        until(lambda: homes.colour_is_drawn(page, (200, 0, 200)), "the reserve's map", 30)
         assert statuses
         assert set(statuses) == {206}
     finally:
@@ -315,6 +352,26 @@ def test_a_path_is_as_wide_on_the_map_as_the_path_model_says(station: WatchedSta
     assert sorted(dots) == pytest.approx(sorted(width / metres for width in widths()), rel=0.01)
 
 
+def test_charts_are_drawn_and_their_numbers_stand_beneath(station: WatchedStation, look: Open) -> None:
+    until(lambda: not homes.owed(station), "the models", 120)
+    page = open_page(look(station, "ranger", viewport={"width": 1280, "height": 900}), "charts")
+    page.get_by_label("Animal").select_option(label="Nashipai")
+    page.get_by_label("Time").select_option("7")
+    for name in ("movement", "behaviour", "battery"):
+        figure = page.locator(f'[data-figure="{name}"]')
+        expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
+        figure.locator("summary").click()
+    asked = {"animal_id": station.animals["Nashipai"], "days": 7}
+    told = station.api.get("/charts/movement/", params=asked).json()["days"]
+    movement = page.locator('[data-figure="movement"]')
+    assert movement.locator("tbody tr").count() == len(told) == 7
+    shown = {cells.split("\t")[1] for cells in movement.locator("tbody tr").all_inner_texts()}
+    assert {f"{day['distance_km']:.2f}" for day in told if day["distance_km"]} <= shown
+    assert page.locator('[data-figure="behaviour"] tbody tr').count() == 24
+    assert "at most" in (movement.get_by_role("img").get_attribute("aria-label") or "")
+    homes.check_with_axe(page, "charts with their numbers")
+
+
 def test_a_photo_is_brought_with_an_observation_and_shown_small(
     station: WatchedStation, look: Open, pictures: Path
 ) -> None:
@@ -362,6 +419,7 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
         "animals",
         "observations",
         "rangers",
+        "charts",
         "zones",
         "conflicts",
         "models",
@@ -387,6 +445,7 @@ def test_nothing_is_wider_than_a_phone(station: WatchedStation, look: Open) -> N
         "animals",
         "observations",
         "rangers",
+        "charts",
         "zones",
         "conflicts",
         "models",
