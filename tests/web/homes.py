@@ -52,7 +52,16 @@ HERD = (
     ("Tumaini", "Plains zebra"), ("Mwezi", "Blue wildebeest"), ("Simba", "Lion"),
 )  # fmt: skip
 INTERVAL_S = 1800
-READY_S = 120.0
+#: Every page of a home, the map first.
+STATION_WAYS = (
+    "", "collars", "animals", "observations", "rangers", "charts", "zones", "conflicts", "models", "sheet", "phones",
+    "system",
+)  # fmt: skip
+CLOUD_WAYS = (
+    "", "stations", "animals", "collars", "observations", "rangers", "charts", "zones", "studio", "conflicts", "models",
+    "reports", "sheet", "users", "phones", "keys", "audit",
+)  # fmt: skip
+READY_S = 30.0
 #: The cloud's maps have so many cells on a side.
 SIDE = 70
 RASTERS = """
@@ -205,18 +214,15 @@ class WatchedStation(Home):
         except httpx.TransportError:
             return False
 
-    def set_clock(self) -> None:
-        """Vouch for the time, as an administrator does: on an unsure clock viewers are shown nothing."""
-        answer = httpx.put(
-            f"{self.url}/health/clock", json={"utc": datetime.now(UTC).isoformat()}, auth=self.process.auth, timeout=30
-        )
-        assert answer.is_success, answer.text
-
     def where(self, name: str) -> tuple[float, float]:
         """Return longitude and latitude of an animal as the station shows it."""
         found = self.api.get("/animals/live_status/").json()
         at = next(each["current_position"] for each in found if each["name"] == name)
         return at["lon"], at["lat"]
+
+    def hear_noise(self) -> None:
+        """Let a whole frame be heard whose payload no codec can read."""
+        os.write(self.process.wire, encode_frame(pack_station_frame(eui(0), 13, -90.0, 7.5, b"\xff\x00 no codec")))
 
     def hear(self, n: int, lon_deg: float, lat_deg: float) -> None:
         """Let the collar of animal ``n`` be heard over the serial line, now."""
@@ -235,7 +241,6 @@ def station(folder: Path) -> Iterator[WatchedStation]:
         home.process.start()
         until(home.is_ready, "the station", READY_S)
         home.enter_people(folder / "people.json")
-        home.set_clock()
         home.fill()
         yield home
     finally:

@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from playwright.sync_api import expect
 
@@ -107,6 +109,34 @@ def test_a_reserves_maps_lie_in_a_folder_of_the_cloud_and_are_layers(
     finally:
         for path in maps.iterdir():
             path.unlink()
+
+
+def test_a_viewer_is_told_the_area_of_an_animal_whose_place_is_never_shown(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, process = cloud
+    week_old = datetime.now(UTC).replace(microsecond=0) - timedelta(days=8)
+    rhino = home.post("/animals/", {"name": "Faru", "species": "Black rhino"})
+    collar = "eui:0101010100000fa0"
+    worn = {"animal": rhino["id"], "collar_id": collar, "started_at": (week_old - timedelta(days=1)).isoformat()}
+    home.post("/deployments/", worn)
+    at = {"collar_id": collar, "timestamp": week_old.isoformat(), "lat": -2.9, "lon": 38.1}
+    home.post("/tracking/bulk_upload", {"tracking_points": [at]})
+    with psycopg.connect(process.database_url, autocommit=True) as connection:  # as if all had been heard at once
+        connection.execute("UPDATE fixes SET received_ms = raw_ms, sure_received_ms = raw_ms")
+    ring = [[37.9, -3.1], [38.3, -3.1], [38.3, -2.7], [37.9, -2.7], [37.9, -3.1]]
+    park = {"name": "Chyulu sanctuary", "zone_type": "protected_area", "risk_level": "low"}
+    home.post("/conflict-zones/", {**park, "geometry": {"type": "Polygon", "coordinates": [ring]}})
+    try:
+        page = open_page(look(home, "viewer"))
+        row = page.locator("aside table tbody tr", has=page.get_by_role("button", name="Faru", exact=True))
+        expect(row).to_contain_text("somewhere in Chyulu sanctuary", timeout=PATIENCE_MS)
+        zebra = page.locator("aside table tbody tr", has=page.get_by_role("button", name="Tumaini", exact=True))
+        expect(zebra).to_contain_text("somewhere in a square of 1.1 km")
+        row.get_by_role("button").click()
+        expect(page.get_by_role("region", name="Faru")).to_contain_text("somewhere in Chyulu sanctuary")
+    finally:
+        assert home.api.patch(f"/animals/{rhino['id']}/", json={"status": "inactive"}).is_success
 
 
 def test_a_conflict_is_resolved_by_keyboard_alone_with_both_values_side_by_side(
@@ -285,25 +315,7 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
     context = look(home, "admin", viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "outpost_theme", "value": theme, "url": home.url}])
     page = open_page(context)
-    for way in (
-        "",
-        "stations",
-        "animals",
-        "collars",
-        "observations",
-        "rangers",
-        "charts",
-        "zones",
-        "studio",
-        "conflicts",
-        "models",
-        "reports",
-        "sheet",
-        "users",
-        "phones",
-        "keys",
-        "audit",
-    ):
+    for way in homes.CLOUD_WAYS:
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
 
@@ -311,21 +323,7 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
 def test_nothing_of_the_dashboard_is_wider_than_a_phone(cloud: tuple[Home, CloudProcess], look: Open) -> None:
     home, _ = cloud
     page = open_page(look(home, "admin", viewport={"width": 360, "height": 640}, has_touch=True))
-    for way in (
-        "",
-        "stations",
-        "rangers",
-        "charts",
-        "zones",
-        "studio",
-        "conflicts",
-        "models",
-        "reports",
-        "users",
-        "phones",
-        "keys",
-        "audit",
-    ):
+    for way in homes.CLOUD_WAYS:
         homes.go(page, way)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, way
 
@@ -379,6 +377,11 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
         homes.go(page, "observations")
         expect(page.get_by_role("row", name=re.compile("cut off"))).to_contain_text("At the station")
         expect(page.get_by_role("row", name=re.compile("by a receipt"))).to_contain_text("In the cloud")
+        page = open_page(look(station, "conservation_manager"), "system")
+        page.get_by_text("What is only here").click()
+        only_here = page.get_by_role("region", name="What is only here")
+        expect(only_here).to_contain_text("Written while cut off", timeout=PATIENCE_MS)
+        assert "by a receipt" not in only_here.inner_text()
     finally:
         process.start()
     expect(page.locator('[data-banner="offline"]')).to_have_count(0, timeout=3 * PATIENCE_MS)

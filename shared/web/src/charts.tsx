@@ -3,6 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "./api";
 import { boot, isField, isManager } from "./boot";
+import { daysLeft } from "./heard";
 import type { Drawing } from "./plot";
 import { useRows } from "./records";
 import { homeNow, selected } from "./state";
@@ -97,11 +98,12 @@ function BatteryChart({ found }: { found: Battery }) {
   const text = (value: number) => (isPercent ? `${Math.round(value)} %` : `${value.toFixed(2)} V`);
   const last = told.at(-1);
   if (!last) return <Missing title={title} why={t("chart.nothing")} />;
+  const left = daysLeft(found.readings);
   const said = t("chart.battery_said", { first: text(valueOf(told[0]!)), last: text(valueOf(last)), at: local(last.at) });
   return <Chart name="battery" title={title} said={said}
     drawing={{ isLine: true, x: told.map((each) => Date.parse(each.at) / 1000), series: [{ name: title, colour: "--accent", values: told.map(valueOf) }],
       below: (s) => dayOf(new Date(s * 1000).toISOString()), beside: text, ...(isPercent ? { most: 100 } : {}) }}
-    note={<p class="quiet">{said}</p>} rows={[...found.readings].reverse().map((each) => ({ id: each.at, ...each }))} columns={[
+    note={<p class="quiet">{said} {left !== null && t("chart.days_left", { n: left })}</p>} rows={[...found.readings].reverse().map((each) => ({ id: each.at, ...each }))} columns={[
       { key: "at", label: t("chart.at"), cell: (row) => local(row.at), sort: (row) => row.at },
       { key: "percent", label: "%", cell: (row) => row.percent ?? "–", isNumber: true },
       { key: "volts", label: "V", cell: (row) => row.volts ?? "–", isNumber: true },
