@@ -207,6 +207,11 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- charts: of distances and behaviour a reduced view is told nothing
+    f"GET {_V1}/charts/movement": _read("animals"),
+    f"GET {_V1}/charts/behaviour": _read("animals"),
+    f"GET {_V1}/charts/battery": _read("animals"),
+    f"GET {_V1}/charts/traffic": Rule(roles=FIELD, ranger_at="station"),
     # --- phones
     # whose code it is, the route itself asks: one's own, or of people whose role one may give
     f"POST {_V1}/phones/codes": _factor(ALL),
