@@ -132,11 +132,14 @@ def utilisations(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Work out where every animal was, exactly; for researchers on this machine."""
+    """Work out where every animal was, exactly; for researchers on this machine. It leaves a line in the audit log."""
+    from cloud.app import accounts_of
     from cloud.jobs.spread import spread
     from cloud.ops.science import write_utilisations
     from cloud.store.database import Database
     from cloud.store.store import PostgresStore
+    from shared.accounts.audit import Entry
+    from shared.privacy import OPERATOR
 
     settings = _load(config)
 
@@ -145,9 +148,14 @@ def utilisations(
             settings.database_url(), pool_min=1, pool_max=2, is_pooled=settings.database.is_pooled
         ) as database:
             store = PostgresStore(database, now=_clock().now)
+            accounts = accounts_of(settings, database, _clock())
+
+            async def note(words: str) -> None:
+                await accounts.note([Entry(accounts.moments().ms, OPERATOR.user_id, "export", words)])
+
             with spread(workers) as over, progress_bar("utilisations") as told:
                 return await write_utilisations(
-                    store, _clock(), over, out, artifacts=_artifacts(settings), progress=told
+                    store, _clock(), over, out, note=note, artifacts=_artifacts(settings), progress=told
                 )
 
     print_facts(asyncio.run(job()), as_json=as_json)

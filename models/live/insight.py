@@ -244,6 +244,20 @@ class OnDemand:
     async def _tracks(self, view: View, animals: Sequence[LiveAnimal]) -> list[Fixes]:
         """Return of each animal the fixes that its state is worked out from; ``view`` sees them exactly."""
         return [columns_of(await self._newest(view, each)) for each in animals]
+            if (moved := young.get(each.animal.id)) is not None and moved.of == (each.fix.id, each.animal.species)
+        }
+        wanted = [each for each in animals if each.animal.id not in kept]
+        newest = [await self._newest(view, each) for each in wanted]
+        asked = [
+            live.Asked(species=each.animal.species, fixes=columns_of(fixes))
+            for each, fixes in zip(wanted, newest, strict=True)
+        ]
+        said = await asyncio.to_thread(live.said_of_each, self._models, asked)
+        for each, fixes, one in zip(wanted, newest, said, strict=True):
+            of = (each.fix.id, each.animal.species)
+            kept[each.animal.id] = Moved(at_s=now_s, of=of, said=one, distance_24h_m=distance_of_the_last_day_m(fixes))
+        self._moves = young | kept
+        return [kept[each.animal.id] for each in animals]
 
     async def _standing(self, animals: Sequence[LiveAnimal]) -> list[Standing]:
         """Return how suitable the places of animals are; of each fix it is asked once."""
