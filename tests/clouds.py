@@ -38,7 +38,7 @@ _TABLES = (
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
     "station_rows", "scope_changes", "enrolment_codes", "sticks", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
-    "predictions", "patrols", "phone_ids", "phone_rulings",
+    "predictions", "patrols", "phone_ids", "phone_fixes", "phone_rulings",
     "uploads", "alerts", "ranger_positions", "patrol_logs", "patrol_routes", "rangers", "teams",
     "phone_codes", "phones",
     "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",

@@ -228,36 +228,34 @@ class OnDemand:
         known = [self._move_of(each) for each in animals]
         models = self._models.mark
 
-        def moved(animal: LiveAnimal, fixes: Fixes, before: Moved | None) -> Moved:
-            track = _digest(fixes)
-            if before is not None and (before.track, before.models) == (track, models):
-                return msgspec.structs.replace(before, at_s=now_s)
-            return Moved(
-                at_s=now_s, of=(animal.fix.id, animal.animal.species), track=track, models=models,
-                said=live.said(self._models, animal.animal.species, fixes),
-                distance_24h_m=distance_of_the_last_day_m(fixes),
-            )  # fmt: skip
+        def moved() -> list[Moved]:
+            digests = [_digest(fixes) for fixes in tracks]
+            as_it_was = [
+                before is not None and (before.track, before.models) == (track, models)
+                for before, track in zip(known, digests, strict=True)
+            ]
+            asked = [
+                live.Asked(species=each.animal.species, fixes=fixes)
+                for each, fixes, same in zip(animals, tracks, as_it_was, strict=True)
+                if not same
+            ]
+            said = iter(live.said_of_each(self._models, asked))
+            return [
+                msgspec.structs.replace(before, at_s=now_s)
+                if same and before is not None
+                else Moved(
+                    at_s=now_s, of=(each.fix.id, each.animal.species), track=track, models=models, said=next(said),
+                    distance_24h_m=distance_of_the_last_day_m(fixes),
+                )
+                for each, fixes, before, track, same in zip(animals, tracks, known, digests, as_it_was, strict=True)
+            ]  # fmt: skip
 
-        found = await asyncio.to_thread(lambda: [moved(*each) for each in zip(animals, tracks, known, strict=True)])
+        found = await asyncio.to_thread(moved)
         self._moves |= {each.animal.id: one for each, one in zip(animals, found, strict=True)}
 
     async def _tracks(self, view: View, animals: Sequence[LiveAnimal]) -> list[Fixes]:
         """Return of each animal the fixes that its state is worked out from; ``view`` sees them exactly."""
         return [columns_of(await self._newest(view, each)) for each in animals]
-            if (moved := young.get(each.animal.id)) is not None and moved.of == (each.fix.id, each.animal.species)
-        }
-        wanted = [each for each in animals if each.animal.id not in kept]
-        newest = [await self._newest(view, each) for each in wanted]
-        asked = [
-            live.Asked(species=each.animal.species, fixes=columns_of(fixes))
-            for each, fixes in zip(wanted, newest, strict=True)
-        ]
-        said = await asyncio.to_thread(live.said_of_each, self._models, asked)
-        for each, fixes, one in zip(wanted, newest, said, strict=True):
-            of = (each.fix.id, each.animal.species)
-            kept[each.animal.id] = Moved(at_s=now_s, of=of, said=one, distance_24h_m=distance_of_the_last_day_m(fixes))
-        self._moves = young | kept
-        return [kept[each.animal.id] for each in animals]
 
     async def _standing(self, animals: Sequence[LiveAnimal]) -> list[Standing]:
         """Return how suitable the places of animals are; of each fix it is asked once."""

@@ -189,7 +189,7 @@ async def test_every_animal_of_a_store_has_a_line_also_one_without_a_fix(tmp_pat
                 store, clock, over, out, note=note, progress=lambda share, _: told.append(share)
             )
     assert noted == [("refused", False), ("occurrence of 2 animals to used.jsonl exact", False)]
-    assert sorted(name for name in os.listdir(tmp_path) if name.startswith("used")) == ["used.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("used*")) == ["used.jsonl"]
     lines = [json.loads(line) for line in (tmp_path / "used.jsonl").read_text().splitlines()]
     found = {line["animal_id"]: line for line in lines}
     assert (counts, told[-1]) == ({"animals": 2, "without": 1}, 1.0)

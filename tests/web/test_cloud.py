@@ -237,8 +237,7 @@ def test_what_stations_sent_is_drawn_by_day_and_station(cloud: tuple[Home, Cloud
         )
         for n, name in enumerate(("north", "south"))
     ]  # fmt: skip
-    for row in rows:
-        home.ask(lambda accounts, row=row: accounts.tables.write(log.note(row)))
+    home.ask(lambda accounts: accounts.tables.write(log.note_all([(row, ()) for row in rows])))
     page = open_page(look(home, "admin"), "charts")
     figure = page.locator('[data-figure="traffic"]')
     expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
