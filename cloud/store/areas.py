@@ -56,7 +56,7 @@ async def areas_mark(connection: Connection) -> tuple[int, ...]:
     marks: list[int] = []
     for table in ("zones", "corridors"):
         found = await connection.execute(
-            "SELECT count(*), coalesce(sum(rev), 0)::bigint, coalesce(sum(updated_ms), 0)::bigint FROM".encode()
+            b"SELECT count(*), coalesce(sum(rev), 0)::bigint, coalesce(sum(updated_ms), 0)::bigint FROM"
             + f" {table}".encode()
         )
         row = await found.fetchone()
