@@ -62,12 +62,13 @@ def create_app(
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
     dist: Path = web.DIST,
+    maps: Path | None = None,
 ) -> Litestar:
     """Return the cloud's web application. It opens nothing and closes nothing.
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
     asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` and
-    ``advisor`` are what serves.
+    ``advisor`` are what serves. ``maps`` is the folder of the reserves' own maps.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
@@ -89,7 +90,11 @@ def create_app(
         shelf=shelf,
         metrics=Metrics(cloud_metrics(store, clock)),
         site=web.Site(
-            home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
+            home="cloud",
+            version=version("outpost"),
+            summary=lambda view: summary_of(store, view, clock),
+            maps=maps,
+            dist=dist,
         ),
         routes=[
             Health,

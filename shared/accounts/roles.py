@@ -207,6 +207,11 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- charts: of distances and behaviour a reduced view is told nothing
+    f"GET {_V1}/charts/movement": _read("animals"),
+    f"GET {_V1}/charts/behaviour": _read("animals"),
+    f"GET {_V1}/charts/battery": _read("animals"),
+    f"GET {_V1}/charts/traffic": Rule(roles=FIELD, ranger_at="station"),
     # --- phones
     # whose code it is, the route itself asks: one's own, or of people whose role one may give
     f"POST {_V1}/phones/codes": _factor(ALL),
@@ -292,6 +297,8 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/stations": Rule(roles=MANAGERS),
     f"POST {_V1}/stations": _factor(ADMIN),
     f"POST {_STATION}/retire": _factor(ADMIN),
+    f"GET {_STATION}/scope": Rule(roles=ADMIN),
+    f"PUT {_STATION}/scope": _factor(ADMIN),
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
     f"PUT {_STATION}/roster": _SIGNED,
@@ -302,6 +309,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"PUT {_STATION}/blobs/{{sha256}}": _SIGNED,
     f"GET {_STATION}/conflicts": _SIGNED,
     f"GET {_STATION}/heard": _SIGNED,
+    f"GET {_STATION}/heard/newest": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
     f"GET {_STATION}/models": _SIGNED,
     f"GET {_STATION}/models/{{sha256}}": _SIGNED,
