@@ -339,7 +339,7 @@ _ROWS: Final[Mapping[str, Callable[[Record, tuple[Any, ...], View, int], dict[st
     "zones": lambda row, _, view, epoch: zone_row(reduced(view, zone_of(row)), epoch),
     "corridors": lambda row, _, view, epoch: corridor_row(reduced(view, corridor_of(row)), epoch),
     "patrols": lambda row, _, view, epoch: patrol_row(reduced(view, patrol_of(row)), epoch),
-    "observations": lambda row, _, view, epoch: observation_row(reduced(view, observation_of(row)), epoch),
+    "observations": lambda row, more, view, epoch: observation_row(reduced(view, observation_of(row, *more)), epoch),
     "alerts": lambda row, _, view, epoch: alert_row(reduced(view, alert_of(row)), epoch),
 }
 
