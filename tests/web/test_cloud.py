@@ -383,5 +383,5 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
         expect(only_here).to_contain_text("Written while cut off", timeout=PATIENCE_MS)
         assert "by a receipt" not in only_here.inner_text()
     finally:
-        process.start()
+        process.start(homes.READY_S)
     expect(page.locator('[data-banner="offline"]')).to_have_count(0, timeout=3 * PATIENCE_MS)
