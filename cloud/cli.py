@@ -19,6 +19,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cloud.destinations import destination_commands
 from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
@@ -33,6 +34,7 @@ from shared.wire.reading import bound
 if TYPE_CHECKING:
     from cloud.config import Config
     from cloud.ingest.decode import Redecoded
+    from cloud.jobs.sending import Destinations
     from cloud.store.database import Connection, Database
 
 T = TypeVar("T")
@@ -628,7 +630,21 @@ def _load(path: Path | None) -> Config:
     return load(path)
 
 
+def _with_destinations(config: Path | None, job: Callable[[Destinations, Accounts], Awaitable[T]]) -> T:
+    settings = _load(config)
+
+    async def run_job(database: Database) -> T:
+        from cloud.app import accounts_of
+        from cloud.jobs.sending import Destinations
+
+        accounts = accounts_of(settings, database, _clock())
+        return await job(Destinations(database, accounts, now=_clock().now), accounts)
+
+    return asyncio.run(_over_database(settings, run_job))
+
+
 cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
+cli.add_typer(destination_commands(_with_destinations), name="destination")
 
 
 def _read(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:

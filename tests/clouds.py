@@ -31,6 +31,7 @@ EPOCH = "0123456789abcdef"
 START_MS = to_ms(START)
 #: Of those that hang on others first.
 _TABLES = (
+    "destinations",
     "jobs", "procrastinate_jobs", "procrastinate_workers", "undecoded", "frames", "cursors", "station_collars",
     "receipts", "streams",
     "blob_copies", "blob_parts", "blobs", "models", "model_choices", "sync_items", "sync_log", "conflicts",

@@ -1,4 +1,4 @@
-"""What sessions carried."""
+"""Other systems that fixes are sent to."""
 
 from __future__ import annotations
 
