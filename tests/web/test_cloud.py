@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
+from shared.accounts.service import Accounts
 from shared.sync import clashes, log
 from shared.sync.clashes import Clash
 from tests.faults.cloud_process import CloudProcess
@@ -237,8 +238,12 @@ def test_what_stations_sent_is_drawn_by_day_and_station(cloud: tuple[Home, Cloud
         )
         for n, name in enumerate(("north", "south"))
     ]  # fmt: skip
-    for row in rows:
-        home.ask(lambda accounts, row=row: accounts.tables.write(log.note(row)))
+
+    async def note(accounts: Accounts) -> None:
+        for row in rows:
+            await accounts.tables.write(log.note(row))
+
+    home.ask(note)
     page = open_page(look(home, "admin"), "charts")
     figure = page.locator('[data-figure="traffic"]')
     expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
