@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
+from shared.accounts.service import Accounts
 from shared.sync import clashes, log
 from shared.sync.clashes import Clash
 from tests.faults.cloud_process import CloudProcess
@@ -237,7 +238,12 @@ def test_what_stations_sent_is_drawn_by_day_and_station(cloud: tuple[Home, Cloud
         )
         for n, name in enumerate(("north", "south"))
     ]  # fmt: skip
-    home.ask(lambda accounts: accounts.tables.write(log.note_all([(row, ()) for row in rows])))
+
+    async def note(accounts: Accounts) -> None:
+        for row in rows:
+            await accounts.tables.write(log.note(row))
+
+    home.ask(note)
     page = open_page(look(home, "admin"), "charts")
     figure = page.locator('[data-figure="traffic"]')
     expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
@@ -382,5 +388,5 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
         expect(only_here).to_contain_text("Written while cut off", timeout=PATIENCE_MS)
         assert "by a receipt" not in only_here.inner_text()
     finally:
-        process.start()
+        process.start(homes.READY_S)
     expect(page.locator('[data-banner="offline"]')).to_have_count(0, timeout=3 * PATIENCE_MS)

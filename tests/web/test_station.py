@@ -392,7 +392,8 @@ def test_charts_are_drawn_and_their_numbers_stand_beneath(station: WatchedStatio
         figure = page.locator(f'[data-figure="{name}"]')
         expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
         figure.locator("summary").click()
-    told = station.api.get(f"/charts/movement/?days=7&animal_id={station.animals['Nashipai']}").json()["days"]
+    asked: dict[str, str | int] = {"animal_id": station.animals["Nashipai"], "days": 7}
+    told = station.api.get("/charts/movement/", params=asked).json()["days"]
     movement = page.locator('[data-figure="movement"]')
     assert movement.locator("tbody tr").count() == len(told) == 7
     shown = {cells.split("\t")[1] for cells in movement.locator("tbody tr").all_inner_texts()}
