@@ -252,8 +252,9 @@ class FixWriter:
         await self._last_words(heard, collar.pk)
         # who brought fixes under the old name may read them under the new one
         await self._connection.execute(
-            "INSERT INTO station_collars (station_id, collar_pk) SELECT station_id, %s FROM station_collars"
-            " WHERE collar_pk = %s ON CONFLICT DO NOTHING",
+            "INSERT INTO station_collars (station_id, collar_pk, is_brought) SELECT station_id, %s, is_brought"
+            " FROM station_collars WHERE collar_pk = %s ON CONFLICT (station_id, collar_pk) DO UPDATE"
+            " SET is_brought = station_collars.is_brought OR excluded.is_brought",
             (collar.pk, heard[0]),
         )
         return self._take_lines(), n

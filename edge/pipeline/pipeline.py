@@ -25,7 +25,7 @@ import structlog
 
 from edge.pipeline.lookout import Lookout
 from edge.pipeline.occurrence import OccurrenceKeeper
-from edge.pipeline.outcome import TURN, Outcome, outcome_of
+from edge.pipeline.outcome import TURN, Outcome, outcomes_of
 from edge.store import computing
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
@@ -150,9 +150,7 @@ class Pipeline:
             return False
         loop = asyncio.get_running_loop()
         present = [window for _, window in windows if window is not None]
-        outcomes = await loop.run_in_executor(
-            self._thread, lambda: [outcome_of(window, self._models) for window in present]
-        )
+        outcomes = await loop.run_in_executor(self._thread, outcomes_of, present, self._models)
         if self._lookout is not None:
             ahead = await self._lookout.ahead(self._store, outcomes, self._thread)
             outcomes = [msgspec.structs.replace(each, ahead=ahead.get(each.window.subject.pk)) for each in outcomes]

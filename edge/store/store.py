@@ -64,7 +64,7 @@ from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Brought, upload_one
-from shared.sync.records import Record, from_ms, to_ms
+from shared.sync.records import EntityName, Record, from_ms, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
 
@@ -308,17 +308,25 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         return await self.read(job)
 
-    async def take_changes(self, cloud_epoch: str, cursor: int, records: Sequence[Record]) -> int:
+    async def take_changes(
+        self, cloud_epoch: str, cursor: int, records: Sequence[Record], left: Sequence[tuple[EntityName, str]] = ()
+    ) -> int:
         """Take records that the cloud sent down and how far its changes are taken then; return how many were news.
 
-        Both in one transaction, and what waits for the cloud stays on top. Raises NotFound, and nothing is taken, for a
+        ``left`` are records that left this station's scope, before the others came: they go from here. All of it in
+        one transaction, and what waits for the cloud stays on top. Raises NotFound, and nothing is taken, for a
         deployment whose collar or animal is neither here nor among them.
         """
 
         def job(db: Connection) -> int:
             outbox.set_cursor(db, cloud_epoch, cursor)
             outbox.withdraw(db, records)
-            return self._records.take(records, unsent.pending_columns(db), to_ms(self._now()))
+            pending, now_ms = unsent.pending_columns(db), to_ms(self._now())
+            n = 0
+            if left:
+                waiting = unsent.waiting_collars(db, [identity for entity, identity in left if entity == "collar"])
+                n = self._records.leave(left, pending, waiting, now_ms)
+            return n + self._records.take(records, pending, now_ms)
 
         return await self.write(job)
 

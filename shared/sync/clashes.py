@@ -31,7 +31,7 @@ from shared.errors import Conflict, NotFound
 from shared.ids import derived_id
 from shared.sync.log import Whose
 from shared.sync.operations import Effects, Operation
-from shared.sync.records import EntityName
+from shared.sync.records import SCOPED, EntityName
 
 ClashKind = Literal[
     "same_column",
@@ -104,6 +104,11 @@ _RESOLVE: Final = (
 )
 _OVER: Final = (
     f"{_INSERT} {_ROW} ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
+)
+#: The cloud's alone: of records that are in a station's scope or are not, those that it has.
+_IN_SCOPE: Final = (
+    f"(entity NOT IN ({', '.join('?' * len(SCOPED))}) OR EXISTS (SELECT 1 FROM station_rows w WHERE w.station_id = ?"
+    " AND w.entity = conflicts.entity AND w.row_id IN (conflicts.row_id, conflicts.other_id)))"
 )
 
 
@@ -268,16 +273,23 @@ def history(clash: Clash, whose: Whose) -> Job[list[Clash]]:
     return [_clash(row) for row in rows]
 
 
-def since(seq: int, station_id: str, kinds: Sequence[str], limit: int) -> Job[tuple[list[Clash], int]]:
+def since(
+    seq: int, station_id: str, kinds: Sequence[str], limit: int, *, is_limited: bool = False
+) -> Job[tuple[list[Clash], int]]:
     """Return clashes after ``seq`` that concern a station, and the number after which to go on.
 
-    These are what it brought itself, and those about the kinds of records that it has anyway.
+    These are what it brought itself, and those about the kinds of records that it has anyway; where its scope is
+    limited, about the records that it has.
     """
     ((last,),) = yield "SELECT value FROM counters WHERE name = 'conflict'", ()
-    marks = ", ".join("?" * len(kinds))
+    concerns = f"entity IN ({', '.join('?' * len(kinds))})"
+    values: tuple[Any, ...] = tuple(kinds)
+    if is_limited:
+        concerns += f" AND {_IN_SCOPE}"
+        values += (*SCOPED, station_id)
     rows = yield (
-        f"{_SELECT} WHERE seq > ? AND (origin = ? OR entity IN ({marks})) ORDER BY seq LIMIT ?",
-        (seq, station_id, *kinds, limit),
+        f"{_SELECT} WHERE seq > ? AND (origin = ? OR {concerns}) ORDER BY seq LIMIT ?",
+        (seq, station_id, *values, limit),
     )
     found = [_clash(row) for row in rows]
     return found, found[-1].seq if len(found) == limit else int(last)

@@ -1,4 +1,4 @@
-"""What the positions became that devices upload, in a table of their own."""
+"""Other systems that fixes are sent to."""
 
 from __future__ import annotations
 
