@@ -7,7 +7,7 @@ asked for is written and nothing came in between (``turn``). Killed anywhere, th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
