@@ -25,6 +25,8 @@ from cloud.jobs import queue
 from cloud.jobs.export import export_kind
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.report import report_kind
+from cloud.jobs.sending import Destinations
+from cloud.jobs.service import Jobs
 from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
@@ -58,11 +60,13 @@ log = structlog.get_logger()
 
 def accounts_of(config: Config, database: Database, clock: Clock) -> Accounts:
     """Return the accounts of the cloud; raises ConfigError where its secret is missing."""
-    return Accounts(
+    accounts = Accounts(
         PostgresTables(database), home="cloud", name=config.accounts.name,
         secret=read_secret(config.accounts.key_file), moments=moments_of(clock, boot_id()),
         now_ms=lambda: sure_ms(clock), messenger=messenger_of(config), species=config.species(),
     )  # fmt: skip
+    database.fields = accounts.fields
+    return accounts
 
 
 def messenger_of(config: Config) -> CodeSender | None:
@@ -128,7 +132,8 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: Ho
             maps.close()
 
     reports = report_kind(store, accounts.view, habitat, store.now)
-    kinds = Kinds([export_kind(store.database, accounts.view), reports])
+    sending = Destinations(store.database, accounts, now=store.now).kind()
+    kinds = Kinds([export_kind(store.database, accounts.view), reports, sending])
     router = router_of(store, config, shelf)
     if router is not None:
         from cloud.corridors.job import CorridorSearch
@@ -174,9 +179,11 @@ async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> No
         shelf_of(config, database, clock) as shelf,
     ):  # fmt: skip
         accounts = accounts_of(config, database, clock)
+        await accounts.use_keys()
+        kinds = kinds_of(PostgresStore(database, now=clock.now), accounts, config, shelf)
+        destinations, submitting = Destinations(database, accounts, now=clock.now), Jobs(database, kinds, now=clock.now)
         worker = JobWorker(
-            database, kinds_of(PostgresStore(database, now=clock.now), accounts, config, shelf),
-            owner_of=accounts.principal,
+            database, kinds, owner_of=accounts.principal, rounds=lambda: destinations.enter_due(submitting),
             now=clock.now, settings=WorkerSettings(
                 light_jobs=jobs.light_jobs, poll_s=jobs.poll_s, keep_days=jobs.keep_days, file_hours=jobs.file_hours,
                 file_limit_mb=jobs.file_limit_mb,
@@ -223,6 +230,7 @@ async def running(
     ):  # fmt: skip
         store = PostgresStore(database, now=clock.now)
         accounts = accounts_of(config, database, clock)
+        await accounts.use_keys()
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
@@ -240,6 +248,7 @@ async def running(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
             habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
+            maps=Path(config.pages.maps) if config.pages.maps else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

@@ -7,6 +7,7 @@ CORS_ALLOWED_ORIGINS, TWILIO_ACCOUNT_SID and EMAIL_HOST with their kin. Where bo
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -72,6 +73,13 @@ class AccountsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "outpost"
 
 
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Backups. ``recovery_public`` is the public half of a recovery key (`outpost-cloud keys recovery`): who holds that
+    key, on paper, opens them. Empty: whoever finds a backup reads it."""
+
+    recovery_public: str = ""
+
+
 class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How codes reach people: mail where ``email_host`` is set, else SMS by Twilio; ``outbox_file`` is for development
     and takes every code in place of sending it. ``twilio_url`` is another server with Twilio's API."""
@@ -93,6 +101,12 @@ class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What viewers see. ``species_file`` is a copy of ``shared/species.toml`` with other categories."""
 
     species_file: str = ""
+
+
+class PagesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What people look at: ``maps`` is the folder of the reserves' own maps (``*.pmtiles``); empty: there are none."""
+
+    maps: str = ""
 
 
 class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,8 +179,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseSection = DatabaseSection()
     api: ApiSection = ApiSection()
     accounts: AccountsSection = AccountsSection()
+    backup: BackupSection = BackupSection()
     notify: NotifySection = NotifySection()
     privacy: PrivacySection = PrivacySection()
+    pages: PagesSection = PagesSection()
     habitat: HabitatSection = HabitatSection()
     ingest: IngestSection = IngestSection()
     jobs: JobsSection = JobsSection()
@@ -219,7 +235,11 @@ def _check(config: Config) -> None:
         )
     if database.statement_timeout_s < 0:
         raise ConfigError("database.statement_timeout_s: must be positive, or 0 for no limit")
+    if config.pages.maps and not Path(config.pages.maps).is_dir():
+        raise ConfigError(f"pages.maps: there is no folder {config.pages.maps}")
     _check_ingest(config.ingest)
+    if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
+        raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-cloud keys recovery` makes it")
     configuration.check_models(config.models.forced, config.models.publishers)
     jobs = config.jobs
     if min(jobs.light_jobs, jobs.keep_days, jobs.file_hours, jobs.file_limit_mb) < 1 or jobs.poll_s <= 0:

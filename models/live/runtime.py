@@ -105,11 +105,18 @@ class Models:
         self._behaviour: dict[str, hmm.BehaviourModel | str] = {}
         self._calibration: dict[str, bbmm.Calibration | str] = {}
         self._forecaster: dict[str, forecast.Forecaster | str] = {}
+        self._mark = object()
+
+    @property
+    def mark(self) -> object:
+        """What is another object once other models serve."""
+        return self._mark
 
     def turn_to(self, folder: Path) -> None:
         """Load from another folder from now on; what was loaded is let go of when its answers are given."""
         self._folder = folder
         self._behaviour, self._calibration, self._forecaster = {}, {}, {}
+        self._mark = object()
 
     def load(self) -> dict[str, str]:
         """Load what serves every species; return why something newer or all of it was refused, by model."""

@@ -67,15 +67,14 @@ def columns_of(fixes: Sequence[Fix]) -> Fixes:
     )
 
 
-def distance_of_the_last_day_m(fixes: Sequence[Fix]) -> float | None:
+def distance_of_the_last_day_m(fixes: Fixes) -> float | None:
     """Return the length of the track over the day before its newest fix; None for a lone fix."""
-    if not fixes:
+    if not len(fixes):
         return None
-    day = [fix for fix in fixes if fix.recorded_at > fixes[-1].recorded_at - DAY]
-    if len(day) < 2:
+    day = fixes.times_s > fixes.times_s[-1] - DAY.total_seconds()
+    if day.sum() < 2:
         return None
-    columns = columns_of(day)
-    return float(step_lengths_m(columns.lon_deg, columns.lat_deg).sum())
+    return float(step_lengths_m(fixes.lon_deg[day], fixes.lat_deg[day]).sum())
 
 
 def said_of(step: StepState) -> insight.StepSaid:

@@ -46,6 +46,13 @@ def headings_deg(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     return np.where(length_m > 0, np.where(heading >= 360.0, 0.0, heading), np.nan)
 
 
+def step_between(lon_a: float, lat_a: float, lon_b: float, lat_b: float) -> tuple[float, float | None]:
+    """Return length in metres and heading at its start of one step: what the two above say, without their arrays."""
+    forward, _, length_m = _GEOD.inv(lon_a, lat_a, lon_b, lat_b)
+    heading = float(forward) % 360.0
+    return float(length_m), (0.0 if heading >= 360.0 else heading) if length_m > 0 else None
+
+
 def turning_angles_rad(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     """Return the change of direction at each inner fix, in radians, -pi < angle <= pi, positive to the left.
 

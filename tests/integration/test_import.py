@@ -350,12 +350,13 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-# Seen: 11 MiB more at 60,000 rows, 25 at 150,000, 63 at 400,000.
+# Seen: 8 MiB more at 400,000 rows as at 60,000; one statement that gave all of them to their animal took 61.
 LONG = 400_000 if os.environ.get("OUTPOST_NIGHTLY") else 60_000
-GROWTH_LIMIT_MIB = min(60.0, 20 + LONG * 160 / 2**20)
+GROWTH_LIMIT_MIB = 20.0
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_600)
 @pytest.mark.parametrize("individuals", [20, 1])
 def test_a_long_file_fits_into_little_memory(tmp_path: Path, individuals: int) -> None:
     def track(name: str, rows: int) -> Path:
@@ -370,7 +371,7 @@ def test_a_long_file_fits_into_little_memory(tmp_path: Path, individuals: int) -
 
     small, large = track("small.csv", 10_000), track("large.csv", LONG)
     command = [sys.executable, "-c", PROGRAM, str(small), str(large), str(tmp_path / "station.db")]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=250)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1_500)
     new, growth_kib, export_growth_kib = map(int, ended.stdout.splitlines()[-1].split())
     assert new == LONG - 10_000
     assert growth_kib < GROWTH_LIMIT_MIB * 1024
