@@ -151,6 +151,49 @@ def loads(animals: int, rounds: int, told: Told) -> list[tuple[str, ...]]:
     ]
 
 
+#: As far as an animal walks between two frames of the benchmark, in degrees; the page shows five digits.
+STEP_DEG: Final = 0.000_02
+
+
+def to_screen(rounds: int, told: Told) -> list[tuple[str, ...]]:
+    """Return how long a frame on the wire takes until its marker has moved, and until its alarm stands on the page."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        homes.station(Path(folder)) as station,
+        sync_playwright() as playwright,
+    ):
+        browser = homes.open_browser(playwright)
+        page = homes.open_page(station.context(browser, "ranger", viewport={"width": 1920, "height": 1080}))
+        homes.wait_for_map(page)
+        page.wait_for_selector('[data-fact="live"]:has-text("live")', timeout=60_000)
+        lon, lat = station.where("Ole Sante")
+        moved, rang = [], []
+        for _ in range(rounds):
+            page.wait_for_timeout(1_100)  # an instant of its own, and time to walk there
+            lon = round(lon + STEP_DEG, 5)
+            shown = f"{lat:.5f}, {lon:.5f}"
+            began = time.perf_counter()
+            station.hear(1, lon, lat)
+            page.wait_for_function(
+                "text => [...document.querySelectorAll('aside td')].some(each => each.textContent === text)", arg=shown
+            )
+            moved.append(time.perf_counter() - began)
+        for n in range(rounds):
+            page.wait_for_timeout(1_100)
+            lon = round(lon + STEP_DEG, 5)
+            west, east = lon - STEP_DEG / 2, lon + 0.01
+            ring = [[west, lat - 0.01], [east, lat - 0.01], [east, lat + 0.01], [west, lat + 0.01], [west, lat - 0.01]]
+            farm = {"name": f"Maize {n}.", "zone_type": "agriculture", "risk_level": "high"}
+            station.post("/conflict-zones/", {**farm, "geometry": {"type": "Polygon", "coordinates": [ring]}})
+            began = time.perf_counter()
+            station.hear(1, lon, lat)
+            page.wait_for_selector(f'.alert.active:has-text("Maize {n}.")')
+            rang.append(time.perf_counter() - began)
+        browser.close()
+    told(f"{2 * rounds} frames seen on the page")
+    return [("the marker moves", *_quantiles(moved)), ("the alarm stands there", *_quantiles(rang))]
+
+
 def _fill(process: CloudProcess, fixes: int, animals: int) -> None:
     """Enter rows as the writer leaves them: the tiles read, so how they were written does not matter."""
     end = datetime.now(UTC)
@@ -242,6 +285,10 @@ def main(
         Table(
             f"First load, {animals} animals, {animals * POINTS:,} points of trails, seconds",
             ("what", *(str(n + 1) for n in range(rounds)), "median"), loads(animals, rounds, told),
+        ),
+        Table(
+            f"From a frame to the page, {rounds * 8} of each", ("what", "p50", "p95", "most"),
+            to_screen(rounds * 8, told),
         ),
         Table(f"Vector tiles over {fixes:,} fixes", ("span", "p50", "p95", "most"), tiles(fixes, asked, told)),
         Table("Machine, pages", ("what", "value"), of_machine),
