@@ -119,7 +119,7 @@ def loads(animals: int, rounds: int, told: Told) -> list[tuple[str, ...]]:
         homes.in_thread(lambda: asyncio.run(_herd(data / "station.db", home.process.key, animals)))
         told(f"{animals} animals entered")
         home.process.start()
-        until(home.is_ready, "the station", homes.READY_S)
+        until(home.is_ready, "the station", 120)
         home.enter_people(Path(folder) / "people.json")
         until(lambda: not homes.owed(home), "the models", 1200)
         told("models came to all of them")
@@ -234,7 +234,7 @@ def tiles(fixes: int, asked: int, told: Told) -> list[tuple[str, ...]]:
         process = CloudProcess(Path(folder))
         try:
             process.create()
-            process.start()
+            process.start(120)
             _fill(process, fixes, 200)
             told(f"{fixes:,} fixes entered in the cloud")
             client = httpx.Client(base_url=process.url, auth=process.auth, timeout=120)
