@@ -23,6 +23,7 @@ from edge.store.records import record_of, selecting
 from shared.errors import Invalid
 from shared.ids import derived_id
 from shared.sync.operations import Kind, Operation
+from shared.sync.personal import opened_rows
 from shared.sync.records import ENTITIES, EntityName
 from shared.wire.batch import FIX_COLUMNS, decode_records, encode_fixes, encode_records
 from shared.wire.link import CHANNELS, OF_OPERATIONS, Channel
@@ -243,7 +244,7 @@ def _as_it_stands(db: Connection, post: _Posted) -> Operation | None:
     row = db.execute(f"{selecting(entity)} WHERE r.pk = ?", (post.first_pk,)).fetchone()
     if row is None:
         return None
-    record = record_of(entity, row)
+    record = record_of(entity, opened_rows(entity, [row], db.fields)[0])
     kind: Kind = "delete" if record.is_deleted else "insert"
     said = {name: value for name, value in record.columns.items() if value != entity.columns[name]}
     columns = {} if record.is_deleted else said
@@ -331,6 +332,20 @@ def waiting_fixes(db: Connection) -> list[Run]:
     """Return the rows of fixes that the cloud has not confirmed, in no order; runs may overlap."""
     posted = db.execute(f"SELECT first_pk, last_pk FROM outbox WHERE {_OF_CHANNEL['fixes']}")
     return [*(Run(*row) for row in posted), *unacknowledged_fixes(db)]
+
+
+def waiting_collars(db: Connection, collar_ids: Sequence[str]) -> set[str]:
+    """Return which of some collars have fixes that the cloud has not confirmed."""
+    these = msgspec.json.encode(list(collar_ids)).decode()
+    return {
+        identity
+        for run in (waiting_fixes(db) if collar_ids else ())
+        for (identity,) in db.execute(
+            "SELECT DISTINCT c.id FROM fixes f JOIN collars c ON c.pk = f.collar_pk WHERE f.pk BETWEEN ? AND ?"
+            " AND c.id IN (SELECT value FROM json_each(?))",
+            (run.first_pk, run.last_pk, these),
+        )
+    }
 
 
 def oldest_waiting_ms(db: Connection) -> int | None:

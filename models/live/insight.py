@@ -228,17 +228,29 @@ class OnDemand:
         known = [self._move_of(each) for each in animals]
         models = self._models.mark
 
-        def moved(animal: LiveAnimal, fixes: Fixes, before: Moved | None) -> Moved:
-            track = _digest(fixes)
-            if before is not None and (before.track, before.models) == (track, models):
-                return msgspec.structs.replace(before, at_s=now_s)
-            return Moved(
-                at_s=now_s, of=(animal.fix.id, animal.animal.species), track=track, models=models,
-                said=live.said(self._models, animal.animal.species, fixes),
-                distance_24h_m=distance_of_the_last_day_m(fixes),
-            )  # fmt: skip
+        def moved() -> list[Moved]:
+            digests = [_digest(fixes) for fixes in tracks]
+            as_it_was = [
+                before is not None and (before.track, before.models) == (track, models)
+                for before, track in zip(known, digests, strict=True)
+            ]
+            asked = [
+                live.Asked(species=each.animal.species, fixes=fixes)
+                for each, fixes, same in zip(animals, tracks, as_it_was, strict=True)
+                if not same
+            ]
+            said = iter(live.said_of_each(self._models, asked))
+            return [
+                msgspec.structs.replace(before, at_s=now_s)
+                if same and before is not None
+                else Moved(
+                    at_s=now_s, of=(each.fix.id, each.animal.species), track=track, models=models, said=next(said),
+                    distance_24h_m=distance_of_the_last_day_m(fixes),
+                )
+                for each, fixes, before, track, same in zip(animals, tracks, known, digests, as_it_was, strict=True)
+            ]  # fmt: skip
 
-        found = await asyncio.to_thread(lambda: [moved(*each) for each in zip(animals, tracks, known, strict=True)])
+        found = await asyncio.to_thread(moved)
         self._moves |= {each.animal.id: one for each, one in zip(animals, found, strict=True)}
 
     async def _tracks(self, view: View, animals: Sequence[LiveAnimal]) -> list[Fixes]:

@@ -59,11 +59,16 @@ def turning_angles_rad(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     Shapes: inputs (n,), result (n - 2,), empty for n < 3. The angle lies between the arriving and the leaving geodesic
     at the fix itself; NaN where either has length zero. Raises ValueError if the inputs differ in length.
     """
+    return steps_and_turns(lon_deg, lat_deg)[1]
+
+
+def steps_and_turns(lon_deg: FloatArray, lat_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return ``step_lengths_m`` and ``turning_angles_rad``, with the inverse problem solved once."""
     forward, back, length_m = _inverse(lon_deg, lat_deg)
     arriving = back[:-1] + 180.0
     left_deg = arriving - forward[1:]
     angle = np.radians(180.0 - np.mod(180.0 - left_deg, 360.0))
-    return np.where((length_m[:-1] > 0) & (length_m[1:] > 0), angle, np.nan)
+    return length_m, np.where((length_m[:-1] > 0) & (length_m[1:] > 0), angle, np.nan)
 
 
 def haversine_m(lon1_deg: float, lat1_deg: float, lon2_deg: float, lat2_deg: float) -> float:

@@ -140,6 +140,18 @@ def note(session: Session, items: Iterable[Item] = ()) -> Job[None]:
         yield from keep(items)
 
 
+def note_all(noted: Sequence[tuple[Session, Sequence[Item]]]) -> Job[None]:
+    """Write sessions that have just come to be, with one statement, and their items."""
+    if not noted:
+        return
+    row = f"({', '.join('?' * len(_SESSION))})"
+    yield (
+        f"INSERT INTO sync_log ({', '.join(_SESSION)}) VALUES {', '.join([row] * len(noted))}",
+        [getattr(session, name) for session, _ in noted for name in _SESSION],
+    )
+    yield from keep(item for _, items in noted for item in items)
+
+
 def keep(items: Iterable[Item]) -> Job[None]:
     """Write items; one that is there already stays."""
     for item in items:
