@@ -41,6 +41,7 @@ export interface Deployment {
 export interface Observation {
   id: string; animal: string | null; observation_type: string; description: string; lat: number | null;
   lon: number | null; timestamp: string; photo_url: string | null; observer: string | null; updated_at: string;
+  area?: string | null;
 }
 export interface Geometry { type: string; coordinates: unknown }
 export interface Zone {
