@@ -66,7 +66,7 @@ export interface StationHealth {
   cloud: {
     is_enabled: boolean; station_id: string | null; url: string | null; last_receipt_at: string | null;
     last_receipt_age_s: number | null; waiting: Record<string, { items: number; oldest_at: string | null }>;
-    unsendable: number; last_error: string | null; roster_age_s: number | null;
+    unsendable: number; held: string[]; last_error: string | null; roster_age_s: number | null;
   } | null;
   backup?: {
     is_enabled: boolean; is_on_the_same_medium: boolean; last_hourly_at: string | null; last_daily_at: string | null;
