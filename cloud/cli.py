@@ -327,7 +327,14 @@ def sync(
         clock = _clock()
         store = PostgresStore(database, now=clock.now)
         rosters = Rosters(database, accounts_of(settings, database, clock), read_secret(settings.accounts.key_file))
-        sticks = Sticks(store, Uplink(store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now)
+        sticks = Sticks(
+            store,
+            Uplink(store, now=clock.now),
+            seed=rosters.seed,
+            roster_of=rosters.of,
+            now=clock.now,
+            shelf_of=rosters.shelf_of,
+        )
         if source is not None:
             return await sticks.take(source, told)
         assert target is not None
