@@ -20,6 +20,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cloud.destinations import destination_commands
 from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
@@ -34,6 +35,7 @@ from shared.wire.reading import bound
 if TYPE_CHECKING:
     from cloud.config import Config
     from cloud.ingest.decode import Redecoded
+    from cloud.jobs.sending import Destinations
     from cloud.store.database import Connection, Database
 
 T = TypeVar("T")
@@ -130,11 +132,14 @@ def utilisations(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Work out where every animal was, exactly; for researchers on this machine."""
+    """Work out where every animal was, exactly; for researchers on this machine. It leaves a line in the audit log."""
+    from cloud.app import accounts_of
     from cloud.jobs.spread import spread
     from cloud.ops.science import write_utilisations
     from cloud.store.database import Database
     from cloud.store.store import PostgresStore
+    from shared.accounts.audit import Entry
+    from shared.privacy import OPERATOR
 
     settings = _load(config)
 
@@ -143,9 +148,14 @@ def utilisations(
             settings.database_url(), pool_min=1, pool_max=2, is_pooled=settings.database.is_pooled
         ) as database:
             store = PostgresStore(database, now=_clock().now)
+            accounts = accounts_of(settings, database, _clock())
+
+            async def note(words: str) -> None:
+                await accounts.note([Entry(accounts.moments().ms, OPERATOR.user_id, "export", words)])
+
             with spread(workers) as over, progress_bar("utilisations") as told:
                 return await write_utilisations(
-                    store, _clock(), over, out, artifacts=_artifacts(settings), progress=told
+                    store, _clock(), over, out, note=note, artifacts=_artifacts(settings), progress=told
                 )
 
     print_facts(asyncio.run(job()), as_json=as_json)
@@ -685,7 +695,21 @@ def _load(path: Path | None) -> Config:
     return load(path)
 
 
+def _with_destinations(config: Path | None, job: Callable[[Destinations, Accounts], Awaitable[T]]) -> T:
+    settings = _load(config)
+
+    async def run_job(database: Database) -> T:
+        from cloud.app import accounts_of
+        from cloud.jobs.sending import Destinations
+
+        accounts = accounts_of(settings, database, _clock())
+        return await job(Destinations(database, accounts, now=_clock().now), accounts)
+
+    return asyncio.run(_over_database(settings, run_job))
+
+
 cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
+cli.add_typer(destination_commands(_with_destinations), name="destination")
 
 
 def _read(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:

@@ -73,7 +73,7 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
     collar_pks: set[int] = set()
 
     async def take(places: Sequence[int]) -> None:
-        some = columns if len(places) == len(columns["raw_ms"]) else _picked(columns, places)
+        some = columns if len(places) == len(columns["raw_ms"]) else picked(columns, places)
         writer = FixWriter(connection, now_ms, origin)
         added = await writer.add_columns(some)
         collar_pks.update(writer.collar_pks)
@@ -368,5 +368,6 @@ async def halving(
         await halving(connection, places[middle:], take, refuse)
 
 
-def _picked(columns: Mapping[str, Sequence[Any]], places: Sequence[int]) -> FixColumns:
+def picked(columns: Mapping[str, Sequence[Any]], places: Sequence[int]) -> FixColumns:
+    """Return the rows at ``places`` of a batch."""
     return {name: [values[place] for place in places] for name, values in columns.items()}

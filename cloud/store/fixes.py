@@ -112,9 +112,9 @@ class FixWriter:
         """Store ``fixes`` and say of each, in order, what became of it."""
         return await self._take(columns_of(fixes), is_heard=False)
 
-    async def add_columns(self, columns: Columns) -> Added:
-        """Store the fixes of a station's batch (``shared.wire.batch``); its collars are noted as heard."""
-        return await self._take(columns, is_heard=True)
+    async def add_columns(self, columns: Columns, *, is_heard: bool = True) -> Added:
+        """Store a batch (``shared.wire.batch``); ``is_heard``: it is a station's, its collars are noted as heard."""
+        return await self._take(columns, is_heard=is_heard)
 
     async def _take(self, columns: Columns, *, is_heard: bool) -> Added:
         columns = {**columns, **{name: _cleaned(columns[name]) for name in _TEXT}}
@@ -627,7 +627,7 @@ class FixWriter:
 
 
 def _cleaned(texts: Sequence[str | None]) -> Sequence[str | None]:
-    return texts if texts.count(None) == len(texts) else [_clean(text) for text in texts]
+    return [_clean(text) for text in texts] if "\0" in "".join(filter(None, texts)) else texts
 
 
 def _clean(text: str | None) -> str | None:

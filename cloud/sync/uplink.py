@@ -211,7 +211,7 @@ def _session(station_id: str, batch: Batch, taken: Taken, began_ms: int, now_ms:
     return Session(
         id=derived_id(station_id, f"{batch.epoch} {batch.channel} {batch.n} {batch.hash.hex()}"), user_id=None,
         device_id=station_id, path="batch", total=total, synced=total - failed - conflicts, conflicts=conflicts,
-        failed=failed, started_ms=began_ms, completed_ms=now_ms,
+        failed=failed, started_ms=began_ms, completed_ms=now_ms, bytes_up=len(batch.payload),
     )  # fmt: skip
 
 

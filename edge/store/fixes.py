@@ -14,7 +14,7 @@ What a fix is, how copies of one become one and whose it is are the same in both
 from __future__ import annotations
 
 import struct
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -112,21 +112,17 @@ class FixWriter:
         """Store ``fixes`` inside the caller's transaction and say of each, in order, what became of it."""
         return self._add([self._row(fix, now_ms) for fix in fixes], now_ms, is_news_above=True)
 
+    def add_columns(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[StoredFix]:
+        """Store fixes that came as a batch (``shared.wire.batch``), as ``add`` does."""
+        return self._add(self._rows(columns, now_ms), now_ms, is_news_above=True)
+
     def take(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[StoredFix]:
         """Store fixes that the cloud sent down (``shared.wire.batch``), as ``add`` does, but leave no outbox row.
 
         The cloud has them; should it lose them, ``heard_above`` tells which they are. What a copy here knew besides, it
         has too or waits for it in a row of its own.
         """
-        names = list(columns)
-        rows = []
-        for values in zip(*columns.values(), strict=True):
-            row = dict(zip(names, values, strict=True))
-            collar = self.collar(row.pop("collar_id"), now_ms)
-            said = row.pop("said_animal_id")
-            said_pk = None if said is None else self._animal_pk(said)
-            rows.append(place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said_pk))
-        return self._add(rows, now_ms, is_news_above=False)
+        return self._add(self._rows(columns, now_ms), now_ms, is_news_above=False)
 
     def _add(self, rows: Sequence[Row], now_ms: int, *, is_news_above: bool) -> list[StoredFix]:
         if not rows:
@@ -206,10 +202,13 @@ class FixWriter:
             if corrected != recorded_ms:
                 corrections.append((corrected, pk))
         self._connection.executemany("UPDATE fixes SET recorded_ms = ? WHERE pk = ?", corrections)
-        self._connection.execute(
-            f"UPDATE fixes SET animal_pk = {_WEARER} WHERE collar_pk = ?2 AND animal_pk IS NOT {_WEARER}",
-            (collar.stands_for_animal_pk, collar.pk),
-        )
+        # one statement over all of them holds every page that it changes in memory, to undo it alone
+        for span_ms in self._spans(collar.pk):
+            self._connection.execute(
+                f"UPDATE fixes SET animal_pk = {_WEARER} WHERE collar_pk = ?2 AND recorded_ms BETWEEN ?3 AND ?4"
+                f" AND animal_pk IS NOT {_WEARER}",
+                (collar.stands_for_animal_pk, collar.pk, *span_ms),
+            )
         self._judge_all(collar)
         self._note_all(collar.pk, collar.id, "move")
 
@@ -224,18 +223,21 @@ class FixWriter:
         """Judge every fix of ``collar`` anew, a stretch of time after the other: a collar may have a million."""
         self._neighbourhoods.pop(collar.pk, None)
         neighbourhood = Neighbourhood(self._connection, collar.pk)
+        for span_ms in self._spans(collar.pk):
+            self._write_flags(neighbourhood, rejudge(neighbourhood, span_ms, collar.limits).items(), collar.id)
+
+    def _spans(self, collar_pk: int) -> Iterator[tuple[int, int]]:
+        """Yield first and last instant of one stretch of a collar's fixes after the other."""
         after_ms = -(2**62)
         while True:
             first_ms, last_ms = self._connection.execute(
                 "SELECT min(recorded_ms), max(recorded_ms) FROM (SELECT recorded_ms FROM fixes WHERE collar_pk = ?"
                 " AND recorded_ms > ? ORDER BY recorded_ms LIMIT ?)",
-                (collar.pk, after_ms, self._stretch),
+                (collar_pk, after_ms, self._stretch),
             ).fetchone()
             if first_ms is None:
                 return
-            self._write_flags(
-                neighbourhood, rejudge(neighbourhood, (first_ms, last_ms), collar.limits).items(), collar.id
-            )
+            yield first_ms, last_ms
             after_ms = last_ms
 
     def stand_for(self, animal_ids: Iterable[str]) -> list[str]:
@@ -324,6 +326,17 @@ class FixWriter:
     def _row(self, fix: NewFix, now_ms: int) -> Row:
         said_animal_pk = None if fix.animal_id is None else self._animal_pk(fix.animal_id)
         return row_of(fix, self.collar(fix.device, now_ms), said_animal_pk)
+
+    def _rows(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[Row]:
+        names = list(columns)
+        rows = []
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(names, values, strict=True))
+            collar = self.collar(row.pop("collar_id"), now_ms)
+            said = row.pop("said_animal_id")
+            said_pk = None if said is None else self._animal_pk(said)
+            rows.append(place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said_pk))
+        return rows
 
     def _update(self, row: Row) -> None:
         """Write a stored row that a copy was folded into, with time and wearer as they follow now."""

@@ -172,10 +172,13 @@ class RecordWriter:
         for operation, effects in done:
             if (clash := clashes.of_loss(operation, effects, operation.made_ms)) is not None:
                 found.append(clash)
-            for change in effects.changes:
-                if operation.origin and change.record.entity == "observation" and change.kind == "insert":
-                    columns = change.record.columns
-                    found += run(self._connection, clashes.note_twins(operation, columns, operation.made_ms))
+        made = [
+            (operation, change.record.columns)
+            for operation, effects in done
+            for change in effects.changes
+            if operation.origin and change.record.entity == "observation" and change.kind == "insert"
+        ]
+        found += run(self._connection, clashes.note_twins(made))
         run(self._connection, clashes.note(found))
 
     def take(

@@ -65,7 +65,7 @@ from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
-from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
+from shared.sync.phone.upload import Brought, upload_one
 from shared.sync.records import EntityName, Record, from_ms, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
@@ -430,14 +430,12 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         self._stored(stored)
         return result
 
-    async def upload_phone(
-        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
-    ) -> bytes:
+    async def upload_phone(self, brought: Brought) -> bytes:
         """Take an upload in one transaction and return its answer."""
 
         def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
             run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
-            return run.of(upload_once(view, ask, phones.DIALECT, kept, answer, sync_id)), run.stored
+            return run.of(upload_one(brought, phones.DIALECT)), run.stored
 
         told, stored = await self.write(job)
         self._stored(stored)

@@ -177,6 +177,7 @@ class _Session:
         self._epochs = epochs
         self._id = random_id()
         self._began_ms = to_ms(clock.now())
+        self._before = cloud.bytes_up, cloud.bytes_down
         self._done = Synced()
         self._damaged = 0
         self._newest_s: float | None = None
@@ -215,6 +216,11 @@ class _Session:
             if self._done.batches or self._done.changes or self._done.heard:
                 await self._note()
 
+    @property
+    def _carried(self) -> tuple[int, int]:
+        """The bytes of bodies that this session took up and down until now."""
+        return self._cloud.bytes_up - self._before[0], self._cloud.bytes_down - self._before[1]
+
     async def _note(self) -> None:
         """Write the session into the log, also one that broke off."""
         done, now_ms = self._done, to_ms(self._clock.now())
@@ -222,13 +228,13 @@ class _Session:
         session = sync_log.Session(
             id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path=self.path,
             total=total, synced=total - done.quarantined - done.lost_edits, conflicts=done.lost_edits,
-            failed=done.quarantined, started_ms=self._began_ms, completed_ms=now_ms,
+            failed=done.quarantined, started_ms=self._began_ms, completed_ms=now_ms, bytes_up=self._carried[0],
+            bytes_down=self._carried[1],
         )  # fmt: skip
         await self._store.write(lambda db: run(db, sync_log.note(session)))
 
     async def _hold(self) -> Synced:
         began_s = self._clock.monotonic()
-        up, down = self._cloud.bytes_up, self._cloud.bytes_down
         untaken: OutpostError | None = None
         if await self._store.read(outbox.schema) < LADDER.newest:
             await self._store.write(functools.partial(outbox.begin_schema, ladder=LADDER))
@@ -256,7 +262,7 @@ class _Session:
         if self._clock.state.is_sure:
             before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
             await self._store.write(lambda db: outbox.forget_acknowledged(db, before_ms))
-        self._done.bytes_up, self._done.bytes_down = self._cloud.bytes_up - up, self._cloud.bytes_down - down
+        self._done.bytes_up, self._done.bytes_down = self._carried
         self._done.duration_s = round(self._clock.monotonic() - began_s, 3)
         return self._done
 

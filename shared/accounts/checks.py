@@ -22,7 +22,7 @@ from shared.accounts.roles import Home, granted_by
 from shared.accounts.tokens import Signer
 from shared.accounts.users import Job, User
 from shared.errors import Conflict, Forbidden, NotAuthenticated, OutpostError, RateLimited
-from shared.privacy import Principal, Role, Species
+from shared.privacy import Principal, Role, Species, species_listed
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -107,6 +107,7 @@ class Checks:
         self._messenger = messenger
         self._species = species
         self._seal_key = sealing.derived(secret, "seeds")
+        self._keep_key = sealing.derived(secret, "secrets of others")
         self._pepper = sealing.derived(secret, "codes")
         self._veil = sealing.IdVeil(sealing.derived(secret, "ids"))
         self._hashing = asyncio.Semaphore(HASHING_AT_ONCE)
@@ -123,6 +124,19 @@ class Checks:
 
     def _unsealed(self, user_id: str, kept: str) -> str:
         return sealing.unseal(self._seal_key, kept, f"totp {user_id}")
+
+    @property
+    def species(self) -> Species:
+        """The categories of species that this home goes by."""
+        return species_listed() if self._species is None else self._species
+
+    def seal(self, place: str, value: str) -> str:
+        """Return a secret of another system as this home keeps it; only at ``place`` it opens again."""
+        return sealing.seal(self._keep_key, value, place)
+
+    def unseal(self, place: str, kept: str) -> str:
+        """Return what was sealed for ``place``; raises Invalid."""
+        return sealing.unseal(self._keep_key, kept, place)
 
     def unsealed_totp(self, user: User) -> str | None:
         """Return the TOTP secret of a user, to seal it for somebody else."""

@@ -5,7 +5,7 @@ export interface Prediction {
 }
 export interface Live {
   animal_id: string; name: string; species: string; collar_id: string | null; cell_deg: number | null;
-  current_position: { lat: number | null; lon: number | null; altitude: number | null; timestamp: string; received_at: string };
+  current_position: { lat: number | null; lon: number | null; altitude: number | null; timestamp: string; received_at: string; area: string | null };
   predictions: Prediction[];
   movement: {
     speed_kmh: number | null; directional_angle: number | null; distance_24h_km: number | null;

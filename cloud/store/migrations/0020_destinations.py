@@ -1,4 +1,4 @@
-"""What each station is to know of, and what it has been told of."""
+"""Other systems that fixes are sent to."""
 
 from __future__ import annotations
 
