@@ -757,7 +757,7 @@ def _print_stations(found: object) -> None:
         seen = "never" if each.last_seen_at is None else f"{each.last_seen_at:%Y-%m-%d %H:%M:%S}"
         table.add_row(
             Text(each.id), Text(each.name), f"{each.enrolled_at:%Y-%m-%d}", seen, str(each.cursor),
-            "retired" if each.is_retired else "",
+            "retired" if each.is_retired else "runs twice" if each.doubled_at is not None else "",
         )  # fmt: skip
     console.print(table)
 

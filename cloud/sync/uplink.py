@@ -102,6 +102,8 @@ class Uplink:
                             exceptions=tuple(taken.exceptions),
                         )
                     )  # fmt: skip
+                    if await stations.note_epoch(connection, station_id, batch.epoch, now_ms):
+                        log.warning("uplink.two_cards", station=station_id, channel=batch.channel, n=batch.n)
                     await stations.keep_receipt(connection, *key, reached, receipt, now_ms)
                     await stations.see(connection, station_id, now_ms)
                     await run(connection, sync_log.note(_session(station_id, batch, taken, now_ms, to_ms(self._now()))))

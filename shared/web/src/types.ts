@@ -84,7 +84,7 @@ export interface LiveRanger {
 }
 export interface Station {
   id: string; name: string; enrolled_at: string; last_seen_at: string | null; is_retired: boolean; behind: number;
-  follows: string[] | null; has_scope: boolean;
+  follows: string[] | null; has_scope: boolean; doubled_at: string | null;
 }
 export interface User {
   id: string; email: string; name: string; role: string; is_active: boolean; last_login: string | null;
