@@ -48,8 +48,9 @@ from edge.pipeline.insight import KeptInsight
 from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import Pipeline
 from edge.serving import listen, serving
-from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
+from edge.store.accounts import SqliteTables, secret_of
 from edge.store.fixes import StoredFix
+from edge.store.home_secret import known_secret
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.spool import keep_public
 from edge.store.store import SpatialiteStore
@@ -127,21 +128,21 @@ async def accounts_of(
     """Return the accounts of the station; ``clock`` is a real one, ``seen_by`` that of the data (a replay's)."""
     tables = SqliteTables(store)
     seen = clock if seen_by is None else seen_by
-    secret = await tables.read(kept_secret())
-    if secret is None:  # made once: a station whose disk is full must start as well
-        secret = await tables.write(home_secret())
-    return Accounts(
-        tables, home="station", name=config.station.id, secret=secret,
+    accounts = Accounts(
+        tables, home="station", name=config.station.id, secret=await tables.read(known_secret()),
         moments=moments_of(clock, boot_id()), now_ms=lambda: sure_ms(seen), species=config.species(),
+        fields=store.fields,
     )  # fmt: skip
+    await accounts.use_keys()
+    return accounts
 
 
 def operator_token(config: Config) -> str:
     """Return a token of fifteen minutes for the operator on this machine, who can read the database anyway."""
     if not config.database.exists():
         raise ConfigError(f"{config.database}: there is no station here yet; `outpost-station init` makes one")
-    secret = secret_of(config.database, config.key())
-    signer = Signer(derived(secret, "tokens"), f"outpost-station:{config.station.id}")
+    secret, key = secret_of(config.database, config.key())
+    signer = Signer(derived(secret, "tokens"), f"outpost-station:{config.station.id}", key)
     return signer.access_token(OPERATOR.user_id, "", moments_of(system_clock(), boot_id())())
 
 

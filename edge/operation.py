@@ -20,7 +20,7 @@ from rich.text import Text
 from edge import app, checks
 from edge.config import DEFAULT_PATH, Config, load
 from edge.ops import update as updates
-from edge.ops.archive import Opener, recovery_key_of
+from edge.ops.archive import Opener
 from edge.ops.backup import daily, hourly
 from edge.ops.restore import Place
 from edge.ops.restore import restore as restore_to
@@ -38,6 +38,7 @@ from shared.errors import ConfigError, Invalid
 from shared.logs import asked_level
 from shared.people import operator_token_of
 from shared.privacy import OPERATOR
+from shared.sealed_stream import recovery_key_of
 
 operation = typer.Typer()
 

@@ -17,6 +17,7 @@ from shared.errors import StaleCursor
 from shared.sync.decisions import Decision
 from shared.sync.fixes import BY_HAND
 from shared.sync.operations import STANDS_FOR
+from shared.sync.personal import opened_rows
 from shared.sync.records import ENTITIES, SCOPED, EntityName, Record
 from shared.wire.batch import FIX_COLUMNS, FixColumns
 from shared.wire.link import DOWN
@@ -116,7 +117,8 @@ async def _as_they_stand(connection: Connection, wanted: dict[EntityName, set[st
         rows = await connection.execute(
             f"{selecting(entity)} WHERE r.id = ANY(%s) ORDER BY r.pk".encode(), (sorted(wanted[name]),)
         )
-        found_of[name] = [record_of(entity, row) for row in await rows.fetchall()]
+        read = opened_rows(entity, await rows.fetchall(), connection.fields)
+        found_of[name] = [record_of(entity, row) for row in read]
         for column in entity.held:
             wanted[entity.references[column]].update(record.columns[column] for record in found_of[name])
     return [record for name in DOWN for record in found_of[name]]

@@ -166,7 +166,7 @@ class Pipeline:
         gone = [due for due, window in windows if window is None]
         await self._store.read(lambda db: self._judge.look(db, outcomes))
         if gone:
-            await self._store.write(lambda db: [computing.forget(db, due) for due in gone])
+            await self._store.write(lambda db: computing.forget(db, gone))
         for start in range(0, len(outcomes), WRITTEN_AT_ONCE):
             await self._keep(outcomes[start : start + WRITTEN_AT_ONCE])
         self.turns += 1

@@ -19,6 +19,7 @@ from edge.store.areas import areas_near_each
 from edge.store.decisions import waiting_flags
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
+from edge.store.home_secret import field_keys
 from edge.store.jobs import run
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
@@ -139,8 +140,10 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         try:
             with translated(path):
                 self.schema = migrate(self._db)
+                #: what seals and opens personal fields
+                self.fields = field_keys(self._db)
             for _ in range(readers):
-                reader = connect(path, key, is_readonly=True)
+                reader = self._opened(connect(path, key, is_readonly=True))
                 self._open_readers.append(reader)
                 self._readers.put(reader)
         except BaseException:
@@ -149,10 +152,14 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         self._write_over(self._db)
 
     def _write_over(self, connection: Connection) -> None:
-        self._db = connection
+        self._db = self._opened(connection)
         self._fixes = FixWriter(connection)
         self._records = RecordWriter(connection, self._fixes)
         self._data_version = -1
+
+    def _opened(self, connection: Connection) -> Connection:
+        connection.fields = self.fields
+        return connection
 
     async def close(self) -> None:
         """Finish what is queued and close every connection."""
@@ -214,7 +221,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
             if isinstance(error, DatabaseCorrupt) or _is_spoilt(reader):
                 self._open_readers.remove(reader)
                 reader.close()
-                reader = connect(self._path, self._key, is_readonly=True)
+                reader = self._opened(connect(self._path, self._key, is_readonly=True))
                 self._open_readers.append(reader)
             raise
         finally:
