@@ -164,7 +164,9 @@ async def stations(connection: Connection) -> list[Station]:
             cursor=cursor, follows=follows, has_scope=has_scope,
             doubled_at=None if doubled_ms is None else from_ms(doubled_ms),
         )
-        for identity, name, enrolled_ms, seen_ms, retired_ms, cursor, follows, has_scope, doubled_ms in await found.fetchall()
+        for (
+            identity, name, enrolled_ms, seen_ms, retired_ms, cursor, follows, has_scope, doubled_ms
+        ) in await found.fetchall()
     ]  # fmt: skip
 
 
