@@ -334,6 +334,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
+        tasks.start("models", shelf.run())  # what a stick brought was chosen by another process
         tasks.start("sweep", sweep_hourly(store, accounts, clock))
         if authority is None:
             await stack.enter_async_context(serving(app, listening))
