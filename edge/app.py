@@ -19,7 +19,7 @@ import structlog
 
 from edge import RELEASED_AT
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper, Told
+from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
@@ -81,6 +81,7 @@ from shared.ids import id_text
 from shared.logs import configure_logging
 from shared.privacy import OPERATOR
 from shared.sync.records import from_ms, to_ms
+from shared.wire.events import Moved, Told
 
 log = structlog.get_logger()
 
@@ -490,21 +491,14 @@ def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
         return
     for fix in fixes:
         if fix.outcome == "new":
-            hub.publish(
-                "fix",
-                {
-                    "id": id_text(fix.id),
-                    "animal": fix.animal_id,
-                    "collar_id": fix.collar_id,
-                    "recorded_at": from_ms(fix.recorded_ms),
-                    "received_at": from_ms(fix.received_ms),
-                    "lon": None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
-                    "lat": None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
-                    "flags": fix.flags,
-                    "battery_mv": fix.battery_mv,
-                    "link": fix.link,
-                },
-            )
+            moved = Moved(
+                id=id_text(fix.id), collar_id=fix.collar_id, animal=fix.animal_id,
+                recorded_at=from_ms(fix.recorded_ms), received_at=from_ms(fix.received_ms),
+                lon=None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
+                lat=None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
+                flags=fix.flags, battery_mv=fix.battery_mv, link=fix.link,
+            )  # fmt: skip
+            hub.publish("fix", moved)
 
 
 async def _calibrate(accounts: Accounts) -> None:

@@ -13,6 +13,7 @@ from cloud.store.areas import areas_near_each
 from cloud.store.database import Database
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
+from cloud.store.news import News, between
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, one
 from cloud.store.uploads import UploadGroups
@@ -147,6 +148,11 @@ class PostgresStore(RecordEdits, PatrolReads):
         async with self.database.snapshot() as connection:
             (seq,) = await one(connection, phones.DIALECT.head)
         return Cursor(life, int(seq)).packed()
+
+    async def news(self, after: int, until: int) -> News | None:
+        """Return what somebody may want to hear of between two numbers of the change log; None for too much."""
+        async with self.database.snapshot() as connection:
+            return await between(connection, after, until)
 
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""
