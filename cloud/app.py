@@ -244,6 +244,7 @@ async def running(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
             habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
+            releases_dir=Path(config.releases.dir) if config.releases.dir else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

@@ -19,6 +19,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from cloud.release_commands import release_commands
 from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
@@ -659,6 +660,7 @@ def _load(path: Path | None) -> Config:
 
 
 cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
+cli.add_typer(release_commands(_with_accounts, lambda path: _load(path)), name="release")
 _keys = key_commands(_with_accounts, home="cloud")
 cli.add_typer(_keys, name="keys")
 

@@ -16,6 +16,7 @@ from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
 from cloud.api.jobs import JobRoutes, Listeners
+from cloud.api.releases import ReleaseLink
 from cloud.api.reports import Reports
 from cloud.api.site import summary_of
 from cloud.api.stations import StationLink
@@ -56,6 +57,7 @@ def create_app(
     models: Models | None = None,
     advisor: Advisor | None = None,
     shelf: Shelf | None = None,
+    releases_dir: Path | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
@@ -65,7 +67,7 @@ def create_app(
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
     asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` and
-    ``advisor`` are what serves.
+    ``advisor`` are what serves. Files of the station's releases lie in ``releases_dir``.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
@@ -88,7 +90,18 @@ def create_app(
         site=web.Site(
             home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
         ),
-        routes=[Health, StationsSeen, Tiles, StationLink, Hooks, JobRoutes, Exports, Reports, events_stream],
+        routes=[
+            Health,
+            StationsSeen,
+            Tiles,
+            StationLink,
+            ReleaseLink,
+            Hooks,
+            JobRoutes,
+            Exports,
+            Reports,
+            events_stream,
+        ],
         dependencies={
             "postgres": Provide(lambda: store, sync_to_thread=False),
             "uplink": Provide(lambda: uplink, sync_to_thread=False),
@@ -98,6 +111,7 @@ def create_app(
             "files": Provide(lambda: files, sync_to_thread=False),
             "hints": Provide(lambda: hints, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),
+            "releases_dir": Provide(lambda: releases_dir, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from cloud.store import dump
+from cloud.store.sealed_files import open_file, seal_file
 from shared.errors import Conflict, DatabaseCorrupt, StoreError, StoreFull, WrongKey
 from shared.sealed_stream import new_recovery_key, recovery_key_of
 from tests.services import Postgres
@@ -121,7 +122,7 @@ def test_a_sealed_backup_opens_for_its_recovery_key_alone_and_is_the_database(
     assert manifest.tables == before
     assert held(blank_database_url)["public.animals"] == before["public.animals"]
     opened = tmp_path / "opened.toml"
-    dump.open_file(Path(made.path) / "cloud.toml.sealed", opened, recovery_key_of(text))
+    open_file(Path(made.path) / "cloud.toml.sealed", opened, recovery_key_of(text))
     assert (opened.read_text(), opened.stat().st_mode & 0o777) == (config.read_text(), 0o600)
 
 
@@ -130,7 +131,7 @@ def test_a_sealed_file_that_is_not_what_was_written_does_not_open(tmp_path: Path
     plain = tmp_path / "x"
     plain.write_bytes(bytes(range(256)) * 12_000)  # three chunks
     text, public = new_recovery_key()
-    sealed = dump.seal_file(plain, public)
+    sealed = seal_file(plain, public)
     assert not plain.exists()
     raw = bytearray(sealed.read_bytes())
     size = 4 + (1 << 20) + 16
@@ -146,7 +147,7 @@ def test_a_sealed_file_that_is_not_what_was_written_does_not_open(tmp_path: Path
             raw[begin : begin + 2 * size] = raw[begin + size : begin + 2 * size] + raw[begin : begin + size]
     sealed.write_bytes(raw)
     with pytest.raises(DatabaseCorrupt):
-        dump.open_file(sealed, tmp_path / "out", recovery_key_of(text))
+        open_file(sealed, tmp_path / "out", recovery_key_of(text))
 
 
 def test_a_disk_that_is_full_while_sealing_leaves_no_backup_and_no_plain_file(
