@@ -45,7 +45,9 @@ class ReleaseLink(Controller):
         self,
         accounts: AccountsGiven,
         signed: SignedGiven,
-        architecture: Annotated[str, QueryParameter(max_length=20, description="Debian's word for the machine.")],
+        architecture: Annotated[
+            str, QueryParameter(max_length=20, description="Debian's word for the machine.")
+        ] = "all",
     ) -> Response[bytes]:
         """Name the newest release that is offered to the station; whether it is news, the station knows."""
         found = await accounts.tables.read(releases.offer_for(signed, architecture))
