@@ -25,6 +25,8 @@ from cloud.jobs import queue
 from cloud.jobs.export import export_kind
 from cloud.jobs.kinds import Kinds
 from cloud.jobs.report import report_kind
+from cloud.jobs.sending import Destinations
+from cloud.jobs.service import Jobs
 from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
@@ -130,7 +132,8 @@ def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: Ho
             maps.close()
 
     reports = report_kind(store, accounts.view, habitat, store.now)
-    kinds = Kinds([export_kind(store.database, accounts.view), reports])
+    sending = Destinations(store.database, accounts, now=store.now).kind()
+    kinds = Kinds([export_kind(store.database, accounts.view), reports, sending])
     router = router_of(store, config, shelf)
     if router is not None:
         from cloud.corridors.job import CorridorSearch
@@ -177,9 +180,10 @@ async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> No
     ):  # fmt: skip
         accounts = accounts_of(config, database, clock)
         await accounts.use_keys()
+        kinds = kinds_of(PostgresStore(database, now=clock.now), accounts, config, shelf)
+        destinations, submitting = Destinations(database, accounts, now=clock.now), Jobs(database, kinds, now=clock.now)
         worker = JobWorker(
-            database, kinds_of(PostgresStore(database, now=clock.now), accounts, config, shelf),
-            owner_of=accounts.principal,
+            database, kinds, owner_of=accounts.principal, rounds=lambda: destinations.enter_due(submitting),
             now=clock.now, settings=WorkerSettings(
                 light_jobs=jobs.light_jobs, poll_s=jobs.poll_s, keep_days=jobs.keep_days, file_hours=jobs.file_hours,
                 file_limit_mb=jobs.file_limit_mb,
@@ -245,6 +249,7 @@ async def running(
             kinds=kinds_of(store, accounts, config, shelf),
             habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
             releases_dir=Path(config.releases.dir) if config.releases.dir else None,
+            maps=Path(config.pages.maps) if config.pages.maps else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,
         )  # fmt: skip

@@ -15,10 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
+import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from cloud.destinations import destination_commands
 from cloud.release_commands import release_commands
 from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
@@ -36,6 +38,7 @@ from shared.wire.reading import bound
 if TYPE_CHECKING:
     from cloud.config import Config
     from cloud.ingest.decode import Redecoded
+    from cloud.jobs.sending import Destinations
     from cloud.store.database import Connection, Database
 
 T = TypeVar("T")
@@ -135,11 +138,14 @@ def utilisations(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Work out where every animal was, exactly; for researchers on this machine."""
+    """Work out where every animal was, exactly; for researchers on this machine. It leaves a line in the audit log."""
+    from cloud.app import accounts_of
     from cloud.jobs.spread import spread
     from cloud.ops.science import write_utilisations
     from cloud.store.database import Database
     from cloud.store.store import PostgresStore
+    from shared.accounts.audit import Entry
+    from shared.privacy import OPERATOR
 
     settings = _load(config)
 
@@ -148,9 +154,14 @@ def utilisations(
             settings.database_url(), pool_min=1, pool_max=2, is_pooled=settings.database.is_pooled
         ) as database:
             store = PostgresStore(database, now=_clock().now)
+            accounts = accounts_of(settings, database, _clock())
+
+            async def note(words: str) -> None:
+                await accounts.note([Entry(accounts.moments().ms, OPERATOR.user_id, "export", words)])
+
             with spread(workers) as over, progress_bar("utilisations") as told:
                 return await write_utilisations(
-                    store, _clock(), over, out, artifacts=_artifacts(settings), progress=told
+                    store, _clock(), over, out, note=note, artifacts=_artifacts(settings), progress=told
                 )
 
     print_facts(asyncio.run(job()), as_json=as_json)
@@ -630,6 +641,55 @@ def station_follow(
     console.print(f"{station_id} follows {said}", highlight=False, markup=False)
 
 
+@station.command("scope")
+def station_scope(
+    station_id: Annotated[str, typer.Argument(help="Who is told.")],
+    area: Annotated[Path | None, typer.Option(help="A GeoJSON Polygon or MultiPolygon, or a Feature of one.")] = None,
+    animals: Annotated[
+        list[str] | None, typer.Option("--animal", help="The id of an animal; as often as needed.")
+    ] = None,
+    is_all: Annotated[bool, typer.Option("--all", help="Everything, as at first.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a station is told of: an area, animals, or everything. Without an option: show it.
+
+    What it brings itself it always has. Of what is in scope the fixes of other stations go down to it, too; what leaves
+    its scope goes from it, but for fixes that it holds.
+    """
+    from cloud.store.scope import Scope, scope_of
+    from cloud.store.stations import set_scope
+
+    settings = _load(config)
+    if is_all or area is not None or animals:
+        if is_all and (area is not None or animals):
+            raise Invalid("--all: give an area and animals, or all")
+        text = None if area is None else _area_of(area)
+        wanted = Scope(area=text, animals=sorted(set(animals)) if animals else None)
+        _write(settings, lambda connection: set_scope(connection, station_id, wanted))
+    found = _read(settings, lambda connection: scope_of(connection, station_id))
+    if as_json:
+        print_json(found)
+        return
+    parts = [] if found.area is None else ["an area"]
+    parts += [] if found.animals is None else [f"{len(found.animals)} animals"]
+    said = " and ".join(parts) or "everything"
+    console.print(f"{station_id} is told of {said}", highlight=False, markup=False)
+
+
+def _area_of(path: Path) -> str:
+    """Return the geometry in a GeoJSON file as text; raises Invalid."""
+    try:
+        said = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path}: is no GeoJSON: {error}") from error
+    if isinstance(said, dict) and said.get("type") == "Feature":
+        said = said.get("geometry")
+    return msgspec.json.encode(said).decode()
+
+
 def _with_accounts(config: Path | None, job: Callable[[Accounts], Awaitable[T]]) -> T:
     from cloud.app import accounts_of
     from cloud.store.database import Database
@@ -659,8 +719,22 @@ def _load(path: Path | None) -> Config:
     return load(path)
 
 
+def _with_destinations(config: Path | None, job: Callable[[Destinations, Accounts], Awaitable[T]]) -> T:
+    settings = _load(config)
+
+    async def run_job(database: Database) -> T:
+        from cloud.app import accounts_of
+        from cloud.jobs.sending import Destinations
+
+        accounts = accounts_of(settings, database, _clock())
+        return await job(Destinations(database, accounts, now=_clock().now), accounts)
+
+    return asyncio.run(_over_database(settings, run_job))
+
+
 cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
 cli.add_typer(release_commands(_with_accounts, lambda path: _load(path)), name="release")
+cli.add_typer(destination_commands(_with_destinations), name="destination")
 _keys = key_commands(_with_accounts, home="cloud")
 cli.add_typer(_keys, name="keys")
 

@@ -111,6 +111,12 @@ class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     species_file: str = ""
 
 
+class PagesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What people look at: ``maps`` is the folder of the reserves' own maps (``*.pmtiles``); empty: there are none."""
+
+    maps: str = ""
+
+
 class HabitatSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The reserve's maps: ``dir`` holds ``rasters.toml`` and its files; empty: there are none."""
 
@@ -185,6 +191,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     releases: ReleasesSection = ReleasesSection()
     notify: NotifySection = NotifySection()
     privacy: PrivacySection = PrivacySection()
+    pages: PagesSection = PagesSection()
     habitat: HabitatSection = HabitatSection()
     ingest: IngestSection = IngestSection()
     jobs: JobsSection = JobsSection()
@@ -237,6 +244,8 @@ def _check(config: Config) -> None:
         )
     if database.statement_timeout_s < 0:
         raise ConfigError("database.statement_timeout_s: must be positive, or 0 for no limit")
+    if config.pages.maps and not Path(config.pages.maps).is_dir():
+        raise ConfigError(f"pages.maps: there is no folder {config.pages.maps}")
     _check_ingest(config.ingest)
     if not all(re.fullmatch("[0-9a-f]{64}", key) for key in config.releases.public_keys):
         raise ConfigError("releases.public_keys: a key is 64 hex digits")

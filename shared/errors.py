@@ -16,6 +16,7 @@
         PullFirst       someone else changed what this phone changed: pull, merge, push again
         StaleCursor     the cursor is not of this home: begin anew, with what is not sent yet on top
         BatchTooNew     a later program wrote it: keep it and wait until this one is brought up to date
+        BatchTooOld     a program three versions behind wrote it, or asks: bring that one up to date
         CorruptBatch    the bytes that came are not those that were sent: send the same again
       ConfigError     a configuration file or variable cannot be used
       ArtifactError   a model file is missing, altered or of the wrong shape
@@ -142,6 +143,13 @@ class BatchTooNew(SyncError):
     """A batch is of a later version than this program reads: nothing of it is taken, it waits where it is."""
 
     code = "batch_too_new"
+    http_status = 426
+
+
+class BatchTooOld(SyncError):
+    """The other side's program is too far behind for this one to read it, or to write for it."""
+
+    code = "batch_too_old"
     http_status = 426
 
 

@@ -54,7 +54,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class CorridorWish(msgspec.Struct, frozen=True, kw_only=True):
     """What a corridor shall be: for whom, from where, to where.
 
-    ``model_version`` forces a version, ``seed`` repeats a run.
+    ``model_version`` forces a version, ``seed`` repeats a run. ``region`` is a GeoJSON area that it must not leave.
     """
 
     name: str | None = None
@@ -68,6 +68,7 @@ class CorridorWish(msgspec.Struct, frozen=True, kw_only=True):
     algorithm: Algorithm = "auto"
     seed: int | None = None
     model_version: str | None = None
+    region: str | None = None
 
 
 class Optimiser(Protocol):

@@ -201,6 +201,27 @@ def cell_shown_deg(view: View, species: str, lon_deg: float | None, lat_deg: flo
     return cell_e7 / 1e7 if is_centre else None
 
 
+class Leaving(msgspec.Struct, frozen=True):
+    """How a fix leaves for another system: where it is shown, ``None`` nowhere, and from when on."""
+
+    lon_e7: int | None
+    lat_e7: int | None
+    from_ms: int | None
+
+
+def leaving(species: Species, wearer: str, at: tuple[int, int], recorded_ms: int, received_ms: int | None) -> Leaving:
+    """Return how a reduced view shows a fix ``at`` longitude and latitude in 1e-7 degree, as the stores' SQL does.
+
+    ``received_ms`` is when a sure clock first had it, None where none did: then it is not old enough at any time.
+    """
+    tier = TIERS[species.category(wearer)]
+    shown = tier.generalised(at[0] / 1e7, at[1] / 1e7)
+    from_ms = None if received_ms is None else max(recorded_ms, received_ms) + tier.delay_ms
+    if shown is None:
+        return Leaving(None, None, from_ms)
+    return Leaving(round(shown[0] * 1e7), round(shown[1] * 1e7), from_ms)
+
+
 def seen_alike(view: View) -> tuple[str, tuple[str, ...] | None]:
     """Return a key that two views share only if every answer to both is the same."""
     return ("exact" if view.is_exact else view.principal.role, view.stations)

@@ -32,7 +32,7 @@ class RouteAsked(msgspec.Struct, frozen=True, kw_only=True):
     """A route between two places; without ``end`` one that leads on from ``start`` for ``steps`` of the ground's cells.
 
     ``steps`` bounds a route between two places too; None: as many as it takes. ``version`` asks for that version of the
-    algorithm's model and no other.
+    algorithm's model and no other. ``region`` is a GeoJSON area that the route must not leave.
     """
 
     species: str
@@ -44,6 +44,7 @@ class RouteAsked(msgspec.Struct, frozen=True, kw_only=True):
     limits: RouteLimits = RouteLimits()
     seed: int | None = None
     version: str | None = None
+    region: str | None = None
 
 
 class RouteTerm(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ Reads take a ``View``. Writes are one transaction each, durable when the call re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -41,7 +41,7 @@ from shared.privacy import View
 if TYPE_CHECKING:  # what phones push is read as the API's own bodies are, and those know the lists of this module
     from shared.sync.phone.pull import PullAsk, PullPage
     from shared.sync.phone.push import PushAsk, PushResult
-    from shared.sync.phone.upload import Kept, UploadAsk, Uploaded
+    from shared.sync.phone.upload import Brought
 
 T = TypeVar("T")
 
@@ -276,9 +276,7 @@ class Store(Protocol):
         """Take what a phone pushed, in one transaction; raises PullFirst."""
         ...
 
-    async def upload_phone(
-        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
-    ) -> bytes:
+    async def upload_phone(self, brought: Brought) -> bytes:
         """Take an upload in one transaction and return its answer; raises KeyReused."""
         ...
 

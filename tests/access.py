@@ -45,7 +45,17 @@ class MemoryTables:
         self._db.execute("CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)")
         for script in sorted((Path(str(resources.files("edge.store"))) / "migrations").glob("*.sql")):
             if script.stem.endswith(
-                ("_accounts", "_sync_log", "_blobs", "_conflicts", "_session_use", "_models", "_photos", "_devices")
+                (
+                    "_accounts",
+                    "_sync_log",
+                    "_blobs",
+                    "_conflicts",
+                    "_session_use",
+                    "_models",
+                    "_photos",
+                    "_devices",
+                    "_bytes_carried",
+                )
             ):
                 self._db.executescript(script.read_text(encoding="utf-8"))
         self._db.execute("CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)")

@@ -31,13 +31,14 @@ EPOCH = "0123456789abcdef"
 START_MS = to_ms(START)
 #: Of those that hang on others first.
 _TABLES = (
+    "destinations",
     "jobs", "procrastinate_jobs", "procrastinate_workers", "undecoded", "frames", "cursors", "station_collars",
     "receipts", "streams",
     "blob_copies", "blob_parts", "blobs", "models", "model_choices", "sync_items", "sync_log", "conflicts",
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
-    "enrolment_codes", "sticks", "stations", "applied_operations", "quarantine",
+    "station_rows", "scope_changes", "enrolment_codes", "sticks", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
-    "predictions", "patrols", "phone_ids", "phone_rulings",
+    "predictions", "patrols", "phone_ids", "phone_fixes", "phone_rulings",
     "uploads", "alerts", "ranger_positions", "patrol_logs", "patrol_routes", "rangers", "teams",
     "phone_codes", "phones",
     "animals", "users", "sessions", "refresh_tokens", "challenges", "attempts", "api_keys", "audit",

@@ -118,13 +118,20 @@ class Restore(msgspec.Struct, frozen=True):
     which: float
 
 
+class Limit(msgspec.Struct, frozen=True):
+    """What a station is told of becomes other: these animals and what it makes itself, or everything (None)."""
+
+    place: int
+    animals: tuple[str, ...] | None
+
+
 class Ahead(msgspec.Struct, frozen=True):
     """A station gets, or gives back, a program that writes a version of batches that the cloud cannot read yet."""
 
     place: int
 
 
-Step: TypeAlias = Make | Rule | Talk | Late | Copy | PutBack | Clone | Backup | Restore | Ahead
+Step: TypeAlias = Make | Rule | Talk | Late | Copy | PutBack | Clone | Backup | Restore | Ahead | Limit
 Script: TypeAlias = list[Step]
 
 
@@ -288,6 +295,29 @@ def month_away(seed: int, effort: Effort) -> Script:
     return script
 
 
+def duties(seed: int, effort: Effort) -> Script:
+    """Return a story of stations that are told of some animals, then of others, while all edit what they know."""
+    rng = random.Random(seed)
+    author = Author(rng)
+    script: Script = [Make(0, edits=tuple(_begun(author)))]
+    script += [Talk(place, rng.getrandbits(32), 0.0) for place in range(STATIONS)]
+    for turn in range(max(effort.steps, 20)):
+        place, chance = rng.randrange(STATIONS), rng.random()
+        if chance < 0.35:
+            fixes = (Fixes(COLLARS[place], turn * effort.fixes_at_once, (turn + 1) * effort.fixes_at_once),)
+            script.append(Make(place, tuple(author.edit() for _ in range(rng.choice((1, 2, 3)))), fixes))
+        elif chance < 0.75:
+            script.append(Talk(place, rng.getrandbits(32), effort.loss))
+        elif chance < 0.85:
+            script.append(Rule(author.edit()))
+        elif chance < 0.95:
+            some = tuple(rng.sample(ANIMALS, rng.randrange(len(ANIMALS))))
+            script.append(Limit(place, rng.choice((some, some, some, None))))
+        else:
+            script.append(rng.choice((Copy(place), PutBack(rng.random()), Backup(), Restore(rng.random()))))
+    return script
+
+
 def _begun(author: Author) -> Iterator[Operation]:
     for number, animal_id in enumerate(ANIMALS):
         yield author.operation("animal", animal_id, "insert", {"name": f"A{number}", "species": "elephant"})
@@ -295,4 +325,4 @@ def _begun(author: Author) -> Iterator[Operation]:
 
 
 Schedule: TypeAlias = Callable[[int, Effort], Script]
-SCHEDULES: Final[tuple[Schedule, ...]] = (anything, two_histories, forgetful, month_away)
+SCHEDULES: Final[tuple[Schedule, ...]] = (anything, two_histories, forgetful, month_away, duties)

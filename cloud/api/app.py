@@ -11,10 +11,12 @@ from litestar.di import Provide
 
 from cloud.accounts.rosters import Rosters
 from cloud.api.cloud_metrics import cloud_metrics
+from cloud.api.destinations import DestinationRoutes
 from cloud.api.events import events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
+from cloud.api.insight import CloudInsight
 from cloud.api.jobs import JobRoutes, Listeners
 from cloud.api.releases import ReleaseLink
 from cloud.api.reports import Reports
@@ -25,12 +27,12 @@ from cloud.api.tiles import Tiles
 from cloud.ingest.service import Ingest
 from cloud.jobs.files import Files
 from cloud.jobs.kinds import Kinds
+from cloud.jobs.sending import Destinations
 from cloud.jobs.service import Jobs
 from cloud.store.store import PostgresStore
 from cloud.sync.queue import CloudQueue
 from cloud.sync.uplink import Uplink
 from models.live.advice import Advisor
-from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.accounts.service import Accounts
 from shared.api import docs, web
@@ -62,23 +64,26 @@ def create_app(
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
     dist: Path = web.DIST,
+    maps: Path | None = None,
 ) -> Litestar:
     """Return the cloud's web application. It opens nothing and closes nothing.
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
     asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` and
-    ``advisor`` are what serves. Files of the station's releases lie in ``releases_dir``.
+    ``advisor`` are what serves. Files of the station's releases lie in ``releases_dir``; ``maps`` is the folder of the
+    reserves' own maps.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
     hints = Hints(lambda: store.phone_timestamp(view_for(OPERATOR)))
+    destinations = Destinations(store.database, accounts, now=clock.now)
     listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
         version=version("outpost"),
         store=store,
-        insight=OnDemand(store, Models() if models is None else models, clock, habitat, advisor),
+        insight=CloudInsight(store, Models() if models is None else models, clock, habitat, advisor),
         clock=clock,
         accounts=accounts,
         optimiser=jobs,
@@ -88,7 +93,11 @@ def create_app(
         shelf=shelf,
         metrics=Metrics(cloud_metrics(store, clock)),
         site=web.Site(
-            home="cloud", version=version("outpost"), summary=lambda view: summary_of(store, view, clock), dist=dist
+            home="cloud",
+            version=version("outpost"),
+            summary=lambda view: summary_of(store, view, clock),
+            maps=maps,
+            dist=dist,
         ),
         routes=[
             Health,
@@ -100,6 +109,7 @@ def create_app(
             JobRoutes,
             Exports,
             Reports,
+            DestinationRoutes,
             events_stream,
         ],
         dependencies={
@@ -108,6 +118,7 @@ def create_app(
             "rosters": Provide(lambda: rosters, sync_to_thread=False),
             "ingest": Provide(lambda: taking, sync_to_thread=False),
             "jobs": Provide(lambda: jobs, sync_to_thread=False),
+            "destinations": Provide(lambda: destinations, sync_to_thread=False),
             "files": Provide(lambda: files, sync_to_thread=False),
             "hints": Provide(lambda: hints, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from prometheus_client.core import Metric
 
 from cloud.store import facts
+from cloud.store.destinations import Destination, destinations
 from cloud.store.facts import CloudFacts
 from cloud.store.store import PostgresStore
 from shared.api.metrics import Told, gauge, gauges
@@ -22,9 +23,14 @@ def cloud_metrics(store: PostgresStore, clock: Clock) -> Told:
         try:
             async with store.database.snapshot() as connection:
                 found = await facts.facts(connection)
+                receivers = await destinations(connection)
         except StoreError:
             return tuple(gauge("database_up", "1 where the database answers.", 0.0))
-        return (*gauge("database_up", "1 where the database answers.", 1.0), *_of(found, clock.now()))
+        return (
+            *gauge("database_up", "1 where the database answers.", 1.0),
+            *_of(found, clock.now()),
+            *_of_receivers(receivers, clock.now()),
+        )
 
     return told
 
@@ -45,3 +51,22 @@ def _of(found: CloudFacts, now: datetime) -> Iterable[Metric]:
         if each.last_seen_at is not None and not each.is_retired
     }
     yield from gauges("station_age_seconds", "Since a station was heard last.", "station", ages)
+
+
+def _of_receivers(found: list[Destination], now: datetime) -> Iterable[Metric]:
+    """Return the figures of destinations, by their ids: names may say which animals a reserve has."""
+
+    def by_id(name: str, help_: str, value: Callable[[Destination], float | None]) -> Iterable[Metric]:
+        values = {each.id: figure for each in found if (figure := value(each)) is not None}
+        return gauges(f"destination_{name}", help_, "destination", values)
+
+    yield from by_id("sent", "Fixes that are there.", lambda each: each.sent)
+    yield from by_id("waiting", "Fixes that are frozen to be sent.", lambda each: each.waiting)
+    yield from by_id("held", "Fixes that wait for a rule, a deployment or their age.", lambda each: each.held)
+    yield from by_id("refused", "Fixes that were not taken there.", lambda each: each.refused)
+    yield from by_id("changes_waiting", "Numbers of the change log to look at.", lambda each: each.changes_waiting)
+    yield from by_id("failures", "Runs that failed since the last that did not.", lambda each: each.failures)
+    yield from by_id(
+        "age_seconds", "Since a fix was sent there.",
+        lambda each: None if each.last_sent_at is None else (now - each.last_sent_at).total_seconds(),
+    )  # fmt: skip

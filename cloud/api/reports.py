@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from litestar import Controller, Response, get, post
+from litestar import Response, post
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, JSONBody
+from litestar.params import JSONBody
 
-from cloud.api.exports import FilesGiven, check_mine, file_of, note
+from cloud.api.job_files import JobFiles, note
 from cloud.api.jobs import JobsGiven
 from cloud.jobs.export import seen_as
 from cloud.jobs.report import REPORT, ReportWish, check_may
@@ -25,11 +25,12 @@ from shared.wire.reading import bound, text
 LONGEST_DAYS: Final = 3_660
 
 
-class Reports(Controller):
+class Reports(JobFiles):
     """Tables of a period, for people to read."""
 
     path = "/api/v1/reports"
     tags = ("reports",)
+    kind = REPORT
     return_dto = None
 
     @post(
@@ -66,32 +67,9 @@ class Reports(Controller):
         wish = ReportWish(
             subject=data.subject, format=data.format, since=since, until=until,
             species=None if data.species is None else text("species", data.species), seen_as=seen_as(view),
+            language=data.language,
         )  # fmt: skip
         job = await jobs.submit(REPORT, wish, caller.principal, key=idempotency_key)
         about = f"{wish.subject} of {wish.species or 'all species'} {wish.since}..{wish.until}"
         await note(accounts, view, "report", f"{job.id} {wish.format} {about}")
         return Response(JobOut.of(job), status_code=202, headers={"Location": f"/api/v1/jobs/{job.id}/"})
-
-    @get(
-        "/{job_id:str}/file",
-        summary="Fetch the file of a report",
-        media_type="application/octet-stream",
-        responses={
-            **documented(403, 404, 409),
-            200: ResponseSpec(
-                bytes, description="The file.", media_type="application/octet-stream", generate_examples=False
-            ),
-        },
-    )
-    async def file(
-        self,
-        jobs: JobsGiven,
-        files: FilesGiven,
-        accounts: AccountsGiven,
-        caller: CallerGiven,
-        view: ViewGiven,
-        job_id: FromPath[str],
-    ) -> Response[Any]:
-        """Return the file, to whoever asked for it and sees as precisely as then; 409 while it is being written."""
-        await check_mine(jobs, caller.principal.user_id, job_id, view, REPORT)
-        return await file_of(files, accounts, view, job_id, "report.read")

@@ -127,7 +127,7 @@ class StationLink(Controller):
             found = await stations.heads(connection, signed, epoch)
         return _message(Heads({channel: found[channel] for channel in CHANNELS if channel in found}))
 
-    @get("/{station_id:str}/changes", summary="What changed", responses=documented(401, 410))
+    @get("/{station_id:str}/changes", summary="What changed", responses=documented(401, 410, 426))
     async def changes(
         self,
         uplink: UplinkGiven,
@@ -135,9 +135,10 @@ class StationLink(Controller):
         since: Annotated[int, QueryParameter(ge=0, description="The cursor; 0 for everything.")] = 0,
         epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_CHANGES)] = MAX_CHANGES,
+        schema: Annotated[int, QueryParameter(ge=1, le=1_000_000, description="The version of records it reads.")] = 1,
     ) -> Response[bytes]:
-        """Give the records that changed after a cursor, each as it stands now."""
-        return _message(await uplink.changes(signed, epoch, since, limit))
+        """Give the records that changed after a cursor, each as it stands now, in a version that the station reads."""
+        return _message(await uplink.changes(signed, epoch, since, limit, schema))
 
     @put(
         "/{station_id:str}/blobs/{sha256:str}",
@@ -238,7 +239,7 @@ class StationLink(Controller):
         """Give conflicts that concern the station after a cursor, resolved ones too."""
         return _message(await uplink.clashes(signed, epoch, since))
 
-    @get("/{station_id:str}/heard", summary="Fixes that the cloud took itself", responses=documented(401, 410))
+    @get("/{station_id:str}/heard", summary="Fixes that came another way", responses=documented(401, 410))
     async def heard(
         self,
         uplink: UplinkGiven,
@@ -248,9 +249,21 @@ class StationLink(Controller):
         epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
     ) -> Response[bytes]:
-        """Give the fixes of collars that reach the cloud over the internet, or were entered here, after a cursor."""
+        """Give fixes that the cloud took itself and, in a station's scope, those of others too, after a cursor."""
         _check_after(after)
         return _message(await uplink.heard(signed, epoch, since, after, limit))
+
+    @get("/{station_id:str}/heard/newest", summary="Newest fix of each collar", responses=documented(401, 410))
+    async def newest(
+        self,
+        uplink: UplinkGiven,
+        signed: SignedGiven,
+        since: Annotated[int, QueryParameter(ge=0, description="The cursor; 0 for everything.")] = 0,
+        epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
+    ) -> Response[bytes]:
+        """Give the newest fix of each collar of which ``heard`` has more than a page; no cursor moves by it."""
+        return _message(await uplink.newest(signed, epoch, since, limit))
 
     @get("/{station_id:str}/fixes", summary="Fixes of a collar", responses=documented(401))
     async def fixes(

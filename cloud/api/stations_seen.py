@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from litestar import Controller, get, post
+from litestar import Controller, get, post, put
 from litestar.di import Dependency
 from litestar.params import FromPath, JSONBody, SkipValidationMarker
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, json
 
 from cloud.store import stations
+from cloud.store.scope import Scope, scope_of
 from cloud.store.stations import Station
 from cloud.store.store import PostgresStore
 from shared.accounts.audit import Entry
@@ -31,7 +32,10 @@ _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class StationOut(Struct, frozen=True, kw_only=True):
-    """A station; ``behind`` is how many of the changes here it has not read yet."""
+    """A station; ``behind`` is how many of the changes here it has not read yet.
+
+    ``has_scope`` says that it is told of what lies in its scope alone.
+    """
 
     id: str
     name: str
@@ -40,6 +44,21 @@ class StationOut(Struct, frozen=True, kw_only=True):
     is_retired: bool
     behind: int
     follows: list[str] | None
+    has_scope: bool
+
+
+class ScopeOut(Struct, frozen=True, kw_only=True):
+    """What a station is told of: an area (GeoJSON) and animals (ids); null for both: everything."""
+
+    area: dict[str, Any] | None
+    animals: list[str] | None
+
+
+class ScopeIn(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a station is to be told of; without both: everything."""
+
+    area: dict[str, Any] | None = None
+    animals: Annotated[list[str], Meta(max_length=10_000)] | None = None
 
 
 class StationIn(Struct, kw_only=True):
@@ -116,9 +135,42 @@ class StationsSeen(Controller):
         await accounts.note([Entry(now_ms, caller.principal.user_id, "station.retire", station_id)])
         return next(_out(each, newest) for each in found if each.id == station_id)
 
+    @get("/{station_id:str}/scope", summary="What a station is told of", responses=documented(404))
+    async def scope(self, postgres: PostgresGiven, station_id: FromPath[str]) -> ScopeOut:
+        """Give a station's scope."""
+        async with postgres.database.snapshot() as connection:
+            return _scope(await scope_of(connection, station_id))
+
+    @put("/{station_id:str}/scope", summary="Limit what a station is told of", dto=JsonBody, responses=documented(404))
+    async def limit(
+        self,
+        postgres: PostgresGiven,
+        accounts: AccountsGiven,
+        caller: CallerGiven,
+        clock: ClockGiven,
+        station_id: FromPath[str],
+        data: JSONBody[ScopeIn],
+    ) -> ScopeOut:
+        """Tell a station of an area and of animals alone, and of all that it brings; what is in neither goes from it.
+
+        Fixes that others brought of what is in scope go down to it.
+        """
+        area = None if data.area is None else json.encode(data.area).decode()
+        animals = None if data.animals is None else sorted(set(data.animals))
+        async with postgres.database.transaction() as connection:
+            await stations.set_scope(connection, station_id, Scope(area=area, animals=animals))
+            found = await scope_of(connection, station_id)
+        await accounts.note([Entry(to_ms(clock.now()), caller.principal.user_id, "station.scope", station_id)])
+        return _scope(found)
+
+
+def _scope(found: Scope) -> ScopeOut:
+    return ScopeOut(area=None if found.area is None else json.decode(found.area), animals=found.animals)
+
 
 def _out(station: Station, newest: int) -> StationOut:
     return StationOut(
         id=station.id, name=station.name, enrolled_at=station.enrolled_at, last_seen_at=station.last_seen_at,
         is_retired=station.is_retired, behind=max(newest - station.cursor, 0), follows=station.follows,
+        has_scope=station.has_scope,
     )  # fmt: skip

@@ -56,7 +56,7 @@ class CorridorSearch:
         asked = RouteAsked(
             species=wish.species, start=Place(lon_deg=wish.start_lon_deg, lat_deg=wish.start_lat_deg),
             end=Place(lon_deg=wish.end_lon_deg, lat_deg=wish.end_lat_deg), algorithm=wish.algorithm, goal=wish.goal,
-            steps=wish.steps, seed=wish.seed, version=wish.model_version,
+            steps=wish.steps, seed=wish.seed, version=wish.model_version, region=wish.region,
         )  # fmt: skip
         ground, dangers = await self._router.prepared(view)
         await run.log(f"{len(dangers)} zones are a risk")
@@ -104,6 +104,7 @@ def _columns(identity: str, wish: CorridorWish, line: Line) -> dict[str, Any]:
         "cell_m": round(line.cell_m, 2),
         "missing": list(line.missing),
         "goal": wish.goal,
+        "region": None if wish.region is None else msgspec.Raw(wish.region.encode()),
         "policy_alone_cost_ratio": line.alone_cost_ratio,
     }
     return {

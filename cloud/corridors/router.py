@@ -102,6 +102,7 @@ class MapRouter:
             steps=asked.steps,
             seed=asked.seed or 0,
             version=self._forced if self._forced is not None else _version(asked.version),
+            region=asked.region,
             limits=Limits(
                 width_m=asked.limits.width_m,
                 most_length_m=asked.limits.most_length_m,

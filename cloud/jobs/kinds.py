@@ -41,7 +41,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from cloud.store.database import Connection
-from shared.errors import AccessError, ArtifactError, RequestError
+from shared.errors import AccessError, ArtifactError, OutpostError, RequestError
 from shared.privacy import Principal
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -168,7 +168,7 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     """A kind of job; see the module. ``is_heavy``: one of these at a time in each worker.
 
     ``first_pause_s`` is how long the first failure is waited out. ``most_alive`` is how many of these may wait or run
-    for one person.
+    for one person. ``hopeless`` errors end it at once.
     """
 
     name: str
@@ -178,6 +178,7 @@ class JobKind(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
     most_failures: int = 3
     first_pause_s: float = 10.0
     most_alive: int = 10
+    hopeless: tuple[type[OutpostError], ...] = HOPELESS
 
     def pause_s(self, failures: int) -> float:
         """Return how long to wait after so many failures; an hour at most."""

@@ -20,6 +20,7 @@ from cloud.jobs import report_files
 from cloud.jobs.export import seen_as
 from cloud.jobs.kinds import JobKind, Run
 from cloud.jobs.report_files import Cell, Report, Section
+from cloud.jobs.report_words import Language
 from cloud.store.export import Selection, leaving
 from cloud.store.reports import corridor_use
 from cloud.store.store import PostgresStore
@@ -56,6 +57,7 @@ class ReportWish(msgspec.Struct, frozen=True, kw_only=True):
     until: datetime
     species: str | None = None
     seen_as: str
+    language: Language = "en"
 
     @property
     def selection(self) -> Selection:
@@ -118,7 +120,7 @@ def report_kind(
                     sections = await habitat_quality(maps, tracks)
         made = Report(
             subject=wish.subject, species=wish.species, since=wish.since, until=wish.until, made_at=now(),
-            is_exact=view.is_exact, sections=sections,
+            is_exact=view.is_exact, sections=sections, language=wish.language,
         )  # fmt: skip
         suffix, media_type = report_files.KINDS[wish.format]
         name = f"outpost-{wish.subject}-{derived_id(run.id, 'file')[:8]}.{suffix}"
@@ -225,10 +227,11 @@ async def conflicts(store: PostgresStore, view: View, wish: ReportWish) -> list[
         Section(
             title="By kind", columns=["Kind", "Severity", "Status", "Alerts"],
             rows=[[*key, n] for key, n in sorted(kinds.items())],
+            words={0: "alert_type", 1: "severity", 2: "alert_status"},
         ),
         Section(
             title="By zone", columns=["Zone", "Alerts"],
-            rows=[[names.get(key, key or "no zone named"), n] for key, n in zones.most_common()],
+            rows=[[names.get(key, key or "no zone named"), n] for key, n in zones.most_common()], words={0: "zone"},
         ),
         Section(title="By day", columns=["Day, UTC", "Alerts"], rows=[[day, n] for day, n in sorted(days.items())]),
     ]  # fmt: skip
@@ -262,7 +265,7 @@ async def corridors(store: PostgresStore, view: View, wish: ReportWish) -> list[
         ])  # fmt: skip
     columns = ["Corridor", "For", "Status", "Animals", "Used it", "Fixes", "Inside", "Inside, %"]
     return [
-        Section(title="Use of corridors", columns=columns, rows=rows),
+        Section(title="Use of corridors", columns=columns, rows=rows, words={1: "species", 2: "corridor_status"}),
         Section(title="Alerts of leaving a corridor", columns=["Alerts"], rows=[[len(exits)]]),
     ]
 

@@ -10,6 +10,8 @@ from xml.sax.saxutils import escape
 
 import msgspec
 
+from cloud.jobs.report_words import Language, label, value
+
 Cell: TypeAlias = str | int | float | datetime | None
 
 #: The suffix and the media type of each format.
@@ -28,11 +30,25 @@ _SHEET_NAME: Final = 31
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """A table of a report; every row has a cell for each column."""
+    """A table of a report; every row has a cell for each column.
+
+    ``words`` says of columns of which area of the pages' words their values are.
+    """
 
     title: str
     columns: list[str]
     rows: list[list[Cell]]
+    words: dict[int, str] = {}
+
+    def cells(self, language: Language) -> list[list[Cell]]:
+        """Return the rows in a language."""
+        return [
+            [
+                value(self.words[n], cell, language) if n in self.words and isinstance(cell, str) else cell
+                for n, cell in enumerate(row)
+            ]
+            for row in self.rows
+        ]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,26 +61,28 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     made_at: datetime
     is_exact: bool
     sections: list[Section]
+    language: Language = "en"
 
     @property
     def title(self) -> str:
         """What it is about, in words."""
-        return _TITLES[self.subject]
+        return label(_TITLES[self.subject], self.language)
 
     @property
     def about(self) -> list[str]:
         """What has to be known to read it."""
-        return [
-            f"From {_words(self.since)} until {_words(self.until)}",
-            f"Of {self.species or 'all species'}",
-            f"Made {_words(self.made_at)}",
-            "Made of exact positions" if self.is_exact else "Made of positions that are shown with reduced precision",
-        ]
+        how = "Made of exact positions" if self.is_exact else "Made of positions that are shown with reduced precision"
+        said = [label(text, self.language) for text in ("From {since} until {until}", "Of {species}", "Made {at}", how)]
+        known = {
+            "since": _words(self.since), "until": _words(self.until), "at": _words(self.made_at),
+            "species": self.species or label("all species", self.language),
+        }  # fmt: skip
+        return [text.format(**known) for text in said]
 
 
 def written(report: Report, form: str) -> bytes:
     """Return the report as a file."""
-    writers: dict[str, Callable[[Report], bytes]] = {"pdf": _pdf, "xlsx": _xlsx, "json": msgspec.json.encode}
+    writers: dict[str, Callable[[Report], bytes]] = {"pdf": _pdf, "xlsx": _xlsx, "json": _json}
     return writers[form](report)
 
 
@@ -76,13 +94,20 @@ def _words(value: Cell) -> str:
     return str(value)
 
 
+def _json(report: Report) -> bytes:
+    """Return what programs read, the same in every language."""
+    told = {name: getattr(report, name) for name in report.__struct_fields__ if name not in ("sections", "language")}
+    sections = [{"title": each.title, "columns": each.columns, "rows": each.rows} for each in report.sections]
+    return msgspec.json.encode({**told, "sections": sections})
+
+
 def _pdf(report: Report) -> bytes:
     from reportlab.lib import colors
     from reportlab.lib.pagesizes import A4, landscape
     from reportlab.lib.styles import getSampleStyleSheet
     from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table
 
-    styles = getSampleStyleSheet()
+    styles, language = getSampleStyleSheet(), report.language
     look = [
         ("GRID", (0, 0), (-1, -1), 0.25, colors.grey), ("BACKGROUND", (0, 0), (-1, 0), colors.whitesmoke),
         ("FONTSIZE", (0, 0), (-1, -1), 8), ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -92,15 +117,18 @@ def _pdf(report: Report) -> bytes:
         *(Paragraph(escape(line), styles["Normal"]) for line in report.about),
     ]
     for section in report.sections:
-        story += [Spacer(1, 12), Paragraph(escape(section.title), styles["Heading2"])]
+        story += [Spacer(1, 12), Paragraph(escape(label(section.title, language)), styles["Heading2"])]
         if not section.rows:
-            story.append(Paragraph("Nothing in this period.", styles["Normal"]))
+            story.append(Paragraph(label("Nothing in this period.", language), styles["Normal"]))
             continue
-        rows: list[Sequence[Cell]] = [section.columns, *section.rows]
+        head = [label(column, language) for column in section.columns]
+        rows: list[Sequence[Cell]] = [head, *section.cells(language)]
         cells = [[Paragraph(escape(_words(cell)), styles["BodyText"]) for cell in row] for row in rows]
         story.append(Table(cells, repeatRows=1, style=look))
     out = io.BytesIO()
-    page = SimpleDocTemplate(out, pagesize=landscape(A4), title=f"Outpost: {report.title}", author="Outpost")
+    page = SimpleDocTemplate(
+        out, pagesize=landscape(A4), title=f"Outpost: {report.title}", author="Outpost", lang=language
+    )
     page.build(story)
     return out.getvalue()
 
@@ -109,13 +137,14 @@ def _xlsx(report: Report) -> bytes:
     from openpyxl import Workbook
 
     book = Workbook(write_only=True)
-    first = book.create_sheet("About")
+    language = report.language
+    first = book.create_sheet(label("About", language))
     for line in (report.title, *report.about):
         first.append([line])
     for section in report.sections:
-        sheet = book.create_sheet(section.title[:_SHEET_NAME])
-        sheet.append(section.columns)
-        for row in section.rows:
+        sheet = book.create_sheet(label(section.title, language)[:_SHEET_NAME])
+        sheet.append([label(column, language) for column in section.columns])
+        for row in section.cells(language):
             sheet.append([_cell(value) for value in row])
     out = io.BytesIO()
     book.save(out)

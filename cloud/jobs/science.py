@@ -7,8 +7,7 @@ that it runs anywhere that this program is installed.
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from cloud.jobs.spread import Spread
 from models.artifact import PACKAGED
-from models.habitat.features import Window, open_rasters, write_geotiff
+from models.habitat.features import BLOCK_CELLS, Grid, Window, open_rasters, write_geotiff
 from models.habitat.runtime import load_model, map_tags, missing_covariates, scored
 from models.live.insight import drawn_from
 from models.live.runtime import Fixes, Models
@@ -29,8 +28,10 @@ from shared.errors import ModelUnavailable
 Float32Array = npt.NDArray[np.float32]
 Progress = Callable[[float, str], None]
 
-#: Blocks of 256 x 256 cells of one task: enough that a worker's time goes into scoring, few enough to fit into memory.
-BLOCKS: Final = 8
+#: Rows and columns of one task: enough that a worker's time goes into scoring and not into the ground around, which
+#: covariates look at up to two kilometres far; few enough to fit into memory. Whole tiles of the file that is written.
+TASK_ROWS: Final = 2 * BLOCK_CELLS
+TASK_COLUMNS: Final = 4 * BLOCK_CELLS
 
 
 class MapMade(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,13 +64,13 @@ def habitat_map(
         grid = opened.grid
         tags = map_tags(model, opened, month)
         missing = missing_covariates(model, opened, month)
-    chunks = list(_chunks(grid.blocks()))
-    work = functools.partial(score_windows, maps=maps, artifacts=artifacts, species=species, month=month)
+    windows = list(_windows(grid))
+    work = functools.partial(score_window, maps=maps, artifacts=artifacts, species=species, month=month)
 
     def parts() -> Iterator[tuple[Window, Float32Array]]:
-        for number, (windows, values) in enumerate(zip(chunks, over.map(work, chunks), strict=True)):
-            yield from zip(windows, values, strict=True)
-            progress((number + 1) / len(chunks), f"{number + 1} of {len(chunks)} chunks")
+        for number, (window, values) in enumerate(zip(windows, over.map(work, windows), strict=True)):
+            yield window, values
+            progress((number + 1) / len(windows), f"{number + 1} of {len(windows)} chunks")
 
     write_geotiff(path, grid, parts(), tags)
     return MapMade(
@@ -78,13 +79,11 @@ def habitat_map(
     )  # fmt: skip
 
 
-def score_windows(
-    windows: Sequence[Window], maps: Path, artifacts: Path, species: str | None, month: int | None
-) -> list[Float32Array]:
-    """Return the suitability of windows of a reserve's grid: what one worker does at a time."""
+def score_window(window: Window, maps: Path, artifacts: Path, species: str | None, month: int | None) -> Float32Array:
+    """Return the suitability of a window of a reserve's grid: what one worker does at a time."""
     model = load_model(species, artifacts)
     with open_rasters(maps) as opened:
-        return [scored(model, opened, window, month) for window in windows]
+        return scored(model, opened, window, month)
 
 
 class Animal(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -126,7 +125,7 @@ def _models(artifacts: Path) -> Models:
     return Models(artifacts)
 
 
-def _chunks(blocks: Iterable[Window]) -> Iterator[list[Window]]:
-    waiting = iter(blocks)
-    while some := list(itertools.islice(waiting, BLOCKS)):
-        yield some
+def _windows(grid: Grid) -> Iterator[Window]:
+    for row in range(0, grid.rows, TASK_ROWS):
+        for column in range(0, grid.columns, TASK_COLUMNS):
+            yield Window(row, column, min(TASK_ROWS, grid.rows - row), min(TASK_COLUMNS, grid.columns - column))

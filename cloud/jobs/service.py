@@ -88,6 +88,10 @@ class Jobs:
         async with self._database.snapshot() as connection:
             return await jobs.job(connection, identity, _owner(principal))
 
+    async def job_in(self, connection: Connection, identity: str) -> Job:
+        """Return whoever's job as the transaction of ``connection`` sees it."""
+        return await jobs.job(connection, identity, None)
+
     async def told(self, principal: Principal, identity: str, after: int) -> Told:
         """Return a job and what has happened since event number ``after``."""
         async with self._database.snapshot() as connection:

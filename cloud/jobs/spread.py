@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -51,13 +52,25 @@ class Spread:
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Give what ``work`` returns of each item, in order; raises what it raises."""
         waiting = iter(items)
+        if self._client is not None:
+            yield from self._map_afar(work, waiting)
+            return
         while some := list(islice(waiting, AHEAD * self._workers)):
             tasks = [_delayed(work, pure=False)(item) for item in some]
             yield from _compute(*tasks, **self._settings())
 
+    def _map_afar(self, work: Callable[[T], R], waiting: Iterator[T]) -> Iterator[R]:
+        """The same on a cluster: for each result that is taken one more item is asked for, so that no worker waits."""
+        ahead = deque(self._client.submit(work, item, pure=False) for item in islice(waiting, AHEAD * self._workers))
+        try:
+            while ahead:
+                found = ahead.popleft().result()
+                ahead.extend(self._client.submit(work, item, pure=False) for item in islice(waiting, 1))
+                yield found
+        finally:
+            self._client.cancel(list(ahead))
+
     def _settings(self) -> dict[str, Any]:
-        if self._client is not None:
-            return {"scheduler": self._client}
         if self._workers == 1:
             return {"scheduler": "synchronous"}
         return {"scheduler": "processes", "num_workers": self._workers, "chunksize": 1}

@@ -21,7 +21,7 @@ from procrastinate.exceptions import ProcrastinateException
 
 from cloud.jobs import queue
 from cloud.jobs.attempt import Attempt, FileLimits
-from cloud.jobs.kinds import HOPELESS, JobCancelled, JobInterrupted, JobKind, JobSuperseded, Kinds
+from cloud.jobs.kinds import JobCancelled, JobInterrupted, JobKind, JobSuperseded, Kinds
 from cloud.jobs.queue import HEAVY, LIGHT, TryAgain
 from cloud.store import jobs
 from cloud.store.database import Database
@@ -54,7 +54,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobWorker:
-    """Runs jobs of ``kinds`` until told to stop. ``owner_of`` says with which rights somebody's job runs now."""
+    """Runs jobs of ``kinds`` until told to stop. ``owner_of`` says with which rights somebody's job runs now.
+
+    ``rounds`` enters the jobs whose time has come; every worker goes them, so it must stand being gone by several.
+    """
 
     def __init__(
         self,
@@ -64,12 +67,14 @@ class JobWorker:
         owner_of: Callable[[str], Awaitable[Principal]],
         now: Callable[[], datetime],
         settings: WorkerSettings,
+        rounds: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._database = database
         self._kinds = kinds
         self._owner_of = owner_of
         self._now = now
         self._settings = settings
+        self._rounds = rounds
         self._running: set[Attempt[Any]] = set()
         self._limits = FileLimits(settings.file_limit_mb * _MB, settings.file_hours * _HOUR_MS)
 
@@ -161,7 +166,7 @@ class JobWorker:
         except (JobInterrupted, asyncio.CancelledError):
             await self._put_back(job_id, begun)
             raise TryAgain(0) from None
-        except HOPELESS as error:
+        except kind.hopeless as error:
             await self._fail(kind, job_id, begun, error.code, error.detail)
         except msgspec.ValidationError as error:
             await self._fail(kind, job_id, begun, "invalid", f"its parameters are of another version: {error}")
@@ -211,6 +216,8 @@ class JobWorker:
         while True:
             try:
                 await self.recover(app)
+                if self._rounds is not None:
+                    await self._rounds()
                 async with self._database.transaction() as connection:
                     await jobs.sweep(connection, self._now_ms(), self._settings.keep_days * _DAY_MS)
             except (OutpostError, ProcrastinateException) as error:

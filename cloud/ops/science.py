@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +20,37 @@ from shared.store import AnimalQuery, Store
 
 _PAGE: Final = 200
 
+#: Takes words for the audit log.
+Note = Callable[[str], Awaitable[None]]
+
 
 async def write_utilisations(
-    store: Store, clock: Clock, over: Spread, path: Path, *, artifacts: Path = PACKAGED, progress: Progress
+    store: Store,
+    clock: Clock,
+    over: Spread,
+    path: Path,
+    *,
+    note: Note,
+    artifacts: Path = PACKAGED,
+    progress: Progress,
 ) -> dict[str, int]:
-    """Write where each animal was, exactly; return how many there are and of how many nobody can tell."""
+    """Write where each animal was, exactly; return how many there are and of how many nobody can tell.
+
+    The file appears whole, once ``note`` has taken down what leaves.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        counts = await _write(store, clock, over, part, artifacts, progress)
+        await note(f"occurrence of {counts['animals']} animals to {path.name} exact")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return counts
+
+
+async def _write(
+    store: Store, clock: Clock, over: Spread, path: Path, artifacts: Path, progress: Progress
+) -> dict[str, int]:
     view, insight = view_for(OPERATOR), OnDemand(store, Models(artifacts), clock)
     whole = (await store.animals(view, AnimalQuery(limit=1))).count
     done = missing = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def numbers_array(values: Sequence[int | float | None]) -> str:
@@ -19,3 +19,8 @@ def texts_array(values: Sequence[str]) -> str:
 def bytes_array(values: Sequence[bytes | None]) -> str:
     """Return bytes as an array of bytea."""
     return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
+
+
+def words_array(values: Iterable[str]) -> str:
+    """Return texts that are digits and letters alone as an array."""
+    return "{" + ",".join(values) + "}"

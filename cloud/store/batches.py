@@ -55,6 +55,8 @@ class Taken(msgspec.Struct):
     new_fixes: int = 0
     #: (code, detail, bytes) of each item that was not taken
     refused: list[tuple[str, str, bytes]] = []
+    #: collars that the station brought fixes of for the first time
+    met: list[str] = []
 
 
 def unreadable(error: Invalid, payload: bytes) -> Taken:
@@ -71,7 +73,7 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
     collar_pks: set[int] = set()
 
     async def take(places: Sequence[int]) -> None:
-        some = columns if len(places) == len(columns["raw_ms"]) else _picked(columns, places)
+        some = columns if len(places) == len(columns["raw_ms"]) else picked(columns, places)
         writer = FixWriter(connection, now_ms, origin)
         added = await writer.add_columns(some)
         collar_pks.update(writer.collar_pks)
@@ -90,10 +92,13 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
         refuse(place, Invalid.code, detail)
     await halving(connection, [place for place in range(len(columns["raw_ms"])) if place not in unfit], take, refuse)
     taken.counts["quarantined"] += len(taken.refused)
-    await connection.execute(
-        "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, unnest(%s::bigint[]) ON CONFLICT DO NOTHING",
+    found = await connection.execute(
+        "WITH met AS (INSERT INTO station_collars (station_id, collar_pk) SELECT %s, unnest(%s::bigint[])"
+        " ON CONFLICT (station_id, collar_pk) DO UPDATE SET is_brought = true WHERE NOT station_collars.is_brought"
+        " RETURNING collar_pk) SELECT c.id FROM collars c WHERE c.pk IN (SELECT collar_pk FROM met)",
         (station_id, sorted(collar_pks)),
     )
+    taken.met = [identity for (identity,) in await found.fetchall()]
     return taken
 
 
@@ -343,5 +348,6 @@ async def halving(
         await halving(connection, places[middle:], take, refuse)
 
 
-def _picked(columns: Mapping[str, Sequence[Any]], places: Sequence[int]) -> FixColumns:
+def picked(columns: Mapping[str, Sequence[Any]], places: Sequence[int]) -> FixColumns:
+    """Return the rows at ``places`` of a batch."""
     return {name: [values[place] for place in places] for name, values in columns.items()}

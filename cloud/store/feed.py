@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
+
+from cloud.store import scope
+from cloud.store.arrays import numbers_array, texts_array
 from cloud.store.database import Connection
 from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import one, record_of, selecting
 from shared.errors import StaleCursor
+from shared.sync.operations import STANDS_FOR
 from shared.sync.personal import opened_rows
-from shared.sync.records import ENTITIES, EntityName, Record
+from shared.sync.records import ENTITIES, SCOPED, EntityName, Record
 from shared.wire.batch import FIX_COLUMNS, FixColumns
 from shared.wire.link import DOWN
 
@@ -20,6 +25,15 @@ _FIX: Final = ", ".join(_ELSEWHERE.get(column.name, f"f.{column.name}") for colu
 #: The key of the collar that a name stands for by now.
 _NOW_CALLED: Final = (
     "coalesce((SELECT collar_pk FROM collar_aliases WHERE alias = {0}), (SELECT pk FROM collars WHERE id = {0}))"
+)
+#: A line ``n`` of the change log is of a record that the station has; its scope knows some kinds alone.
+_IN_SCOPE: Final = (
+    "(n.entity <> ALL(%(scoped)s) OR EXISTS (SELECT FROM station_rows w WHERE w.station_id = %(station)s"
+    " AND w.entity = n.entity AND w.row_id = n.row_id))"
+)
+_COLLAR_IN_SCOPE: Final = (
+    "EXISTS (SELECT FROM station_rows w JOIN collars k ON k.id = w.row_id WHERE w.station_id = %(station)s"
+    f" AND w.entity = 'collar' AND k.pk = {_NOW_CALLED.format('n.row_id')})"
 )
 #: So many spans are looked up for one page.
 _MAX_LINES: Final = 500
@@ -31,26 +45,69 @@ async def epoch(connection: Connection) -> str:
     return str(value)
 
 
-async def changed_records(connection: Connection, since: int, limit: int) -> tuple[list[Record], int, bool]:
-    """Return records that changed after ``since`` as they stand now, the cursor after them, and whether more wait.
+class Changed(msgspec.Struct, frozen=True):
+    """A page of the change feed: records as they stand now, and those that left the station's scope."""
+
+    records: list[Record]
+    left: list[tuple[EntityName, str]]
+    #: the cursor after them
+    next: int
+    is_more: bool
+
+
+async def changed_records(connection: Connection, station_id: str, since: int, limit: int) -> Changed:
+    """Return what a station has not heard of after ``since``.
 
     A record that changed often comes once, with the records that it refers to: as it stands now it may name one that
-    is newer than this page. Numbers were given at the end of each transaction, so a snapshot that shows one shows all
-    below it. Raises StaleCursor for a cursor beyond the last number.
+    is newer than this page. What is not in the station's scope (``cloud.store.scope``) does not come. Numbers were
+    given at the end of each transaction, so a snapshot that shows one shows all below it. Raises StaleCursor for a
+    cursor beyond the last number.
     """
     (last,) = await one(connection, "SELECT value FROM counters WHERE name = 'change'")
     if since > last:
         raise StaleCursor("this cursor is not of this home's changes: begin at 0")
+    is_limited = await scope.is_limited(connection, station_id)
     found = await connection.execute(
-        "SELECT seq, entity, row_id FROM changes WHERE seq > %s AND entity <> 'fix' ORDER BY seq LIMIT %s",
-        (since, limit),
+        f"(SELECT seq, entity, row_id, false FROM changes n WHERE seq > %(since)s AND entity <> 'fix'"
+        f" AND {_IN_SCOPE if is_limited else 'true'} ORDER BY seq LIMIT %(limit)s) UNION ALL"
+        " (SELECT seq, entity, row_id, true FROM scope_changes WHERE station_id = %(station)s AND seq > %(since)s"
+        " AND entity <> 'fix' ORDER BY seq LIMIT %(limit)s) ORDER BY 1 LIMIT %(limit)s".encode(),
+        {"station": station_id, "since": since, "limit": limit, "scoped": list(SCOPED)},
     )
     lines = await found.fetchall()
     is_more = len(lines) == limit
     wanted: dict[EntityName, set[str]] = {name: set() for name in DOWN}
-    for _, entity, row_id in lines:
-        if entity in wanted:
+    for _, entity, row_id, _ in lines:
+        if entity in wanted and not row_id.startswith(STANDS_FOR):
             wanted[entity].add(row_id)
+    left: list[tuple[EntityName, str]] = []
+    if is_limited:
+        has = await _in_scope(connection, station_id, wanted)
+        told: list[tuple[EntityName, str]] = [
+            (entity, row_id) for _, entity, row_id, is_crossing in lines if is_crossing
+        ]
+        left = [key for key in dict.fromkeys(told) if key[1] in wanted.get(key[0], ()) and key not in has]
+        for entity in SCOPED:
+            wanted[entity] = {row_id for row_id in wanted[entity] if (entity, row_id) in has}
+    records = await _as_they_stand(connection, wanted)
+    return Changed(records, left, int(lines[-1][0]) if is_more else int(last), is_more)
+
+
+async def _in_scope(
+    connection: Connection, station_id: str, wanted: Mapping[EntityName, set[str]]
+) -> set[tuple[EntityName, str]]:
+    """Return which of some records are in a station's scope."""
+    asked = [(entity, row_id) for entity in SCOPED for row_id in wanted[entity]]
+    found = await connection.execute(
+        "SELECT w.entity, w.row_id FROM unnest(%s::text[], %s::text[]) n (entity, row_id) JOIN station_rows w"
+        " ON w.station_id = %s AND w.entity = n.entity AND w.row_id = n.row_id",
+        (texts_array([entity for entity, _ in asked]), texts_array([row_id for _, row_id in asked]), station_id),
+    )
+    return {(entity, row_id) for entity, row_id in await found.fetchall()}
+
+
+async def _as_they_stand(connection: Connection, wanted: dict[EntityName, set[str]]) -> list[Record]:
+    """Return records and those that they hold on to, what is referred to before what refers."""
     found_of: dict[EntityName, list[Record]] = {}
     for name in reversed(DOWN):  # what refers before what is referred to
         entity = ENTITIES[name]
@@ -61,30 +118,24 @@ async def changed_records(connection: Connection, since: int, limit: int) -> tup
         found_of[name] = [record_of(entity, row) for row in read]
         for column in entity.held:
             wanted[entity.references[column]].update(record.columns[column] for record in found_of[name])
-    records = [record for name in DOWN for record in found_of[name]]
-    return records, int(lines[-1][0]) if is_more else int(last), is_more
+    return [record for name in DOWN for record in found_of[name]]
 
 
 async def own_fixes(
     connection: Connection, station_id: str, since: int, after: str | None, limit: int
 ) -> tuple[FixColumns, int, str | None, bool]:
-    """Return fixes that the cloud took itself and a station follows, the cursor after them, and whether more wait.
+    """Return fixes that came to the cloud another way, the cursor after them, and whether more wait.
 
-    The change log names a collar and a span of raw times. What lies there comes as it stands now, copies that stations
-    brought among it: storing twice is storing once. ``after`` counts in the change that follows ``since`` alone, which
-    a station may have ceased to follow. Raises StaleCursor for a cursor beyond the last number.
+    To a station with a scope those of collars in it, whoever brought them; to any other those that the cloud took
+    itself, of the collars that it follows. The change log names a collar and a span of raw times. What lies there comes
+    as it stands now, copies that the station brought among it: storing twice is storing once. ``after`` counts in the
+    change that follows ``since`` alone, which a station may have ceased to follow. Raises StaleCursor for a cursor
+    beyond the last number.
     """
     (last,) = await one(connection, "SELECT value FROM counters WHERE name = 'change'")
     if since > last:
         raise StaleCursor("this cursor is not of this home's changes: begin at 0")
-    found = await connection.execute(
-        f"SELECT n.seq, {_NOW_CALLED.format('n.row_id')} AS pk, n.first_ms, n.last_ms FROM changes n"
-        " JOIN stations s ON s.id = %s WHERE n.seq > %s AND n.entity = 'fix' AND n.origin = '' AND n.kind = 'insert'"
-        f" AND (s.follows IS NULL OR {_NOW_CALLED.format('n.row_id')} IN"
-        f" (SELECT {_NOW_CALLED.format('w.name')} FROM unnest(s.follows) w (name))) ORDER BY n.seq LIMIT %s".encode(),
-        (station_id, since, _MAX_LINES),
-    )
-    lines = await found.fetchall()
+    lines = await _spans(connection, station_id, since, _MAX_LINES)
     rows: list[Sequence[Any]] = []
     for seq, collar_pk, first_ms, last_ms in lines:
         reached = after if seq == since + 1 else None
@@ -94,6 +145,45 @@ async def own_fixes(
             return _columns(rows), seq - 1, some[-1][0].hex, True
     is_more = len(lines) == _MAX_LINES
     return _columns(rows), lines[-1][0] if is_more else int(last), None, is_more
+
+
+async def newest_fixes(connection: Connection, station_id: str, since: int, limit: int) -> FixColumns:
+    """Return the newest fix of each collar of which some wait for a station after ``since``, the newest first."""
+    pks = sorted({pk for _, pk, _, _ in await _spans(connection, station_id, since, None)})
+    found = await connection.execute(
+        f"SELECT f.id, {_FIX} FROM unnest(%s::bigint[]) n (pk) CROSS JOIN LATERAL (SELECT * FROM fixes x"
+        " WHERE x.collar_pk = n.pk ORDER BY x.recorded_ms DESC, x.id DESC LIMIT 1) f JOIN collars c"
+        " ON c.pk = f.collar_pk LEFT JOIN animals a ON a.pk = f.said_animal_pk ORDER BY f.recorded_ms DESC, f.id"
+        " LIMIT %s".encode(),
+        (numbers_array(pks), limit),
+    )
+    return _columns(await found.fetchall())
+
+
+async def _spans(
+    connection: Connection, station_id: str, since: int, limit: int | None
+) -> list[tuple[int, int, int, int]]:
+    """Return what waits for a station after ``since``: number, collar, first and last raw time, by number."""
+    if await scope.is_limited(connection, station_id):
+        statement = (
+            f"(SELECT n.seq, {_NOW_CALLED.format('n.row_id')} AS pk, n.first_ms, n.last_ms FROM changes n"
+            " WHERE n.seq > %(since)s AND n.entity = 'fix' AND n.origin <> %(station)s AND n.kind = 'insert'"
+            f" AND {_COLLAR_IN_SCOPE} ORDER BY n.seq LIMIT %(limit)s) UNION ALL"
+            f" (SELECT n.seq, {_NOW_CALLED.format('n.row_id')}, n.first_ms, n.last_ms FROM scope_changes n"
+            " WHERE n.station_id = %(station)s AND n.seq > %(since)s AND n.entity = 'fix'"
+            f" AND {_COLLAR_IN_SCOPE} ORDER BY n.seq LIMIT %(limit)s) ORDER BY 1 LIMIT %(limit)s"
+        )
+    else:
+        statement = (
+            f"SELECT n.seq, {_NOW_CALLED.format('n.row_id')} AS pk, n.first_ms, n.last_ms FROM changes n"
+            " JOIN stations s ON s.id = %(station)s"
+            " WHERE n.seq > %(since)s AND n.entity = 'fix' AND n.origin = '' AND n.kind = 'insert'"
+            f" AND (s.follows IS NULL OR {_NOW_CALLED.format('n.row_id')} IN"
+            f" (SELECT {_NOW_CALLED.format('w.name')} FROM unnest(s.follows) w (name)))"
+            " ORDER BY n.seq LIMIT %(limit)s"
+        )
+    found = await connection.execute(statement.encode(), {"station": station_id, "since": since, "limit": limit})
+    return [(int(seq), int(pk), int(first_ms), int(last_ms)) for seq, pk, first_ms, last_ms in await found.fetchall()]
 
 
 async def _span(

@@ -109,9 +109,9 @@ class FixWriter:
         """Store ``fixes`` and say of each, in order, what became of it."""
         return await self._take(columns_of(fixes), is_heard=False)
 
-    async def add_columns(self, columns: Columns) -> Added:
-        """Store the fixes of a station's batch (``shared.wire.batch``); its collars are noted as heard."""
-        return await self._take(columns, is_heard=True)
+    async def add_columns(self, columns: Columns, *, is_heard: bool = True) -> Added:
+        """Store a batch (``shared.wire.batch``); ``is_heard``: it is a station's, its collars are noted as heard."""
+        return await self._take(columns, is_heard=is_heard)
 
     async def _take(self, columns: Columns, *, is_heard: bool) -> Added:
         columns = {**columns, **{name: _cleaned(columns[name]) for name in _TEXT}}
@@ -252,8 +252,9 @@ class FixWriter:
         await self._last_words(heard, collar.pk)
         # who brought fixes under the old name may read them under the new one
         await self._connection.execute(
-            "INSERT INTO station_collars (station_id, collar_pk) SELECT station_id, %s FROM station_collars"
-            " WHERE collar_pk = %s ON CONFLICT DO NOTHING",
+            "INSERT INTO station_collars (station_id, collar_pk, is_brought) SELECT station_id, %s, is_brought"
+            " FROM station_collars WHERE collar_pk = %s ON CONFLICT (station_id, collar_pk) DO UPDATE"
+            " SET is_brought = station_collars.is_brought OR excluded.is_brought",
             (collar.pk, heard[0]),
         )
         return self._take_lines(), n
@@ -621,7 +622,7 @@ class FixWriter:
 
 
 def _cleaned(texts: Sequence[str | None]) -> Sequence[str | None]:
-    return texts if texts.count(None) == len(texts) else [_clean(text) for text in texts]
+    return [_clean(text) for text in texts] if "\0" in "".join(filter(None, texts)) else texts
 
 
 def _clean(text: str | None) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from cloud.store.accounts import run
-from cloud.store.batches import halving
+from cloud.store.appending import Columns
+from cloud.store.arrays import texts_array, words_array
+from cloud.store.batches import halving, picked
 from cloud.store.database import Connection, Database
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
@@ -20,12 +23,16 @@ from shared.sync.decide import decide
 from shared.sync.operations import Effects, Operation, wanted
 from shared.sync.phone.cursor import drawn_epoch
 from shared.sync.phone.jobs import (
+    TRACKING,
     AddFixes,
     Dialect,
     Edit,
     Exclude,
     Job,
+    LocalId,
     Lose,
+    Map,
+    Mapped,
     Note,
     Numbered,
     Put,
@@ -45,6 +52,34 @@ DIALECT: Final = Dialect(
     head="SELECT value FROM counters WHERE name = 'change'",
     scope="(v.collar_pk IN (SELECT collar_pk FROM station_collars WHERE station_id = ANY(?)))",
 )
+
+
+_64_BITS: Final = 2**64 - 1
+_MAPPED: Final = (
+    "SELECT device, tbl, local_id, server_id, coalesce(hash, '') FROM phone_ids WHERE (device, tbl, local_id) IN"
+    " (SELECT * FROM unnest(%s::text[], %s::text[], %s::text[]))"
+)
+_MAP: Final = (
+    "INSERT INTO phone_ids (device, tbl, local_id, server_id, hash)"
+    " SELECT * FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
+    " ON CONFLICT (device, tbl, local_id) DO UPDATE SET server_id = excluded.server_id, hash = excluded.hash"
+)
+_MAP_FIXES: Final = (
+    "INSERT INTO phone_fixes (key, fix_id, said) SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[])"
+    " ON CONFLICT (key) DO UPDATE SET fix_id = excluded.fix_id, said = excluded.said"
+)
+
+
+def _key(key: LocalId) -> str:
+    """Return the key of a position in ``phone_fixes``, as the migration that made the table works it out."""
+    device, _, local_id = key
+    return hashlib.sha256(f"{device}\x1f{local_id}".encode()).hexdigest()[:32]
+
+
+def _said(hashed: str) -> int:
+    """Return 64 bits of a hash as PostgreSQL's bigint."""
+    number = int(hashed[:16], 16)
+    return number - (number >> 63 << 64)
 
 
 async def epoch(database: Database) -> int:
@@ -69,11 +104,14 @@ async def epoch(database: Database) -> int:
 class Run:
     """One run of a job in the transaction of ``connection``."""
 
-    def __init__(self, connection: Connection, now_ms: int = 0) -> None:
+    def __init__(self, connection: Connection, now_ms: int = 0, *, is_careful: bool = True) -> None:
         self._connection = connection
         self._now_ms = now_ms
+        self._is_careful = is_careful
         self._lines: list[Noted] = []
         self._new_fixes = 0
+        #: of positions, which are looked up and then written
+        self._keys: dict[LocalId, str] = {}
 
     async def of(self, job: Job[T]) -> T:
         """Run ``job`` and return its result."""
@@ -99,12 +137,12 @@ class Run:
                 await self._connection.execute(wish.statement(source).encode(), turned)
             case Edit(operations):
                 return await self._edit(operations)
-            case AddFixes(new):
-                added = await FixWriter(self._connection, self._now_ms).add(new)
-                self._lines += added.lines
-                self._new_fixes += added.new
-                pairs = zip(added.ids, added.outcomes, strict=True)
-                return [AddedFix(id=id_text(identity), outcome=outcome) for identity, outcome in pairs]
+            case AddFixes(columns):
+                return await self._add(columns)
+            case Mapped(keys):
+                return await self._mapped(keys)
+            case Map(became):
+                await self._map(became)
             case Exclude(fix_id):
                 lines = await FixWriter(self._connection, self._now_ms).set_by_hand(fix_id, is_excluded=True)
                 self._lines += lines or []
@@ -117,6 +155,62 @@ class Run:
             case Lose():
                 await self._lose(wish)
         return None
+
+    async def _add(self, columns: Columns) -> list[AddedFix | RequestError]:
+        """Store fixes; of one that the database itself refuses its neighbours hear nothing, where ``is_careful``."""
+        answers: list[AddedFix | RequestError] = []
+
+        async def take(places: Sequence[int]) -> None:
+            some = columns if len(places) == len(columns["raw_ms"]) else picked(columns, places)
+            added = await FixWriter(self._connection, self._now_ms).add_columns(some, is_heard=False)
+            self._lines += added.lines
+            self._new_fixes += added.new
+            for place, identity, outcome in zip(places, added.ids, added.outcomes, strict=True):
+                answers[place] = AddedFix(id=id_text(identity), outcome=outcome)
+
+        def refuse(place: int, _code: str, detail: str) -> None:
+            answers[place] = Invalid(detail)
+
+        n = len(columns["raw_ms"])
+        answers = [Invalid("it was not done")] * n
+        if self._is_careful:
+            await halving(self._connection, range(n), take, refuse)
+        else:
+            await take(range(n))
+        return answers
+
+    async def _mapped(self, keys: Sequence[LocalId]) -> dict[LocalId, tuple[str, str]]:
+        found: dict[LocalId, tuple[str, str]] = {}
+        positions = {_key(key): key for key in keys if key[1] == TRACKING}
+        self._keys |= {key: made for made, key in positions.items()}
+        if positions:
+            cursor = self._connection.cursor(binary=True)
+            await cursor.execute(
+                "SELECT key, fix_id, said FROM phone_fixes WHERE key = ANY(%s::uuid[])", (words_array(positions),)
+            )
+            for key, fix_id, said in await cursor.fetchall():
+                found[positions[key.hex]] = (str(fix_id), f"{said & _64_BITS:016x}")
+        others = [key for key in keys if key[1] != TRACKING]
+        if others:
+            rows = await self._connection.execute(
+                _MAPPED, [texts_array(column) for column in zip(*others, strict=True)]
+            )
+            found |= {
+                (device, table, local): (server, said) for device, table, local, server, said in await rows.fetchall()
+            }
+        return found
+
+    async def _map(self, became: Mapping[LocalId, tuple[str, str]]) -> None:
+        """Write what local ids became, in one order for everybody: two uploads of one device do not wait in a ring."""
+        positions = sorted(
+            (self._keys.get(key) or _key(key), server_id, str(_said(said)))
+            for key, (server_id, said) in became.items() if key[1] == TRACKING
+        )  # fmt: skip
+        if positions:
+            await self._connection.execute(_MAP_FIXES, [words_array(column) for column in zip(*positions, strict=True)])
+        others = sorted((*key, *known) for key, known in became.items() if key[1] != TRACKING)
+        if others:
+            await self._connection.execute(_MAP, [texts_array(column) for column in zip(*others, strict=True)])
 
     async def _records(self, wish: Records) -> list[Any]:
         entity = ENTITIES[wish.entity]

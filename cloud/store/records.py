@@ -7,13 +7,14 @@ by deployments that are being changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from cloud.store import scope
 from cloud.store.arrays import numbers_array, texts_array
 from cloud.store.database import Connection
 from shared.accounts.fields import FieldKeys
@@ -228,16 +229,26 @@ def noted(changes: Iterable[Change], origin: str) -> list[Noted]:
     return lines
 
 
-async def note(connection: Connection, lines: Sequence[Noted], *, new_fixes: int = 0) -> int:
+async def note(connection: Connection, lines: Sequence[Noted], *, new_fixes: int = 0, met: Collection[str] = ()) -> int:
     """Number ``lines`` in the change log and return the last number; the last step of a transaction.
+
+    What they bring into the scope of a station, or take out of it, is numbered after them; ``met`` are collars that a
+    station brought fixes of for the first time.
 
     The counter's row is held until the commit, so numbers appear in the order of commits and a reader that has seen one
     has seen all before it. A sequence or the clock would let a slow transaction slip in behind a reader's cursor.
     """
+    return await number(connection, lines, await scope.follow(connection, lines, met), new_fixes=new_fixes)
+
+
+async def number(
+    connection: Connection, lines: Sequence[Noted], crossings: Sequence[scope.Crossing], *, new_fixes: int = 0
+) -> int:
+    """Number lines of the change log, and what entered and left scopes behind them; return the last number."""
     (last,) = await one(
         connection,
         "UPDATE counters SET value = value + %s WHERE name = 'change' RETURNING value",
-        (len(lines),),
+        (len(lines) + len(crossings),),
     )
     if new_fixes:
         await connection.execute("UPDATE counters SET value = value + %s WHERE name = 'fixes'", (new_fixes,))
@@ -248,12 +259,14 @@ async def note(connection: Connection, lines: Sequence[Noted], *, new_fixes: int
             " %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) WITH ORDINALITY"
             " l (entity, row_id, kind, first_ms, last_ms, origin, rev, n)",
             (
-                int(last) - len(lines) + 1, texts_array([line.entity for line in lines]),
+                int(last) - len(crossings) - len(lines) + 1, texts_array([line.entity for line in lines]),
                 texts_array([line.row_id for line in lines]), texts_array([line.kind for line in lines]),
                 numbers_array([line.first_ms for line in lines]), numbers_array([line.last_ms for line in lines]),
                 texts_array([line.origin for line in lines]), numbers_array([line.rev for line in lines]),
             ),
         )  # fmt: skip
+    if crossings:
+        await scope.write(connection, crossings, int(last) - len(crossings) + 1)
     return int(last)
 
 

@@ -9,8 +9,10 @@ from datetime import datetime
 
 import msgspec
 
+from cloud.store import scope
 from cloud.store.database import Connection
-from cloud.store.records import Noted, note, one
+from cloud.store.records import Noted, lock_for_edits, note, number, one
+from cloud.store.scope import Scope
 from shared.errors import Conflict, Forbidden, NotFound
 from shared.sync.records import from_ms
 from shared.sync.streams import GENESIS, Head
@@ -20,7 +22,8 @@ from shared.wire.link import CODE_ALPHABET, CODE_LENGTH, plain_code
 class Station(msgspec.Struct, frozen=True, kw_only=True):
     """A station as the cloud knows it; ``cursor`` is how far it said to have come in the changes.
 
-    ``follows`` are the collars whose fixes it reads of those that the cloud took itself; None: all.
+    ``follows`` are the collars whose fixes it reads of those that the cloud took itself; None: all. ``has_scope`` says
+    that it has not every record but those in its scope (``cloud.store.scope``).
     """
 
     id: str
@@ -30,6 +33,7 @@ class Station(msgspec.Struct, frozen=True, kw_only=True):
     is_retired: bool
     cursor: int
     follows: list[str] | None = None
+    has_scope: bool = False
 
 
 async def new_code(connection: Connection, station_id: str, name: str, now_ms: int, valid_ms: int) -> str:
@@ -118,11 +122,20 @@ async def follow(connection: Connection, station_id: str, collar_ids: Sequence[s
     await note(connection, lines)
 
 
+async def set_scope(connection: Connection, station_id: str, wanted: Scope) -> None:
+    """Limit what a station is told of, or open it again; what enters goes down to it, what leaves goes from it.
+
+    Raises NotFound for a station or an animal that is not there, Invalid for an area that is none.
+    """
+    await lock_for_edits(connection)
+    await number(connection, [], await scope.assign(connection, station_id, wanted))
+
+
 async def may_read(connection: Connection, station_id: str, collar_ids: Collection[str]) -> None:
     """Let a station read the fixes of collars again, as if it had brought some."""
     await connection.execute(
-        "INSERT INTO station_collars (station_id, collar_pk) SELECT %s, pk FROM collars WHERE id = ANY(%s)"
-        " ON CONFLICT DO NOTHING",
+        "INSERT INTO station_collars (station_id, collar_pk, is_brought) SELECT %s, pk, false FROM collars"
+        " WHERE id = ANY(%s) ON CONFLICT DO NOTHING",
         (station_id, sorted(collar_ids)),
     )
 
@@ -139,15 +152,16 @@ async def public_key_of(connection: Connection, station_id: str) -> bytes | None
 async def stations(connection: Connection) -> list[Station]:
     """Return every station, by id."""
     found = await connection.execute(
-        'SELECT id, name, enrolled_ms, last_seen_ms, retired_ms, cursor, follows FROM stations ORDER BY id COLLATE "C"'
+        "SELECT id, name, enrolled_ms, last_seen_ms, retired_ms, cursor, follows, scope_geom IS NOT NULL"
+        ' OR scope_animals IS NOT NULL FROM stations ORDER BY id COLLATE "C"'
     )
     return [
         Station(
             id=identity, name=name, enrolled_at=from_ms(enrolled_ms),
             last_seen_at=None if seen_ms is None else from_ms(seen_ms), is_retired=retired_ms is not None,
-            cursor=cursor, follows=follows,
+            cursor=cursor, follows=follows, has_scope=has_scope,
         )
-        for identity, name, enrolled_ms, seen_ms, retired_ms, cursor, follows in await found.fetchall()
+        for identity, name, enrolled_ms, seen_ms, retired_ms, cursor, follows, has_scope in await found.fetchall()
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, one
+from cloud.store.uploads import UploadGroups
 from shared.domain import (
     AddedFix,
     Alert,
@@ -29,7 +30,7 @@ from shared.domain import (
     Prediction,
     Zone,
 )
-from shared.errors import Invalid, NotFound
+from shared.errors import Invalid, NotFound, RequestError
 from shared.ids import id_text
 from shared.movement.areas import Nearby, Place
 from shared.privacy import View
@@ -55,7 +56,7 @@ from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
-from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
+from shared.sync.phone.upload import Brought, upload_all, upload_one
 from shared.sync.records import Record, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.public import TrackingIn
@@ -71,6 +72,7 @@ class PostgresStore(RecordEdits, PatrolReads):
     def __init__(self, database: Database, *, now: Callable[[], datetime]) -> None:
         self.database = database
         self.partitions = Partitions(database)
+        self._uploads = UploadGroups(self._take_uploads)
         self._now = now
 
     def now(self) -> datetime:
@@ -155,19 +157,21 @@ class PostgresStore(RecordEdits, PatrolReads):
             await lock_for_edits(connection)
             return await phones.Run(connection, now_ms).of(push(ask, life, phones.DIALECT))
 
-    async def upload_phone(
-        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
-    ) -> bytes:
-        """Take an upload in one transaction and return its answer; uploads of positions alone run side by side."""
-        now_ms = to_ms(self._now())
-        fixes = [item.fix for item in ask.items["tracking"] if item.fix is not None]
-        await self.partitions.ensure(_times_ms(fixes))
+    async def upload_phone(self, brought: Brought) -> bytes:
+        """Take an upload and return its answer; uploads of positions alone share a transaction."""
+        if not brought.has_records:
+            return await self._uploads.answer(brought)
+        await self.partitions.ensure(brought.times_ms())
         async with self.database.transaction() as connection:
-            has_records = bool(ask.items["animals"] or ask.items["observations"])
-            await (lock_for_edits if has_records else lock_for_fixes)(connection)
-            return await phones.Run(connection, now_ms).of(
-                upload_once(view, ask, phones.DIALECT, kept, answer, sync_id)
-            )
+            await lock_for_edits(connection)
+            return await phones.Run(connection, to_ms(self._now())).of(upload_one(brought, phones.DIALECT))
+
+    async def _take_uploads(self, brought: Sequence[Brought], *, is_careful: bool) -> list[bytes | RequestError]:
+        await self.partitions.ensure(ms for each in brought for ms in each.times_ms())
+        async with self.database.transaction() as connection:
+            await lock_for_fixes(connection)
+            run_of = phones.Run(connection, to_ms(self._now()), is_careful=is_careful)
+            return await run_of.of(upload_all(brought, phones.DIALECT))
 
     # --- reads
 

@@ -19,7 +19,7 @@ from cloud.store.sticks import Asked
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from shared import stick
-from shared.errors import BatchTooNew, Conflict, Forbidden, Invalid, NotFound, OutpostError
+from shared.errors import BatchTooNew, BatchTooOld, Conflict, Forbidden, Invalid, NotFound, OutpostError
 from shared.ids import derived_id
 from shared.stick import Bundle
 from shared.sync import log as sync_log
@@ -106,7 +106,7 @@ class Sticks:
             batch = _batch(message)
             try:
                 said = await self._uplink.take(station_id, batch, message.hash)
-            except BatchTooNew as error:  # other channels go on; the next stick brings it again
+            except (BatchTooNew, BatchTooOld) as error:  # other channels go on; the next stick brings it again
                 held.add(message.channel)
                 done.refused.append(f"{bundle.path.name}: {message.channel} {batch.n}: {error.detail}")
                 continue
@@ -185,7 +185,7 @@ class Sticks:
         is_known = asked.cloud_epoch == ours
         since = asked.cursor if is_known else 0
         while True:
-            changes = await self._uplink.changes(asked.station_id, ours, since, MAX_CHANGES)
+            changes = await self._uplink.changes(asked.station_id, ours, since, MAX_CHANGES, asked.schema)
             yield ChangesPage(since, changes)
             since = changes.next
             if not changes.is_more:

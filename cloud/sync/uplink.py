@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from cloud.store import batches, feed, stations
+from cloud.store import batches, feed, scope, stations
 from cloud.store.accounts import run
 from cloud.store.batches import Taken
 from cloud.store.database import Connection
@@ -37,6 +37,7 @@ from shared.sync.streams import (
     receive,
 )
 from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
+from shared.wire.batch.schema import LADDER, Ladder
 from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, Changes, Clashes, FixPage, HeardFixes
 
 log = structlog.get_logger()
@@ -57,11 +58,12 @@ Held: TypeAlias = FixColumns | Decisions | list[Operation] | Invalid
 
 
 class Uplink:
-    """The stations' side of the cloud over its store."""
+    """The stations' side of the cloud over its store; ``ladder`` has the versions of records that stations speak."""
 
-    def __init__(self, store: PostgresStore, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: PostgresStore, *, now: Callable[[], datetime], ladder: Ladder = LADDER) -> None:
         self._store = store
         self._now = now
+        self._ladder = ladder
 
     async def take(self, station_id: str, batch: Batch, claimed_hash: bytes) -> bytes | StreamAnswer:
         """Apply ``batch``, or repeat its receipt: return the receipt's very bytes, or why nothing was applied.
@@ -70,7 +72,7 @@ class Uplink:
         """
         if batch.hash != claimed_hash:  # before anything is made of it
             raise CorruptBatch(_DAMAGED)
-        held = _opened(batch)
+        held = _opened(batch, self._ladder)
         if isinstance(held, dict):
             await self._store.partitions.ensure(held["raw_ms"])
         now_ms = to_ms(self._now())
@@ -103,7 +105,7 @@ class Uplink:
                     await stations.keep_receipt(connection, *key, reached, receipt, now_ms)
                     await stations.see(connection, station_id, now_ms)
                     await run(connection, sync_log.note(_session(station_id, batch, taken, now_ms, to_ms(self._now()))))
-                    await note(connection, taken.lines, new_fixes=taken.new_fixes)
+                    await note(connection, taken.lines, new_fixes=taken.new_fixes, met=taken.met)
                     return receipt
 
     async def _apply(
@@ -124,23 +126,49 @@ class Uplink:
             await batches.quarantine(connection, station_id, batch.epoch, batch.channel, batch.n, taken.refused, now_ms)
         return taken
 
-    async def changes(self, station_id: str, epoch: str | None, since: int, limit: int) -> Changes:
-        """Return what changed after a station's cursor; raises StaleCursor for one of another life of the cloud."""
+    async def changes(
+        self, station_id: str, epoch: str | None, since: int, limit: int, schema: int | None = None
+    ) -> Changes:
+        """Return what changed after a station's cursor, in the version of records that it reads.
+
+        Raises StaleCursor for a cursor of another life of the cloud, BatchTooOld for a version that is left behind.
+        """
+        schema = self._ladder.newest if schema is None else schema
+        self._ladder.check(schema)
         async with self._store.database.snapshot() as connection:
             ours = await feed.epoch(connection)
             if since and epoch != ours:
                 raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
-            packed, after, is_more = await _packed(connection, since, limit)
+            page = await self._packed(connection, ours, station_id, since, limit, schema)
         async with self._store.database.transaction() as connection:
             await stations.see(connection, station_id, to_ms(self._now()), since)
-        return Changes(ours, after, is_more, packed)
+        return page
+
+    async def _packed(
+        self, connection: Connection, epoch: str, station_id: str, since: int, limit: int, schema: int
+    ) -> Changes:
+        """Return a page of changes; of fewer where large areas would burst it, without one that alone would."""
+        while True:
+            page = await feed.changed_records(connection, station_id, since, limit)
+            records = page.records
+            try:
+                packed = encode_records(records, schema, self._ladder)
+            except Invalid as error:
+                if len(records) > 1 or limit > 1:
+                    limit = max(1, min(limit, len(records)) // 2)
+                    continue
+                log.error("feed.unsendable", entity=records[0].entity, id=records[0].id, why=error.detail)
+                packed = encode_records([], schema, self._ladder)
+            return Changes(epoch, page.next, page.is_more, packed, page.left)
 
     async def clashes(self, station_id: str, epoch: str | None, since: int) -> Clashes:
         """Return conflicts that concern a station after its cursor; one of another life begins at 0."""
         async with self._store.database.snapshot() as connection:
             ours = await feed.epoch(connection)
             begin = since if epoch == ours else 0
-            found, after = await run(connection, clashes.since(begin, station_id, DOWN, MAX_CLASHES))
+            is_limited = await scope.is_limited(connection, station_id)
+            asked = clashes.since(begin, station_id, DOWN, MAX_CLASHES, is_limited=is_limited)
+            found, after = await run(connection, asked)
         return Clashes(ours, after, len(found) == MAX_CLASHES, found)
 
     async def heard(self, station_id: str, epoch: str | None, since: int, after: str | None, limit: int) -> HeardFixes:
@@ -150,10 +178,24 @@ class Uplink:
             if since and epoch != ours:
                 raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
             page, collar_ids = await _heard(connection, ours, station_id, since, after, limit)
-        if collar_ids:  # it will hold their fixes, so it may compare them with ours
+        await self._let_compare(station_id, collar_ids)
+        return page
+
+    async def newest(self, station_id: str, epoch: str | None, since: int, limit: int) -> HeardFixes:
+        """Return the newest fix of each collar of which some wait after a station's cursor, which stays where it is."""
+        async with self._store.database.snapshot() as connection:
+            ours = await feed.epoch(connection)
+            if since and epoch != ours:
+                raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+            columns = await feed.newest_fixes(connection, station_id, since, limit)
+        await self._let_compare(station_id, set(columns["collar_id"]))
+        return HeardFixes(ours, since, None, False, encode_fixes(columns))
+
+    async def _let_compare(self, station_id: str, collar_ids: set[str]) -> None:
+        """Let a station that will hold fixes of these collars compare them with ours."""
+        if collar_ids:
             async with self._store.database.transaction() as connection:
                 await stations.may_read(connection, station_id, collar_ids)
-        return page
 
     async def fixes(self, station_id: str, collar_id: str, after: str | None, limit: int) -> FixPage:
         """Return a page of the fixes of a collar that the station has brought fixes of."""
@@ -169,21 +211,8 @@ def _session(station_id: str, batch: Batch, taken: Taken, began_ms: int, now_ms:
     return Session(
         id=derived_id(station_id, f"{batch.epoch} {batch.channel} {batch.n} {batch.hash.hex()}"), user_id=None,
         device_id=station_id, path="batch", total=total, synced=total - failed - conflicts, conflicts=conflicts,
-        failed=failed, started_ms=began_ms, completed_ms=now_ms,
+        failed=failed, started_ms=began_ms, completed_ms=now_ms, bytes_up=len(batch.payload),
     )  # fmt: skip
-
-
-async def _packed(connection: Connection, since: int, limit: int) -> tuple[bytes, int, bool]:
-    """Return changed records as a batch; fewer where large areas would burst it, without one that alone would."""
-    while True:
-        records, after, is_more = await feed.changed_records(connection, since, limit)
-        try:
-            return encode_records(records), after, is_more
-        except Invalid as error:
-            if len(records) == 1 and limit == 1:
-                log.error("feed.unsendable", entity=records[0].entity, id=records[0].id, why=error.detail)
-                return encode_records([]), after, is_more
-            limit = max(1, min(limit, len(records)) // 2)
 
 
 async def _heard(
@@ -202,13 +231,13 @@ async def _heard(
             limit = max(1, min(limit, count) // 2)
 
 
-def _opened(batch: Batch) -> Held:
+def _opened(batch: Batch, ladder: Ladder) -> Held:
     """Return what a batch holds, or why it cannot be read."""
     try:
         if batch.channel in OF_FIXES:
             return decode_fixes(batch.payload)
         if batch.channel == "flags":
-            return Decisions(decode_records(batch.payload, Decision))
-        return decode_records(batch.payload, Operation)
+            return Decisions(decode_records(batch.payload, Decision, ladder))
+        return decode_records(batch.payload, Operation, ladder)
     except Invalid as error:
         return error

@@ -5,7 +5,7 @@ The likely path is worked out when it is asked for, from the fixes of its span.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from edge.pipeline.occurrence import OccurrenceKeeper
 from edge.store import computing
+from edge.store.areas import areas_mark
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live.advice import Advisor
@@ -56,6 +57,10 @@ class KeptInsight(OnDemand):
         no_maps = self._habitat.missing()
         kept = await self._kept.read(lambda db: {each: _known_of(db, each, ms, no_maps) for each, ms in newest.items()})
         return await self._insights(view, animals, [kept[each.animal.id] for each in animals])
+
+    async def _areas_mark(self) -> Hashable:
+        """Return what changes with every zone and corridor."""
+        return await self._kept.read(areas_mark)
 
     async def _behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
         await self._kept.animal(view, animal_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -51,28 +52,35 @@ def columns_of(fixes: Fixes) -> live.Fixes:
     )
 
 
-def outcome_of(window: Window, models: live.Models) -> Outcome:
-    """Return what the models say of a window's fixes and what of it is written."""
-    before = window.computed
-    recorded_ms = window.fixes.recorded_ms
-    newer = sum(ms > (before.variance_ms or 0) for ms in recorded_ms[-VARIANCE_AFTER:])
-    is_known = (
-        before.variance_ms is not None and newer < VARIANCE_AFTER and before.variance_ms >= (recorded_ms or [0])[0]
-    )
-    said = live.said(
-        models,
-        window.subject.species,
-        columns_of(window.fixes),
-        variance_m2_per_s=before.variance_m2_per_s if is_known else None,
-    )
+def outcomes_of(windows: Sequence[Window], models: live.Models) -> list[Outcome]:
+    """Return what the models say of each window's fixes and what of it is written."""
+    asked = [
+        live.Asked(
+            species=window.subject.species,
+            fixes=columns_of(window.fixes),
+            variance_m2_per_s=window.computed.variance_m2_per_s if _is_variance_known(window) else None,
+        )
+        for window in windows
+    ]
+    return [_outcome_of(window, said) for window, said in zip(windows, live.said_of_each(models, asked), strict=True)]
+
+
+def _is_variance_known(window: Window) -> bool:
+    """Say whether the variance of the path was estimated from fixes of this window, and not long ago."""
+    known_ms, recorded_ms = window.computed.variance_ms, window.fixes.recorded_ms
+    newer = sum(ms > (known_ms or 0) for ms in recorded_ms[-VARIANCE_AFTER:])
+    return known_ms is not None and newer < VARIANCE_AFTER and known_ms >= (recorded_ms or [0])[0]
+
+
+def _outcome_of(window: Window, said: live.Said) -> Outcome:
+    before, recorded_ms = window.computed, window.fixes.recorded_ms
     behaviour, path = said.behaviour, said.path
-    steps = [] if behaviour is None else [step_of(step) for step in behaviour.steps]
+    states = [] if behaviour is None else behaviour.steps
     since_ms = window.due.since_ms
     if behaviour is not None:  # a nearer fix can take the place of one that the chain had chosen before the change
         since_ms -= round(2_000 * behaviour.tolerance_s)
-    first = next((n for n, step in enumerate(steps) if step.ended_ms >= since_ms), len(steps))
-    first = max(0, first - LAG)  # their states waited for what comes after
-    steps = steps[first:]
+    first = next((n for n, state in enumerate(states) if _ended_ms(state) >= since_ms), len(states))
+    steps = [step_of(state) for state in states[max(0, first - LAG) :]]  # the first waited for what comes after
     if steps:
         since_ms = min(since_ms, steps[0].ended_ms)
     last_ms = recorded_ms[-1] if recorded_ms else None
@@ -92,7 +100,7 @@ def outcome_of(window: Window, models: live.Models) -> Outcome:
             path_model=None if path is None else f"{path.model} {path.version}",
             path_sd_m=None if path is None else path.sd_m,
             variance_m2_per_s=None if path is None else path.variance_m2_per_s,
-            variance_ms=before.variance_ms if is_known else (None if path is None else last_ms),
+            variance_ms=(before.variance_ms if _is_variance_known(window) else None if path is None else last_ms),
         ),
     )
 
@@ -100,7 +108,7 @@ def outcome_of(window: Window, models: live.Models) -> Outcome:
 def step_of(step: StepState) -> Step:
     """Return a step as it is kept."""
     return Step(
-        ended_ms=round(step.ended_at_s * 1000),
+        ended_ms=_ended_ms(step),
         started_ms=round(step.started_at_s * 1000),
         step_m=step.step_m,
         angle_rad=step.angle_rad,
@@ -110,3 +118,7 @@ def step_of(step: StepState) -> Step:
         is_settled=step.is_settled,
         log_likelihood=step.log_likelihood,
     )
+
+
+def _ended_ms(step: StepState) -> int:
+    return round(step.ended_at_s * 1000)

@@ -61,6 +61,15 @@ def areas_near_each(db: Connection, places: Sequence[Place], *, reach_m: float) 
     return found
 
 
+def areas_mark(db: Connection) -> tuple[int, ...]:
+    """Return what changes with every zone and every corridor: each change gives a record a higher revision."""
+    statements = (
+        f"SELECT count(*), coalesce(sum(rev), 0), coalesce(sum(updated_ms), 0) FROM {table}"
+        for table in ("zones", "corridors")
+    )
+    return tuple(mark for statement in statements for mark in db.execute(statement).fetchone())
+
+
 def shapes_near(db: Connection, place: Place, reach_m: float) -> list[tuple[str, int, str, str, str, str]]:
     """Return id, revision, name, type, risk and geometry of the active zones of which a part may lie within reach.
 

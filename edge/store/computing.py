@@ -7,7 +7,7 @@ asked for is written and nothing came in between (``turn``). Killed anywhere, th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -243,12 +243,12 @@ def _first_ms(db: Connection, due: Due, burn_in: int) -> int:
         "SELECT started_ms FROM steps WHERE animal_pk = ? AND ended_ms < ? ORDER BY ended_ms DESC LIMIT 1 OFFSET ?",
         (due.animal_pk, due.since_ms, burn_in - 1),
     ).fetchone()
-    by_fixes = db.execute(
-        f"SELECT f.recorded_ms FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms < ? AND f.lon_e7 IS NOT NULL"
-        f" AND {USABLE} ORDER BY f.recorded_ms DESC LIMIT 1 OFFSET ?",
-        (due.animal_pk, due.since_ms, FIXES_A_STEP * burn_in - 1),
-    ).fetchone()
     first_ms = -(2**62) if by_steps is None else int(by_steps[0])
+    by_fixes = db.execute(
+        f"SELECT f.recorded_ms FROM fixes f WHERE f.animal_pk = ? AND f.recorded_ms >= ? AND f.recorded_ms < ?"
+        f" AND f.lon_e7 IS NOT NULL AND {USABLE} ORDER BY f.recorded_ms DESC LIMIT 1 OFFSET ?",
+        (due.animal_pk, first_ms, due.since_ms, FIXES_A_STEP * burn_in - 1),
+    ).fetchone()
     return first_ms if by_fixes is None else max(first_ms, _kept_before(db, due.animal_pk, by_fixes[0]))
 
 
@@ -417,11 +417,12 @@ def owe_to_others(db: Connection, model_of: Callable[[str], tuple[str, int] | No
     return len(others)
 
 
-def forget(db: Connection, due: Due) -> None:
-    """Drop what was said of an animal that is gone, and its turn."""
-    for table in ("steps", "computed", "utilisations", "utilisation_tiles"):
-        db.execute(f"DELETE FROM {table} WHERE animal_pk = ?", (due.animal_pk,))
-    settle(db, due, None)
+def forget(db: Connection, gone: Iterable[Due]) -> None:
+    """Drop what was said of animals that are gone, and their turns."""
+    for due in gone:
+        for table in ("steps", "computed", "utilisations", "utilisation_tiles"):
+            db.execute(f"DELETE FROM {table} WHERE animal_pk = ?", (due.animal_pk,))
+        settle(db, due, None)
 
 
 def steps_between(db: Connection, animal_pk: int, since_ms: int, until_ms: int, limit: int) -> list[Step]:

@@ -111,21 +111,17 @@ class FixWriter:
         """Store ``fixes`` inside the caller's transaction and say of each, in order, what became of it."""
         return self._add([self._row(fix, now_ms) for fix in fixes], now_ms, is_news_above=True)
 
+    def add_columns(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[StoredFix]:
+        """Store fixes that came as a batch (``shared.wire.batch``), as ``add`` does."""
+        return self._add(self._rows(columns, now_ms), now_ms, is_news_above=True)
+
     def take(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[StoredFix]:
         """Store fixes that the cloud sent down (``shared.wire.batch``), as ``add`` does, but leave no outbox row.
 
         The cloud has them; should it lose them, ``heard_above`` tells which they are. What a copy here knew besides, it
         has too or waits for it in a row of its own.
         """
-        names = list(columns)
-        rows = []
-        for values in zip(*columns.values(), strict=True):
-            row = dict(zip(names, values, strict=True))
-            collar = self.collar(row.pop("collar_id"), now_ms)
-            said = row.pop("said_animal_id")
-            said_pk = None if said is None else self._animal_pk(said)
-            rows.append(place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said_pk))
-        return self._add(rows, now_ms, is_news_above=False)
+        return self._add(self._rows(columns, now_ms), now_ms, is_news_above=False)
 
     def _add(self, rows: Sequence[Row], now_ms: int, *, is_news_above: bool) -> list[StoredFix]:
         if not rows:
@@ -306,6 +302,17 @@ class FixWriter:
     def _row(self, fix: NewFix, now_ms: int) -> Row:
         said_animal_pk = None if fix.animal_id is None else self._animal_pk(fix.animal_id)
         return row_of(fix, self.collar(fix.device, now_ms), said_animal_pk)
+
+    def _rows(self, columns: Mapping[str, Sequence[Any]], now_ms: int) -> list[Row]:
+        names = list(columns)
+        rows = []
+        for values in zip(*columns.values(), strict=True):
+            row = dict(zip(names, values, strict=True))
+            collar = self.collar(row.pop("collar_id"), now_ms)
+            said = row.pop("said_animal_id")
+            said_pk = None if said is None else self._animal_pk(said)
+            rows.append(place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said_pk))
+        return rows
 
     def _update(self, row: Row) -> None:
         """Write a stored row that a copy was folded into, with time and wearer as they follow now."""

@@ -15,6 +15,7 @@ What waits and how a batch is cut from it is in ``edge.store.unsent``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -32,10 +33,13 @@ from shared.sync.operations import Operation
 from shared.sync.records import ENTITIES, Entity, EntityName, Record
 from shared.sync.streams import GENESIS, Action, Batch, Head, ResumeFrom, Sender, SendNext, StartOver
 from shared.wire.batch import decode_records
+from shared.wire.batch.schema import Ladder
 from shared.wire.link import CHANNELS, DOWN, OF_FIXES, Channel
 
 #: Acknowledged batches are kept this long, to fill a cloud that was restored from a backup.
 RETAINED_MS: Final = 90 * 86_400_000
+#: The fact that says which version of records was spoken last.
+_SCHEMA: Final = "records_schema"
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,9 +157,14 @@ def _send_what_was_heard_above(db: Connection) -> None:
 
 
 def _offer(db: Connection, entities: Iterable[Entity]) -> None:
-    """Have records wait that this life of the cloud may not have; what it turns out to have is taken back."""
+    """Have records wait that this life of the cloud may not have; what it turns out to have is taken back.
+
+    What left this station's scope is deleted here alone: nobody may hear that it is.
+    """
     for entity in entities:
-        only = " WHERE id NOT GLOB 'animal:*'" if entity.name == "collar" else ""
+        left = f"SELECT row_id FROM left_scope WHERE entity = '{entity.name}'"
+        only = f" WHERE NOT (deleted_ms IS NOT NULL AND id IN ({left}))"
+        only += " AND id NOT GLOB 'animal:*'" if entity.name == "collar" else ""
         db.execute(
             "INSERT INTO outbox (entity, first_pk, last_pk, operation)"
             f" SELECT ?, pk, pk, ? FROM {entity.table}{only} ORDER BY pk",
@@ -187,6 +196,37 @@ def set_heard(db: Connection, cloud_epoch: str, cursor: int, after: str | None) 
 def forget_cursor(db: Connection) -> None:
     """Begin the cloud's changes anew, as in a life of it that is not known yet."""
     db.execute("UPDATE enrolment SET cloud_epoch = NULL, cursor = 0, heard_cursor = 0, heard_after = NULL")
+
+
+def schema(db: Connection) -> int:
+    """Return the version of records that this station's database was last spoken with to a cloud."""
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (_SCHEMA,)).fetchone()
+    return 1 if row is None else int(row[0])
+
+
+def begin_schema(db: Connection, ladder: Ladder) -> None:
+    """Take up a later version of records, as the first session of a later program does.
+
+    Edits that wait say what their program said, so they are raised. What an older program could not read was left
+    out for it: the cloud's changes begin anew, and every record is taken once more. Batches keep the version in their
+    frame.
+    """
+    before = schema(db)
+    if before >= ladder.newest:
+        return
+    for oseq, body in db.execute(
+        "SELECT oseq, body FROM outbox WHERE body IS NOT NULL AND operation <> 'flag'"
+    ).fetchall():
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # it is told of when it is frozen
+            (raised,) = ladder.raised(before, [msgspec.msgpack.decode(body)])
+            db.execute("UPDATE outbox SET body = ? WHERE oseq = ?", (msgspec.msgpack.encode(raised), oseq))
+    if enrolment(db) is not None:
+        db.execute("UPDATE enrolment SET cursor = 0")
+        _forget_revisions(db)
+    db.execute(
+        "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (_SCHEMA, str(ladder.newest)),
+    )
 
 
 def _forget_revisions(db: Connection) -> None:

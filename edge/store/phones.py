@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -23,7 +23,10 @@ from shared.sync.phone.jobs import (
     Edit,
     Exclude,
     Job,
+    LocalId,
     Lose,
+    Map,
+    Mapped,
     Note,
     Numbered,
     Put,
@@ -47,6 +50,16 @@ DIALECT: Final = Dialect(
     is_corrected="f.recorded_ms <> f.raw_ms",
     head="SELECT coalesce(max(seq), 0) FROM changes",
     scope=None,
+)
+
+
+_MAPPED: Final = (
+    "SELECT local_id, server_id, coalesce(hash, '') FROM phone_ids WHERE device = ? AND tbl = ?"
+    f" AND {DIALECT.among('local_id')}"
+)
+_MAP: Final = (
+    "INSERT INTO phone_ids (device, tbl, local_id, server_id, hash) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (device, tbl, local_id) DO UPDATE SET server_id = excluded.server_id, hash = excluded.hash"
 )
 
 
@@ -89,10 +102,14 @@ class Run:
                 return self._db.executemany(wish.statement(f"VALUES ({', '.join('?' * len(columns))})"), rows)
             case Edit(operations):
                 return records.run_each(operations)
-            case AddFixes(new):
-                stored = fixes.add(new, self._now_ms)
+            case AddFixes(columns):
+                stored = fixes.add_columns(columns, self._now_ms)
                 self.stored += stored
                 return [AddedFix(id=id_text(fix.id), outcome=fix.outcome) for fix in stored]
+            case Mapped(keys):
+                return self._mapped(keys)
+            case Map(became):
+                return self._db.executemany(_MAP, [(*key, *known) for key, known in became.items()])
             case Exclude(fix_id):
                 try:
                     return fixes.set_by_hand(id_bytes(fix_id), is_excluded=True)
@@ -107,6 +124,16 @@ class Run:
                 return changes.last_number(self._db)
             case Lose():
                 return self._lose(wish)
+
+    def _mapped(self, keys: Sequence[LocalId]) -> dict[LocalId, tuple[str, str]]:
+        asked: dict[tuple[str, str], list[str]] = {}
+        for device, table, local_id in keys:
+            asked.setdefault((device, table), []).append(local_id)
+        found: dict[LocalId, tuple[str, str]] = {}
+        for (device, table), local_ids in asked.items():
+            rows = self._db.execute(_MAPPED, (device, table, _listed(local_ids)))
+            found |= {(device, table, local_id): (server_id, said) for local_id, server_id, said in rows}
+        return found
 
     def _records(self, wish: Records) -> list[Any]:
         entity = ENTITIES[wish.entity]

@@ -38,6 +38,7 @@ from shared.sync.records import (
     PATROL,
     PATROL_LOG,
     PATROL_ROUTE,
+    PLAIN_OBSERVATION,
     RANGER,
     RANGER_POSITION,
     TEAM,
@@ -130,6 +131,8 @@ class _Source:
         self._table = table
 
     def of(self, statement: str) -> str:
+        if self._table == "observations":  # with the area that stands for a place, as their last column
+            return statement.replace(" FROM observations ", ", r.area FROM reduced ", 1)
         return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
 
 
@@ -417,7 +420,7 @@ def _deployment(row: Sequence[Any]) -> Deployment:
 
 
 def _observation(row: Sequence[Any]) -> Observation:
-    return observation_of(record_of(OBSERVATION, row))
+    return observation_of(record_of(OBSERVATION, row), *row[PLAIN_OBSERVATION:])
 
 
 def _zone(row: Sequence[Any]) -> Zone:

@@ -24,7 +24,7 @@ from shared.sync.decide import decide
 from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, bringing, wanted
 from shared.sync.personal import opened_rows, sealed_columns
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record, kept_form
-from shared.sync.take import take
+from shared.sync.take import leave, take
 from shared.wire.geojson import wkb_of
 
 _KEPT: Final = ("rev", "cloud_rev", "marks", "author", "created_ms", "updated_ms", "deleted_ms")
@@ -175,10 +175,13 @@ class RecordWriter:
         for operation, effects in done:
             if (clash := clashes.of_loss(operation, effects, operation.made_ms)) is not None:
                 found.append(clash)
-            for change in effects.changes:
-                if operation.origin and change.record.entity == "observation" and change.kind == "insert":
-                    columns = change.record.columns
-                    found += run(self._connection, clashes.note_twins(operation, columns, operation.made_ms))
+        made = [
+            (operation, change.record.columns)
+            for operation, effects in done
+            for change in effects.changes
+            if operation.origin and change.record.entity == "observation" and change.kind == "insert"
+        ]
+        found += run(self._connection, clashes.note_twins(made))
         run(self._connection, clashes.note(found))
 
     def take(
@@ -207,9 +210,46 @@ class RecordWriter:
                 if rows.get(name, identity) is None:
                     raise NotFound(f"{entity.name} {change.record.id}: there is no {name} {identity}")
         self._write(changes)
+        self._connection.executemany(
+            "DELETE FROM left_scope WHERE entity = ? AND row_id = ?", [(each.entity, each.id) for each in records]
+        )
         log.note(self._connection, log.of_records(changes, "cloud"))
         self._give(taken)
         return len(taken)
+
+    def leave(
+        self,
+        keys: Sequence[tuple[EntityName, str]],
+        pending: Mapping[tuple[EntityName, str], AbstractSet[str]],
+        waiting: AbstractSet[str],
+        now_ms: int,
+    ) -> int:
+        """Take out records that left this station's scope, without a word to the cloud; return how many there were.
+
+        A collar with fixes that wait for the cloud (``waiting``) stays: once they are there, it is in scope again. What
+        was heard stays in any case.
+        """
+        rows = load(self._connection, _named(keys))
+        left = []
+        for entity, identity in keys:
+            if entity == "collar" and identity in waiting:
+                continue
+            effects = leave(entity, identity, rows, pending.get((entity, identity), ()), now_ms)
+            rows.take(effects)
+            if effects.changes:
+                left.append(effects)
+        changes = [change for effects in left for change in effects.changes]
+        gone = [(change.record.entity, change.record.id) for change in changes]
+        self._write(changes)
+        self._connection.executemany("INSERT OR IGNORE INTO left_scope (entity, row_id) VALUES (?, ?)", gone)
+        self._connection.executemany(
+            "DELETE FROM conflicts WHERE is_from_above = 1 AND entity = ? AND row_id = ?"
+            " AND origin <> coalesce((SELECT station_id FROM enrolment), '')",
+            gone,
+        )
+        log.note(self._connection, log.of_records(changes, "cloud"))
+        self._give(left)
+        return len(left)
 
     def heard(self, device: str, status: Mapping[str, Any], heard_ms: int, now_ms: int) -> None:
         """Note when a collar was heard and what it said of itself, unless something newer is known.
@@ -294,6 +334,17 @@ def _wanted_by(records: Iterable[Record]) -> Wanted:
                 found.collars.add(record.columns[column])
             else:
                 found.ids.setdefault(ENTITIES[record.entity].references[column], set()).add(record.columns[column])
+    return found
+
+
+def _named(keys: Iterable[tuple[EntityName, str]]) -> Wanted:
+    """Return what must be loaded of records by kind and id."""
+    found = Wanted({}, set(), set())
+    for entity, identity in keys:
+        if entity == "collar":
+            found.collars.add(identity)
+        else:
+            found.ids.setdefault(entity, set()).add(identity)
     return found
 
 

@@ -64,8 +64,8 @@ from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
-from shared.sync.phone.upload import Kept, UploadAsk, Uploaded, upload_once
-from shared.sync.records import Record, from_ms, to_ms
+from shared.sync.phone.upload import Brought, upload_one
+from shared.sync.records import EntityName, Record, from_ms, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
 
@@ -315,17 +315,25 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         return await self.read(job)
 
-    async def take_changes(self, cloud_epoch: str, cursor: int, records: Sequence[Record]) -> int:
+    async def take_changes(
+        self, cloud_epoch: str, cursor: int, records: Sequence[Record], left: Sequence[tuple[EntityName, str]] = ()
+    ) -> int:
         """Take records that the cloud sent down and how far its changes are taken then; return how many were news.
 
-        Both in one transaction, and what waits for the cloud stays on top. Raises NotFound, and nothing is taken, for a
+        ``left`` are records that left this station's scope, before the others came: they go from here. All of it in
+        one transaction, and what waits for the cloud stays on top. Raises NotFound, and nothing is taken, for a
         deployment whose collar or animal is neither here nor among them.
         """
 
         def job(db: Connection) -> int:
             outbox.set_cursor(db, cloud_epoch, cursor)
             outbox.withdraw(db, records)
-            return self._records.take(records, unsent.pending_columns(db), to_ms(self._now()))
+            pending, now_ms = unsent.pending_columns(db), to_ms(self._now())
+            n = 0
+            if left:
+                waiting = unsent.waiting_collars(db, [identity for entity, identity in left if entity == "collar"])
+                n = self._records.leave(left, pending, waiting, now_ms)
+            return n + self._records.take(records, pending, now_ms)
 
         return await self.write(job)
 
@@ -423,14 +431,12 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         self._stored(stored)
         return result
 
-    async def upload_phone(
-        self, view: View, ask: UploadAsk, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
-    ) -> bytes:
+    async def upload_phone(self, brought: Brought) -> bytes:
         """Take an upload in one transaction and return its answer."""
 
         def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
             run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
-            return run.of(upload_once(view, ask, phones.DIALECT, kept, answer, sync_id)), run.stored
+            return run.of(upload_one(brought, phones.DIALECT)), run.stored
 
         told, stored = await self.write(job)
         self._stored(stored)

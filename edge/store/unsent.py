@@ -334,6 +334,20 @@ def waiting_fixes(db: Connection) -> list[Run]:
     return [*(Run(*row) for row in posted), *unacknowledged_fixes(db)]
 
 
+def waiting_collars(db: Connection, collar_ids: Sequence[str]) -> set[str]:
+    """Return which of some collars have fixes that the cloud has not confirmed."""
+    these = msgspec.json.encode(list(collar_ids)).decode()
+    return {
+        identity
+        for run in (waiting_fixes(db) if collar_ids else ())
+        for (identity,) in db.execute(
+            "SELECT DISTINCT c.id FROM fixes f JOIN collars c ON c.pk = f.collar_pk WHERE f.pk BETWEEN ? AND ?"
+            " AND c.id IN (SELECT value FROM json_each(?))",
+            (run.first_pk, run.last_pk, these),
+        )
+    }
+
+
 def oldest_waiting_ms(db: Connection) -> int | None:
     """Return when the oldest fix was heard that the cloud has not confirmed; reads every row that waits."""
     found = [

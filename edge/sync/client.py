@@ -5,7 +5,8 @@ the link, 5xx, 429, not us  LinkError, with how long the cloud asks to wait: try
 409                         the ``StreamAnswer`` in it
 410                         StaleCursor: begin the changes at 0
 422                         CorruptBatch: send the same bytes again
-426                         BatchTooNew: the channel waits until the cloud reads it
+426                         BatchTooNew: the channel waits until the cloud reads it; BatchTooOld: this program has to
+                            be brought up to date
 401, 403                    NotAuthenticated, Forbidden, with what a person has to do
 other 4xx                   Invalid: this program and that cloud do not understand each other
 ==========================  =========================================================================
@@ -29,6 +30,7 @@ import msgspec
 from shared.configuration import LOOPBACK
 from shared.errors import (
     BatchTooNew,
+    BatchTooOld,
     ConfigError,
     CorruptBatch,
     Forbidden,
@@ -42,6 +44,7 @@ from shared.errors import (
 from shared.sync.blobs import Blob
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire import signatures
+from shared.wire.batch.schema import LADDER
 from shared.wire.link import (
     BATCH,
     HASH,
@@ -109,7 +112,11 @@ class Cloud(Protocol):
     async def heard(
         self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
     ) -> HeardFixes | None:
-        """Return fixes that the cloud took itself, after a cursor; None where it knows none. StaleCursor as above."""
+        """Return fixes that came another way, after a cursor; None where the cloud knows none. StaleCursor as above."""
+        ...
+
+    async def newest(self, epoch: str | None, since: int, limit: int = MAX_FIXES) -> HeardFixes | None:
+        """Return the newest fix of each collar of which some wait; None from a cloud that does not tell."""
         ...
 
     async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
@@ -165,19 +172,26 @@ class CloudClient:
 
     async def changes(self, epoch: str | None, since: int, limit: int = MAX_CHANGES) -> Changes:
         """Return what changed after ``since``; raises StaleCursor where ``epoch`` is not the cloud's any more."""
-        asked = {"since": since, "limit": limit, **({} if epoch is None else {"epoch": epoch})}
+        asked: dict[str, Any] = {"since": since, "limit": limit, "schema": LADDER.newest}
+        asked |= {} if epoch is None else {"epoch": epoch}
         return _decoded(_accepted(await self._send("GET", "/changes", asked)), Changes)
 
     async def heard(
         self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
     ) -> HeardFixes | None:
-        """Return fixes that the cloud took itself, after a cursor; None from a cloud of before there were any."""
+        """Return fixes that came another way, after a cursor; None from a cloud of before there were any."""
         asked: dict[str, Any] = {"since": since, "limit": limit}
         asked |= {name: value for name, value in (("epoch", epoch), ("after", after)) if value is not None}
         answer = await self._send("GET", "/heard", asked)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         return _decoded(_accepted(answer), HeardFixes)
+
+    async def newest(self, epoch: str | None, since: int, limit: int = MAX_FIXES) -> HeardFixes | None:
+        """Return the newest fix of each collar of which some wait; None from a cloud of before there were any."""
+        asked = {"since": since, "limit": limit, **({} if epoch is None else {"epoch": epoch})}
+        answer = await self._send("GET", "/heard/newest", asked)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _decoded(_accepted(answer), HeardFixes)
 
     async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
         """Return conflicts that concern this station after a cursor; None from a cloud of before there were any."""
@@ -353,6 +367,8 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
         426: (BatchTooNew, "the cloud's program is older than this station's and has to be brought up to date"),
         422: (CorruptBatch, "what arrived is not what was sent"),
     }
+    if answer.status_code == httpx.codes.UPGRADE_REQUIRED and _code(answer) == BatchTooOld.code:
+        raise BatchTooOld(f"this station's program is too old for the cloud: bring it up to date ({_said(answer)})")
     kind, meaning = refusals.get(answer.status_code, (Invalid, f"the cloud answers {answer.status_code}"))
     raise kind(f"{meaning} ({_said(answer)})")
 
@@ -373,6 +389,14 @@ def _received(answer: httpx.Response) -> int:
     return max(received, 0)
 
 
+def _code(answer: httpx.Response) -> str:
+    """Return the stable word of an error of ours; empty for what is none."""
+    try:
+        return msgspec.json.decode(answer.content, type=_Refusal).code
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
 def _said(answer: httpx.Response) -> str:
     """Return the sentence of an error of ours, or what else there is."""
     try:
@@ -388,6 +412,7 @@ def _seconds(text: str) -> float:
 
 class _Refusal(msgspec.Struct):
     detail: str
+    code: str = ""
 
 
 class _Received(msgspec.Struct):

@@ -50,6 +50,10 @@ class MeteredCloud:
         """Return fixes that the cloud took itself, after a cursor."""
         return await self._asked(self._cloud.heard(epoch, since, after, limit))
 
+    async def newest(self, epoch: str | None, since: int, limit: int = MAX_FIXES) -> HeardFixes | None:
+        """Return the newest fix of each collar of which some wait."""
+        return await self._asked(self._cloud.newest(epoch, since, limit))
+
     async def clashes(self, epoch: str | None, since: int) -> Clashes | None:
         """Return conflicts that concern this station after a cursor."""
         return await self._asked(self._cloud.clashes(epoch, since))

@@ -1,14 +1,6 @@
 """Fixes to EarthRanger or Gundi: batch after batch, each tried until it is there, none of them twice.
 
-==============================  ====================================================================================
-200, 201, 409                   there: the next batch
-400, 413, 422                   something in it is refused: halves of it are tried, and one alone is counted and left;
-                                where one after the other is, the receiver takes nothing: the command ends, all is kept
-401, 403; 404, 405, 410         the token, the address or the provider is wrong: the command ends and says so
-anything else, or no answer     tried again with the same bytes, later and later, as late as the receiver asks
-==============================  ====================================================================================
-
-An answer that is no JSON is not the receiver's but some guest network's login page, whatever its status.
+What an answer means is said in ``shared.exchange.sites``.
 """
 
 from __future__ import annotations
@@ -27,12 +19,10 @@ from edge.store.outgoing import Outgoing
 from edge.store.store import SpatialiteStore
 from edge.sync.client import open_client
 from shared.errors import Forbidden, Invalid, LinkError
-from shared.exchange.sites import Site, Verdict, body_of, verdict_on
+from shared.exchange.sites import MOST_REFUSED, Site, Verdict, judged
 from shared.privacy import View
 
 TRIES: Final = 8
-#: So many refused fixes without one in between that is taken are no bad rows, but a receiver that takes none.
-MOST_REFUSED: Final = 10
 _FIRST_S: Final = 1.0
 _LONGEST_S: Final = 300.0
 
@@ -104,7 +94,7 @@ async def _deliver(
     http: httpx.AsyncClient, site: Site, batch: list[str], run: Sent, pause: Callable[[float], Awaitable[None]]
 ) -> Verdict:
     """Try ``batch`` until it is there or refused; raises LinkError, Forbidden or Invalid where trying is no use."""
-    body = body_of(batch)
+    body = site.body(batch)
     wait_s, why = _FIRST_S, ""
     for number in range(TRIES):
         if number:
@@ -116,33 +106,18 @@ async def _deliver(
         except httpx.TransportError as error:
             why = str(error) or type(error).__name__
             continue
-        verdict = verdict_on(answer.status_code)
-        if verdict == "denied":
+        found = judged(site, answer.status_code, answer.headers, answer.content)
+        if found.verdict == "denied":
             raise Forbidden(f"{site.name} refuses the token ({answer.status_code})")
-        if verdict == "wrong":
+        if found.verdict == "wrong":
             raise Invalid(f"{site.name}: there is nothing at {site.request.url} ({answer.status_code})")
-        if verdict != "later" and (answer.status_code == httpx.codes.CONFLICT or _is_json(answer)):
-            return verdict
-        why = f"answer {answer.status_code}" if verdict == "later" else "an answer that is not JSON"
-        wait_s = max(wait_s, min(_retry_after_s(answer), _LONGEST_S))
+        if found.verdict != "later":
+            return found.verdict
+        why = found.why
+        wait_s = max(wait_s, min(found.wait_s, _LONGEST_S))
     raise LinkError(f"{site.name} at {http_host(site)} does not take fixes: {why}; the next run goes on from here")
 
 
 def http_host(site: Site) -> str:
     """Return the host that fixes go to."""
     return httpx.URL(site.request.url).host
-
-
-def _is_json(answer: httpx.Response) -> bool:
-    try:
-        answer.json()
-    except ValueError:
-        return False
-    return True
-
-
-def _retry_after_s(answer: httpx.Response) -> float:
-    try:
-        return max(float(answer.headers.get("Retry-After", "0")), 0.0)
-    except ValueError:
-        return 0.0

@@ -35,6 +35,7 @@ from shared.accounts.facts import fact
 from shared.clock import Clock
 from shared.errors import (
     BatchTooNew,
+    BatchTooOld,
     CorruptBatch,
     LinkError,
     NotFound,
@@ -48,7 +49,7 @@ from shared.sync import blobs, streams
 from shared.sync import log as sync_log
 from shared.sync.blobs import Blob
 from shared.sync.operations import Operation
-from shared.sync.records import Record, to_ms
+from shared.sync.records import EntityName, Record, to_ms
 from shared.sync.streams import (
     GENESIS,
     Action,
@@ -62,7 +63,8 @@ from shared.sync.streams import (
     StartOver,
 )
 from shared.wire.batch import decode_fixes, decode_records
-from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel
+from shared.wire.batch.schema import LADDER
+from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel, HeardFixes
 
 log = structlog.get_logger()
 
@@ -89,12 +91,12 @@ class Synced(msgspec.Struct, kw_only=True):
     changes: int = 0
     #: conflicts that were news here, and their resolutions
     conflicts: int = 0
-    #: fixes that the cloud took itself, and how many of them were news here
+    #: fixes that came to the cloud another way, and how many of them were news here
     heard: int = 0
     new_fixes: int = 0
     #: how often the station's streams had to go back to an older head, or begin anew
     healed: int = 0
-    #: channels that wait because the cloud's program is older than this one
+    #: channels that wait because the programs of station and cloud are too far apart
     held: list[str] = []
     #: files that the cloud has whole
     blobs: int = 0
@@ -173,9 +175,12 @@ class _Session:
         self._epochs = epochs
         self._id = random_id()
         self._began_ms = to_ms(clock.now())
+        self._before = cloud.bytes_up, cloud.bytes_down
         self._done = Synced()
         self._damaged = 0
         self._newest_s: float | None = None
+        #: the newest of the fixes that wait in the cloud are here
+        self._has_newest = False
 
     async def hold(self) -> Synced:
         try:
@@ -204,6 +209,11 @@ class _Session:
             if self._done.batches or self._done.changes or self._done.heard:
                 await self._note()
 
+    @property
+    def _carried(self) -> tuple[int, int]:
+        """The bytes of bodies that this session took up and down until now."""
+        return self._cloud.bytes_up - self._before[0], self._cloud.bytes_down - self._before[1]
+
     async def _note(self) -> None:
         """Write the session into the log, also one that broke off."""
         done, now_ms = self._done, to_ms(self._clock.now())
@@ -211,14 +221,16 @@ class _Session:
         session = sync_log.Session(
             id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path=self.path,
             total=total, synced=total - done.quarantined - done.lost_edits, conflicts=done.lost_edits,
-            failed=done.quarantined, started_ms=self._began_ms, completed_ms=now_ms,
+            failed=done.quarantined, started_ms=self._began_ms, completed_ms=now_ms, bytes_up=self._carried[0],
+            bytes_down=self._carried[1],
         )  # fmt: skip
         await self._store.write(lambda db: run(db, sync_log.note(session)))
 
     async def _hold(self) -> Synced:
         began_s = self._clock.monotonic()
-        up, down = self._cloud.bytes_up, self._cloud.bytes_down
         untaken: OutpostError | None = None
+        if await self._store.read(outbox.schema) < LADDER.newest:
+            await self._store.write(functools.partial(outbox.begin_schema, ladder=LADDER))
         await self._finish()
         while await self._send_first("alerts"):  # whatever else there is, in whichever direction
             pass
@@ -242,7 +254,7 @@ class _Session:
         if self._clock.state.is_sure:
             before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
             await self._store.write(lambda db: outbox.forget_acknowledged(db, before_ms))
-        self._done.bytes_up, self._done.bytes_down = self._cloud.bytes_up - up, self._cloud.bytes_down - down
+        self._done.bytes_up, self._done.bytes_down = self._carried
         self._done.duration_s = round(self._clock.monotonic() - began_s, 3)
         return self._done
 
@@ -253,6 +265,7 @@ class _Session:
         here = await self._store.read(outbox.enrolled)
         epoch, since = here.cloud_epoch, here.cursor
         waiting: list[Record] = []  # a deployment may come a page before a collar that changed after it
+        left: list[tuple[EntityName, str]] = []
         while True:
             try:
                 page = await self._cloud.changes(epoch, since)
@@ -261,7 +274,7 @@ class _Session:
                     raise
                 await self._store.write(outbox.forget_cursor)
                 here = await self._store.read(outbox.enrolled)
-                epoch, since, waiting = None, 0, []
+                epoch, since, waiting, left = None, 0, [], []
                 continue
             if page.epoch != here.cloud_epoch:
                 await self._compare_heads()
@@ -270,9 +283,10 @@ class _Session:
             if page.is_more and page.next <= since:
                 raise LinkError("the cloud's changes do not go on: an answer of another request?")
             waiting += decode_records(page.batch, Record)
+            left += page.left
             try:
-                self._done.changes += await self._store.take_changes(page.epoch, page.next, waiting)
-                waiting = []
+                self._done.changes += await self._store.take_changes(page.epoch, page.next, waiting, left)
+                waiting, left = [], []
             except NotFound:
                 if not page.is_more:
                     raise
@@ -296,7 +310,10 @@ class _Session:
                 return
 
     async def _pull_heard(self) -> bool:
-        """Take the next fixes that the cloud took itself, with their cursor; say whether more wait."""
+        """Take the next fixes that came to the cloud another way, with their cursor; say whether more wait.
+
+        Where they fill more than a page, the newest of each collar come first.
+        """
         here = await self._store.read(outbox.enrolled)
         if here.cloud_epoch is None:
             return False  # its changes could not be taken, and with them the collars that these are of
@@ -310,10 +327,18 @@ class _Session:
         _check_number(page.next)
         if page.is_more and (page.next, page.after) == (here.heard_cursor, here.heard_after):
             raise LinkError("the cloud's fixes do not go on: an answer of another request?")
-        columns = decode_fixes(page.batch)
-        self._done.heard += len(columns["raw_ms"])
-        self._done.new_fixes += await self._store.take_heard(page.epoch, page.next, page.after, columns)
+        if page.is_more and not self._has_newest:
+            self._has_newest = True
+            newest = await self._cloud.newest(here.cloud_epoch, here.heard_cursor)
+            if newest is not None and newest.epoch == page.epoch:
+                await self._take_heard(newest, here.heard_cursor, here.heard_after)
+        self._done.heard += await self._take_heard(page, page.next, page.after)
         return page.is_more
+
+    async def _take_heard(self, page: HeardFixes, cursor: int, after: str | None) -> int:
+        columns = decode_fixes(page.batch)
+        self._done.new_fixes += await self._store.take_heard(page.epoch, cursor, after, columns)
+        return len(columns["raw_ms"])
 
     async def _compare_heads(self) -> None:
         """Ask where the cloud stands in every channel, and make what it does not have wait again."""
@@ -401,7 +426,7 @@ class _Session:
     async def _send(self, channel: Channel, batch: Batch) -> None:
         try:
             said = await self._cloud.put_batch(batch)
-        except BatchTooNew as error:  # the same bytes are right once the cloud reads them
+        except (BatchTooNew, BatchTooOld) as error:  # the same bytes are right once both read the same
             log.warning("sync.held", channel=channel, n=batch.n, detail=error.detail)
             self._done.held.append(channel)
             return

@@ -33,6 +33,7 @@ from shared.sync.blobs import Blob
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire.batch import encode_records
+from shared.wire.batch.schema import LADDER
 from shared.wire.link import (
     CHANNELS,
     MAX_CHANGES,
@@ -182,6 +183,7 @@ async def _going_up(
     yield Request(
         station_id=here.station_id, number=done.number, epoch=here.epoch, cloud_epoch=here.cloud_epoch,
         cursor=here.cursor, heard_cursor=here.heard_cursor, heard_after=here.heard_after, clashes=clashes, acked=acked,
+        schema=LADDER.newest,
     )  # fmt: skip
     for channel in CHANNELS:
         n = 0
@@ -263,6 +265,10 @@ class CarriedCloud:
         for each in self._heard:
             if (each.since, each.after or "") <= (since, after or "") < (each.page.next, each.page.after or ""):
                 return each.page
+        return None
+
+    async def newest(self, epoch: str | None, since: int, limit: int = MAX_FIXES) -> HeardFixes | None:
+        """Return None: on a stick all come at once."""
         return None
 
     async def clashes(self, epoch: str | None, since: int) -> Clashes | None:

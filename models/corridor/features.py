@@ -8,7 +8,7 @@ has no data in a layer that has a weight, nothing walks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,11 +77,12 @@ def surface_between(
     start_deg: tuple[float, float],
     end_deg: tuple[float, float],
     *,
+    around: Sequence[tuple[float, float]] = (),
     month: int | None = None,
     habitat: HabitatModel | None = None,
     most_cells: int = MOST_CELLS,
 ) -> Placed:
-    """Return the surface around two positions (longitude, latitude), with room for detours.
+    """Return the surface around two positions (longitude, latitude), with room for detours, and for ``around`` too.
 
     Raises Invalid where one of them is outside the maps, or where no layer is there that has a weight.
     """
@@ -92,9 +93,16 @@ def surface_between(
             raise Invalid(f"{name} is outside the maps")
     away = max(float(np.ptp(rows)), float(np.ptp(columns)))
     margin = round(_MARGIN_SHARE * away) + _MARGIN_CELLS
-    top, left = max(0, int(rows.min()) - margin), max(0, int(columns.min()) - margin)
-    bottom = min(grid.rows, int(rows.max()) + margin + 1)
-    right = min(grid.columns, int(columns.max()) + margin + 1)
+    rows = np.array([rows.min() - margin, rows.max() + margin])
+    columns = np.array([columns.min() - margin, columns.max() + margin])
+    if around:
+        more = grid.cells(np.array([one[0] for one in around]), np.array([one[1] for one in around]))
+        rows, columns = (
+            np.concatenate((own, other[np.isfinite(other)])) for own, other in zip((rows, columns), more, strict=True)
+        )
+    top, left = max(0, int(rows.min())), max(0, int(columns.min()))
+    bottom = min(grid.rows, int(rows.max()) + 1)
+    right = min(grid.columns, int(columns.max()) + 1)
     window = Window(top, left, bottom - top, right - left)
     return surface_in(maps, weights, window, month=month, habitat=habitat, most_cells=most_cells)
 

@@ -59,7 +59,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """A route between two positions, each (longitude, latitude); without ``end`` one that leads on for ``steps``."""
+    """A route between two positions, each (longitude, latitude); without ``end`` one that leads on for ``steps``.
+
+    ``region`` is GeoJSON text of an area in WGS 84 that it must not leave.
+    """
 
     species: str
     start: tuple[float, float]
@@ -70,6 +73,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     version: int | None = None
     limits: Limits = Limits()
+    region: str | None = None
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +134,11 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
     def _placed(self, weights: Weights, wish: Wish, dangers: Sequence[Danger]) -> Placed:
         with open_rasters(self.maps) as maps:
-            placed = surface_between(maps, weights, wish.start, wish.end or wish.start)
+            region = None if wish.region is None else json.loads(wish.region)
+            around = [] if region is None else corners_of(region["coordinates"])
+            placed = surface_between(maps, weights, wish.start, wish.end or wish.start, around=around)
+            if region is not None:
+                placed = within(placed, region, wish)
             return with_dangers(placed, dangers)
 
     def _tried(self, surface: Surface, start: Cell, end: Cell, wish: Wish, progress: Progress | None) -> Route:
@@ -156,6 +164,25 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
             else:  # what was raised to keep the limits is no cost of the route
                 return msgspec.structs.replace(found, scores=scores_of(widened(surface), found.path))
         raise Invalid(f"constraints: no route was found that keeps them: the best of {_TRIES} does not: {said}")
+
+
+def corners_of(coordinates: Any) -> list[tuple[float, float]]:
+    """Return every corner of a GeoJSON area, (longitude, latitude)."""
+    if isinstance(coordinates[0], (int, float)):
+        return [(float(coordinates[0]), float(coordinates[1]))]
+    return [corner for part in coordinates for corner in corners_of(part)]
+
+
+def within(placed: Placed, region: dict[str, Any], wish: Wish) -> Placed:
+    """Return the surface on which nothing walks outside a region; raises Invalid where an end lies outside."""
+    surface = placed.surface
+    is_inside = filled(placed, [region])
+    for name, at in (("start_point", wish.start), ("end_point", wish.end)):
+        cell = None if at is None else placed.cell(*at)
+        if cell is not None and not is_inside[cell]:
+            raise Invalid(f"{name} is outside the region")
+    cost = np.where(is_inside, surface.cost, np.float32(np.inf))
+    return msgspec.structs.replace(placed, surface=msgspec.structs.replace(surface, cost=cost))
 
 
 def with_dangers(placed: Placed, dangers: Sequence[Danger]) -> Placed:

@@ -137,7 +137,7 @@ def trained(folder: Path, plan: Plan, say: Callable[[str], None] = _log.info) ->
     begun = time.monotonic()
     torch.manual_seed(plan.seed)
     pool = training_pool(plan.seed * 10_000, plan.stages[0].surfaces, (plan.stages[0].side, plan.stages[0].side))
-    ppo = _ppo(pool, plan)
+    ppo = ppo_of(pool, plan)
     network = nn.Sequential(*ppo.policy.mlp_extractor.policy_net, ppo.policy.action_net)
     for number, stage in enumerate(plan.stages):
         pool = training_pool(plan.seed * 10_000 + 1_000 * number, stage.surfaces, (stage.side, stage.side))
@@ -260,7 +260,8 @@ def _drawn(scores: Float32Array, is_open: BoolArray, rng: np.random.Generator) -
     return np.where(is_open, draw, -np.inf).argmax(axis=1)
 
 
-def _ppo(pool: Pool, plan: Plan) -> MaskablePPO:
+def ppo_of(pool: Pool, plan: Plan) -> MaskablePPO:
+    """Return PPO as a plan trains it, before its first step."""
     return MaskablePPO(
         "MlpPolicy", WalkersVecEnv(pool, 256, seed=plan.seed), n_steps=64, batch_size=2048, n_epochs=3,
         learning_rate=5e-5, gamma=1.0, gae_lambda=0.9, clip_range=0.1, ent_coef=0.0, target_kl=0.02, seed=plan.seed,

@@ -30,6 +30,7 @@ from models.forecast.features import (
     MEMORY_DAYS,
     N_STATES,
     Anchors,
+    IntArray,
     Past,
     anchor_indices,
     anchors_of,
@@ -40,8 +41,10 @@ from models.forecast.features import (
 )
 from models.forecast.fitted import ALL_GROUPS, ENGINES, NETWORK, SPEAKERS, Fitted, Network, fitted_of, network_of
 from models.forecast.heads import Distribution, circles, drawn
+from models.hmm.features import Rows as StepRows
+from models.hmm.features import joined as joined_rows
 from models.hmm.features import rows_of, usable_fixes
-from models.hmm.runtime import BehaviourModel, load_model, median_interval_s, model_name
+from models.hmm.runtime import BehaviourModel, Variant, load_model, median_interval_s, model_name
 from shared.errors import Invalid, ModelUnavailable
 
 _FARTHEST_BACK_S: Final = (OWN_DAYS + MEMORY_DAYS) * DAY_S
@@ -110,19 +113,49 @@ def states_of(
 
     Shapes: fixes (n,), in order; result (n, 3), NaN where a fix ends no regular step.
     """
-    interval_s = median_interval_s(times_s)
-    if interval_s is None or behaviour is None:
-        return None
-    try:
-        variant = behaviour.variant_for(interval_s)
-    except ModelUnavailable:
-        return None
-    if variant.n_states != N_STATES:
-        return None
-    rows = rows_of(times_s, lon_deg, lat_deg, variant.interval_s, tolerance=variant.tolerance)
-    found = np.full((times_s.size, N_STATES), np.nan)
-    found[rows.fix] = variant.filtered(rows)
+    return states_of_each([(times_s, lon_deg, lat_deg)], behaviour)[0]
+
+
+def states_of_each(
+    tracks: Sequence[tuple[FloatArray, FloatArray, FloatArray]], behaviour: BehaviourModel | None
+) -> list[FloatArray | None]:
+    """Return what ``states_of`` says of each track; many are worked out sooner at once."""
+    found: list[FloatArray | None] = [None] * len(tracks)
+    groups: dict[int, tuple[Variant, list[tuple[int, StepRows]]]] = {}
+    for number, (times_s, lon_deg, lat_deg) in enumerate(tracks):
+        interval_s = median_interval_s(times_s)
+        if interval_s is None or behaviour is None:
+            continue
+        try:
+            variant = behaviour.variant_for(interval_s)
+        except ModelUnavailable:
+            continue
+        if variant.n_states != N_STATES:
+            continue
+        rows = rows_of(times_s, lon_deg, lat_deg, variant.interval_s, tolerance=variant.tolerance)
+        groups.setdefault(id(variant), (variant, []))[1].append((number, rows))
+    for variant, group in groups.values():
+        filtered = variant.filtered(joined_rows([rows for _, rows in group]))
+        begin = 0
+        for number, rows in group:
+            states = np.full((tracks[number][0].size, N_STATES), np.nan)
+            states[rows.fix] = filtered[begin : begin + rows.fix.size]
+            found[number] = states
+            begin += rows.fix.size
     return found
+
+
+class _Cut(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A track as far back as its forecast looks, in order, and the fixes ``at`` which one is made, the last one last.
+
+    ``states`` are None where the track brings none.
+    """
+
+    times_s: FloatArray
+    lon_deg: FloatArray
+    lat_deg: FloatArray
+    at: IntArray
+    states: FloatArray | None
 
 
 class Forecaster:
@@ -173,7 +206,7 @@ class Forecaster:
         """Return the predictions of several animals, and with each the distances of its own past forecasts (H, k)."""
         if not tracks:
             return []
-        prepared = [self._prepared(track) for track in tracks]
+        prepared = self._prepared(tracks)
         baselines = self._fitted.baselines[self._number]
         anchors = _joined([anchors_of(known_of(_joined(part)), baselines) for part in _parts([p for p, _ in prepared])])
         everyone = self.said(anchors)
@@ -217,43 +250,33 @@ class Forecaster:
         levels = self._fitted.levels[self._number, list(self._speakers), np.arange(len(HORIZONS_H))]
         return radii(np.broadcast_to(levels, (*own.shape[:-1], N_LEVELS)), own)
 
-    def _prepared(self, track: Track) -> tuple[Past, FloatArray | None]:
-        """The past of the animal's anchors that count, its last fix last.
+    def _prepared(self, tracks: Sequence[Track]) -> list[tuple[Past, FloatArray | None]]:
+        """The past of each animal's anchors that count, its last fix last.
 
         With it what came after each, (n, H, 2) in metres east and north; None where the track brings its own distances.
         """
-        times, lon, lat = (
-            np.asarray(values, dtype=np.float64) for values in (track.times_s, track.lon_deg, track.lat_deg)
-        )
-        if not times.ndim == lon.ndim == lat.ndim == 1 or not times.size == lon.size == lat.size:
-            raise Invalid("times, longitudes and latitudes of fixes must be rows of one length")
-        if track.states is not None and track.states.shape != (times.size, N_STATES):
-            raise Invalid(f"states must be of shape {(times.size, N_STATES)}, not {track.states.shape}")
-        order = usable_fixes(times, lon, lat)
-        if not order.size:
-            raise Invalid("a forecast needs a fix")
-        back_s = _FARTHEST_BACK_S if track.own is None else MEMORY_DAYS * DAY_S
-        order = order[times[order] >= times[order[-1]] - back_s]
-        times, lon, lat = times[order], unwrapped(lon[order]), lat[order]
-        at = np.array([times.size - 1], dtype=np.int64)
-        if track.own is None:
-            # Anchors from the last fix back, so that it is one of them.
-            every = (times.size - 1 - anchor_indices(-times[::-1]))[::-1]
-            at = every[np.append(own_anchors(times[every], every.size - 1), every.size - 1)]
-        states = None if track.states is None else np.asarray(track.states, dtype=np.float64)[order]
-        if states is None:
-            states = self._recent_states(times, lon, lat, float(times[at[0]]))
-        past = past_at(times, lon, lat, at, states=states, group=self.group)
-        return past, targets_m(times, lon, lat, at) if track.own is None else None
+        cuts = [_cut(track) for track in tracks]
+        states = self._states(cuts)
+        return [
+            (
+                past_at(cut.times_s, cut.lon_deg, cut.lat_deg, cut.at, states=its, group=self.group),
+                targets_m(cut.times_s, cut.lon_deg, cut.lat_deg, cut.at) if track.own is None else None,
+            )
+            for track, cut, its in zip(tracks, cuts, states, strict=True)
+        ]
 
-    def _recent_states(
-        self, times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, from_s: float
-    ) -> FloatArray:
-        found = np.full((times_s.size, N_STATES), np.nan)
-        recent = times_s >= from_s - 2 * DAY_S
-        states = states_of(times_s[recent], lon_deg[recent], lat_deg[recent], self._behaviour)
-        if states is not None:
-            found[recent] = states
+    def _states(self, cuts: Sequence[_Cut]) -> list[FloatArray]:
+        """The states at the fixes of each track, those that it brings or those of the time that counts."""
+        wanted = [number for number, cut in enumerate(cuts) if cut.states is None]
+        recent = [cuts[number].times_s >= cuts[number].times_s[cuts[number].at[0]] - 2 * DAY_S for number in wanted]
+        those = [
+            (cuts[number].times_s[its], cuts[number].lon_deg[its], cuts[number].lat_deg[its])
+            for number, its in zip(wanted, recent, strict=True)
+        ]
+        found = [np.full((cut.times_s.size, N_STATES), np.nan) if cut.states is None else cut.states for cut in cuts]
+        for number, its, states in zip(wanted, recent, states_of_each(those, self._behaviour), strict=True):
+            if states is not None:
+                found[number][its] = states
         return found
 
     def _predictions(self, anchors: Anchors, said: Distribution, own: FloatArray) -> list[Prediction]:
@@ -300,6 +323,28 @@ def load_forecaster(species: str | None, folder: Path = PACKAGED, *, engine: str
     if loaded.refused:
         network = msgspec.structs.replace(network, refused=(*loaded.refused, *network.refused))
     return Forecaster(species, fitted, network)
+
+
+def _cut(track: Track) -> _Cut:
+    """Cut a track to what counts; raises Invalid where its columns are not of one length, or hold no fix."""
+    times, lon, lat = (np.asarray(values, dtype=np.float64) for values in (track.times_s, track.lon_deg, track.lat_deg))
+    if not times.ndim == lon.ndim == lat.ndim == 1 or not times.size == lon.size == lat.size:
+        raise Invalid("times, longitudes and latitudes of fixes must be rows of one length")
+    if track.states is not None and track.states.shape != (times.size, N_STATES):
+        raise Invalid(f"states must be of shape {(times.size, N_STATES)}, not {track.states.shape}")
+    order = usable_fixes(times, lon, lat)
+    if not order.size:
+        raise Invalid("a forecast needs a fix")
+    back_s = _FARTHEST_BACK_S if track.own is None else MEMORY_DAYS * DAY_S
+    order = order[times[order] >= times[order[-1]] - back_s]
+    times, lon, lat = times[order], unwrapped(lon[order]), lat[order]
+    at = np.array([times.size - 1], dtype=np.int64)
+    if track.own is None:
+        # Anchors from the last fix back, so that it is one of them.
+        every = (times.size - 1 - anchor_indices(-times[::-1]))[::-1]
+        at = every[np.append(own_anchors(times[every], every.size - 1), every.size - 1)]
+    states = None if track.states is None else np.asarray(track.states, dtype=np.float64)[order]
+    return _Cut(times_s=times, lon_deg=lon, lat_deg=lat, at=at, states=states)
 
 
 def _own(anchors: Anchors, truth_m: FloatArray, said: Distribution) -> FloatArray:

@@ -7,13 +7,18 @@ the step *into* row t (that of the first row of a burst is not used). Emissions 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Iterator
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
+
+# Bursts are taken abreast, as arrays, from so many on (of the longest one's length): it is faster then.
+_BROAD: Final = 4
+_BROAD_IN_LOGS: Final = 2
 
 
 def forward(
@@ -28,6 +33,37 @@ def forward_rows(
     log_start: FloatArray, log_transitions: FloatArray, log_emissions: FloatArray, starts: IntArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return the same with the log density of each row given those before it in its burst; (n, K) and (n,)."""
+    way = _abreast_in_logs if _is_broad(starts, log_emissions.shape[0], _BROAD_IN_LOGS) else _row_by_row
+    return way(log_start, log_transitions, log_emissions, starts)
+
+
+def _abreast_in_logs(
+    log_start: FloatArray, log_transitions: FloatArray, log_emissions: FloatArray, starts: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """What ``_row_by_row`` returns, to the last bit, sooner where bursts are many."""
+    n_rows, n_states = log_emissions.shape
+    filtered = np.empty((n_rows, n_states))
+    evidences = np.empty(n_rows)
+    varies = log_transitions.ndim == 3
+    state = np.empty((0, n_states))
+    for t, rows in enumerate(_abreast(starts, n_rows)):
+        if t == 0:
+            state = log_start + log_emissions[rows]
+        else:
+            joint = state[: rows.size, :, None] + (log_transitions[rows] if varies else log_transitions)
+            top = joint.max(axis=1)
+            state = top + np.log(np.exp(joint - top[:, None]).sum(axis=1)) + log_emissions[rows]
+        peak = state.max(axis=1)
+        evidence = peak + np.log(np.exp(state - peak[:, None]).sum(axis=1))
+        evidences[rows] = evidence
+        state = state - evidence[:, None]
+        filtered[rows] = state
+    return filtered, evidences
+
+
+def _row_by_row(
+    log_start: FloatArray, log_transitions: FloatArray, log_emissions: FloatArray, starts: IntArray
+) -> tuple[FloatArray, FloatArray]:
     n_rows, n_states = log_emissions.shape
     filtered = np.empty((n_rows, n_states))
     evidences = np.empty(n_rows)
@@ -47,6 +83,79 @@ def forward_rows(
         state = state - evidence
         filtered[t] = state
     return filtered, evidences
+
+
+def filtered_probabilities(
+    start: FloatArray, transitions: FloatArray, likelihoods: FloatArray, starts: IntArray
+) -> FloatArray:
+    """Return p(state at t | rows of the burst up to t), shape (n, K), of plain probabilities that do not vary.
+
+    Few states are filtered sooner in plain numbers than in arrays, many bursts sooner abreast. Both add and multiply
+    in one order: a burst's answer does not depend on what else is asked.
+    """
+    way = _side_by_side if _is_broad(starts, likelihoods.shape[0], _BROAD) else _one_by_one
+    return way(start, transitions, likelihoods, starts)
+
+
+def _side_by_side(start: FloatArray, transitions: FloatArray, likelihoods: FloatArray, starts: IntArray) -> FloatArray:
+    n_rows, n_states = likelihoods.shape
+    found = np.empty((n_rows, n_states))
+    state = np.empty((0, n_states))
+    for t, rows in enumerate(_abreast(starts, n_rows)):
+        ahead: FloatArray = start
+        if t:
+            was = state[: rows.size]
+            ahead = was[:, :1] * transitions[0]
+            for k in range(1, n_states):
+                ahead = ahead + was[:, k : k + 1] * transitions[k]
+        joint = ahead * likelihoods[rows]
+        total = joint[:, 0]
+        for k in range(1, n_states):
+            total = total + joint[:, k]
+        state = joint / total[:, None]
+        found[rows] = state
+    return found
+
+
+def _one_by_one(start: FloatArray, transitions: FloatArray, likelihoods: FloatArray, starts: IntArray) -> FloatArray:
+    stationary, into = start.tolist(), transitions.T.tolist()
+    begins = set(starts.tolist())
+    found: list[list[float]] = []
+    state: list[float] = stationary
+    for t, likelihood in enumerate(likelihoods.tolist()):
+        ahead = stationary
+        if t not in begins:
+            ahead = [_sum([was * share for was, share in zip(state, shares, strict=True)]) for shares in into]
+        joint = [share * density for share, density in zip(ahead, likelihood, strict=True)]
+        total = _sum(joint)
+        state = [one / total for one in joint]
+        found.append(state)
+    return np.array(found, dtype=np.float64).reshape(likelihoods.shape)
+
+
+def _sum(values: list[float]) -> float:
+    """The sum from left to right: ``sum`` of later versions of Python keeps a remainder, arrays do not."""
+    total = values[0]
+    for value in values[1:]:
+        total += value
+    return total
+
+
+def _is_broad(starts: IntArray, n_rows: int, least: int) -> bool:
+    """Say whether there are so many rows, all bursts together, as ``least`` of the longest burst have."""
+    return bool(n_rows and n_rows >= least * int(np.diff(np.append(starts, n_rows)).max(initial=0)))
+
+
+def _abreast(starts: IntArray, n_rows: int) -> Iterator[IntArray]:
+    """The first row of each burst, then the second of those that have one, and so on, the longest burst first."""
+    if starts.size == 0 or starts[0] != 0:
+        raise ValueError("the first row begins a burst")
+    lengths = np.diff(np.append(starts, n_rows))
+    order = np.argsort(-lengths, kind="stable")
+    begins, lengths = starts[order], lengths[order]
+    going = np.searchsorted(-lengths, -np.arange(int(lengths[0])), side="left")
+    for t, n in enumerate(going.tolist()):
+        yield begins[:n] + t
 
 
 def backward(log_transitions: FloatArray, log_emissions: FloatArray, starts: IntArray) -> FloatArray:

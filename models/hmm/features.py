@@ -12,6 +12,7 @@ and beside a step of length zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.domain import is_usable
-from shared.movement.geodesy import step_lengths_m, turning_angles_rad
+from shared.movement.geodesy import steps_and_turns
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -49,6 +50,28 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
         return [int(n) for n in np.diff(np.append(self.starts, self.step_m.size))]
 
 
+#: Of a trajectory that has no step.
+NO_ROWS: Final = Rows(
+    step_m=np.empty(0), angle_rad=np.empty(0), fix=np.empty(0, dtype=np.int64),
+    previous_fix=np.empty(0, dtype=np.int64), starts=np.empty(0, dtype=np.int64), n_fixes_used=0,
+)  # fmt: skip
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several trajectories as those of one; ``fix`` and ``previous_fix`` stay those of each."""
+    if len(parts) == 1:
+        return parts[0]
+    firsts = np.cumsum([0, *(rows.step_m.size for rows in parts[:-1])])
+    return Rows(
+        step_m=np.concatenate([rows.step_m for rows in parts]),
+        angle_rad=np.concatenate([rows.angle_rad for rows in parts]),
+        fix=np.concatenate([rows.fix for rows in parts]),
+        previous_fix=np.concatenate([rows.previous_fix for rows in parts]),
+        starts=np.concatenate([rows.starts + first for rows, first in zip(parts, firsts, strict=True)]),
+        n_fixes_used=sum(rows.n_fixes_used for rows in parts),
+    )
+
+
 def usable_fixes(
     times_s: FloatArray, lon_deg: FloatArray, lat_deg: FloatArray, flags: IntArray | None = None
 ) -> IntArray:
@@ -56,11 +79,12 @@ def usable_fixes(
 
     Shapes: inputs (n,), in any order. ``flags`` are the quality rules' ``FixFlag`` values.
     """
-    good = np.isfinite(times_s) & np.isfinite(lon_deg) & np.isfinite(lat_deg)
-    good &= (np.abs(lon_deg) <= 180) & (np.abs(lat_deg) <= 90)
+    good = np.isfinite(times_s) & (np.abs(lon_deg) <= 180) & (np.abs(lat_deg) <= 90)
     if flags is not None:
         good &= np.array([is_usable(int(flag)) for flag in flags], dtype=bool)
     order = np.flatnonzero(good)
+    if bool((np.diff(times_s[order]) > 0).all()):
+        return order
     order = order[np.lexsort((lat_deg[order], lon_deg[order], times_s[order]))]
     times = times_s[order]
     return order[np.concatenate(([True], np.diff(times) > 0))[: order.size]].astype(np.int64)
@@ -116,9 +140,9 @@ def rows_of(
     kept, begins = regular_chain(times[order].tolist(), interval_s, tolerance * interval_s)
     chosen = order[kept] if kept else order[:0]
     is_begin = np.array(begins, dtype=bool)
-    step = step_lengths_m(lon[chosen], lat[chosen])
+    step, turn = steps_and_turns(lon[chosen], lat[chosen])
     angle = np.full(chosen.size, np.nan)
-    angle[2:] = turning_angles_rad(lon[chosen], lat[chosen])[: max(0, chosen.size - 2)]
+    angle[2:] = turn[: max(0, chosen.size - 2)]
     # The angle at the first fix of a burst spans the gap.
     angle[1:][is_begin[:-1]] = np.nan
     is_row = ~is_begin
@@ -131,5 +155,5 @@ def rows_of(
         fix=chosen[ends],
         previous_fix=chosen[ends - 1],
         starts=number[follows_begin].astype(np.int64),
-        n_fixes_used=int(np.unique(np.concatenate((ends, ends - 1))).size),
+        n_fixes_used=ends.size + follows_begin.size,
     )

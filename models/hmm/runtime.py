@@ -24,6 +24,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ import numpy.typing as npt
 
 from models.artifact import PACKAGED, Loaded, load_newest
 from models.hmm import chain
-from models.hmm.features import FloatArray, IntArray, Rows, regular_chain
+from models.hmm.features import NO_ROWS, FloatArray, IntArray, Rows, joined, regular_chain
 from shared.errors import ArtifactError, ModelUnavailable
 from shared.movement.geodesy import step_lengths_m, turning_angles_rad
 
@@ -130,25 +131,16 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def filtered(self, rows: Rows) -> FloatArray:
         """Return the posterior of each row's state given the rows of its burst up to it; shape (n, K).
 
-        The same as ``decode`` gives, several times as fast: few states are filtered sooner in plain numbers than in
-        arrays, and nothing is looked at twice.
+        The same as ``decode`` gives, several times as fast: no logarithm is taken on the way, and nothing is looked at
+        twice.
         """
         emissions = _nats(self.log_densities(rows.step_m, rows.angle_rad))
-        likelihoods = np.exp(emissions - emissions.max(axis=1, keepdims=True)).tolist() if len(emissions) else []
-        stationary = np.exp(_normalised_log(_nats(self.log_stationary))).tolist()
-        into = np.exp(_normalised_log(_nats(self.log_transitions))).T.tolist()
-        begins = set(rows.starts.tolist())
-        found: list[list[float]] = []
-        state: list[float] = stationary
-        for t, likelihood in enumerate(likelihoods):
-            ahead = stationary
-            if t not in begins:
-                ahead = [sum([was * share for was, share in zip(state, shares, strict=True)]) for shares in into]
-            joint = [share * density for share, density in zip(ahead, likelihood, strict=True)]
-            total = sum(joint)
-            state = [one / total for one in joint]
-            found.append(state)
-        return np.array(found, dtype=np.float64).reshape(-1, self.n_states)
+        return chain.filtered_probabilities(
+            np.exp(_normalised_log(_nats(self.log_stationary))),
+            np.exp(_normalised_log(_nats(self.log_transitions))),
+            np.exp(emissions - emissions.max(axis=1, keepdims=True)),
+            rows.starts,
+        )
 
     def decode(self, rows: Rows, lag: int = LAG) -> Decoded:
         """Return the states of a trajectory that is known as a whole."""
@@ -167,35 +159,66 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def steps(self, rows: Rows, times_s: FloatArray, lag: int = LAG) -> list[StepState]:
         """Return what a ``Tracker`` says of a trajectory after its last fix; ``times_s`` are those of its fixes."""
-        n_rows = len(rows.step_m)
-        if not n_rows:
-            return []
+        return self.steps_of_each([rows], [times_s], lag)[0]
+
+    def steps_of_each(
+        self, many: Sequence[Rows], times_s: Sequence[FloatArray], lag: int = LAG
+    ) -> list[list[StepState]]:
+        """Return what ``steps`` says of each trajectory; many are worked out sooner at once."""
+        rows = joined(many) if many else NO_ROWS
+        if not len(rows.step_m):
+            return [[] for _ in many]
         in_nats = _nats(self.log_densities(rows.step_m, rows.angle_rad))
         transitions = _normalised_log(_nats(self.log_transitions))
         start = _normalised_log(_nats(self.log_stationary))
         filtered, evidence = chain.forward_rows(start, transitions, in_nats, rows.starts)
         smoothed = chain.fixed_lag(filtered, transitions, in_nats, rows.starts, lag)
-        best = smoothed.argmax(axis=1)
+        posterior = np.exp(filtered)
+        found, begin = [], 0
+        for its, its_times_s in zip(many, times_s, strict=True):
+            part = slice(begin, begin + len(its.step_m))
+            found.append(self._states(its, its_times_s, smoothed[part], posterior[part], evidence[part], lag))
+            begin = part.stop
+        return found
+
+    def _states(
+        self,
+        rows: Rows,
+        times_s: FloatArray,
+        smoothed: FloatArray,
+        filtered: FloatArray,
+        evidence: FloatArray,
+        lag: int,
+    ) -> list[StepState]:
+        n_rows = len(rows.step_m)
+        if not n_rows:
+            return []
         ends = np.append(rows.starts[1:], n_rows)
         ahead = np.repeat(ends, rows.lengths) - np.arange(n_rows) - 1
         # the last burst has ended too where a fix lies beyond what could have continued it
         latest_s = times_s[rows.fix[-1]] + self.interval_s * (1 + self.tolerance)
         is_open = (np.arange(n_rows) >= rows.starts[-1]) & (np.nanmax(times_s) <= latest_s)
+        best = smoothed.argmax(axis=1)
+        columns = (
+            times_s[rows.previous_fix], times_s[rows.fix], rows.step_m, rows.angle_rad, best, smoothed, filtered,
+            np.minimum(ahead, lag), (ahead >= lag) | ~is_open, evidence,
+        )  # fmt: skip
+        listed = zip(*(np.asarray(column).tolist() for column in columns), strict=True)
         return [
             StepState(
-                started_at_s=float(times_s[rows.previous_fix[t]]),
-                ended_at_s=float(times_s[rows.fix[t]]),
-                step_m=float(rows.step_m[t]),
-                angle_rad=None if math.isnan(rows.angle_rad[t]) else float(rows.angle_rad[t]),
-                state=self.state_names[best[t]],
-                confidence=float(smoothed[t, best[t]]),
-                smoothed=tuple(smoothed[t].tolist()),
-                filtered=tuple(np.exp(filtered[t]).tolist()),
-                lag=min(lag, int(ahead[t])),
-                is_settled=bool(ahead[t] >= lag or not is_open[t]),
-                log_likelihood=float(evidence[t]),
+                started_at_s=started_at_s,
+                ended_at_s=ended_at_s,
+                step_m=step_m,
+                angle_rad=None if math.isnan(angle_rad) else angle_rad,
+                state=self.state_names[state],
+                confidence=after[state],
+                smoothed=tuple(after),
+                filtered=tuple(by_now),
+                lag=waited,
+                is_settled=is_settled,
+                log_likelihood=density,
             )
-            for t in range(n_rows)
+            for started_at_s, ended_at_s, step_m, angle_rad, state, after, by_now, waited, is_settled, density in listed
         ]
 
 
@@ -365,7 +388,9 @@ def angle_nodes_rad() -> FloatArray:
 
 def median_interval_s(times_s: FloatArray) -> float | None:
     """Return how far apart the fixes of a collar usually are; None for fewer than two."""
-    gaps_s = np.diff(np.unique(times_s))
+    gaps_s = np.diff(times_s)
+    if not bool((gaps_s > 0).all()):  # not in order, or an instant twice
+        gaps_s = np.diff(np.unique(times_s))
     return float(np.median(gaps_s)) if gaps_s.size else None
 
 

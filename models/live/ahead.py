@@ -34,6 +34,8 @@ _DEGREE_M: Final = 111_195.0
 _GOLDEN_RAD: Final = math.pi * (3.0 - math.sqrt(5.0))
 _SHARES: Final = (np.arange(POINTS) + 0.5) / POINTS
 _ANGLES: Final = np.arange(POINTS) * _GOLDEN_RAD
+_COS: Final = np.cos(_ANGLES)
+_SIN: Final = np.sin(_ANGLES)
 _LOGS: Final = -np.log1p(-_SHARES)
 _WEIBULL: Final = math.log(math.log(10.0) / math.log(2.0))
 
@@ -109,7 +111,7 @@ def spread(predicted: Predicted) -> FloatArray:
     power = max(math.log(max(outer / inner, 1.0)), 1e-3) / _WEIBULL
     along_m = inner / math.log(2.0) ** power * _LOGS**power
     flat = predicted.semi_minor_90_m / max(predicted.semi_major_90_m, 0.1)
-    forward_m, right_m = along_m * np.cos(_ANGLES), along_m * np.sin(_ANGLES) * flat
+    forward_m, right_m = along_m * _COS, along_m * _SIN * flat
     bearing = math.radians(predicted.bearing_deg)
     east_m = forward_m * math.sin(bearing) + right_m * math.cos(bearing)
     north_m = forward_m * math.cos(bearing) - right_m * math.sin(bearing)

@@ -7,14 +7,17 @@ not.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
+import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from models.bbmm.features import Frame, frame_for, track_of
 from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_at, variances
@@ -22,7 +25,7 @@ from models.hmm.runtime import StepState
 from models.live import maps
 from models.live import runtime as live
 from models.live.advice import AROUND_M, AT_ONCE, Advisor, Asked
-from models.live.ahead import aheads
+from models.live.ahead import Shape, aheads
 from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
 from models.live.runtime import Fixes
 from models.live.shapes import Shapes
@@ -30,7 +33,7 @@ from models.live.standing import Spot, Standing, standings
 from shared import insight
 from shared.clock import Clock
 from shared.domain import Fix
-from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound
+from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound, StoreError
 from shared.habitat import Habitat, NoHabitat
 from shared.movement.areas import REACH_M, Nearby, Place
 from shared.movement.geodesy import step_lengths_m
@@ -59,10 +62,15 @@ _TOO_OLD: Final = "its newest fix is too old"
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
 MAP_S: Final = 60.0
-#: How long what models say of an animal holds while it has no new fix.
+#: How long what models say of an animal holds at most while it has no new fix.
 MOVED_S: Final = 60.0
+#: Animals whose movement one view works out; the others of a herd follow behind it, a few at a time.
+MOVED_AT_ONCE: Final = 16
+_WAITS: Final = "waits for its turn"
+#: Places of which it is kept what is near.
+_PLACES: Final = 10_000
 
-T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 
 class DrawnMap(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -87,12 +95,21 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What models said of how an animal moved, ``of`` its newest fix as one of its species, and when they did."""
+    """What models said of how an animal moved, ``of`` its newest fix as one of its species, and when they did.
+
+    ``track`` stands for the fixes that it was made of, and ``models`` for what made it.
+    """
 
     at_s: float
     of: tuple[str, str]
+    track: bytes
+    models: object
     said: live.Said
     distance_24h_m: float | None
+
+
+#: Of an animal whose turn has not come.
+_UNSAID: Final = live.Said(behaviour=None, path=None, missing={"behaviour": _WAITS, "path": _WAITS})
 
 
 class OnDemand:
@@ -117,8 +134,16 @@ class OnDemand:
         #: those made from reduced positions, by what is seen alike
         self._reduced_forecasts: dict[Hashable, Forecasts] = {}
         self._maps: dict[str, tuple[float, DrawnMap]] = {}
-        #: what was said of how animals moved, by animal
+        #: what was said of how animals moved, by animal, and what works out the rest of a herd
         self._moves: dict[str, Moved] = {}
+        self._catching_up: asyncio.Task[None] | None = None
+        #: what is near places, while zones and corridors are as they were
+        self._near: dict[tuple[float, float], list[Nearby]] = {}
+        self._near_mark: Hashable = None
+        #: what animals may walk into, by animal, with what it was made of
+        self._aheads: dict[
+            str, tuple[tuple[insight.Predicted, ...], Sequence[Shape], str, tuple[insight.Ahead, ...]]
+        ] = {}
         self._advisor = Advisor() if advisor is None else advisor
         #: advice by animal, with what it was made of
         self._advised: dict[str, tuple[Hashable, insight.Advice | str]] = {}
@@ -140,12 +165,12 @@ class OnDemand:
             animals,
             [
                 Known(
-                    step=_shown(each.said.behaviour),
-                    distance_24h_m=each.distance_24h_m,
-                    path_sd_m=None if each.said.path is None else each.said.path.sd_m,
-                    models={**_spoke(each.said), **spoke_of_place(place)},
+                    step=_shown(said.behaviour),
+                    distance_24h_m=None if each is None else each.distance_24h_m,
+                    path_sd_m=None if said.path is None else said.path.sd_m,
+                    models={**_spoke(said), **spoke_of_place(place)},
                     missing={
-                        **dict(each.said.missing.items()),
+                        **dict(said.missing.items()),
                         **missing_of_place(place),
                         **({"corridor": advice} if isinstance(advice, str) else {}),
                     },
@@ -153,35 +178,84 @@ class OnDemand:
                     advice=None if isinstance(advice, str) else advice,
                 )
                 for each, place, advice in zip(moved, standing, advised, strict=True)
+                for said in [_UNSAID if each is None else each.said]
             ],
         )
 
-    async def _moved(self, view: View, animals: Sequence[LiveAnimal]) -> list[Moved]:
-        """Return what models say of how animals moved; of those without a new fix it is asked again after a minute.
+    async def _moved(self, view: View, animals: Sequence[LiveAnimal]) -> list[Moved | None]:
+        """Return what models say of how animals moved, None of whom it is not known yet.
 
-        So long a fix that came late, or was taken out, may wait: all animals of a herd are not worked out anew for
-        everybody who looks.
+        Of those without a new fix it is asked again within a minute: so long a fix that came late, or was taken out,
+        may wait. A view works out a few animals itself; where more are new, the rest of the herd follows behind it.
         """
+        present = {each.animal.id for each in animals}
+        self._moves = {key: moved for key, moved in self._moves.items() if key in present}
+        wanted = self._to_work_out(animals)
+        await self._work_out(view, wanted[:MOVED_AT_ONCE])
+        if len(wanted) > MOVED_AT_ONCE and (self._catching_up is None or self._catching_up.done()):
+            self._catching_up = asyncio.create_task(self._catch_up(view, wanted[MOVED_AT_ONCE:]), name="catching up")
+        return [self._move_of(each) for each in animals]
+
+    def _to_work_out(self, animals: Sequence[LiveAnimal]) -> list[LiveAnimal]:
+        """Return animals of which nothing is known, then those of which it was asked long ago."""
         now_s = self._clock.monotonic()
-        young = {key: moved for key, moved in self._moves.items() if now_s - moved.at_s < MOVED_S}
-        kept = {
-            each.animal.id: moved
+        unknown = [each for each in animals if self._move_of(each) is None]
+        old = [
+            each
             for each in animals
-            if (moved := young.get(each.animal.id)) is not None and moved.of == (each.fix.id, each.animal.species)
-        }
-        wanted = [each for each in animals if each.animal.id not in kept]
-        newest = [await self._newest(view, each) for each in wanted]
-        said = await asyncio.to_thread(
-            lambda: [
-                live.said(self._models, each.animal.species, columns_of(fixes))
-                for each, fixes in zip(wanted, newest, strict=True)
+            if (moved := self._move_of(each)) is not None and now_s - moved.at_s >= _holds_s(each.animal.id)
+        ]
+        return unknown + sorted(old, key=lambda each: self._moves[each.animal.id].at_s)
+
+    def _move_of(self, animal: LiveAnimal) -> Moved | None:
+        moved = self._moves.get(animal.animal.id)
+        return moved if moved is not None and moved.of == (animal.fix.id, animal.animal.species) else None
+
+    async def _catch_up(self, view: View, animals: Sequence[LiveAnimal]) -> None:
+        """Work out the rest of a herd, a few at a time; a store that does not answer is asked at the next view."""
+        for start in range(0, len(animals), MOVED_AT_ONCE):
+            try:
+                await self._work_out(view, animals[start : start + MOVED_AT_ONCE])
+            except StoreError as error:
+                log.warning("insight.fell_behind", code=error.code, detail=error.detail)
+                return
+
+    async def _work_out(self, view: View, animals: Sequence[LiveAnimal]) -> None:
+        """Work out how some animals moved; of a track that is as it was, nothing is worked out anew."""
+        if not animals:
+            return
+        now_s, tracks = self._clock.monotonic(), await self._tracks(view, animals)
+        known = [self._move_of(each) for each in animals]
+        models = self._models.mark
+
+        def moved() -> list[Moved]:
+            digests = [_digest(fixes) for fixes in tracks]
+            as_it_was = [
+                before is not None and (before.track, before.models) == (track, models)
+                for before, track in zip(known, digests, strict=True)
             ]
-        )
-        for each, fixes, one in zip(wanted, newest, said, strict=True):
-            of = (each.fix.id, each.animal.species)
-            kept[each.animal.id] = Moved(at_s=now_s, of=of, said=one, distance_24h_m=distance_of_the_last_day_m(fixes))
-        self._moves = young | kept
-        return [kept[each.animal.id] for each in animals]
+            asked = [
+                live.Asked(species=each.animal.species, fixes=fixes)
+                for each, fixes, same in zip(animals, tracks, as_it_was, strict=True)
+                if not same
+            ]
+            said = iter(live.said_of_each(self._models, asked))
+            return [
+                msgspec.structs.replace(before, at_s=now_s)
+                if same and before is not None
+                else Moved(
+                    at_s=now_s, of=(each.fix.id, each.animal.species), track=track, models=models, said=next(said),
+                    distance_24h_m=distance_of_the_last_day_m(fixes),
+                )
+                for each, fixes, before, track, same in zip(animals, tracks, known, digests, as_it_was, strict=True)
+            ]  # fmt: skip
+
+        found = await asyncio.to_thread(moved)
+        self._moves |= {each.animal.id: one for each, one in zip(animals, found, strict=True)}
+
+    async def _tracks(self, view: View, animals: Sequence[LiveAnimal]) -> list[Fixes]:
+        """Return of each animal the fixes that its state is worked out from; ``view`` sees them exactly."""
+        return [columns_of(await self._newest(view, each)) for each in animals]
 
     async def _standing(self, animals: Sequence[LiveAnimal]) -> list[Standing]:
         """Return how suitable the places of animals are; of each fix it is asked once."""
@@ -240,6 +314,7 @@ class OnDemand:
         ahead = [(f.predicted[0].lon_deg, f.predicted[0].lat_deg) if f.predicted else (None, None) for f in forecasts]
         there = await self._nearby(view, ahead)
         shapes = await self._shapes.near(view, [each for f in forecasts for each in f.predicted])
+        walked_into = self._walked_into(animals, forecasts, shapes)
         alerts = await alerts_now(self._store, view)
         return [
             insight.AnimalInsight(
@@ -252,11 +327,29 @@ class OnDemand:
                 predicted=forecast.predicted,
                 predicted_nearby=tuple(then),
                 suitability=one.suitability,
-                ahead=aheads(forecast.predicted, shapes, each.animal.species),
+                ahead=ahead_of_it,
                 **_advised(each, one, forecast, self._clock.now()),
             )
-            for each, one, near, forecast, then in zip(animals, known, nearby, forecasts, there, strict=True)
+            for each, one, near, forecast, then, ahead_of_it in zip(
+                animals, known, nearby, forecasts, there, walked_into, strict=True
+            )
         ]
+
+    def _walked_into(
+        self, animals: Sequence[LiveAnimal], forecasts: Sequence[Forecast], shapes: Sequence[Shape]
+    ) -> list[tuple[insight.Ahead, ...]]:
+        """Return what each animal may walk into; where forecast and shapes are as they were, what it was."""
+        found = {}
+        before = {id(kept[1]): kept[1] for kept in self._aheads.values()}
+        as_now = {key for key, was in before.items() if _are_same(was, shapes)}
+        for each, forecast in zip(animals, forecasts, strict=True):
+            key, species = each.animal.id, each.animal.species
+            kept = self._aheads.get(key)
+            if kept is None or (kept[0], kept[2]) != (forecast.predicted, species) or id(kept[1]) not in as_now:
+                kept = forecast.predicted, shapes, species, aheads(forecast.predicted, shapes, species)
+            found[key] = (kept[0], shapes, species, kept[3])
+        self._aheads = found
+        return [found[each.animal.id][3] for each in animals]
 
     async def behaviour(self, view: View, animal_id: str, since: datetime, until: datetime) -> insight.Behaviour:
         """Return the steps that ended in a span; to a reduced view nothing."""
@@ -374,18 +467,34 @@ class OnDemand:
         return self._reduced_forecasts[key]
 
     async def _nearby(self, view: View, at: Sequence[tuple[float | None, float | None]]) -> list[list[Nearby]]:
-        """Return what is near each place; nothing is near no place."""
-        places = [Place(lon, lat) for lon, lat in at if lon is not None and lat is not None]
-        found = iter(await self._store.areas_near(view, places, REACH_M))
-        return [[] if lon is None or lat is None else next(found) for lon, lat in at]
+        """Return what is near each place; nothing is near no place. Who sees exactly asks."""
+        mark = await self._areas_mark()
+        if mark is None or mark != self._near_mark:
+            self._near, self._near_mark = {}, mark
+        places = {(lon, lat): Place(lon, lat) for lon, lat in at if lon is not None and lat is not None}
+        fresh = [place for key, place in places.items() if key not in self._near]
+        if fresh:
+            found = await self._store.areas_near(view, fresh, REACH_M)
+            if len(self._near) > _PLACES:
+                self._near = {key: near for key, near in self._near.items() if key in places}
+            self._near |= {(place.lon_deg, place.lat_deg): near for place, near in zip(fresh, found, strict=True)}
+        return [[] if lon is None or lat is None else self._near[lon, lat] for lon, lat in at]
+
+    async def _areas_mark(self) -> Hashable:
+        """Return what changes with every zone and corridor; None where the home cannot tell."""
+        return None
 
     async def _forecast(self, view: View, animals: Sequence[LiveAnimal]) -> list[Forecast]:
         """Return where animals will be; a few that are new are worked out, the others are known or wait."""
-        tracks = [(each, await self._track(view, each)) for each in self._forecasts.wanted(animals)]
-        if tracks:
-            await asyncio.to_thread(self._forecasts.work_out, tracks)
+        if wanted := self._forecasts.wanted(animals):
+            tracks = await self._forecast_tracks(view, wanted)
+            await asyncio.to_thread(self._forecasts.work_out, list(zip(wanted, tracks, strict=True)))
         now = self._clock.now()
         return [self._forecasts.of(each, now) for each in animals]
+
+    async def _forecast_tracks(self, view: View, animals: Sequence[LiveAnimal]) -> list[Fixes]:
+        """Return of each animal the fixes that a forecast needs; ``view`` sees them exactly."""
+        return [await self._track(view, each) for each in animals]
 
     async def _track(self, view: View, animal: LiveAnimal) -> Fixes:
         """Return the fixes that a forecast needs; ``view`` sees them exactly."""
@@ -455,15 +564,29 @@ async def alerts_now(store: Store, view: View) -> Mapping[str, insight.AlertsNow
     return found
 
 
-def distance_of_the_last_day_m(fixes: Sequence[Fix]) -> float | None:
+def distance_of_the_last_day_m(fixes: Fixes) -> float | None:
     """Return the length of the track over the day before its newest fix; None for a lone fix."""
-    if not fixes:
+    if not len(fixes):
         return None
-    day = [fix for fix in fixes if fix.recorded_at > fixes[-1].recorded_at - _DAY]
-    if len(day) < 2:
+    day = fixes.times_s > fixes.times_s[-1] - _DAY.total_seconds()
+    if day.sum() < 2:
         return None
-    columns = columns_of(day)
-    return float(step_lengths_m(columns.lon_deg, columns.lat_deg).sum())
+    return float(step_lengths_m(fixes.lon_deg[day], fixes.lat_deg[day]).sum())
+
+
+def _holds_s(animal_id: str) -> float:
+    """Return how long what was said of an animal holds: of a herd not of all to the same instant."""
+    return MOVED_S * (0.5 + zlib.crc32(animal_id.encode()) / 2**33)
+
+
+def _digest(fixes: Fixes) -> bytes:
+    """Return what is equal for equal tracks alone."""
+    columns = (fixes.times_s, fixes.lon_deg, fixes.lat_deg, fixes.h_acc_m, fixes.hdop)
+    return hashlib.blake2b(b"".join(column.tobytes() for column in columns), digest_size=16).digest()
+
+
+def _are_same(before: Sequence[Shape], now: Sequence[Shape]) -> bool:
+    return len(before) == len(now) and all(was is each for was, each in zip(before, now, strict=True))
 
 
 def said_of(step: StepState) -> insight.StepSaid:

@@ -11,7 +11,8 @@ steps before those would add has decayed by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, TypeVar
 
@@ -23,7 +24,7 @@ from models.bbmm import runtime as bbmm
 from models.bbmm.features import frame_for, track_of
 from models.forecast import runtime as forecast
 from models.hmm import runtime as hmm
-from models.hmm.features import FloatArray, rows_of
+from models.hmm.features import FloatArray, Rows, rows_of
 from shared.errors import ArtifactError, ModelUnavailable
 from shared.insight import ModelName, ModelStatus
 
@@ -34,6 +35,8 @@ STAGES: Final[tuple[Stage, ...]] = ("behaviour", "path")
 BURN_IN: Final = 24
 #: The newest fixes that the variance of the path is estimated from.
 RECENT: Final = 64
+
+_FAULTS: Final = (ArithmeticError, ValueError, LookupError)
 
 T = TypeVar("T")
 
@@ -102,11 +105,18 @@ class Models:
         self._behaviour: dict[str, hmm.BehaviourModel | str] = {}
         self._calibration: dict[str, bbmm.Calibration | str] = {}
         self._forecaster: dict[str, forecast.Forecaster | str] = {}
+        self._mark = object()
+
+    @property
+    def mark(self) -> object:
+        """What is another object once other models serve."""
+        return self._mark
 
     def turn_to(self, folder: Path) -> None:
         """Load from another folder from now on; what was loaded is let go of when its answers are given."""
         self._folder = folder
         self._behaviour, self._calibration, self._forecaster = {}, {}, {}
+        self._mark = object()
 
     def load(self) -> dict[str, str]:
         """Load what serves every species; return why something newer or all of it was refused, by model."""
@@ -193,40 +203,102 @@ def _kept(kept: dict[str, T | str], name: str, load: Callable[[], T]) -> T:
     return found
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """An animal's fixes; ``variance_m2_per_s`` spares its estimate where it is known from before."""
+
+    species: str | None
+    fixes: Fixes
+    variance_m2_per_s: float | None = None
+
+
+class _Chain(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One animal's rows and what decodes them."""
+
+    model: hmm.BehaviourModel
+    variant: hmm.Variant
+    rows: Rows
+    times_s: FloatArray
+
+
 def said(models: Models, species: str | None, fixes: Fixes, *, variance_m2_per_s: float | None = None) -> Said:
     """Return what every stage says; ``variance_m2_per_s`` spares its estimate where it is known from before."""
-    missing: dict[Stage, str] = {}
+    return said_of_each(models, [Asked(species=species, fixes=fixes, variance_m2_per_s=variance_m2_per_s)])[0]
 
-    def stage(name: Stage, ask: Callable[[], T]) -> T | None:
-        try:
-            return ask()
-        except ModelUnavailable as error:
-            missing[name] = error.detail
-        except (ArithmeticError, ValueError, LookupError) as error:  # a fault of one model is no reason to lose another
-            missing[name] = f"failed: {type(error).__name__}: {error}"
-        return None
 
-    return Said(
-        behaviour=stage("behaviour", lambda: behaviour(models, species, fixes)),
-        path=stage("path", lambda: newest_width(models, species, fixes, variance_m2_per_s)),
-        missing=missing,
-    )
+def said_of_each(models: Models, asked: Sequence[Asked]) -> list[Said]:
+    """Return what ``said`` says of each animal; many are worked out sooner at once."""
+    missing: list[dict[Stage, str]] = [{} for _ in asked]
+    behaviours = _behaviours(models, asked, missing)
+    return [
+        Said(
+            behaviour=behaviours[number],
+            path=_stage(
+                missing[number],
+                "path",
+                functools.partial(newest_width, models, one.species, one.fixes, one.variance_m2_per_s),
+            ),
+            missing=missing[number],
+        )
+        for number, one in enumerate(asked)
+    ]
 
 
 def behaviour(models: Models, species: str | None, fixes: Fixes) -> Behaviour:
     """Return the state of every step; raises ModelUnavailable where there is no model for these intervals."""
+    chain = _chain_of(models, species, fixes)
+    return _behaviour_of(chain, chain.variant.steps(chain.rows, chain.times_s))
+
+
+def _stage(missing: dict[Stage, str], name: Stage, ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except ModelUnavailable as error:
+        missing[name] = error.detail
+    except _FAULTS as error:  # a fault of one model is no reason to lose another
+        missing[name] = f"failed: {type(error).__name__}: {error}"
+    return None
+
+
+def _behaviours(models: Models, asked: Sequence[Asked], missing: Sequence[dict[Stage, str]]) -> list[Behaviour | None]:
+    """Return what the behaviour model says of each; those of one variant are decoded together."""
+    found: list[Behaviour | None] = [None] * len(asked)
+    groups: dict[int, list[tuple[int, _Chain]]] = {}
+    for number, one in enumerate(asked):
+        begun = _stage(missing[number], "behaviour", functools.partial(_chain_of, models, one.species, one.fixes))
+        if begun is not None:
+            groups.setdefault(id(begun.variant), []).append((number, begun))
+    for group in groups.values():
+        chains = [chain for _, chain in group]
+        try:
+            steps = chains[0].variant.steps_of_each([one.rows for one in chains], [one.times_s for one in chains])
+        except _FAULTS:  # one by one, so that it is known whose it is
+            for number, chain in group:
+                decode = functools.partial(chain.variant.steps, chain.rows, chain.times_s)
+                alone = _stage(missing[number], "behaviour", decode)
+                found[number] = None if alone is None else _behaviour_of(chain, alone)
+            continue
+        for (number, chain), its in zip(group, steps, strict=True):
+            found[number] = _behaviour_of(chain, its)
+    return found
+
+
+def _chain_of(models: Models, species: str | None, fixes: Fixes) -> _Chain:
     model = models.behaviour(species)
     interval_s = hmm.median_interval_s(fixes.times_s)
     if interval_s is None:
         raise ModelUnavailable("there is no step yet: fewer than two fixes")
     variant = model.variant_for(interval_s)
     rows = rows_of(fixes.times_s, fixes.lon_deg, fixes.lat_deg, variant.interval_s, tolerance=variant.tolerance)
+    return _Chain(model=model, variant=variant, rows=rows, times_s=fixes.times_s)
+
+
+def _behaviour_of(chain: _Chain, steps: list[hmm.StepState]) -> Behaviour:
     return Behaviour(
-        model=model.name,
-        version=model.version,
-        interval_s=variant.interval_s,
-        tolerance_s=variant.tolerance * variant.interval_s,
-        steps=variant.steps(rows, fixes.times_s),
+        model=chain.model.name,
+        version=chain.model.version,
+        interval_s=chain.variant.interval_s,
+        tolerance_s=chain.variant.tolerance * chain.variant.interval_s,
+        steps=steps,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -60,24 +59,18 @@ class Shapes:
     async def around(self, view: View, places: Sequence[Place], reach_m: float) -> list[list[Shape]]:
         """Return of each place the shapes of which a part may lie within reach; ``view`` sees everything exactly."""
         await self._refresh(view)
-        found = []
-        for place in places:
-            up = reach_m / _DEGREE_M
-            across = up / max(0.01, math.cos(math.radians(place.lat_deg)))
-            near = []
-            for shape in self._kept.values():
-                if shape is None:
-                    continue
-                west, south, east, north = shape.box
-                if place.lat_deg + up < south or place.lat_deg - up > north:
-                    continue
-                if any(
-                    place.lon_deg + turn + across >= west and place.lon_deg + turn - across <= east
-                    for turn in (0.0, -360.0, 360.0)
-                ):
-                    near.append(shape)
-            found.append(near)
-        return found
+        shapes = [shape for shape in self._kept.values() if shape is not None]
+        if not shapes or not places:
+            return [[] for _ in places]
+        lon, lat = np.array([(place.lon_deg, place.lat_deg) for place in places]).T[:, :, None]
+        west, south, east, north = np.array([shape.box for shape in shapes]).T
+        up = reach_m / _DEGREE_M
+        across = up / np.maximum(0.01, np.cos(np.radians(lat)))
+        is_near = np.zeros((len(places), len(shapes)), dtype=np.bool_)
+        for turn in (0.0, -360.0, 360.0):
+            is_near |= (lon + turn + across >= west) & (lon + turn - across <= east)
+        is_near &= (lat + up >= south) & (lat - up <= north)
+        return [[shapes[number] for number in np.flatnonzero(row)] for row in is_near]
 
     async def _refresh(self, view: View) -> None:
         now_s = self._monotonic()

@@ -23,7 +23,7 @@ from shared.accounts.roles import Home, granted_by
 from shared.accounts.tokens import Signer
 from shared.accounts.users import Job, User
 from shared.errors import Conflict, Forbidden, NotAuthenticated, OutpostError, RateLimited
-from shared.privacy import Principal, Role, Species
+from shared.privacy import Principal, Role, Species, species_listed
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -133,6 +133,11 @@ class Checks:
     def _before(self, user_id: str, kept: str) -> str:
         """Open a TOTP secret that was sealed before keys had names."""
         return sealing.unseal(self._unmarked_key, kept, f"totp {user_id}")
+
+    @property
+    def species(self) -> Species:
+        """The categories of species that this home goes by."""
+        return species_listed() if self._species is None else self._species
 
     def unsealed_totp(self, user: User) -> str | None:
         """Return the TOTP secret of a user, to seal it for somebody else."""

@@ -207,6 +207,11 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_ALERTS}/{{alert_id}}/note": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/resolve": _write("alerts", FIELD),
     f"POST {_ALERTS}/{{alert_id}}/false_alarm": _write("alerts", MANAGERS),
+    # --- charts: of distances and behaviour a reduced view is told nothing
+    f"GET {_V1}/charts/movement": _read("animals"),
+    f"GET {_V1}/charts/behaviour": _read("animals"),
+    f"GET {_V1}/charts/battery": _read("animals"),
+    f"GET {_V1}/charts/traffic": Rule(roles=FIELD, ranger_at="station"),
     # --- phones
     # whose code it is, the route itself asks: one's own, or of people whose role one may give
     f"POST {_V1}/phones/codes": _factor(ALL),
@@ -244,6 +249,13 @@ RULES: Final[Mapping[str, Rule]] = {
     # what a report may be about is decided by what the asker sees
     f"POST {_V1}/reports": Rule(roles=MANAGERS | {"viewer"}),
     f"GET {_V1}/reports/{{job_id}}/file": Rule(roles=MANAGERS | {"viewer"}),
+    # --- other systems that fixes are sent to: who adds one gives exact positions away
+    f"GET {_V1}/destinations": Rule(roles=ADMIN),
+    f"POST {_V1}/destinations": _factor(ADMIN),
+    f"GET {_V1}/destinations/{{destination_id}}": Rule(roles=ADMIN),
+    f"PATCH {_V1}/destinations/{{destination_id}}": _factor(ADMIN),
+    f"DELETE {_V1}/destinations/{{destination_id}}": _factor(ADMIN),
+    f"POST {_V1}/destinations/{{destination_id}}/send": Rule(roles=ADMIN),
     # --- what was synchronised: rangers see their own
     f"GET {_V1}/sync/logs": Rule(roles=FIELD),
     f"GET {_V1}/sync/logs/recent": Rule(roles=FIELD),
@@ -285,6 +297,8 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/stations": Rule(roles=MANAGERS),
     f"POST {_V1}/stations": _factor(ADMIN),
     f"POST {_STATION}/retire": _factor(ADMIN),
+    f"GET {_STATION}/scope": Rule(roles=ADMIN),
+    f"PUT {_STATION}/scope": _factor(ADMIN),
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
     f"PUT {_STATION}/roster": _SIGNED,
@@ -295,6 +309,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"PUT {_STATION}/blobs/{{sha256}}": _SIGNED,
     f"GET {_STATION}/conflicts": _SIGNED,
     f"GET {_STATION}/heard": _SIGNED,
+    f"GET {_STATION}/heard/newest": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
     f"GET {_STATION}/models": _SIGNED,
     f"GET {_STATION}/release": _SIGNED,

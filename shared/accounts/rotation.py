@@ -20,6 +20,7 @@ from shared.accounts import audit
 from shared.accounts.facts import fact, set_fact
 from shared.accounts.fields import FIRST, MARK, FieldKeys, is_sealed, key_of
 from shared.accounts.moments import Moment, is_within, packed, unpacked
+from shared.accounts.roles import Home
 from shared.accounts.tokens import ACCESS_S
 from shared.accounts.users import Job
 from shared.errors import NotAuthenticated
@@ -30,11 +31,14 @@ _TOKENS: Final = "keys.tokens"
 _SLACK_S: Final = 60
 #: So many values are sealed anew in one transaction: nobody else waits long.
 TURN: Final = 200
-#: Where personal fields lie: table and column; at both homes the same.
+#: Where what is sealed lies: table and column. Only the cloud has secrets of other systems.
 SEALED: Final = (
     ("users", "phone"), ("users", "totp_sealed"), ("users", "totp_pending"), ("rangers", "phone"),
     ("rangers", "emergency_contact"),
 )  # fmt: skip
+SEALED_AT: Final[dict[Home, tuple[tuple[str, str], ...]]] = {
+    "station": SEALED, "cloud": (*SEALED, ("destinations", "token"))
+}  # fmt: skip
 _SEEDS: Final = ("totp_sealed", "totp_pending")
 #: How what was kept before keys had names is counted.
 _UNMARKED: Final = "before"
@@ -117,11 +121,11 @@ def rotate_tokens(now: Moment, actor: str, *, is_at_once: bool = False) -> Job[s
     return made.current
 
 
-def status(now: Moment) -> Job[KeyStatus]:
+def status(now: Moment, home: Home) -> Job[KeyStatus]:
     """Return the keys and how many values need which."""
     fields, tokens = (yield from fields_in_use()), (yield from tokens_in_use())
     counts: dict[str, int] = {}
-    for table, column in SEALED:
+    for table, column in SEALED_AT[home]:
         rows = yield f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} <> ''", ()
         for (kept,) in rows:
             name = key_of(kept) or _UNMARKED
@@ -133,7 +137,7 @@ def status(now: Moment) -> Job[KeyStatus]:
     )  # fmt: skip
 
 
-def reseal(keys: FieldKeys, unmarked: Callable[[str, str], str], now: Moment, actor: str) -> Job[int]:
+def reseal(keys: FieldKeys, unmarked: Callable[[str, str], str], now: Moment, actor: str, home: Home) -> Job[int]:
     """Bring at most ``TURN`` values under the key in use; return how many: fewer than that means that all are.
 
     ``unmarked`` opens a user's TOTP seed that was sealed before keys had names. Raises Invalid, nothing of this turn
@@ -142,7 +146,7 @@ def reseal(keys: FieldKeys, unmarked: Callable[[str, str], str], now: Moment, ac
     use = yield from fields_in_use()
     keys.current = use.current
     done = 0
-    for table, column in SEALED:
+    for table, column in SEALED_AT[home]:
         rows = yield (
             (
                 f"SELECT id, {column} FROM {table} WHERE {column} IS NOT NULL AND {column} <> ''"

@@ -517,7 +517,7 @@ class Accounts(Devices):
 
     async def key_status(self) -> KeyStatus:
         """Return which keys are in use and how much still needs former ones."""
-        return await self.tables.read(rotation.status(self.moments()))
+        return await self.tables.read(rotation.status(self.moments(), self.home))
 
     async def rotate_field_key(self, actor: Principal) -> str:
         """Seal with a new key from now on; return its name."""
@@ -535,7 +535,9 @@ class Accounts(Devices):
         """Bring every personal field under the key in use, a few in each transaction; return how many were not."""
         done, turn = 0, rotation.TURN
         while turn == rotation.TURN:
-            turn = await self.tables.write(rotation.reseal(self.fields, self._before, self.moments(), actor.user_id))
+            turn = await self.tables.write(
+                rotation.reseal(self.fields, self._before, self.moments(), actor.user_id, self.home)
+            )
             done += turn
             progress(done)
         return done

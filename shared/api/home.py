@@ -21,6 +21,7 @@ from shared.api.auth import Auth
 from shared.api.blobs import Blobs
 from shared.api.body import MAX_BODY_BYTES
 from shared.api.brief import Brief
+from shared.api.charts import Charts
 from shared.api.collars import Collars, Deployments
 from shared.api.conflicts import Conflicts
 from shared.api.corridors import Corridors
@@ -106,7 +107,7 @@ def create_home(
             Deployments, Zones, Optimise, Corridors, Alerts, Teams, Rangers, RangerTracking, PatrolLogs, PatrolRoutes,
             SyncLogs, SyncQueue, Blobs, Conflicts,
             Predictions, Ml, HabitatTiles, ModelFiles,
-            PhoneSync, Uploads, Phones, LogLevels,
+            PhoneSync, Uploads, Phones, LogLevels, Charts,
         ],
     )  # fmt: skip
     names = [known_hosts(allowed_hosts)] if allowed_hosts else []

@@ -27,7 +27,8 @@ def site(url: str, provider: str, token: str, *, sensor: str = "generic") -> Sit
     """Return the EarthRanger at ``url`` that knows this station as ``provider``."""
     path = f"/api/v1.0/sensors/{quote(sensor, safe='')}/{quote(provider, safe='')}/status/"
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    return Site("earthranger", observation, Request(url.rstrip("/") + path, headers))
+    there = url.rstrip("/") + path
+    return Site("earthranger", observation, Request(there, headers), Request(there, headers, body=b"[]"))
 
 
 def observation(fix: TrackFix) -> str:

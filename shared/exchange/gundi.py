@@ -19,7 +19,8 @@ _ADDITIONAL: Final = (
 def site(url: str, token: str) -> Site:
     """Return the Gundi at ``url``; ``token`` is the API key of the connection that stands for this station."""
     headers = {"apikey": token, "Content-Type": "application/json"}
-    return Site("gundi", observation, Request(f"{url.rstrip('/')}/v2/observations", headers))
+    there = f"{url.rstrip('/')}/v2/observations"
+    return Site("gundi", observation, Request(there, headers), Request(there, headers, body=b"[]"))
 
 
 def observation(fix: TrackFix) -> str:

@@ -46,17 +46,29 @@ def headings_deg(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     return np.where(length_m > 0, np.where(heading >= 360.0, 0.0, heading), np.nan)
 
 
+def step_between(lon_a: float, lat_a: float, lon_b: float, lat_b: float) -> tuple[float, float | None]:
+    """Return length in metres and heading at its start of one step: what the two above say, without their arrays."""
+    forward, _, length_m = _GEOD.inv(lon_a, lat_a, lon_b, lat_b)
+    heading = float(forward) % 360.0
+    return float(length_m), (0.0 if heading >= 360.0 else heading) if length_m > 0 else None
+
+
 def turning_angles_rad(lon_deg: FloatArray, lat_deg: FloatArray) -> FloatArray:
     """Return the change of direction at each inner fix, in radians, -pi < angle <= pi, positive to the left.
 
     Shapes: inputs (n,), result (n - 2,), empty for n < 3. The angle lies between the arriving and the leaving geodesic
     at the fix itself; NaN where either has length zero. Raises ValueError if the inputs differ in length.
     """
+    return steps_and_turns(lon_deg, lat_deg)[1]
+
+
+def steps_and_turns(lon_deg: FloatArray, lat_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return ``step_lengths_m`` and ``turning_angles_rad``, with the inverse problem solved once."""
     forward, back, length_m = _inverse(lon_deg, lat_deg)
     arriving = back[:-1] + 180.0
     left_deg = arriving - forward[1:]
     angle = np.radians(180.0 - np.mod(180.0 - left_deg, 360.0))
-    return np.where((length_m[:-1] > 0) & (length_m[1:] > 0), angle, np.nan)
+    return length_m, np.where((length_m[:-1] > 0) & (length_m[1:] > 0), angle, np.nan)
 
 
 def haversine_m(lon1_deg: float, lat1_deg: float, lon2_deg: float, lat2_deg: float) -> float:

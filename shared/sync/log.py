@@ -14,6 +14,7 @@ is sent to the cloud again, or nothing that this home could do again (the device
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, Literal
 
 import msgspec
@@ -21,6 +22,7 @@ import msgspec
 from shared.accounts.users import Job
 from shared.errors import Conflict, Invalid, NotFound
 from shared.privacy import Principal
+from shared.sync.records import to_ms
 
 #: What brought it: the original's bulk upload, WatermelonDB's push, a station's session, one of its batches, a stick.
 Path = Literal["upload", "push", "session", "batch", "usb"]
@@ -33,7 +35,10 @@ RETAINED_MS: Final = 400 * 86_400_000
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One session. ``user_id`` is whose it was; None is the home itself and its stations."""
+    """One session. ``user_id`` is whose it was; None is the home itself and its stations.
+
+    Bytes are those of bodies as they travelled, towards the cloud and from it, as far as this home counts them.
+    """
 
     id: str
     user_id: str | None
@@ -45,6 +50,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
     started_ms: int
     completed_ms: int
+    bytes_up: int = 0
+    bytes_down: int = 0
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +104,17 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """What the sessions of one station carried on one day."""
+
+    device_id: str
+    day: date
+    bytes_up: int
+    bytes_down: int
+
+
+_DAY_MS: Final = 86_400_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC).date()
 _SESSION: Final = tuple(field.name for field in msgspec.structs.fields(Session))
 _ITEM: Final = tuple(field.name for field in msgspec.structs.fields(Item))
 _SELECT_SESSION: Final = f"SELECT {', '.join(_SESSION)} FROM sync_log"
@@ -122,6 +140,18 @@ def note(session: Session, items: Iterable[Item] = ()) -> Job[None]:
         yield from keep(items)
 
 
+def note_all(noted: Sequence[tuple[Session, Sequence[Item]]]) -> Job[None]:
+    """Write sessions that have just come to be, with one statement, and their items."""
+    if not noted:
+        return
+    row = f"({', '.join('?' * len(_SESSION))})"
+    yield (
+        f"INSERT INTO sync_log ({', '.join(_SESSION)}) VALUES {', '.join([row] * len(noted))}",
+        [getattr(session, name) for session, _ in noted for name in _SESSION],
+    )
+    yield from keep(item for _, items in noted for item in items)
+
+
 def keep(items: Iterable[Item]) -> Job[None]:
     """Write items; one that is there already stays."""
     for item in items:
@@ -144,6 +174,18 @@ def totals(whose: Whose) -> Job[Totals]:
     return Totals(
         syncs=syncs, failed_syncs=failed_syncs, items=items, synced=synced, conflicts=conflicts, failed=failed
     )
+
+
+def carried(whose: Whose, since: datetime, offset: timedelta) -> Job[list[Carried]]:
+    """Return what sessions between homes carried, by station and day; ``offset`` is the time of the days less UTC."""
+    shift_ms = offset // timedelta(milliseconds=1)
+    where, values = _of(whose, "path IN ('session', 'batch') AND started_ms >= ?", to_ms(since))
+    columns = f"device_id, (started_ms + ({shift_ms})) / {_DAY_MS}, sum(bytes_up), sum(bytes_down)"
+    rows = yield f"SELECT {columns} FROM sync_log{where} GROUP BY 1, 2 ORDER BY 1, 2", values
+    return [
+        Carried(device_id=device, day=_EPOCH + timedelta(days=int(day)), bytes_up=int(up), bytes_down=int(down))
+        for device, day, up, down in rows
+    ]
 
 
 def items(whose: Whose, status: Status, offset: int, limit: int) -> Job[tuple[int, list[Item]]]:

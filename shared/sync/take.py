@@ -1,8 +1,8 @@
-"""What a record that the cloud sent down does at a station."""
+"""What a record that the cloud sent down does at a station, and one that left the station's scope."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -45,6 +45,25 @@ def take(theirs: Record, rows: Rows, pending: Iterable[str], now_ms: int) -> Eff
     changes = [Change(before=mine, record=record, columns=columns)]
     if record.entity == "collar" and not record.is_deleted:
         changes += _yielded(record, mine, rows, now_ms)
+    rekeyed, moved = consequences(changes, rows)
+    return Effects(outcome="applied", changes=tuple(changes), rekeyed=rekeyed, moved=moved)
+
+
+def leave(entity: EntityName, identity: str, rows: Rows, pending: Collection[str], now_ms: int) -> Effects:
+    """Return what the leaving of a record from this station's scope does: it goes from here, and nobody is told.
+
+    Its tombstone knows no revision of the cloud, so that the record comes back whole should it enter again. One with
+    ``pending`` edits stays until the cloud has ruled on them: it tells of the leaving again then.
+    """
+    mine = rows.get(entity, identity)
+    if mine is None or mine.is_deleted or pending:
+        return Effects(outcome="duplicate")
+    record = replace(mine, rev=mine.rev + 1, cloud_rev=0, updated_ms=now_ms, deleted_ms=now_ms)
+    columns: dict[str, Any] = {}
+    if entity == "collar" and mine.columns["aliases"]:  # what is heard under these is not known to be this one any more
+        columns = {"aliases": ()}
+        record = replace(record, columns={**mine.columns, **columns})
+    changes = [Change(before=mine, record=record, columns=columns)]
     rekeyed, moved = consequences(changes, rows)
     return Effects(outcome="applied", changes=tuple(changes), rekeyed=rekeyed, moved=moved)
 

@@ -58,7 +58,7 @@ writeFileSync(`${dist}/world.json`, JSON.stringify({
 }));
 
 // --- licences of what the built files hold
-const licences = ["maplibre-gl", "pmtiles", "preact", "qrcode-generator", "world-atlas"].map((name) => {
+const licences = ["maplibre-gl", "pmtiles", "preact", "qrcode-generator", "uplot", "world-atlas"].map((name) => {
   const folder = `${here}/node_modules/${name}`;
   const files = readdirSync(folder).filter((each) => /^(licen[cs]e|notice|copying)/i.test(each));
   const facts = JSON.parse(readFileSync(`${folder}/package.json`, "utf8"));

@@ -52,6 +52,14 @@ def check_lines(field: str, text: str) -> None:
         raise Invalid(error.detail.replace("geometry", field, 1)) from error
 
 
+def check_region(field: str, text: str) -> None:
+    """Raise Invalid unless ``text`` is a GeoJSON area in degrees; ``field`` is what it is told of."""
+    try:
+        _read(text, AREAS)
+    except Invalid as error:
+        raise Invalid(error.detail.replace("geometry", field, 1)) from error
+
+
 def is_area(text: str) -> bool:
     """Say whether GeoJSON text that was checked is a Polygon or MultiPolygon."""
     return msgspec.json.decode(text, type=_Kind).type in AREAS

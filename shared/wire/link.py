@@ -7,6 +7,7 @@
     GET  /api/v1/stations/{id}/streams/{epoch}                          Heads
     GET  /api/v1/stations/{id}/changes?epoch=&since=&limit=             Changes | 410 must_refetch
     GET  /api/v1/stations/{id}/heard?epoch=&since=&after=&limit=        HeardFixes | 410 must_refetch
+    GET  /api/v1/stations/{id}/heard/newest?epoch=&since=&limit=        HeardFixes | 410 must_refetch
     GET  /api/v1/stations/{id}/fixes?collar_id=&after=&limit=           FixPage
     GET  /api/v1/stations/{id}/roster                                   a signed roster (shared.accounts.roster)
     PUT  /api/v1/stations/{id}/roster                                   HandOver: people that the station made
@@ -84,13 +85,15 @@ class Heads(msgspec.Struct, frozen=True):
 class Changes(msgspec.Struct, frozen=True):
     """Records that changed in the cloud after a cursor; ``batch`` holds them (``shared.wire.batch.decode_records``).
 
-    ``next`` is the cursor after them; ``is_more`` says that asking again brings more at once.
+    ``next`` is the cursor after them; ``is_more`` says that asking again brings more at once. ``left`` are records that
+    are not in the station's scope any more: they go from it, and are not deleted. A station of before keeps them.
     """
 
     epoch: str
     next: int
     is_more: bool
     batch: bytes
+    left: list[tuple[EntityName, str]] = []
 
 
 class Clashes(msgspec.Struct, frozen=True):
@@ -103,7 +106,8 @@ class Clashes(msgspec.Struct, frozen=True):
 
 
 class HeardFixes(msgspec.Struct, frozen=True):
-    """Fixes that the cloud took itself, over the internet; ``batch`` holds them (``shared.wire.batch.decode_fixes``).
+    """Fixes that came to the cloud another way: over the internet, and those that other stations brought of what is in
+    the station's scope. ``batch`` holds them (``shared.wire.batch.decode_fixes``).
 
     ``next`` and ``after`` together are the cursor after them: a number of the cloud's changes and, where a page ended
     among the fixes of one change, the id of the last one in hex digits. A cloud that knows no such path has none.

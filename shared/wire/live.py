@@ -15,7 +15,7 @@ from msgspec import Struct
 from shared.domain import Fix, RiskLevel, ZoneType
 from shared.insight import Ahead, AnimalInsight, Predicted, Recommendation
 from shared.movement.areas import Nearby
-from shared.movement.geodesy import headings_deg, step_lengths_m
+from shared.movement.geodesy import headings_deg, step_between, step_lengths_m
 from shared.movement.kinds import is_meant
 from shared.movement.season import Season, season
 from shared.wire.public import battery_level, speed_kmh
@@ -408,8 +408,8 @@ def movement(previous: Fix | None, fix: Fix) -> tuple[float | None, float | None
     gap = fix.recorded_at - previous.recorded_at
     if not timedelta(0) < gap <= LONGEST_GAP:
         return fix.speed_mps, fix.heading_deg
-    lon_deg, lat_deg = np.array([lon_a, lon_b]), np.array([lat_a, lat_b])
-    return float(step_lengths_m(lon_deg, lat_deg)[0]) / gap.total_seconds(), heading_between(lon_deg, lat_deg)
+    length_m, heading_deg = step_between(lon_a, lat_a, lon_b, lat_b)
+    return length_m / gap.total_seconds(), heading_deg if length_m >= SHORTEST_STEP_M else None
 
 
 def heading_between(lon_deg: npt.NDArray[np.float64], lat_deg: npt.NDArray[np.float64]) -> float | None:

@@ -25,6 +25,9 @@ T = TypeVar("T")
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_EARLIEST_MS = (EARLIEST - _EPOCH) // _MS
+_LATEST_MS = (LATEST - _EPOCH) // _MS
 
 _AT_PATH = re.compile(r"^(?P<message>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<field>.*)`$")
@@ -61,7 +64,7 @@ def optional_text(field: str, value: str | None) -> str | None:
 
 
 def _printable(field: str, value: str) -> str:
-    if _CONTROL.search(value):
+    if not value.isprintable() and _CONTROL.search(value):
         raise Invalid(f"{field}: must not contain control characters")
     return value
 
@@ -72,6 +75,13 @@ def instant(field: str, value: str | float) -> datetime:
     if not EARLIEST <= moment < LATEST:
         raise Invalid(f"{field}: must lie between 1990 and 2100 (numbers are milliseconds since 1970)")
     return moment
+
+
+def instant_ms(field: str, value: str | float) -> int:
+    """Return the instant that ``instant`` gives, in whole milliseconds since 1970; raises Invalid."""
+    if type(value) is int and _EARLIEST_MS <= value < _LATEST_MS:  # as phones say it
+        return value
+    return (instant(field, value) - _EPOCH) // _MS
 
 
 def bound(field: str, value: str, *, is_end: bool = False) -> datetime:

@@ -49,6 +49,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     clashes: str | None
     #: the last number of each channel that the station has a receipt for
     acked: dict[Channel, int]
+    #: the version of records that the station reads
+    schema: int = 1
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):

@@ -13,6 +13,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -21,6 +22,7 @@ import httpx
 import psycopg
 import typer
 from playwright.sync_api import sync_playwright
+from rich.console import Console
 
 from cloud.store.database import Database
 from cloud.store.partitions import Partitions
@@ -92,17 +94,35 @@ async def _herd(database: Path, key: bytes, animals: int) -> None:
         await store.close()
 
 
-def loads(animals: int, rounds: int) -> list[tuple[str, ...]]:
+Told = Callable[[str], None]
+
+
+def told_on(console: Console) -> Told:
+    """Return what says on the console how long each piece of work took since the one before."""
+    before = time.monotonic()
+
+    def told(what: str) -> None:
+        nonlocal before
+        now = time.monotonic()
+        console.print(f"{now - before:6.0f} s  {what}")
+        before = now
+
+    return told
+
+
+def loads(animals: int, rounds: int, told: Told) -> list[tuple[str, ...]]:
     """Return how soon page and map are there, each round in a browser that knows nothing yet."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         home = homes.WatchedStation(Path(folder))
         data = home.process.data_dir
         data.mkdir(parents=True)
         homes.in_thread(lambda: asyncio.run(_herd(data / "station.db", home.process.key, animals)))
+        told(f"{animals} animals entered")
         home.process.start()
         until(home.is_ready, "the station", homes.READY_S)
         home.enter_people(Path(folder) / "people.json")
-        until(lambda: not owed(home), "the models", 1200)
+        until(lambda: not homes.owed(home), "the models", 1200)
+        told("models came to all of them")
         browser = homes.open_browser(playwright)
         found: list[dict[str, float]] = []
         for _ in range(rounds):
@@ -120,6 +140,7 @@ def loads(animals: int, rounds: int) -> list[tuple[str, ...]]:
             context.close()
         browser.close()
         home.process.close()
+        told(f"{rounds} browsers looked")
     return [
         (
             name,
@@ -128,12 +149,6 @@ def loads(animals: int, rounds: int) -> list[tuple[str, ...]]:
         )
         for name, mark in (("page can be used", "page-ready"), ("map is drawn", "map-drawn"))
     ]
-
-
-def owed(home: homes.WatchedStation) -> bool:
-    """Say whether the models still owe something to an animal."""
-    detail = httpx.get(f"{home.url}/health/detail", auth=home.process.auth, timeout=30).json()
-    return bool(detail["pipeline"]["owed"])
 
 
 def _fill(process: CloudProcess, fixes: int, animals: int) -> None:
@@ -169,7 +184,7 @@ def _fill(process: CloudProcess, fixes: int, animals: int) -> None:
         connection.execute("ANALYZE fixes")
 
 
-def tiles(fixes: int, asked: int) -> list[tuple[str, ...]]:
+def tiles(fixes: int, asked: int, told: Told) -> list[tuple[str, ...]]:
     """Return how long tiles take over so many fixes, asked for as a map asks: many zooms, around the herd."""
     rng = random.Random(11)
     with tempfile.TemporaryDirectory() as folder:
@@ -178,6 +193,7 @@ def tiles(fixes: int, asked: int) -> list[tuple[str, ...]]:
             process.create()
             process.start()
             _fill(process, fixes, 200)
+            told(f"{fixes:,} fixes entered in the cloud")
             client = httpx.Client(base_url=process.url, auth=process.auth, timeout=120)
             spans: dict[str, list[float]] = {"all": [], "last 30 days": []}
             since = (datetime.now(UTC) - timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -191,6 +207,7 @@ def tiles(fixes: int, asked: int) -> list[tuple[str, ...]]:
                     spans[name].append(time.perf_counter() - began)
                     largest = max(largest, len(answer.content))
             client.close()
+            told(f"{asked} places asked for twice")
         finally:
             process.close()
     rows = [(name, *_quantiles(each)) for name, each in spans.items()]
@@ -218,14 +235,15 @@ def main(
     """Measure the pages and print the tables."""
     animals, rounds, fixes, asked = (20, 1, 10_000, 11) if quick else (ANIMALS, 3, 1_000_000, 220)
     console = tables.console()
+    told = told_on(console)
     of_machine: list[Any] = machine.facts(ROOT, 0.1 if quick else 1.0)
     made = [
         Table("Pages, packed", ("what", "gzip"), sizes()),
         Table(
             f"First load, {animals} animals, {animals * POINTS:,} points of trails, seconds",
-            ("what", *(str(n + 1) for n in range(rounds)), "median"), loads(animals, rounds),
+            ("what", *(str(n + 1) for n in range(rounds)), "median"), loads(animals, rounds, told),
         ),
-        Table(f"Vector tiles over {fixes:,} fixes", ("span", "p50", "p95", "most"), tiles(fixes, asked)),
+        Table(f"Vector tiles over {fixes:,} fixes", ("span", "p50", "p95", "most"), tiles(fixes, asked, told)),
         Table("Machine, pages", ("what", "value"), of_machine),
     ]  # fmt: skip
     for table in made:

@@ -23,6 +23,8 @@ async def test_what_is_no_wish_is_refused_by_its_field(refusing: httpx.AsyncClie
     for field, value in (
         ("species", ""), ("start_point", None), ("end_point", {"lat": -91, "lon": 0}), ("steps", 9), ("steps", 201),
         ("optimization_goal", "fastest"), ("algorithm", "sac"), ("seed", -1), ("end_point", WISH["start_point"]),
+        ("region", {"type": "Point", "coordinates": [37.5, -2.5]}),
+        ("region", {"type": "Polygon", "coordinates": [[[37, -3], [38, -3], [38, -2]]]}),
     ):  # fmt: skip
         answer = await refusing.post("/api/v1/corridors/optimize/", json={**WISH, field: value})
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid"), (field, value)

@@ -20,6 +20,8 @@ from cloud.config import AccountsSection, Config, DatabaseSection
 from cloud.store import records as cloud_records
 from cloud.store.database import Database
 from cloud.store.dump import begin_life
+from cloud.store.scope import Scope
+from cloud.store.stations import set_scope
 from cloud.store.store import PostgresStore
 from edge.ops.verify_cloud import verify_cloud
 from edge.store import outbox
@@ -33,7 +35,7 @@ from shared.errors import OutpostError, RequestError
 from shared.ids import fix_id, id_text
 from shared.privacy import OPERATOR, view_for
 from shared.sync.operations import Operation
-from shared.sync.records import ENTITIES, Entity, Record, to_ms
+from shared.sync.records import ENTITIES, SCOPED, Entity, Record, to_ms
 from shared.wire.link import DOWN
 from shared.wire.signatures import new_key
 from tests.clouds import ask
@@ -48,6 +50,7 @@ from tests.schedules import (
     Copy,
     Fixes,
     Late,
+    Limit,
     Make,
     PutBack,
     Restore,
@@ -242,6 +245,12 @@ class Homes:
                 if self._backups:
                     self._backups = self._backups[: int(which * len(self._backups)) + 1]
                     await self._restore(self._backups[-1])
+            case Limit(place, animals):
+                self.events["another scope"] += 1
+                known = {identity for (identity,) in self.ask("SELECT id FROM animals")}
+                some = None if animals is None else sorted(known.intersection(animals))
+                async with self._store.database.transaction() as connection:
+                    await set_scope(connection, self.posts[place % STATIONS].name, Scope(animals=some))
             case Ahead():
                 pass  # this program writes no later version than it reads
 
@@ -288,13 +297,23 @@ class Homes:
         for post in self.posts:
             if waiting := await self._waiting(post):
                 found.append(f"{post.name}: stuck with {waiting}")
-            if self._state(await post.store.read(_station_rows)) != expected:
+            if self._state(await post.store.read(_station_rows)) != self._in_scope(post, expected):
                 found.append(f"{post.name}: diverged")
             async with self._client(post, 30.0) as client:
                 compared = await verify_cloud(post.store, client)
             if compared.differences or compared.doubled:
                 found.append(f"{post.name}: {compared}")
         return found
+
+    def _in_scope(
+        self, post: Post, rows: dict[tuple[str, str], dict[str, Any]]
+    ) -> dict[tuple[str, str], dict[str, Any]]:
+        """Return what of the cloud's records a station is told of."""
+        limited = "SELECT scope_animals IS NOT NULL FROM stations WHERE id = %s"
+        if not self.ask(limited, post.name)[0][0]:
+            return rows
+        has = set(self.ask("SELECT entity, row_id FROM station_rows WHERE station_id = %s", post.name))
+        return {key: columns for key, columns in rows.items() if key[0] not in SCOPED or key in has}
 
     def there(self) -> set[str]:
         """Return the ids of all that the cloud has taken."""

@@ -11,7 +11,7 @@ import pytest
 from edge.store.store import SpatialiteStore
 from tests.fakes import FakeClock
 from tests.faults.homes_on_disk import Homes
-from tests.schedules import Effort, Schedule, anything, forgetful, month_away, two_histories
+from tests.schedules import Effort, Schedule, anything, duties, forgetful, month_away, two_histories
 from tests.services import Postgres
 
 pytestmark = [pytest.mark.sync, pytest.mark.faults, pytest.mark.slow, pytest.mark.integration]
@@ -23,6 +23,7 @@ EFFORT: Final[dict[Schedule, Effort]] = {
     two_histories: Effort(steps=0, fixes_at_once=600),
     forgetful: Effort(steps=80, fixes_at_once=600),
     month_away: Effort(steps=80, fixes_at_once=300),
+    duties: Effort(steps=80, fixes_at_once=300),
 }
 #: Every schedule in turn at night; on each change one seed of everything and one of the rarest story.
 RUNS: Final = (

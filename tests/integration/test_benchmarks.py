@@ -146,3 +146,26 @@ def test_a_file_goes_in_and_out_in_every_format() -> None:
     lines = [line for line in said.stdout.splitlines() if re.match(r"\s+(import|export)", line)]
     assert len(lines) == 9
     assert all(" 200 " in line for line in lines)
+
+
+CORRIDORS = (
+    "Steps of the environment, one thread", "Steps of PPO, with its updates",
+    "A route by PPO with search beside the exact path",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "titles"), [("corridor", CORRIDORS), ("science", ("A map of 700 x 700 cells scored",))]
+)
+def test_the_quick_benchmarks_of_corridors_and_science_fill_their_tables(
+    module: str, titles: tuple[str, ...], tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
+    done = run(f"tests.benchmarks.{module}", "--quick", "--write", "--readme", readme)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = readme.read_text(encoding="utf-8").partition(f"tests.benchmarks.{module} --write` -->\n")[2]
+    body = written.partition("<!-- end of tables")[0]
+    for title in titles:
+        assert f"### {title}" in body
+    assert not re.search(r"\bnan\b|\binf\b|None", body)

@@ -114,7 +114,13 @@ def test_the_original_s_database_is_copied_and_all_of_it_exported(
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".csv", ".gpx", ".part")) == [
         "a.csv", "a.gpx",
     ]  # fmt: skip
-    assert ask(url, "SELECT count(*) FROM audit WHERE action = 'export'") == [(2,)]
+    used = facts("science", "utilisations", "--out", tmp_path / "used.jsonl", "--workers", 1)
+    assert used == {"animals": 1, "without": 0}
+    assert (tmp_path / "used.jsonl").read_text().count('"area_95_km2"') == 1
+    assert ask(url, "SELECT detail FROM audit WHERE action = 'export' ORDER BY seq") == [
+        ("3 fixes of all to a.csv exact",), ("3 fixes of alpha to a.gpx exact",),
+        ("occurrence of 1 animals to used.jsonl exact",),
+    ]  # fmt: skip
 
 
 # --- the database ---------------------------------------------------------------------------------------------------

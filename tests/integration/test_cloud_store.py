@@ -418,7 +418,8 @@ async def test_a_station_hears_of_every_collar_that_sixteen_writers_enter_while_
         while True:
             is_last = done.is_set() and not is_more
             async with store.database.snapshot() as connection:
-                records, cursor, is_more = await feed.changed_records(connection, cursor, 5)
+                page = await feed.changed_records(connection, "post-1", cursor, 5)
+                records, cursor, is_more = page.records, page.next, page.is_more
             heard.update(record.id for record in records)
             if len(heard) == WRITERS * 4:
                 passed.set()

@@ -49,6 +49,10 @@ unit = "m"
 """
 
 
+#: An area that lies nowhere near.
+AFAR = '{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,1],[0,0]]]}'
+
+
 @pytest.fixture
 def maps(tmp_path: Path) -> Path:
     return write_ground(tmp_path)
@@ -116,12 +120,39 @@ async def test_a_wish_becomes_a_corridor_with_scores_and_bound(database_url: str
     assert found[0].optimization_score == pytest.approx(1 / first["scores"]["cost_ratio"], abs=1e-6)
 
 
+async def test_a_corridor_stays_in_the_region_that_was_drawn_and_so_does_its_bound(
+    database_url: str, maps: Path
+) -> None:
+    wipe(database_url)
+    corners = [(85, 3), (85, 87), (3, 87), (3, 75), (74, 75), (74, 3)]  # an L: along the south, then along the east
+    ring = [[at.lon_deg, at.lat_deg] for at in (place(maps, *corner) for corner in [*corners, corners[0]])]
+    region = json.dumps({"type": "Polygon", "coordinates": [ring]})
+    async with Database.open(database_url, pool_min=1, pool_max=2) as database:
+        async with working(database_url, kind_of(PostgresStore(database, now=now), maps)) as at:
+            for fields in ({}, {"region": region}):
+                job = await at.ended(await submitted(at, maps, algorithm="ppo", **fields))
+                assert job.state == "succeeded", job.error
+        found = {json.loads(one.optimization_data)["region"] is not None: one for one in await corridors(database)}
+    with open_rasters(maps) as opened:
+
+        def cells(one: Any) -> list[tuple[float, float]]:
+            lon, lat = np.array(json.loads(one.geometry)["coordinates"]).T
+            return list(zip(*(each.tolist() for each in opened.grid.cells(lon, lat)), strict=True))
+
+        assert all(row > 72 or column > 73 for row, column in cells(found[True]))
+        assert any(row < 72 and column < 73 for row, column in cells(found[False]))
+    bound, free = (json.loads(found[each].optimization_data)["scores"]["bound"] for each in (True, False))
+    assert bound > free  # the exact least cost is that inside the region too
+    assert json.loads(found[True].optimization_data)["region"] == json.loads(region)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"start_lon_deg": 0.0}, "start_point is outside the maps"),
         ({"model_version": "newest"}, "no version"),
         ({"end_lat_deg": 80.0}, "end_point is outside the maps"),
+        ({"region": AFAR}, "start_point is outside the region"),
     ],
 )
 async def test_a_wish_that_cannot_be_is_refused_with_the_reason(

@@ -28,9 +28,10 @@ async def test_a_page_brings_what_its_records_refer_to_even_if_that_is_newer(dat
         cursor, is_more = 0, True
         while is_more:
             async with database.snapshot() as connection:
-                records, cursor, is_more = await feed.changed_records(connection, cursor, 1)
-            known = seen | {(record.entity, record.id) for record in records}
-            for record in records:
+                page = await feed.changed_records(connection, "post-1", cursor, 1)
+            cursor, is_more = page.next, page.is_more
+            known = seen | {(record.entity, record.id) for record in page.records}
+            for record in page.records:
                 if record.entity == "deployment":
                     assert ("animal", record.columns["animal_id"]) in known
                     assert ("collar", record.columns["collar_id"]) in known

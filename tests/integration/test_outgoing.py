@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
@@ -28,113 +25,19 @@ from shared.exchange.rows import TrackFix
 from shared.exchange.sites import MOST, Site, body_of
 from shared.privacy import OPERATOR, Principal, View, view_for
 from tests.fakes import START, FakeClock
+from tests.receivers import TOKEN, Double, receivers
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 VIEW = view_for(OPERATOR)
 HOUR = timedelta(hours=1)
-TOKEN = "a-token-of-forty-characters-0123456789ab"
-#: What the double does with one request: its status, before which it may store, or a lost answer.
-Script = Callable[[int], str]
-
-
-class Double(http.server.ThreadingHTTPServer):
-    """Keeps observations as EarthRanger does (by source and second) or as Gundi does (by a hash of each one's JSON).
-
-    ``script`` says what becomes of the n-th request: ``ok``, ``500``, ``429``, ``dropped`` (stored, then no answer),
-    ``cut`` (no answer, nothing stored), ``page`` (a login page with 200), ``409`` (stored already by somebody).
-    ``poison`` names sources of which a row refuses its whole list.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, kind: str, script: Script = lambda _: "ok", poison: frozenset[str] = frozenset()) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.kind = kind
-        self.script = script
-        self.poison = poison
-        self.kept: dict[Any, dict[str, Any]] = {}
-        self.bodies: list[bytes] = []
-        self.paths: set[str] = set()
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-    def key_of(self, row: dict[str, Any]) -> Any:
-        if self.kind == "gundi":
-            return hashlib.md5(json.dumps(row).encode()).hexdigest()
-        return row["manufacturer_id"], row["recorded_at"][:19]
-
-    def keep(self, rows: list[dict[str, Any]]) -> int:
-        new = {self.key_of(row): row for row in rows if self.key_of(row) not in self.kept}
-        self.kept |= new
-        return len(new)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of connections that were cut on purpose."""
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Double
-
-    def do_POST(self) -> None:
-        double = self.server
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        act = double.script(len(double.bodies))
-        double.bodies.append(body)
-        double.paths.add(self.path)
-        said = (
-            self.headers["apikey"] if double.kind == "gundi" else self.headers["Authorization"].removeprefix("Bearer ")
-        )
-        rows = json.loads(body)
-        if said != TOKEN:
-            self._answer(401, {"detail": "no"})
-        elif act == "cut":
-            self.close_connection = True
-        elif act in ("500", "429", "404"):
-            self._answer(int(act), {"detail": "later"}, {"Retry-After": "7"})
-        elif act == "page":
-            self._answer(200, None)
-        elif any(row.get("manufacturer_id", row.get("source")) in double.poison for row in rows):
-            self._answer(400, {"detail": "one row is wrong"})
-        else:
-            new = double.keep(rows)
-            if act == "dropped":
-                self.close_connection = True
-            elif act == "409":
-                self._answer(409, {"detail": "an observation for this source and second already exists"})
-            else:
-                self._answer(201 if new else 200, [{"object_id": "x"} for _ in rows])
-
-    def _answer(self, status: int, said: Any, headers: dict[str, str] | None = None) -> None:
-        content = b"<html>sign in</html>" if said is None else json.dumps(said).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
-        """Keep the tests' output clean."""
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Double]]:
-    running: list[tuple[Double, threading.Thread]] = []
-
-    def start(kind: str, **options: Any) -> Double:
-        double = Double(kind, **options)
-        thread = threading.Thread(target=double.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        running.append((double, thread))
-        return double
-
-    yield start
-    for double, thread in running:
-        double.shutdown()
-        thread.join()
-        double.server_close()
+    with receivers() as start:
+        yield start
 
 
 @pytest.fixture

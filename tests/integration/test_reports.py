@@ -90,6 +90,46 @@ async def test_a_report_is_a_pdf_a_spreadsheet_or_json_and_the_log_has_both_acts
         assert acts == ["report", "report.read"] * 6
 
 
+async def test_labels_and_values_are_in_the_readers_language_and_json_is_for_programs(database_url: str) -> None:
+    async with reporting(database_url, EvenHabitat()) as at:
+        await herd(at.cloud.store)
+        await at.cloud.store.create_alert(
+            VIEW,
+            {
+                "alert_type": "high_risk_zone", "severity": "critical", "title": "Near", "message": "",
+                "detected_at": START - timedelta(hours=1),
+            },
+        )  # fmt: skip
+        manager = await at.client("conservation_manager")
+        seen = {}
+        for language in ("sw", "fr"):
+            for subject in ("movement", "corridors", "conflicts", "species", "habitat"):
+                wish = {"subject": subject, "language": language}
+                assert (await at.file(manager, format="pdf", **wish)).content.startswith(b"%PDF-")
+                book = load_workbook(io.BytesIO((await at.file(manager, format="xlsx", **wish)).content))
+                seen[language, subject] = [
+                    [cell for row in sheet.iter_rows(values_only=True) for cell in row] for sheet in book
+                ]
+        french = seen["fr", "conflicts"]
+        assert french[0][0] == "Conflits"
+        assert french[0][1].startswith("Du 2025-")
+        assert french[2] == [
+            "Genre",
+            "Gravité",
+            "État",
+            "Alertes",
+            "Dans une zone à haut risque",
+            "Critique",
+            "active",
+            1,
+        ]
+        assert seen["sw", "movement"][1][:3] == ["Mnyama", "Spishi", "Mahali"]
+        tables = await at.tables(manager, subject="conflicts", language="fr")
+        assert tables["By kind"] == [
+            {"Kind": "high_risk_zone", "Severity": "critical", "Status": "active", "Alerts": 1}
+        ]
+
+
 async def test_distances_are_those_of_the_track(database_url: str) -> None:
     async with reporting(database_url) as at:
         await herd(at.cloud.store)

@@ -20,7 +20,7 @@ from models.corridor import studies
 from models.corridor.evaluate import tried_by
 from models.corridor.runtime import Algorithm, Policy, load_policy
 from models.live.runtime import Fixes
-from shared.errors import ConfigError, Invalid, LinkError
+from shared.errors import ConfigError, Invalid, LinkError, StoreError
 from shared.sync.records import from_ms
 from tests.clusters import cluster
 from tests.fakes import START, FakeClock
@@ -163,6 +163,10 @@ def test_the_program_scores_the_reserves_maps(tmp_path: Path, monkeypatch: pytes
         assert np.isfinite(written.read(1)).mean() > 0.95  # some ground is none that a map of cover may say
 
 
+def written_under(folder: Path, name: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(f"{name}*"))
+
+
 async def test_every_animal_of_a_store_has_a_line_also_one_without_a_fix(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(tmp_path / "store.db", clock) as store:
@@ -172,10 +176,24 @@ async def test_every_animal_of_a_store_has_a_line_also_one_without_a_fix(tmp_pat
             await add(store, fix_of(EUI, START + hour * HOUR, lon=16.0 + 0.005 * hour, lat=-19.0))
         still = await store.create_animal(VIEW, {"name": "Beta", "species": "elephant"})
         told: list[float] = []
+        noted: list[tuple[str, bool]] = []
+        out = tmp_path / "used.jsonl"
+
+        async def note(words: str) -> None:
+            noted.append((words, out.exists()))
+
+        async def refuse(_words: str) -> None:
+            noted.append(("refused", out.exists()))
+            raise StoreError("the audit log cannot be written")
+
         with spread(1, {}) as over:
+            with pytest.raises(StoreError):
+                await write_utilisations(store, clock, over, out, note=refuse, progress=lambda _share, _what: None)
             counts = await write_utilisations(
-                store, clock, over, tmp_path / "used.jsonl", progress=lambda share, _: told.append(share)
+                store, clock, over, out, note=note, progress=lambda share, _: told.append(share)
             )
+    assert noted == [("refused", False), ("occurrence of 2 animals to used.jsonl exact", False)]
+    assert written_under(tmp_path, "used") == ["used.jsonl"]
     lines = [json.loads(line) for line in (tmp_path / "used.jsonl").read_text().splitlines()]
     found = {line["animal_id"]: line for line in lines}
     assert (counts, told[-1]) == ({"animals": 2, "without": 1}, 1.0)

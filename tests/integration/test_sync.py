@@ -21,7 +21,8 @@ from cloud.app import running
 from cloud.config import AccountsSection, Config, DatabaseSection
 from cloud.store.database import Database
 from cloud.store.dump import begin_life
-from cloud.store.stations import new_code
+from cloud.store.scope import Scope
+from cloud.store.stations import new_code, set_scope
 from cloud.store.store import PostgresStore
 from edge.app import running as station
 from edge.config import load
@@ -31,13 +32,14 @@ from edge.store.snapshot import snapshot
 from edge.store.store import SpatialiteStore
 from edge.sync.client import CloudClient, checked, enrol
 from edge.sync.session import Synced, new_epoch, sync_once
-from shared.domain import NewFix
+from shared.domain import Deployment, NewFix
 from shared.errors import ConfigError, CorruptBatch, Forbidden, Invalid, LinkError, NotAuthenticated, StaleCursor
 from shared.movement.areas import Place
 from shared.privacy import OPERATOR, view_for
-from shared.store import PatrolLogQuery, RangerPositionQuery, RangerQuery, RecordEdit
+from shared.store import AnimalQuery, FixQuery, PatrolLogQuery, RangerPositionQuery, RangerQuery, RecordEdit
 from shared.sync.records import to_ms
 from shared.sync.streams import GENESIS, Batch
+from shared.wire.link import HeardFixes
 from shared.wire.signatures import new_key
 from tests.access import operator_of_station
 from tests.clouds import ask, wipe
@@ -68,6 +70,11 @@ class Home:
 
     def count(self, table: str) -> int:
         return int(self.ask(f"SELECT count(*) FROM {table}")[0][0])
+
+    async def limit(self, station_id: str, animals: list[str] | None) -> None:
+        """Tell a station of these animals alone, or of everything."""
+        async with self.store.database.transaction() as connection:
+            await set_scope(connection, station_id, Scope(animals=animals))
 
     def lose_everything(self) -> None:
         """Be what a backup from before the first batch is: only the stations are known, and the epoch is new."""
@@ -205,6 +212,87 @@ async def test_records_meet_in_the_cloud(home: Home, posts: list[Post]) -> None:
         kept = await store.animal(VIEW, animal.id)
         assert (kept.notes, kept.weight) == ("limps", 2_900.0)
     assert home.count("lost_edits") == 1
+
+
+async def test_a_station_has_what_it_is_told_of_and_gives_back_what_leaves_its_scope(
+    home: Home, posts: list[Post]
+) -> None:
+    one, other = posts
+    own = await one.store.create_animal(VIEW, {**ELEPHANT, "name": "Own"})
+    theirs = await other.store.create_animal(VIEW, {**ELEPHANT, "name": "Theirs"})
+    for post, animal, collar_id in ((one, own, "K1"), (other, theirs, "K2")):
+        worn = {"animal_id": animal.id, "collar_id": collar_id, "started_at": START - timedelta(days=1)}
+        await post.store.create_deployment(VIEW, worn)
+    await one.add(5, device="K1")
+    await other.add(30, device="K2")
+    for post in (one, other, one):
+        await post.sync()
+    assert await names(one) == {"Own", "Theirs"}
+    assert (await one.store.facts()).fixes == 5  # without a scope nobody has what others brought
+
+    await home.limit("post-1", [theirs.id])
+    done = await one.sync()
+    assert done.new_fixes == 30
+    track = await one.store.fixes(VIEW, FixQuery(animal_id=theirs.id, limit=100))
+    assert track.count == 30
+    assert await differences(one) == (0, 0, 0, 0)
+    await other.add(2, first=40, device="K2")
+    await other.sync()
+    assert (await one.sync()).new_fixes == 2
+
+    await one.store.update_animal(VIEW, theirs.id, {"notes": "limps"})  # said before it hears that this one left
+    await home.limit("post-1", [])
+    done = await one.sync()
+    assert done.outcomes == {"applied": 1}
+    assert await names(one) == {"Own"}
+    assert [each.collar_id for each in (await deployments(one))] == ["K1"]
+    assert (await home.store.animal(VIEW, theirs.id)).notes == "limps"
+    assert (await one.store.facts()).fixes == 37  # what was there stays, whose it is nobody says any more
+    assert (await one.sync()).records == 0
+    await other.sync()
+    assert await names(other) == {"Own", "Theirs"}
+
+    home.lose_everything()  # a new life: what left is not offered to it as deleted
+    for post in (one, other, one, other):
+        await post.sync()
+    assert {animal.name for animal in (await home.store.animals(VIEW, AnimalQuery())).results} == {"Own", "Theirs"}
+    assert await names(one) == {"Own", "Theirs"}
+
+
+async def names(post: Post) -> set[str]:
+    return {animal.name for animal in (await post.store.animals(VIEW, AnimalQuery())).results}
+
+
+async def deployments(post: Post) -> list[Deployment]:
+    return (await post.store.deployments(VIEW, animal_id=None, collar_id=None, offset=0, limit=50)).results
+
+
+async def test_a_backlog_comes_with_the_newest_position_of_each_collar_first(home: Home, posts: list[Post]) -> None:
+    one, other = posts
+    for device in ("K1", "K2"):
+        await other.add(40, device=device)
+    await other.sync()
+    area = '{"type":"Polygon","coordinates":[[[36.0,-3.0],[38.0,-3.0],[38.0,-1.0],[36.0,-1.0],[36.0,-3.0]]]}'
+    async with home.store.database.transaction() as connection:
+        await set_scope(connection, "post-1", Scope(area=area))
+
+    class SmallPages(CloudClient):
+        async def heard(self, epoch: str | None, since: int, after: str | None, limit: int = 30) -> HeardFixes | None:
+            page = await super().heard(epoch, since, after, 30)
+            if after is not None:
+                raise LinkError("it broke off behind the first page")
+            return page
+
+    one.cloud.__class__ = SmallPages
+    with pytest.raises(LinkError):
+        await one.sync()
+    for device in ("K1", "K2"):
+        track = await one.store.fixes(VIEW, FixQuery(collar_id=device, limit=100))
+        assert START + timedelta(minutes=39) in {fix.recorded_at for fix in track.results}, device
+    one.cloud.__class__ = CloudClient
+    await one.sync()
+    assert (await one.store.facts()).fixes == 80
+    assert await differences(one) == (0, 0, 0, 0)
 
 
 async def test_what_is_drawn_at_one_station_is_near_at_the_other(home: Home, posts: list[Post]) -> None:

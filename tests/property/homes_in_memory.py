@@ -41,7 +41,7 @@ from shared.sync.streams import (
     StreamAnswer,
     answer_of,
 )
-from shared.sync.take import take
+from shared.sync.take import leave, take
 from shared.wire.link import DOWN, OF_OPERATIONS, Channel
 from tests.schedules import (
     STATIONS,
@@ -51,6 +51,7 @@ from tests.schedules import (
     Copy,
     Fate,
     Late,
+    Limit,
     Make,
     PutBack,
     Restore,
@@ -112,6 +113,9 @@ class Rules:
     tells_lives_apart_by_revision = True
     keeps_acknowledged = True
     compares_heads = True
+    tells_what_left = True
+    tells_what_entered = True
+    hides_what_is_out_of_scope = True
 
     def receive(self, head: Head, stored_hash: bytes | None, batch: Batch, claimed_hash: bytes) -> Reception:
         return streams.receive(head, stored_hash, batch, claimed_hash)
@@ -158,6 +162,11 @@ class Cloud:
         self.quarantine: list[tuple[str, bytes]] = []
         self.lost: set[str] = set()
         self.log: list[Key] = []
+        #: the animals that a station is told of; of one that is not here everything
+        self.scopes: dict[str, frozenset[str]] = {}
+        #: by station, what it made itself, and lines of the log that are for it alone
+        self.made_by: set[tuple[str, Key]] = set()
+        self.own_lines: dict[int, str] = {}
         #: edits that went over what their authors had not seen, without a word
         self.overwritten: list[str] = []
         #: by record, every change that led to what stands; by column the one that set it
@@ -171,6 +180,7 @@ class Cloud:
         made.rows = Rows(self.rows.values(), first_rev=self.rows.first_rev)
         made.outcomes, made.taken, made.quarantine = dict(self.outcomes), Counter(self.taken), list(self.quarantine)
         made.lost, made.log = set(self.lost), list(self.log)
+        made.scopes, made.made_by, made.own_lines = dict(self.scopes), set(self.made_by), dict(self.own_lines)
         made.overwritten = self.overwritten
         made.changes_of, made.set_by = dict(self.changes_of), dict(self.set_by)
         return made
@@ -193,7 +203,7 @@ class Cloud:
                 assert kept is not None
                 if self.rules.repeats_rulings and batch.channel in OF_OPERATIONS:
                     for item in unpacked(batch.channel, batch.payload)[1]:  # it may have been heard of too early
-                        self._tell((item.entity, item.row_id))
+                        self._answer(request.station, (item.entity, item.row_id))
                 return kept
             case Gap() | Fork():
                 return answer_of(taken)
@@ -208,18 +218,43 @@ class Cloud:
             return
         self._write(effects, operation.id)
 
-    def changes(self, epoch: int | None, since: int) -> tuple[list[Record], int, bool] | None:
-        """Return a page of what changed, the cursor after it, whether more waits; None where the cursor is stale."""
+    def has(self, station: str, key: Key) -> bool:
+        """Say whether a record is in a station's scope."""
+        assigned = self.scopes.get(station)
+        return key[0] != "animal" or assigned is None or key[1] in assigned or (station, key) in self.made_by
+
+    def limit(self, station: str, animals: Sequence[str] | None) -> None:
+        """Change what a station is told of; what that brings or takes is in the log for it alone."""
+        keys = [(record.entity, record.id) for record in self.rows.values()]
+        before = {key for key in keys if self.has(station, key)}
+        if animals is None:
+            self.scopes.pop(station, None)
+        else:
+            self.scopes[station] = frozenset(animals)
+        for key in keys:
+            is_in = self.has(station, key)
+            if is_in != (key in before) and (self.rules.tells_what_entered or not is_in):
+                self._tell_one(station, key)
+
+    def changes(self, station: str, epoch: int | None, since: int) -> tuple[list[Record], list[Key], int, bool] | None:
+        """Return a page of what changed and what left, the cursor after it, whether more waits; None: it is stale."""
         if since and (epoch != self.epoch or since > len(self.log)):
             return None
         lines = self.log[since : since + PAGE]
-        records = [record for key in dict.fromkeys(lines) if (record := self.rows.get(*key)) is not None]
+        numbered = [(key, self.own_lines.get(seq)) for seq, key in enumerate(lines, since)]
+        told = dict.fromkeys(key for key, whose in numbered if whose in (None, station))
+        left = [key for key, whose in numbered if whose == station and not self.has(station, key)]
+        if not self.rules.tells_what_left:
+            left = []
+        if self.rules.hides_what_is_out_of_scope:
+            told = dict.fromkeys(key for key in told if self.has(station, key))
+        records = [record for key in told if (record := self.rows.get(*key)) is not None]
         if not self.rules.sends_tombstones:
             records = [record for record in records if not record.is_deleted]
         after = since + len(lines)
         if self.rules.cursor_runs_ahead and after % 5 == 0:
             after = min(after + 1, len(self.log))
-        return [record for record in records if record.entity in DOWN], after, after < len(self.log)
+        return [record for record in records if record.entity in DOWN], left, after, after < len(self.log)
 
     def kept(self) -> set[str]:
         """Return what lies in the quarantine, as far as a later program can read it."""
@@ -242,7 +277,7 @@ class Cloud:
     def _take(self, operation: Operation) -> bool:
         key: Key = (operation.entity, operation.row_id)
         if operation.id in self.outcomes and self.rules.dedupes_operations:
-            self._tell(key)
+            self._answer(operation.origin, key)
             return True
         before = self.rows.get(*key)
         try:
@@ -250,9 +285,12 @@ class Cloud:
         except RequestError:
             self.outcomes[operation.id] = "quarantined"
             self.quarantine.append(("records", packed("records", [operation], VERSION)))
-            self._tell(key)
+            self._answer(operation.origin, key)
             return self.rules.quarantines
         self._look_for_unseen(operation, before, effects)
+        for change in effects.changes:
+            if change.kind == "insert":
+                self.made_by.add((operation.origin, (change.record.entity, change.record.id)))
         self._write(effects, operation.id)
         self.outcomes[operation.id] = effects.outcome
         self.taken[operation.id] += 1
@@ -260,6 +298,9 @@ class Cloud:
             self.lost.add(operation.id)
         if effects.outcome in ("superseded", "duplicate"):
             self._tell(key)
+        for each in dict.fromkeys([key, *((change.record.entity, change.record.id) for change in effects.changes)]):
+            if not self.has(operation.origin, each):
+                self._tell_one(operation.origin, each)
         return True
 
     def _look_for_unseen(self, operation: Operation, before: Record | None, effects: Effects) -> None:
@@ -279,6 +320,16 @@ class Cloud:
     def _tell(self, key: Key) -> None:
         if self.rules.sends_rulings:
             self.log.append(key)
+
+    def _answer(self, station: str, key: Key) -> None:
+        """Tell of a record that a station spoke of; of one out of its scope, that it left."""
+        self._tell(key)
+        if not self.has(station, key):
+            self._tell_one(station, key)
+
+    def _tell_one(self, station: str, key: Key) -> None:
+        self.own_lines[len(self.log)] = station
+        self.log.append(key)
 
     def _write(self, effects: Effects, by: str) -> None:
         self.rows.take(effects)
@@ -324,6 +375,8 @@ class Station:
         self.forks = 0
         self._knew = knew
         self._heard_of: dict[Key, frozenset[str]] = {}
+        #: tombstones of what left its scope, which is deleted nowhere else
+        self.left: set[Key] = set()
 
     def copy(self) -> Station:
         made = Station.__new__(Station)
@@ -331,7 +384,7 @@ class Station:
             setattr(made, name, getattr(self, name))
         made.lanes = {name: lane.copy() for name, lane in self.lanes.items()}
         made.rows, made.ever = Rows(self.rows.values()), set(self.ever)
-        made._heard_of = dict(self._heard_of)
+        made._heard_of, made.left = dict(self._heard_of), set(self.left)
         return made
 
     # --- what happens here
@@ -456,15 +509,16 @@ class Station:
     def _pull(self, cloud: Cloud, reach: Callable[[], None]) -> None:
         while True:
             reach()
-            page = cloud.changes(self.cloud_epoch, self.cursor)
+            page = cloud.changes(self.name, self.cloud_epoch, self.cursor)
             if page is None:
                 self.cloud_epoch, self.cursor = None, 0
                 continue
             if cloud.epoch != self.cloud_epoch:
                 self._compare(cloud, reach)
                 self._begin_another_life()
-            records, after, is_more = page
+            records, left, after, is_more = page
             self.cloud_epoch, self.cursor = cloud.epoch, after
+            self._leave(left)
             self._take(records, cloud.changes_of)
             if not is_more:
                 return
@@ -475,18 +529,32 @@ class Station:
                 self.rows.put(replace(record, cloud_rev=0))
         if self.rules.offers_what_it_knows_in_a_new_life:
             self.lanes["records"].unsent += [
-                Again(record.entity, record.id) for record in self.rows.values() if record.entity in DOWN
+                Again(record.entity, record.id)
+                for record in self.rows.values()
+                if record.entity in DOWN and (record.entity, record.id) not in self.left
             ]
         if not self.rules.keeps_outbox_in_a_new_life:
             for lane in self.lanes.values():
                 lane.unsent = []
 
-    def _take(self, records: Sequence[Record], changes_of: Mapping[Key, frozenset[str]]) -> None:
+    def _pending(self) -> dict[Key, dict[str, Any]]:
         pending: dict[Key, dict[str, Any]] = {}
         for lane in self.lanes.values():
             for item in (*lane.waiting, *lane.unsent):
                 if isinstance(item, Operation):
                     pending.setdefault((item.entity, item.row_id), {}).update({**item.columns, "deleted_ms": None})
+        return pending
+
+    def _leave(self, keys: Sequence[Key]) -> None:
+        pending = self._pending()
+        for key in keys:
+            effects = leave(*key, self.rows, pending.get(key, ()), 0)
+            self.rows.take(effects)
+            self.left |= {key} if effects.changes else set()
+
+    def _take(self, records: Sequence[Record], changes_of: Mapping[Key, frozenset[str]]) -> None:
+        pending = self._pending()
+        self.left -= {(record.entity, record.id) for record in records}
         came = {(record.entity, record.id) for record in records}
         lane = self.lanes["records"]
         lane.unsent = [it for it in lane.unsent if not (isinstance(it, Again) and (it.entity, it.row_id) in came)]
@@ -569,6 +637,9 @@ class World:
                 if self._backups:  # those of a past that is given up go with it
                     self._backups = self._backups[: int(which * len(self._backups)) + 1]
                     self._restore(self._backups[-1])
+            case Limit(place, animals):
+                self.events["another scope"] += 1
+                self.cloud.limit(self.stations[place % STATIONS].name, animals)
             case Ahead(place):
                 station = self.stations[place % len(self.stations)]
                 station.version = AHEAD if station.version == VERSION else VERSION
@@ -608,8 +679,10 @@ class World:
             found.append("overwritten unseen")
         if any(station.untimely for station in self.stations):
             found.append("an edit taken away before its ruling")
-        if any(state_of(station.rows) != state_of(cloud.rows) for station in self.stations):
-            found.append("diverged")
+        for station in self.stations:
+            wanted = {key: row for key, row in state_of(cloud.rows).items() if cloud.has(station.name, key)}
+            if state_of(station.rows) != wanted:
+                found.append("diverged")
         return found
 
     def _make(self, station: Station, edits: Any, fixes: Any, poison: Any) -> None:

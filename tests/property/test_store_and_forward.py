@@ -16,7 +16,7 @@ import pytest
 
 from shared.sync.streams import Apply, Batch, Fork, Gap, Head, Reception, Replay
 from tests.property.homes_in_memory import Item, Rules, World
-from tests.schedules import SCHEDULES, Effort, Schedule, anything, forgetful, month_away, two_histories
+from tests.schedules import SCHEDULES, Effort, Schedule, anything, duties, forgetful, month_away, two_histories
 
 pytestmark = pytest.mark.sync
 
@@ -26,6 +26,7 @@ EFFORT: Final[dict[Schedule, Effort]] = {
     two_histories: Effort(steps=0, fixes_at_once=6),
     forgetful: Effort(steps=60, fixes_at_once=6),
     month_away: Effort(steps=80, fixes_at_once=6),
+    duties: Effort(steps=90, fixes_at_once=6),
 }
 #: What must have happened in a third of the seeds of ``anything`` at least, or they prove little.
 EVENTS: Final = (
@@ -156,12 +157,28 @@ class NeverComparesHeads(Rules):
     compares_heads = False
 
 
+class KeepsWhatLeft(Rules):
+    """What is not in a station's scope any more is not told to it, and stays."""
+
+    tells_what_left = False
+
+
+class NeverBackfills(Rules):
+    """What enters a station's scope is told when it changes next."""
+
+    tells_what_entered = False
+
+
+class TellsEverybodyEverything(Rules):
+    hides_what_is_out_of_scope = False
+
+
 MUTANTS: Final = (
     ReplaysByNumber, IgnoresPrevHash, IgnoresGaps, TakesOperationsAgain, TakesFixesAgain, PoisonBlocks,
     RefusesLaterPrograms, ReadsLaterProgramsAsItsOwn, TellsNoRulings, RulesOnce, ForgetsTombstones,
     TakesWhatComesDownOverEdits, NamesNoBaseRevision, CursorRunsAhead, OldCloudEpoch, KeepsRevisionsInANewLife,
     DropsTheOutboxInANewLife, OffersNothingInANewLife, CountsRevisionsOnInANewLife, DropsAcknowledged,
-    NeverComparesHeads,
+    NeverComparesHeads, KeepsWhatLeft, NeverBackfills, TellsEverybodyEverything,
 )  # fmt: skip
 _TRIED: Final = 40
 

@@ -445,7 +445,7 @@ def test_operations_do_the_same_in_one_batch_and_one_by_one(
 
         async def records() -> list[Record]:
             async with homes.database.snapshot() as connection:
-                return (await feed.changed_records(connection, 0, 10_000))[0]
+                return (await feed.changed_records(connection, "post-1", 0, 10_000)).records
 
         if brought:
             homes.run(bring(homes, brought))

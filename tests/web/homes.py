@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 import numpy as np
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright
 from rasterio import warp
 
@@ -50,7 +52,16 @@ HERD = (
     ("Tumaini", "Plains zebra"), ("Mwezi", "Blue wildebeest"), ("Simba", "Lion"),
 )  # fmt: skip
 INTERVAL_S = 1800
-READY_S = 120.0
+#: Every page of a home, the map first.
+STATION_WAYS = (
+    "", "collars", "animals", "observations", "rangers", "charts", "zones", "conflicts", "models", "sheet", "phones",
+    "system",
+)  # fmt: skip
+CLOUD_WAYS = (
+    "", "stations", "animals", "collars", "observations", "rangers", "charts", "zones", "studio", "conflicts", "models",
+    "reports", "sheet", "users", "phones", "keys", "audit",
+)  # fmt: skip
+READY_S = 30.0
 #: The cloud's maps have so many cells on a side.
 SIDE = 70
 RASTERS = """
@@ -209,6 +220,10 @@ class WatchedStation(Home):
         at = next(each["current_position"] for each in found if each["name"] == name)
         return at["lon"], at["lat"]
 
+    def hear_noise(self) -> None:
+        """Let a whole frame be heard whose payload no codec can read."""
+        os.write(self.process.wire, encode_frame(pack_station_frame(eui(0), 13, -90.0, 7.5, b"\xff\x00 no codec")))
+
     def hear(self, n: int, lon_deg: float, lat_deg: float) -> None:
         """Let the collar of animal ``n`` be heard over the serial line, now."""
         message = encode_short(
@@ -253,9 +268,11 @@ def on_maps(row: float, column: float) -> tuple[float, float]:
 @contextmanager
 def cloud(folder: Path) -> Iterator[tuple[Home, CloudProcess]]:
     """Give a running cloud."""
+    (folder / "reserves").mkdir(parents=True)
     process = CloudProcess(
-        folder, corridors_maps=write_maps(folder / "maps"), jobs_poll_s=0.2, notify_outbox_file=folder / "codes.jsonl"
-    )
+        folder, corridors_maps=write_maps(folder / "maps"), pages_maps=folder / "reserves", jobs_poll_s=0.2,
+        notify_outbox_file=folder / "codes.jsonl",
+    )  # fmt: skip
     try:
         process.create()
         process.start(READY_S)
@@ -285,6 +302,22 @@ def open_page(context: BrowserContext, way: str = "") -> Page:
     page.goto(f"/#/{way}")
     page.wait_for_selector("nav.ways")
     return page
+
+
+def colour_is_drawn(page: Page, colour: tuple[int, int, int]) -> bool:
+    """Say whether the map shows a colour, give or take what blending rounds, where nothing else is."""
+    picture = Image.open(io.BytesIO(page.locator(".map").screenshot())).convert("RGB")
+    seen = [picture.getpixel((x, y)) for x in (150, 250, 350) for y in (200, 300, 400)]
+    return any(
+        isinstance(each, tuple) and all(abs(one - two) <= 3 for one, two in zip(each, colour, strict=True))
+        for each in seen
+    )
+
+
+def owed(station: WatchedStation) -> bool:
+    """Say whether the models still owe something to an animal."""
+    detail = httpx.get(f"{station.url}/health/detail", auth=station.process.auth, timeout=30).json()
+    return bool(detail["pipeline"]["owed"])
 
 
 def tab_to(page: Page, where: str, words: str) -> None:

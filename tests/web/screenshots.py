@@ -10,23 +10,6 @@ from playwright.sync_api import sync_playwright
 
 from tests.web import homes
 
-STATION = (
-    "",
-    "collars",
-    "animals",
-    "observations",
-    "rangers",
-    "zones",
-    "conflicts",
-    "models",
-    "sheet",
-    "phones",
-    "system",
-)
-CLOUD = (
-    "", "stations", "animals", "collars", "observations", "rangers", "zones", "studio", "conflicts", "models",
-    "reports", "sheet", "users", "phones", "keys", "audit",
-)  # fmt: skip
 SIZES = {"phone": (360, 640), "wall": (1920, 1080)}
 THEMES = ("light", "dark", "night")
 
@@ -62,10 +45,10 @@ def main(only: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not only or "station" in only:
             with homes.station(Path(folder) / "station") as station:
-                shoot(station, "station", STATION, out)
+                shoot(station, "station", homes.STATION_WAYS, out)
         if not only or "cloud" in only:
             with homes.cloud(Path(folder) / "cloud") as (cloud, _):
-                shoot(cloud, "cloud", CLOUD, out)
+                shoot(cloud, "cloud", homes.CLOUD_WAYS, out)
     print(f"{len(list(out.glob('*.png')))} pictures in {out}")
 
 

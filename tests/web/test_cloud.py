@@ -7,15 +7,19 @@ import re
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from playwright.sync_api import expect
 
-from shared.sync import clashes
+from shared.accounts.service import Accounts
+from shared.sync import clashes, log
 from shared.sync.clashes import Clash
 from tests.faults.cloud_process import CloudProcess
-from tests.web import homes
+from tests.faults.station_process import until
+from tests.web import homes, pmtiles
 from tests.web.conftest import Open
 from tests.web.homes import Home, WatchedStation, open_page, wait_for_map
 
@@ -82,6 +86,60 @@ def test_the_map_draws_all_fixes_from_tiles_of_this_home(cloud: tuple[Home, Clou
     assert page.get_by_role("link", name="People").count() == 1
 
 
+def test_a_reserves_maps_lie_in_a_folder_of_the_cloud_and_are_layers(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, process = cloud
+    maps = process.folder / "reserves"
+    (maps / "reserve.pmtiles").write_bytes(pmtiles.one_colour((200, 0, 200)))
+    (maps / "ndvi.pmtiles").write_bytes(pmtiles.one_colour((0, 200, 0)))
+    try:
+        context = look(home, "viewer", viewport={"width": 900, "height": 600})
+        statuses: list[int] = []
+        context.on("response", lambda answer: statuses.append(answer.status) if "/basemap/" in answer.url else None)
+        page = open_page(context)
+        wait_for_map(page)
+        until(lambda: homes.colour_is_drawn(page, (200, 0, 200)), "the reserve's map", 30)
+        page.get_by_text("Layers").click()
+        page.get_by_label("ndvi").check()  # half of it is seen over what lies below
+        until(lambda: homes.colour_is_drawn(page, (100, 100, 100)), "the map of green ground over it", 30)
+        page.get_by_label("reserve").uncheck()
+        until(lambda: not homes.colour_is_drawn(page, (100, 100, 100)), "the map without its reserve", 30)
+        assert statuses
+        assert set(statuses) == {206}
+    finally:
+        for path in maps.iterdir():
+            path.unlink()
+
+
+def test_a_viewer_is_told_the_area_of_an_animal_whose_place_is_never_shown(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, process = cloud
+    week_old = datetime.now(UTC).replace(microsecond=0) - timedelta(days=8)
+    rhino = home.post("/animals/", {"name": "Faru", "species": "Black rhino"})
+    collar = "eui:0101010100000fa0"
+    worn = {"animal": rhino["id"], "collar_id": collar, "started_at": (week_old - timedelta(days=1)).isoformat()}
+    home.post("/deployments/", worn)
+    at = {"collar_id": collar, "timestamp": week_old.isoformat(), "lat": -2.9, "lon": 38.1}
+    home.post("/tracking/bulk_upload", {"tracking_points": [at]})
+    with psycopg.connect(process.database_url, autocommit=True) as connection:  # as if all had been heard at once
+        connection.execute("UPDATE fixes SET received_ms = raw_ms, sure_received_ms = raw_ms")
+    ring = [[37.9, -3.1], [38.3, -3.1], [38.3, -2.7], [37.9, -2.7], [37.9, -3.1]]
+    park = {"name": "Chyulu sanctuary", "zone_type": "protected_area", "risk_level": "low"}
+    home.post("/conflict-zones/", {**park, "geometry": {"type": "Polygon", "coordinates": [ring]}})
+    try:
+        page = open_page(look(home, "viewer"))
+        row = page.locator("aside table tbody tr", has=page.get_by_role("button", name="Faru", exact=True))
+        expect(row).to_contain_text("somewhere in Chyulu sanctuary", timeout=PATIENCE_MS)
+        zebra = page.locator("aside table tbody tr", has=page.get_by_role("button", name="Tumaini", exact=True))
+        expect(zebra).to_contain_text("somewhere in a square of 1.1 km")
+        row.get_by_role("button").click()
+        expect(page.get_by_role("region", name="Faru")).to_contain_text("somewhere in Chyulu sanctuary")
+    finally:
+        assert home.api.patch(f"/animals/{rhino['id']}/", json={"status": "inactive"}).is_success
+
+
 def test_a_conflict_is_resolved_by_keyboard_alone_with_both_values_side_by_side(
     cloud: tuple[Home, CloudProcess], look: Open
 ) -> None:
@@ -141,6 +199,57 @@ def test_a_corridor_is_searched_compared_and_published(cloud: tuple[Home, CloudP
     (found,) = home.api.get("/corridors/?search=Over the road&status=active").json()["results"]
     assert found["geometry"]["type"] == "LineString"
     assert found["optimization_data"]["scores"]["cost_ratio"] >= 1
+
+
+def test_a_search_is_bounded_by_a_region_that_is_drawn(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, process = cloud
+    page = open_page(look(home, "conservation_manager", viewport={"width": 1400, "height": 1000}), "studio")
+    wait_for_map(page)
+    page.get_by_text("Region", exact=True).click()
+    page.get_by_role("button", name="Draw a region").click()
+    box = page.locator(".editor .canvas").bounding_box()
+    assert box is not None
+    for right, down in ((0.3, 0.3), (0.6, 0.3), (0.6, 0.6)):
+        page.mouse.click(box["x"] + box["width"] * right, box["y"] + box["height"] * down)
+    corners = page.get_by_label("Corners")
+    expect(corners).to_have_value(re.compile(r"^(-?\d+\.\d+ -?\d+\.\d+\n?){3}$"))
+    ring = [homes.on_maps(*corner) for corner in ((65, 3), (65, 66), (3, 66), (3, 55), (54, 55), (54, 3))]
+    corners.fill("\n".join(f"{lon:.5f} {lat:.5f}" for lon, lat in ring))  # the same by keyboard
+    for name, (lon, lat) in (("From *", homes.on_maps(60, 6)), ("To *", homes.on_maps(6, 60))):
+        page.get_by_label(name).fill(f"{lon:.5f} {lat:.5f}")
+    page.get_by_label("Species *").fill("African elephant")
+    page.get_by_label("Method").select_option("least_cost")
+    page.get_by_label("Name").fill("Around")
+    page.get_by_role("button", name="Search").click()
+    with process.worker():
+        expect(page.locator("[data-job]").first).to_have_attribute("data-state", "succeeded", timeout=3 * PATIENCE_MS)
+    (found,) = home.api.get("/corridors/?search=Around").json()["results"]
+    drawn = found["optimization_data"]["region"]["coordinates"][0]
+    assert drawn == [[round(lon, 5), round(lat, 5)] for lon, lat in [*ring, ring[0]]]
+
+
+def test_what_stations_sent_is_drawn_by_day_and_station(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    at = int(time.time() * 1000)
+    rows = [
+        log.Session(
+            id=f"carried-{n}", user_id=None, device_id=name, path="batch", total=1, synced=1, conflicts=0, failed=0,
+            started_ms=at - 86_400_000 * n, completed_ms=at, bytes_up=200_000 * (n + 1),
+        )
+        for n, name in enumerate(("north", "south"))
+    ]  # fmt: skip
+
+    async def note(accounts: Accounts) -> None:
+        for row in rows:
+            await accounts.tables.write(log.note(row))
+
+    home.ask(note)
+    page = open_page(look(home, "admin"), "charts")
+    figure = page.locator('[data-figure="traffic"]')
+    expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
+    expect(figure.locator(".legend li")).to_have_text(["south", "north"])
+    figure.locator("summary").click()
+    expect(figure.get_by_role("cell", name="200 kB")).to_be_visible()
 
 
 def test_a_report_is_asked_for_and_fetched_as_pdf(cloud: tuple[Home, CloudProcess], look: Open) -> None:
@@ -211,24 +320,7 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
     context = look(home, "admin", viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "outpost_theme", "value": theme, "url": home.url}])
     page = open_page(context)
-    for way in (
-        "",
-        "stations",
-        "animals",
-        "collars",
-        "observations",
-        "rangers",
-        "zones",
-        "studio",
-        "conflicts",
-        "models",
-        "reports",
-        "sheet",
-        "users",
-        "phones",
-        "keys",
-        "audit",
-    ):
+    for way in homes.CLOUD_WAYS:
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
 
@@ -236,20 +328,7 @@ def test_no_page_of_the_dashboard_has_a_serious_fault(cloud: tuple[Home, CloudPr
 def test_nothing_of_the_dashboard_is_wider_than_a_phone(cloud: tuple[Home, CloudProcess], look: Open) -> None:
     home, _ = cloud
     page = open_page(look(home, "admin", viewport={"width": 360, "height": 640}, has_touch=True))
-    for way in (
-        "",
-        "stations",
-        "rangers",
-        "zones",
-        "studio",
-        "conflicts",
-        "models",
-        "reports",
-        "users",
-        "phones",
-        "keys",
-        "audit",
-    ):
+    for way in homes.CLOUD_WAYS:
         homes.go(page, way)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, way
 
@@ -303,6 +382,11 @@ def test_the_stations_page_tells_what_waits_when_its_cloud_is_cut_off(
         homes.go(page, "observations")
         expect(page.get_by_role("row", name=re.compile("cut off"))).to_contain_text("At the station")
         expect(page.get_by_role("row", name=re.compile("by a receipt"))).to_contain_text("In the cloud")
+        page = open_page(look(station, "conservation_manager"), "system")
+        page.get_by_text("What is only here").click()
+        only_here = page.get_by_role("region", name="What is only here")
+        expect(only_here).to_contain_text("Written while cut off", timeout=PATIENCE_MS)
+        assert "by a receipt" not in only_here.inner_text()
     finally:
-        process.start()
+        process.start(homes.READY_S)
     expect(page.locator('[data-banner="offline"]')).to_have_count(0, timeout=3 * PATIENCE_MS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -17,6 +16,8 @@ from PIL import Image
 from playwright.sync_api import Page, Response, expect
 
 from shared.api.web import DIST
+from shared.sync import clashes
+from shared.sync.clashes import Clash
 from tests.faults.station_process import until
 from tests.web import homes, pmtiles
 from tests.web.conftest import Open
@@ -111,6 +112,55 @@ def test_an_alert_is_noted_and_closed(station: WatchedStation, look: Open) -> No
     expect(entry).to_have_count(0, timeout=PATIENCE_MS)
     found = station.api.get(f"/alerts/{alert}/").json()
     assert (found["status"], found["note"]) == ("resolved", "Team 2 goes there")
+
+
+def test_a_position_is_as_old_as_its_own_collars_schedule_makes_it(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"))
+    rows = page.locator("aside table tbody tr")
+    for name, age in (("Nashipai", "on time"), ("Mwezi", "late"), ("Simba", "silent")):
+        row = rows.filter(has=page.get_by_role("button", name=name, exact=True))
+        expect(row).to_contain_text(age, timeout=PATIENCE_MS)
+    homes.go(page, "collars")
+    collar = page.get_by_role("row", name=re.compile("Nashipai"))
+    expect(collar).to_contain_text(re.compile(r"\b(9\d|100) % \(\d+/\d+\)"), timeout=PATIENCE_MS)
+
+
+def test_alerts_of_one_animal_and_kind_are_one_entry(station: WatchedStation, look: Open) -> None:
+    for _ in range(3):
+        station.raise_alert("Mwezi", "rapid_movement", "medium")
+    page = open_page(look(station, "ranger"))
+    entry = page.locator(".alert.active", has_text="Mwezi")
+    expect(entry).to_have_count(1, timeout=PATIENCE_MS)
+    expect(entry).to_contain_text("\N{MULTIPLICATION SIGN}3")
+    entry.get_by_role("button", name="Acknowledge").click()
+    seen = page.locator(".alert.acknowledged", has_text="Mwezi")
+    expect(seen).to_contain_text("\N{MULTIPLICATION SIGN}3", timeout=PATIENCE_MS)
+
+
+def test_the_strip_and_the_stations_page_tell_how_the_station_is(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"))
+    facts = {"uplink": "Not enrolled", "clock": "unsure", "disk": "%", "backup": "backup", "links": "links 1 of 1"}
+    for name, words in facts.items():
+        expect(page.locator(f'[data-fact="{name}"]')).to_contain_text(words, timeout=PATIENCE_MS)
+    station.hear_noise()
+    until(lambda: len(station.api.get("/undecoded").json()) > 0, "the frame that nobody can read", 30)
+    homes.go(page, "system")
+    unread = page.get_by_role("region", name="Frames that nobody can read")
+    expect(unread.locator("tbody tr").first).to_contain_text("6e6f20636f646563", timeout=PATIENCE_MS)
+    links = page.get_by_role("region", name="Radios and gateways")
+    expect(links.get_by_role("row")).to_have_count(2)
+
+
+def test_who_has_no_stream_looks_every_half_minute(station: WatchedStation, look: Open) -> None:
+    context = look(station, "ranger")
+    context.route("**/api/v1/events", lambda route: route.abort())
+    page = context.new_page()
+    page.clock.install()
+    page.goto("/")
+    expect(page.locator('[data-fact="live"]')).to_have_text(re.compile("checks regularly"), timeout=PATIENCE_MS)
+    alert = station.raise_alert("Ole Sante", "weak_signal", "low")
+    page.clock.run_for(31_000)
+    expect(page.locator(f'[data-alert="{alert}"]')).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_a_card_tells_fix_time_and_heard_time_apart_and_what_is_expected(station: WatchedStation, look: Open) -> None:
@@ -225,6 +275,29 @@ def test_a_viewer_gets_no_exact_position_in_any_answer(station: WatchedStation, 
     assert page.get_by_role("button", name="Acknowledge").count() == 0
 
 
+def test_what_two_people_said_differently_needs_review_until_it_is_decided(station: WatchedStation, look: Open) -> None:
+    seen = {"observation_type": "sighting", "timestamp": "2026-05-01T08:00:00Z", "description": "Two lions or three"}
+    observation = station.post("/tracking/observations/", seen)
+    page = open_page(look(station, "conservation_manager"), "observations")
+    row = page.get_by_role("row", name=re.compile("Two lions or three"))
+    expect(row).to_contain_text("At the station", timeout=PATIENCE_MS)
+    now_ms = int(time.time() * 1000)
+    clash = Clash(
+        id="r" * 16, kind="same_column", entity="observation", row_id=observation["id"],
+        ours='{"description": "Two lions or three"}', theirs='{"description": "Three lions"}', made_ms=now_ms,
+        noted_ms=now_ms, needs_person=True, author="r1", origin="phone-1",
+    )  # fmt: skip
+    station.ask(lambda accounts: accounts.tables.write(clashes.note([clash])))
+    homes.go(page, "conflicts")
+    homes.go(page, "observations")
+    expect(row).to_contain_text("Needs review", timeout=PATIENCE_MS)
+    homes.go(page, "conflicts")
+    page.locator(f'[data-conflict="{clash.id}"]').get_by_role("button", name="Leave what stands").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    homes.go(page, "observations")
+    expect(row).to_contain_text("At the station", timeout=PATIENCE_MS)
+
+
 def test_a_reserves_own_map_is_drawn_piece_by_piece(station: WatchedStation, look: Open) -> None:
     maps = station.folder / "data" / "maps"
     maps.mkdir()
@@ -237,12 +310,7 @@ def test_a_reserves_own_map_is_drawn_piece_by_piece(station: WatchedStation, loo
         page = open_page(context)
         wait_for_map(page)
         page.wait_for_load_state("networkidle")
-
-        def is_drawn() -> bool:
-            picture = Image.open(io.BytesIO(page.locator(".map").screenshot())).convert("RGB")
-            return (200, 0, 200) in {picture.getpixel((x, y)) for x in (150, 250, 350) for y in (200, 300, 400)}
-
-        until(is_drawn, "the reserve's map", 30)
+        until(lambda: homes.colour_is_drawn(page, (200, 0, 200)), "the reserve's map", 30)
         assert statuses
         assert set(statuses) == {206}
     finally:
@@ -315,6 +383,26 @@ def test_a_path_is_as_wide_on_the_map_as_the_path_model_says(station: WatchedSta
     assert sorted(dots) == pytest.approx(sorted(width / metres for width in widths()), rel=0.01)
 
 
+def test_charts_are_drawn_and_their_numbers_stand_beneath(station: WatchedStation, look: Open) -> None:
+    until(lambda: not homes.owed(station), "the models", 120)
+    page = open_page(look(station, "ranger", viewport={"width": 1280, "height": 900}), "charts")
+    page.get_by_label("Animal").select_option(label="Nashipai")
+    page.get_by_label("Time").select_option("7")
+    for name in ("movement", "behaviour", "battery"):
+        figure = page.locator(f'[data-figure="{name}"]')
+        expect(figure.locator("[data-chart=drawn] canvas")).to_be_visible(timeout=PATIENCE_MS)
+        figure.locator("summary").click()
+    asked: dict[str, str | int] = {"animal_id": station.animals["Nashipai"], "days": 7}
+    told = station.api.get("/charts/movement/", params=asked).json()["days"]
+    movement = page.locator('[data-figure="movement"]')
+    assert movement.locator("tbody tr").count() == len(told) == 7
+    shown = {cells.split("\t")[1] for cells in movement.locator("tbody tr").all_inner_texts()}
+    assert {f"{day['distance_km']:.2f}" for day in told if day["distance_km"]} <= shown
+    assert page.locator('[data-figure="behaviour"] tbody tr').count() == 24
+    assert "at most" in (movement.get_by_role("img").get_attribute("aria-label") or "")
+    homes.check_with_axe(page, "charts with their numbers")
+
+
 def test_a_photo_is_brought_with_an_observation_and_shown_small(
     station: WatchedStation, look: Open, pictures: Path
 ) -> None:
@@ -356,19 +444,7 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
     context = look(station, "admin", viewport={"width": 1280, "height": 800})
     context.add_cookies([{"name": "outpost_theme", "value": theme, "url": station.url}])
     page = open_page(context)
-    for way in (
-        "",
-        "collars",
-        "animals",
-        "observations",
-        "rangers",
-        "zones",
-        "conflicts",
-        "models",
-        "sheet",
-        "phones",
-        "system",
-    ):
+    for way in homes.STATION_WAYS:
         homes.go(page, way)
         homes.check_with_axe(page, f"{way or 'map'} in {theme}")
     nobody = look(station, None)
@@ -381,17 +457,6 @@ def test_no_page_has_a_serious_fault_for_those_who_see_or_point_badly(
 def test_nothing_is_wider_than_a_phone(station: WatchedStation, look: Open) -> None:
     context = look(station, "admin", viewport={"width": 360, "height": 640}, has_touch=True)
     page = open_page(context)
-    for way in (
-        "",
-        "collars",
-        "animals",
-        "observations",
-        "rangers",
-        "zones",
-        "conflicts",
-        "models",
-        "phones",
-        "system",
-    ):
+    for way in homes.STATION_WAYS:
         homes.go(page, way)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, way

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from shared.domain import NewFix
 from shared.sync.operations import Operation
 from shared.sync.records import EntityName
 from shared.sync.reduced import Reduced
@@ -21,25 +20,22 @@ from shared.sync.reduced import Reduced
 T = TypeVar("T")
 
 
-class Put(msgspec.Struct, frozen=True):
-    """Insert rows of text, set-wise; of a row whose ``key`` is there already, ``replaced`` columns get the new value.
+#: A device, a table of ``phone_ids``, and an id that the device gave.
+LocalId: TypeAlias = tuple[str, str, str]
 
-    No two of ``rows`` have one key where anything is replaced.
-    """
+
+class Put(msgspec.Struct, frozen=True):
+    """Insert rows of text, set-wise; one whose ``key`` is there already stays."""
 
     table: str
     columns: tuple[str, ...]
     key: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
-    replaced: tuple[str, ...] = ()
 
     def statement(self, source: str) -> str:
         """Return the statement that inserts what ``source`` gives."""
-        then = ", ".join(f"{name} = excluded.{name}" for name in self.replaced)
-        return (
-            f"INSERT INTO {self.table} ({', '.join(self.columns)}) {source} ON CONFLICT ({', '.join(self.key)})"
-            f" DO {f'UPDATE SET {then}' if then else 'NOTHING'}"
-        )
+        columns, key = ", ".join(self.columns), ", ".join(self.key)
+        return f"INSERT INTO {self.table} ({columns}) {source} ON CONFLICT ({key}) DO NOTHING"
 
 
 class Records(msgspec.Struct, frozen=True):
@@ -60,9 +56,21 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 class AddFixes(msgspec.Struct, frozen=True):
-    """Store fixes: an ``AddedFix`` of each."""
+    """Store a batch of fixes (``shared.wire.batch.FIX_COLUMNS``): of each an ``AddedFix`` or the ``RequestError``."""
 
-    fixes: Sequence[NewFix]
+    columns: Mapping[str, Sequence[Any]]
+
+
+class Mapped(msgspec.Struct, frozen=True):
+    """Look up local ids: what each of those that are known became, and the hash of what was said, or its beginning."""
+
+    keys: Sequence[LocalId]
+
+
+class Map(msgspec.Struct, frozen=True):
+    """Remember what local ids became and the hash of what was said; one that is known becomes the newer."""
+
+    became: Mapping[LocalId, tuple[str, str]]
 
 
 class Exclude(msgspec.Struct, frozen=True):
@@ -90,7 +98,7 @@ class Lose(msgspec.Struct, frozen=True):
 
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
-Wish: TypeAlias = Statement | Put | Records | Edit | AddFixes | Exclude | Note | Numbered | Lose
+Wish: TypeAlias = Statement | Put | Records | Edit | AddFixes | Mapped | Map | Exclude | Note | Numbered | Lose
 Job: TypeAlias = Generator[Wish, Any, T]
 
 

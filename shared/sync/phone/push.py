@@ -44,11 +44,11 @@ from shared.sync.phone.jobs import (
     Put,
     Records,
 )
+from shared.sync.phone.positions import Positions
 from shared.sync.phone.pull import WORN_REV, Message
 from shared.sync.records import Mark, Record, to_ms
 from shared.wire.phone.incoming import READ_ONLY, Row
 from shared.wire.phone.outgoing import phone_revs
-from shared.wire.public.fields import ANIMAL_DEVICE, collar_id
 
 #: What a person may make of an alert in each state, as at the API.
 _NEXT: Final[Mapping[str, frozenset[str]]] = {
@@ -407,38 +407,36 @@ class _Taker:
             yield Exclude(known[row.id])
 
     def _take_fixes(self, rows: Sequence[Row]) -> Job[None]:
-        taken: list[tuple[Row, Any]] = []
+        batch = Positions(self._ask.now, is_clock_sure=self._ask.is_clock_sure, link="phone")
+        taken: list[Row] = []
         for row in rows:
             try:
-                taken.append((row, self._fix(row)))
+                self._add(row, batch)
             except RequestError as error:
                 self._refuse(row, error)
+            else:
+                taken.append(row)
         if not taken:
             return
-        added = yield AddFixes([fix for _, fix in taken])
-        for (row, _), each in zip(taken, added, strict=True):
+        added = yield AddFixes(batch.columns())
+        for row, each in zip(taken, added, strict=True):
+            if isinstance(each, RequestError):
+                self._refuse(row, each)
+                continue
             self.result.fixes[row.id] = each.id
             if row.id != each.id:
                 self._new_aliases.append((TRACKING, row.id, each.id))
 
-    def _fix(self, row: Row) -> Any:
+    def _add(self, row: Row, batch: Positions) -> None:
         assert row.fix is not None
         reference = row.fix.animal_reference
         named = self._aliases.get(reference or "", reference)
         animal = self._known.get(("animals", named or ""))
-        if row.fix.collar_id and row.fix.collar_id.strip():
-            device = collar_id("collar_id", row.fix.collar_id)
-        elif named:
-            device = ANIMAL_DEVICE + named
-        else:
+        device = batch.device(row.fix.collar_id, named)
+        if device is None:
             raise Invalid("animal_id: is required where there is no collar_id")
-        fix = row.fix.fix(
-            device=device,
-            animal_id=None if animal is None or animal.is_deleted else animal.id,
-            received_at=self._ask.now,
-            is_clock_sure=self._ask.is_clock_sure,
-        )
-        return replace(fix, link="phone", local_id=row.id)
+        said = replace(row.fix, local_id=row.id).said()
+        batch.add(device, None if animal is None or animal.is_deleted else animal.id, said)
 
     # --- what the phone is told
 
@@ -506,7 +504,8 @@ class _Taker:
         seq = yield Numbered()
         if is_told:
             yield "UPDATE phone_rulings SET seq = ? WHERE seq IS NULL", (seq,)
-            yield "UPDATE phone_ids SET seq = ? WHERE seq IS NULL", (seq,)
+            # those of uploads ('' is no device of theirs) have none, and there may be millions
+            yield "UPDATE phone_ids SET seq = ? WHERE device = '' AND seq IS NULL", (seq,)
 
 
 def _is_uuid(text: str) -> bool:

@@ -6,31 +6,36 @@
 - What another local id has brought already (a collar, a fix, an observation) is a conflict: the row that is there is
   kept, and ``id_map`` names it.
 - An item that cannot be taken is told in ``errors`` and harms no other.
+
+Uploads of several devices may be taken together (``upload_all``), in one transaction and with one statement of a kind:
+nothing of one bears on another, so it is as if they came one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from shared.domain import NewFix
+from shared.domain import AddedFix
 from shared.errors import Invalid, KeyReused, RequestError
 from shared.ids import derived_id, random_id
 from shared.privacy import Role, View
 from shared.sync import log
 from shared.sync.operations import Effects, Operation
-from shared.sync.phone.jobs import PHONE_KEY, AddFixes, Dialect, Edit, Job, Lose, Note, Numbered, Put, Records
+from shared.sync.phone.jobs import AddFixes, Dialect, Edit, Job, LocalId, Lose, Map, Mapped, Note, Numbered, Records
+from shared.sync.phone.positions import Columns, Positions, together
 from shared.sync.phone.push import LIVING, WEARER
 from shared.sync.records import ENTITIES, EntityName, Record, stored_columns, to_ms
 from shared.wire.phone.uploads import Conflicted, Item, Kind, Told
-from shared.wire.public.fields import ANIMAL_DEVICE, collar_id
 
 KINDS: Final[tuple[Kind, ...]] = ("animals", "tracking", "observations")
 _ENTITY: Final[Mapping[str, EntityName]] = {"animals": "animal", "observations": "observation"}
+_REUSED: Final = "Idempotency-Key: another upload was sent under this key"
 #: What makes two observations one.
 _SAME: Final = ("observation_type", "recorded_ms", "animal_id", "lon_e7", "lat_e7", "description", "observer")
 
@@ -58,15 +63,132 @@ class Uploaded(msgspec.Struct, kw_only=True):
     id_map: dict[Kind, dict[str, str]]
 
 
-def upload(ask: UploadAsk, dialect: Dialect) -> Job[Uploaded]:
-    """Take an upload inside one transaction."""
-    taker = _Taker(ask, dialect)
-    yield from taker.know()
-    yield from taker.animals()
-    yield from taker.observations()
-    yield from taker.fixes()
-    yield from taker.finish()
-    return taker.result
+class Kept(msgspec.Struct, frozen=True):
+    """An upload that its sender has given a name, so that a repeat is answered with the same bytes."""
+
+    key: str
+    hash: str
+
+
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """An upload on its way into a home: what its sender may see, how he named it, and what makes the answer of it."""
+
+    view: View
+    ask: UploadAsk
+    kept: Kept | None
+    answer: Callable[[Uploaded], bytes]
+    sync_id: str
+
+    @property
+    def has_records(self) -> bool:
+        """Say whether there is more in it than positions."""
+        return bool(self.ask.items["animals"] or self.ask.items["observations"])
+
+    def times_ms(self) -> list[int]:
+        """Return when its positions were recorded, of those that can be read."""
+        return [item.said[0] for item in self.ask.items["tracking"] if item.said]
+
+
+def upload_all(brought: Sequence[Brought], dialect: Dialect) -> Job[list[bytes | RequestError]]:
+    """Take uploads of different devices inside one transaction; return of each its answer, or KeyReused.
+
+    A repeat under a key gets the answer that is kept.
+    """
+    answers: dict[int, bytes | RequestError] = yield from _repeats(brought, dialect)
+    takers = {n: _Taker(each.ask, dialect) for n, each in enumerate(brought) if n not in answers}
+    some = list(takers.values())
+    if not some:
+        return list(answers.values())
+    yield from _know(some)
+    for taker in some:
+        yield from taker.animals()
+        yield from taker.observations()
+    yield from _add_fixes(some)
+    yield from log.note_all([_session(each.ask, each.result, brought[n].sync_id) for n, each in takers.items()])
+    named = []
+    for n, taker in takers.items():
+        each = brought[n]
+        told = answers[n] = each.answer(shown(each.view, taker.result))
+        if each.kept is not None:
+            named.append((each.ask.author, each.kept.key, each.kept.hash, told.decode(), to_ms(each.ask.now)))
+    if named:
+        rows = ", ".join(["(?, ?, ?, ?, ?)"] * len(named))
+        yield f"INSERT INTO uploads (author, key, hash, answer, made_ms) VALUES {rows}", [*chain.from_iterable(named)]
+    yield from _finish(some)
+    return [answers[n] for n in range(len(brought))]
+
+
+def upload_one(brought: Brought, dialect: Dialect) -> Job[bytes]:
+    """Take one upload; raises KeyReused."""
+    (answer,) = yield from upload_all([brought], dialect)
+    if isinstance(answer, RequestError):
+        raise answer
+    return answer
+
+
+def _repeats(brought: Sequence[Brought], dialect: Dialect) -> Job[dict[int, bytes | RequestError]]:
+    """Return by place what is answered already: the same upload under its key, or another one under a used key."""
+    keys = {each.kept.key for each in brought if each.kept is not None}
+    if not keys:
+        return {}
+    found = yield (
+        f"SELECT author, key, hash, answer FROM uploads WHERE {dialect.among('key')}",
+        (dialect.listed(sorted(keys)),),
+    )
+    stored = {(author, key): (hashed, answer) for author, key, hashed, answer in found}
+    answers: dict[int, bytes | RequestError] = {}
+    for n, each in enumerate(brought):
+        if each.kept is not None and (before := stored.get((each.ask.author, each.kept.key))) is not None:
+            is_same = before[0] == each.kept.hash
+            answers[n] = before[1].encode() if is_same else KeyReused(_REUSED)
+    return answers
+
+
+def _know(takers: Sequence[_Taker]) -> Job[None]:
+    """Load what the devices have brought before, and the animals that they name."""
+    keys = [key for taker in takers for key in taker.local_ids()]
+    known: dict[LocalId, tuple[str, str]] = {}
+    if keys:
+        known = yield Mapped(keys)
+    named: set[str] = set()
+    for taker in takers:
+        named |= taker.learn(known)
+    animals: dict[str, Record] = {}
+    if named:
+        dialect = takers[0].dialect
+        condition = f"{dialect.among('r.id')} AND r.deleted_ms IS NULL"
+        rows = yield Records("animal", condition, (dialect.listed(sorted(named)),))
+        animals = {record.id: record for record, _ in rows}
+    for taker in takers:
+        taker.meet(animals)
+
+
+def _add_fixes(takers: Sequence[_Taker]) -> Job[None]:
+    """Take the positions of all, set-wise."""
+    batches = [(taker, taker.positions()) for taker in takers]
+    batches = [(taker, batch) for taker, batch in batches if len(batch["raw_ms"])]
+    if not batches:
+        return
+    added = yield AddFixes(together(batch for _, batch in batches))
+    begun = 0
+    for taker, batch in batches:
+        ended = begun + len(batch["raw_ms"])
+        taker.take_in(added[begun:ended])
+        begun = ended
+
+
+def _finish(takers: Iterable[_Taker]) -> Job[None]:
+    """Remember what each local id became, and number the changes."""
+    became: dict[LocalId, tuple[str, str]] = {}
+    lines: list[tuple[str, str, str, str]] = []
+    for taker in takers:
+        became |= taker.became()
+        lines += taker.lines
+    if became:
+        yield Map(became)
+    if lines:
+        yield Note(lines)
+    yield Numbered()
 
 
 class _Taker:
@@ -75,43 +197,48 @@ class _Taker:
             synced=dict.fromkeys(KINDS, 0), failed=dict.fromkeys(KINDS, 0), conflicts=[], errors=[], warnings=[],
             id_map={kind: {} for kind in KINDS},
         )  # fmt: skip
-        self._ask = ask
-        self._dialect = dialect
+        self.ask = ask
+        self.dialect = dialect
         self._now_ms = to_ms(ask.now)
         self._origin = f"phone:{ask.device_id}"
         #: by kind and local id: what it became, and the hash of what was said
         self._known: dict[tuple[str, str], tuple[str, str]] = {}
+        self._keys: list[LocalId] = []
         self._animals: dict[str, Record] = {}
+        self._waiting: list[Item] = []
         self._new_ids: dict[tuple[str, str], tuple[str, str]] = {}
-        self._lines: list[tuple[str, str, str, str]] = []
+        self.lines: list[tuple[str, str, str, str]] = []
 
-    def know(self) -> Job[None]:
-        """Load what this device has brought before, and the animals that it names."""
-        ask, dialect = self._ask, self._dialect
-        items = [item for some in ask.items.values() for item in some]
-        named = {item.animal for item in items if item.animal}
-        local = {item.local_id for item in items if item.local_id} | named
-        found = yield (
-            "SELECT tbl, local_id, server_id, coalesce(hash, '') FROM phone_ids WHERE device = ?"
-            " AND " + dialect.among("local_id"),
-            (ask.device_id, dialect.listed(sorted(local))),
-        )
-        self._known = {(table, local_id): (server_id, said) for table, local_id, server_id, said in found}
-        named |= {server_id for (table, _), (server_id, _) in self._known.items() if table == "animals"}
-        if named:
-            condition = f"{dialect.among('r.id')} AND r.deleted_ms IS NULL"
-            rows = yield Records("animal", condition, (dialect.listed(sorted(named)),))
-            self._animals = {record.id: record for record, _ in rows}
+    def local_ids(self) -> list[LocalId]:
+        """Return the local ids that are said or named in it."""
+        device = self.ask.device_id
+        keys: dict[LocalId, None] = {}
+        for kind, items in self.ask.items.items():
+            keys |= dict.fromkeys((device, kind, item.local_id) for item in items if item.local_id)
+            keys |= dict.fromkeys((device, "animals", item.animal) for item in items if item.animal)
+        self._keys = list(keys)
+        return self._keys
+
+    def learn(self, known: Mapping[LocalId, tuple[str, str]]) -> set[str]:
+        """Take note of what this device has brought before; return the animals that are named, by whatever id."""
+        if known:
+            self._known = {key[1:]: known[key] for key in self._keys if key in known}
+        named = {item.animal for items in self.ask.items.values() for item in items if item.animal}
+        return named | {identity for (table, _), (identity, _) in self._known.items() if table == "animals"}
+
+    def meet(self, animals: Mapping[str, Record]) -> None:
+        """Take note of the animals that are named."""
+        self._animals = dict(animals)
 
     # --- animals
 
     def animals(self) -> Job[None]:
         """Take the animals, one after the other: two of one upload may name one collar."""
-        for item in self._ask.items["animals"]:
+        for item in self.ask.items["animals"]:
             try:
                 if item.why:
                     raise Invalid(item.why)
-                if self._ask.role == "ranger" and self._ask.home != "station":
+                if self.ask.role == "ranger" and self.ask.home != "station":
                     raise Invalid("rangers enter animals at the station: upload this again there")
                 yield from self._animal(item)
             except RequestError as error:
@@ -119,10 +246,10 @@ class _Taker:
 
     def _animal(self, item: Item) -> Job[None]:
         known = self._known.get(("animals", item.local_id))
-        if known is not None and known[1] == item.hash:
+        if known is not None and _is_same(item, known[1]):
             self._sync("animals", item, known[0])
             return
-        identity = known[0] if known is not None else derived_id(self._ask.device_id, f"animals {item.local_id}")
+        identity = known[0] if known is not None else derived_id(self.ask.device_id, f"animals {item.local_id}")
         if not item.local_id:
             identity = random_id()
         columns = stored_columns(ENTITIES["animal"], item.columns)
@@ -159,12 +286,12 @@ class _Taker:
         """Take the observations, set-wise."""
         waiting: list[tuple[Item, Operation]] = []
         seen: dict[tuple[Any, ...], str] = {}
-        for item in self._ask.items["observations"]:
+        for item in self.ask.items["observations"]:
             try:
                 if item.why:
                     raise Invalid(item.why)
                 known = self._known.get(("observations", item.local_id))
-                if known is not None and known[1] == item.hash:
+                if known is not None and _is_same(item, known[1]):
                     self._sync("observations", item, known[0])
                     continue
                 columns = stored_columns(ENTITIES["observation"], item.columns)
@@ -174,7 +301,7 @@ class _Taker:
                         Told(type="observations", local_id=item.local_id, code="unknown_animal",
                              message=f"animal: there is no animal {item.animal}; it was kept without one")
                     )  # fmt: skip
-                columns["observer"] = self._ask.author
+                columns["observer"] = self.ask.author
                 columns["local_id"] = item.local_id or None
                 same = tuple(columns.get(name, ENTITIES["observation"].columns[name]) for name in _SAME)
                 if known is None and (twin := seen.get(same) or (yield from self._twin(same))):
@@ -182,7 +309,7 @@ class _Taker:
                     self._remember("observations", item, twin)
                     self._conflict("observations", item, "duplicate", twin, record)
                     continue
-                fresh = derived_id(self._ask.device_id, f"observations {item.local_id}")
+                fresh = derived_id(self.ask.device_id, f"observations {item.local_id}")
                 identity = known[0] if known is not None else fresh if item.local_id else random_id()
                 seen[same] = identity
                 waiting.append((item, self._operation("observation", identity, columns, is_new=known is None)))
@@ -207,41 +334,40 @@ class _Taker:
 
     # --- positions
 
-    def fixes(self) -> Job[None]:
-        """Take the positions, set-wise."""
-        waiting: list[tuple[Item, NewFix]] = []
-        for item in self._ask.items["tracking"]:
-            known = self._known.get(("tracking", item.local_id)) if item.local_id else None
-            if known is not None and known[1] == item.hash:
-                self._sync("tracking", item, known[0])
+    def positions(self) -> Columns:
+        """Return the positions that have to be stored, as a batch."""
+        batch = Positions(self.ask.now, is_clock_sure=self.ask.is_clock_sure, link="api")
+        known = self._known
+        for item in self.ask.items["tracking"]:
+            found = known.get(("tracking", item.local_id)) if item.local_id and known else None
+            if found is not None and _is_same(item, found[1]):
+                self._sync("tracking", item, found[0])
                 continue
             try:
-                waiting.append((item, self._fix(item)))
+                if not item.said:
+                    raise Invalid(item.why)
+                animal = self._named(item.animal)
+                device = batch.device(item.collar, animal)
+                if device is None:
+                    raise Invalid("animal: is required, and known here, where there is no collar_id")
             except RequestError as error:
                 self._fail("tracking", item, error.code, error.detail)
-        if not waiting:
-            return
-        added = yield AddFixes([fix for _, fix in waiting])
-        for (item, _), each in zip(waiting, added, strict=True):
+            else:
+                batch.add(device, animal, item.said)
+                self._waiting.append(item)
+        return batch.columns()
+
+    def take_in(self, added: Sequence[AddedFix | RequestError]) -> None:
+        """Tell what became of the positions that were stored."""
+        for item, each in zip(self._waiting, added, strict=True):
+            if isinstance(each, RequestError):
+                self._fail("tracking", item, each.code, each.detail)
+                continue
             self._remember("tracking", item, each.id)
             if each.outcome == "new":
                 self._sync("tracking", item, each.id)
             else:
                 self._conflict("tracking", item, "duplicate", each.id, None)
-
-    def _fix(self, item: Item) -> NewFix:
-        if item.why or item.fix is None:
-            raise Invalid(item.why)
-        animal = self._named(item.animal)
-        if item.fix.collar_id and item.fix.collar_id.strip():
-            device = collar_id("collar_id", item.fix.collar_id)
-        elif animal is not None:
-            device = ANIMAL_DEVICE + animal
-        else:
-            raise Invalid("animal: is required, and known here, where there is no collar_id")
-        return item.fix.fix(
-            device=device, animal_id=animal, received_at=self._ask.now, is_clock_sure=self._ask.is_clock_sure
-        )
 
     # --- what they share
 
@@ -264,7 +390,7 @@ class _Taker:
     ) -> Operation:
         return Operation(
             id=random_id(), entity=entity, row_id=identity, kind="insert" if is_new else "update", columns=columns,
-            made_ms=self._now_ms, author=self._ask.author, base_rev=0, origin=self._origin,
+            made_ms=self._now_ms, author=self.ask.author, base_rev=0, origin=self._origin,
         )  # fmt: skip
 
     def _done(self, kind: Kind, item: Item, operation: Operation, effects: Effects) -> Job[None]:
@@ -273,7 +399,7 @@ class _Taker:
             self._sync(kind, item, operation.row_id)
             return
         record = yield from self._record(_ENTITY[kind], operation.row_id)
-        self._lines.append((operation.entity, operation.row_id, "update", ""))
+        self.lines.append((operation.entity, operation.row_id, "update", ""))
         self._conflict(kind, item, "changed_by_someone_else", operation.row_id, record)
 
     def _remember(self, kind: Kind, item: Item, identity: str) -> None:
@@ -297,18 +423,14 @@ class _Taker:
         self.result.failed[kind] += 1
         self.result.errors.append(Told(type=kind, local_id=item.local_id, code=code, message=detail))
 
-    def finish(self) -> Job[None]:
-        """Remember what each local id became."""
-        if self._new_ids:
-            device = self._ask.device_id
-            yield Put(
-                "phone_ids", ("device", "tbl", "local_id", "server_id", "hash"), PHONE_KEY,
-                [(device, kind, local_id, *known) for (kind, local_id), known in self._new_ids.items()],
-                replaced=("server_id", "hash"),
-            )  # fmt: skip
-        if self._lines:
-            yield Note(self._lines)
-        yield Numbered()
+    def became(self) -> dict[LocalId, tuple[str, str]]:
+        """Return what local ids have become."""
+        return {(self.ask.device_id, *key): known for key, known in self._new_ids.items()}
+
+
+def _is_same(item: Item, said: str) -> bool:
+    """Say whether an item is what was said before, of whose hash a home may keep the beginning alone."""
+    return said != "" and item.hash.startswith(said)
 
 
 def shown(view: View, uploaded: Uploaded) -> Uploaded:
@@ -317,13 +439,6 @@ def shown(view: View, uploaded: Uploaded) -> Uploaded:
         return uploaded
     closed = [msgspec.structs.replace(each, server_record=None) for each in uploaded.conflicts]
     return msgspec.structs.replace(uploaded, conflicts=closed)
-
-
-class Kept(msgspec.Struct, frozen=True):
-    """An upload that its sender has given a name, so that a repeat is answered with the same bytes."""
-
-    key: str
-    hash: str
 
 
 def _session(ask: UploadAsk, result: Uploaded, sync_id: str) -> tuple[log.Session, list[log.Item]]:
@@ -352,24 +467,3 @@ def _session(ask: UploadAsk, result: Uploaded, sync_id: str) -> tuple[log.Sessio
         *(item(each, "failed", each.message) for each in result.errors),
         *(item(each, "conflict", each.reason) for each in result.conflicts),
     ]
-
-
-def upload_once(
-    view: View, ask: UploadAsk, dialect: Dialect, kept: Kept | None, answer: Callable[[Uploaded], bytes], sync_id: str
-) -> Job[bytes]:
-    """Take an upload and return its answer, the stored one for a repeat; raises KeyReused."""
-    if kept is not None:
-        found = yield "SELECT hash, answer FROM uploads WHERE author = ? AND key = ?", (ask.author, kept.key)
-        for hashed, stored in found:
-            if hashed != kept.hash:
-                raise KeyReused("Idempotency-Key: another upload was sent under this key")
-            return bytes(stored, "utf-8")
-    result = yield from upload(ask, dialect)
-    yield from log.note(*_session(ask, result, sync_id))
-    told = answer(shown(view, result))
-    if kept is not None:
-        yield (
-            "INSERT INTO uploads (author, key, hash, answer, made_ms) VALUES (?, ?, ?, ?, ?)",
-            (ask.author, kept.key, kept.hash, told.decode(), to_ms(ask.now)),
-        )
-    return told

@@ -3,6 +3,7 @@ import { render } from "preact";
 import "./style.css";
 import { Audit, Keys, Stations, Users } from "./admin";
 import { boot, isField, isManager, role } from "./boot";
+import { Charts } from "./charts";
 import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars } from "./panels";
@@ -24,6 +25,7 @@ if (boot.user) {
     { path: "collars", label: "nav.collars", page: Collars, isShown: true },
     { path: "observations", label: "nav.observations", page: Observations, isShown: true },
     { path: "rangers", label: "nav.rangers", page: Patrols, isShown: isField },
+    { path: "charts", label: "nav.charts", page: Charts, isShown: true },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
     { path: "studio", label: "nav.studio", page: Studio, isShown: isManager },
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },

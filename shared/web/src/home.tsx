@@ -13,12 +13,15 @@ import { cellSize, distance, place } from "./words";
 export const ageOfAnimal = (each: Live) =>
   ageOf(homeNow() - Date.parse(each.current_position.timestamp), each.collar_id ? collars.value.get(each.collar_id) : undefined);
 
+/** Of a place that is not shown, the area around it, where it has a name that may be told. */
+const areaOf = (animal: Live) => (animal.current_position.area ? t("precision.area", { area: animal.current_position.area }) : t("precision.hidden"));
+
 function Card({ animal, close }: { animal: Live; close: () => void }) {
   const at = animal.current_position;
   const m = animal.movement;
   const rows: [string, preact.ComponentChildren][] = [
     [t("animal.species"), animal.species],
-    [t("animal.place"), at.lat === null ? t("precision.hidden") : <>{place(at.lat, at.lon, animal.cell_deg ? 2 : 5)}{animal.cell_deg !== null && <> <span class="tag">{cellSize(animal.cell_deg)}</span></>}</>],
+    [t("animal.place"), at.lat === null ? areaOf(animal) : <>{place(at.lat, at.lon, animal.cell_deg ? 2 : 5)}{animal.cell_deg !== null && <> <span class="tag">{cellSize(animal.cell_deg)}</span></>}</>],
     [t("animal.fix_at"), <><Time at={at.timestamp} /> (<Time at={at.timestamp} ago />)</>],
     [t("animal.received_at"), <Time at={at.received_at} />],
     [t("animal.age"), t(`age.${ageOfAnimal(animal)}`)],
@@ -43,13 +46,17 @@ function Card({ animal, close }: { animal: Live; close: () => void }) {
 }
 
 const LAYERS = ["trails", "path_width", "predictions", "rangers", "zones", "corridors", "names", "grid"] as const;
-export type LayerName = (typeof LAYERS)[number] | "all_fixes";
+/** A map of the reserve is a layer by the name of its file. */
+export type LayerName = (typeof LAYERS)[number] | "all_fixes" | `reserve-${string}`;
+const NDVI = /ndvi/i;
+const titleOf = (name: string) => name.replace(/\.pmtiles$/, "").replace(/[_-]+/g, " ");
 
 function MapPane() {
   const box = useRef<HTMLDivElement>(null);
   const [view, setView] = useState<MapView | null>(null);
   const [error, setError] = useState("");
-  const [off, setOff] = useState<Set<LayerName>>(new Set(boot.home === "cloud" ? [] : ["all_fixes"]));
+  const [off, setOff] = useState<Set<LayerName>>(new Set<LayerName>([
+    ...(boot.home === "cloud" ? [] : ["all_fixes" as const]), ...boot.maps.filter((each) => NDVI.test(each)).map((each) => `reserve-${each}` as const)]));
   const data = { live: use(live), trails: use(trails), zones: use(zones), corridors: use(corridors), collars: use(collars), selected: use(selected), rangers: use(rangers) };
   useEffect(() => {
     let isGone = false;
@@ -65,7 +72,7 @@ function MapPane() {
   }, []);
   useEffect(() => view?.draw(data), [view, ...Object.values(data)]);
   useEffect(() => view?.show(off), [view, off]);
-  const layers = [...LAYERS, ...(boot.home === "cloud" ? ["all_fixes" as const] : [])].filter((name) => isField || name !== "rangers");
+  const layers: LayerName[] = [...LAYERS, ...(boot.home === "cloud" ? ["all_fixes" as const] : []), ...boot.maps.map((each) => `reserve-${each}` as const)].filter((name) => isField || name !== "rangers");
   return (
     <div class="map">
       <div ref={box} class="canvas" data-map={view ? "loading" : "none"} />
@@ -80,7 +87,7 @@ function MapPane() {
           const next = new Set(off);
           if (event.currentTarget.checked) next.delete(name); else next.add(name);
           setOff(next);
-        }} /><span>{t(`layer.${name}`)}</span></label>)}
+        }} /><span>{name.startsWith("reserve-") ? titleOf(name.slice(8)) : t(`layer.${name}`)}</span></label>)}
       </details>
       <ul class="legend" aria-label={t("map.legend")}>
         {["resting", "foraging", "migrating"].map((each) => <li key={each}><i class={`state-${each}`} />{t(`state.${each}`)}</li>)}
@@ -98,7 +105,7 @@ export function AnimalTable() {
     { key: "name", label: t("animal.name"), cell: (row) => row.name, sort: (row) => row.name },
     { key: "age", label: t("animal.seen"), cell: (row) => <span class={`age-${ageOfAnimal(row)}`}><Time at={row.current_position.timestamp} ago /> {t(`age.${ageOfAnimal(row)}`)}</span>, sort: (row) => Date.parse(row.current_position.timestamp) },
     { key: "state", label: t("animal.behaviour"), cell: (row) => word("state", row.movement.behavior_state), sort: (row) => row.movement.behavior_state ?? "" },
-    { key: "place", label: t("animal.place"), cell: (row) => row.cell_deg !== null ? <>{place(row.current_position.lat, row.current_position.lon, 2)} <span class="tag">{cellSize(row.cell_deg)}</span></> : place(row.current_position.lat, row.current_position.lon) },
+    { key: "place", label: t("animal.place"), cell: (row) => row.current_position.lat === null ? areaOf(row) : row.cell_deg !== null ? <>{place(row.current_position.lat, row.current_position.lon, 2)} <span class="tag">{cellSize(row.cell_deg)}</span></> : place(row.current_position.lat, row.current_position.lon) },
   ]} />;
 }
 

@@ -1,35 +1,43 @@
 /** How the equipment is: collars, links, what waits for the cloud, frames that nobody can read, stations. */
 import { useEffect, useState } from "preact/hooks";
 import { ageOf } from "./ages";
-import { get } from "./api";
+import { get, type Paged } from "./api";
 import { boot } from "./boot";
+import { heardOf } from "./heard";
 import { uplinkOf } from "./shell";
-import { collars, health, homeNow, live, sparks, use } from "./state";
+import { collars, health, homeNow, live, sparks, trails, use } from "./state";
 import { t, word } from "./strings";
 import type { Collar, Undecoded } from "./types";
 import { Page, Table, Time } from "./ui";
 import { span } from "./words";
 
 const AGES = ["silent", "late", "unknown", "fresh"];
-const batteryOf = (collar: Collar) => {
-  const text = collar.battery_level ?? "";
+const batteryOf = (said: string | null) => {
+  const text = said ?? "";
   return text.endsWith("%") ? Number.parseFloat(text) : text.endsWith("V") ? Number.parseFloat(text) * 20 : 1000;
 };
 
 export function Collars() {
   const found = use(collars);
   const animals = new Map((use(live) ?? []).map((each) => [each.collar_id, each]));
-  const age = (collar: Collar) => collar.last_heard_at === null ? "unknown" : ageOf(homeNow() - Date.parse(collar.last_heard_at), collar);
+  const day = use(trails);
+  const heardOfRow = (row: Collar) => heardOf(day, animals.get(row.id)?.animal_id, row.fix_interval_s);
+  /** When it was heard, or where its positions came another way, when it took the last. */
+  const last = (collar: Collar) => collar.last_heard_at ?? animals.get(collar.id)?.current_position.timestamp ?? null;
+  const age = (collar: Collar) => { const at = last(collar); return at === null ? "unknown" : ageOf(homeNow() - Date.parse(at), collar); };
+  const batteryText = (collar: Collar) => collar.battery_level ?? animals.get(collar.id)?.movement.battery_level ?? null;
   return (
     <Page title={t("nav.collars")}>
       <Table rows={[...found.values()]} label={t("nav.collars")} start="age" columns={[
         { key: "age", label: t("collar.health"), cell: (row) => <span class={`age-${age(row)}`}>{t(`age.${age(row)}`)}</span>, sort: (row) => AGES.indexOf(age(row)) },
         { key: "id", label: t("animal.collar"), cell: (row) => row.id, sort: (row) => row.id },
         { key: "animal", label: t("animal.name"), cell: (row) => animals.get(row.id)?.name ?? "–", sort: (row) => animals.get(row.id)?.name ?? "" },
-        { key: "battery", label: t("collar.battery"), cell: (row) => row.battery_level ?? "–", sort: batteryOf },
-        { key: "heard", label: t("collar.heard"), cell: (row) => <><Time at={row.last_heard_at} /> (<Time at={row.last_heard_at} ago />)</>, sort: (row) => row.last_heard_at ?? "" },
+        { key: "battery", label: t("collar.battery"), cell: (row) => batteryText(row) ?? "–", sort: (row) => batteryOf(batteryText(row)) },
+        { key: "heard", label: t("collar.heard"), cell: (row) => row.last_heard_at ? <><Time at={row.last_heard_at} /> (<Time at={row.last_heard_at} ago />)</> : "–", sort: (row) => row.last_heard_at ?? "" },
         { key: "fix", label: t("animal.fix_at"), cell: (row) => <Time at={animals.get(row.id)?.current_position.timestamp} />, sort: (row) => animals.get(row.id)?.current_position.timestamp ?? "" },
         { key: "interval", label: t("collar.interval"), cell: (row) => row.fix_interval_s ? span(row.fix_interval_s * 1000) : "–", sort: (row) => row.fix_interval_s ?? 0 },
+        { key: "success", label: t("collar.success"), cell: (row) => { const heard = heardOfRow(row); return heard ? `${Math.round((100 * heard.fixes) / heard.expected)} % (${heard.fixes}/${heard.expected})` : "–"; }, sort: (row) => { const heard = heardOfRow(row); return heard ? heard.fixes / heard.expected : 2; }, isNumber: true },
+        { key: "gaps", label: t("collar.gaps"), cell: (row) => heardOfRow(row)?.gaps ?? "–", sort: (row) => heardOfRow(row)?.gaps ?? -1, isNumber: true },
         { key: "signal", label: t("collar.signal"), cell: (row) => { const dbm = animals.get(row.id)?.movement.signal_strength; return dbm == null ? "–" : `${dbm} dBm`; }, sort: (row) => animals.get(row.id)?.movement.signal_strength ?? -999, isNumber: true },
         { key: "model", label: t("collar.model"), cell: (row) => [row.model, row.firmware].filter(Boolean).join(" · ") || "–" },
       ]} />
@@ -42,6 +50,28 @@ function Spark({ of }: { of: number[] }) {
   const most = Math.max(...of, 1);
   const points = of.map((each, n) => `${(n / (of.length - 1)) * 96 + 2},${22 - (each / most) * 20}`).join(" ");
   return <svg class="spark" viewBox="0 0 100 24" width="100" height="24" role="img" aria-label={t("link.spark", { n: of.at(-1)!.toFixed(0) })}><polyline points={points} fill="none" stroke="currentColor" stroke-width="1.5" /></svg>;
+}
+
+interface Waiting { id: string; data_type: string; data: Record<string, unknown>; status: string; created_at: string }
+const SHOWN = 50;
+/** What a row is, in a few words: its name, what was seen, or else its id. */
+const nameOf = (row: Waiting) => String(row.data.name ?? row.data.title ?? row.data.description ?? row.data.collar_id ?? row.id).slice(0, 80);
+
+/** What waits for the cloud one by one, asked for again as the number changes. */
+function OnlyHere({ waiting }: { waiting: number }) {
+  const [found, setFound] = useState<Paged<Waiting> | null>(null);
+  useEffect(() => { void get<Paged<Waiting>>(`/api/v1/sync/queue/pending/?page_size=${SHOWN}`).then(setFound, () => {}); }, [waiting]);
+  if (!found) return null;
+  return (
+    <details><summary>{t("sync.only_here")} ({found.count})</summary>
+      <Table rows={found.results} label={t("sync.only_here")} empty={t("sync.nothing_here")} columns={[
+        { key: "kind", label: t("sync.kind"), cell: (row) => word("entity", row.data_type), sort: (row) => row.data_type },
+        { key: "name", label: t("user.name"), cell: nameOf, sort: nameOf },
+        { key: "since", label: t("sync.since"), cell: (row) => <Time at={row.created_at} />, sort: (row) => row.created_at },
+      ]} />
+      {found.count > found.results.length && <p class="quiet">{t("sync.more", { n: found.count - found.results.length })}</p>}
+    </details>
+  );
 }
 
 export function System() {
@@ -74,6 +104,7 @@ export function System() {
           { key: "items", label: t("sync.items"), cell: (row) => row.items, isNumber: true },
           { key: "oldest", label: t("sync.oldest"), cell: (row) => <Time at={row.oldest_at} /> },
         ]} />
+        <OnlyHere waiting={up.waiting} />
       </> : <p class="quiet">{t("strip.alone")}</p>}
       <h2>{t("system.unread")} ({found.ledger.undecoded})</h2>
       <Table rows={(unread ?? []).map((each) => ({ ...each, id: String(each.ledger_seq) }))} label={t("system.unread")} empty={t("system.all_read")} columns={[

@@ -1,7 +1,7 @@
 /** Reports of a period and exports of positions: asked for, followed, and fetched when they are written. */
 import { useEffect, useState } from "preact/hooks";
 import { get, post, withFactor, type Paged } from "./api";
-import { isManager } from "./boot";
+import { boot, isManager } from "./boot";
 import { Watch, type Job as AnyJob } from "./jobs";
 import { homeNow } from "./state";
 import { t, word } from "./strings";
@@ -30,7 +30,7 @@ export function Reports() {
       setJobs(found.flatMap((each) => each.results).sort((a, b) => (a.created_at < b.created_at ? 1 : -1))), sayError);
   }, []);
   const ask = (path: "reports" | "exports") => async (said: Record<string, Value>) => {
-    const job = await withFactor(() => post<Job>(`/api/v1/${path}/`, said), askCode);
+    const job = await withFactor(() => post<Job>(`/api/v1/${path}/`, path === "reports" ? { ...said, language: boot.lang } : said), askCode);
     if (!job) return;
     setJobs((was) => [job, ...(was ?? [])]);
     setOpen(null);

@@ -2,6 +2,7 @@
 import { render } from "preact";
 import "./style.css";
 import { boot, isField } from "./boot";
+import { Charts } from "./charts";
 import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars, System } from "./panels";
@@ -20,6 +21,7 @@ if (boot.user) {
     { path: "animals", label: "nav.animals", page: Animals, isShown: true },
     { path: "observations", label: "nav.observations", page: Observations, isShown: true },
     { path: "rangers", label: "nav.rangers", page: Patrols, isShown: isField },
+    { path: "charts", label: "nav.charts", page: Charts, isShown: true },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
     { path: "models", label: "nav.models", page: Models, isShown: isField },

@@ -1,4 +1,4 @@
-/** The corridor studio: two places, a search that tells how far it is, and what was found side by side. */
+/** The corridor studio: two places, a region that bounds the search where one is drawn, a search that tells how far it is, and what was found side by side. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { all, call, get, post, withFactor, type Paged } from "./api";
 import { Watch, hasEnded, type Job as AnyJob } from "./jobs";
@@ -8,9 +8,10 @@ import { corners } from "./map/shapes";
 import type { MapView } from "./map/view";
 import { collars, corridors, live, use, zones } from "./state";
 import { t, word } from "./strings";
-import type { Corridor } from "./types";
+import type { Corridor, Geometry } from "./types";
 import { Act, Page, Time, askCode, confirmed, options, say, sayError } from "./ui";
 import { distance } from "./words";
+import { drawn as drawnRing, read as readRing, written as writtenRing } from "./zones";
 
 interface Scores {
   cost: number; terms: Record<string, number>; bound: number; bound_terms: Record<string, number>; cost_ratio: number;
@@ -18,7 +19,7 @@ interface Scores {
 }
 interface Searched extends Corridor {
   start_point: { lat: number; lon: number } | null; end_point: { lat: number; lon: number } | null;
-  optimization_data: { scores?: Scores; model_version?: string; missing?: string[]; goal?: string } | null; created_at: string;
+  optimization_data: { scores?: Scores; model_version?: string; missing?: string[]; goal?: string; region?: Geometry | null } | null; created_at: string;
 }
 /** Two bars may be compared by their pattern and their words, not by colour alone. */
 const TERMS = ["distance", "habitat", "conflict", "settlement", "road", "slope", "water", "cover", "use", "width", "crossings", "fragmentation"];
@@ -65,36 +66,39 @@ function Compared({ rows }: { rows: Searched[] }) {
   );
 }
 
-/** The routes that are compared, and the ends of the one that is asked for. */
-function drawn(start: Pair | null, end: Pair | null): Feature[] {
+/** The region and the ends of the route that is asked for; the region's corners alone are dragged. */
+function drawn(start: Pair | null, end: Pair | null, ring: Pair[]): Feature[] {
   const ends = [start, end].filter((each): each is Pair => each !== null);
-  const features: Feature[] = ends.map((at, n) => ({ type: "Feature", properties: { n }, geometry: { type: "Point", coordinates: at } }));
+  const features: Feature[] = ends.map((at) => ({ type: "Feature", properties: { n: -1 }, geometry: { type: "Point", coordinates: at } }));
   if (ends.length === 2) features.unshift({ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ends } });
-  return features;
+  return [...drawnRing(ring), ...features];
 }
+const areaOf = (ring: Pair[]): Geometry => ({ type: "Polygon", coordinates: [[...ring, ring[0]]] });
 
-function StudioMap({ shown, start, end, tap }: { shown: Corridor[]; start: Pair | null; end: Pair | null; tap: (at: Pair) => void }) {
+function StudioMap({ shown, start, end, ring, tap, corner, hint }: {
+  shown: Corridor[]; start: Pair | null; end: Pair | null; ring: Pair[]; tap: (at: Pair) => void; corner: (n: number, to: Pair) => void; hint: string;
+}) {
   const box = useRef<HTMLDivElement>(null);
   const [view, setView] = useState<MapView | null>(null);
-  const tapped = useRef(tap);
-  tapped.current = tap;
+  const doing = useRef({ tap, corner });
+  doing.current = { tap, corner };
   useEffect(() => {
     let made: MapView | null = null;
     let isGone = false;
     void import("./map/view").then(({ MapView }) => {
       if (isGone || !box.current) return;
-      made = new MapView(box.current, { tap: (at) => tapped.current(at) });
+      made = new MapView(box.current, { tap: (at) => doing.current.tap(at), corner: (n, to) => doing.current.corner(n, to) });
       setView(made);
     }).catch(sayError);
     return () => { isGone = true; made?.remove(); };
   }, []);
   useEffect(() => view?.draw({ live: live.value, trails: null, zones: zones.value, corridors: shown, collars: collars.value, selected: null }), [view, shown]);
-  useEffect(() => view?.setDrawing(drawn(start, end)), [view, start, end]);
+  useEffect(() => view?.setDrawing(drawn(start, end, ring)), [view, start, end, ring]);
   useEffect(() => {
     const points = shown.flatMap((each) => corners(each.geometry?.coordinates));
     if (points.length) view?.fitTo(points);
   }, [view, shown.map((each) => each.id).join()]);
-  return <div class="map"><div ref={box} class="canvas" /><p class="hint">{t("studio.tap")}</p></div>;
+  return <div class="map"><div ref={box} class="canvas" /><p class="hint">{hint}</p></div>;
 }
 
 export function Studio() {
@@ -111,7 +115,11 @@ export function Studio() {
     setEnds(held.current);
     setTexts((was) => (n === 0 ? [text, was[1]] : [was[0], text]));
   };
-  const tap = (at: Pair) => set(held.current[0] && !held.current[1] ? 1 : 0, at, written(at));
+  const [isRegion, setRegion] = useState(false);
+  const [ring, setRing] = useState<Pair[]>([]);
+  const [ringText, setRingText] = useState("");
+  const bound = (next: Pair[]) => { setRing(next); setRingText(writtenRing(next)); };
+  const tap = (at: Pair) => (isRegion ? bound([...ring, at]) : set(held.current[0] && !held.current[1] ? 1 : 0, at, written(at)));
   const load = async () => {
     const found = await all<Searched>("/api/v1/corridors/?ordering=-created_at");
     setRows(found);
@@ -135,13 +143,15 @@ export function Studio() {
     if (!start || !end) throw new Error(t("studio.places"));
     const said = (name: string) => String(data.get(name) ?? "").trim();
     if (!said("species")) throw new Error(t("studio.species"));
+    if (ringText.trim() && (!readRing(ringText) || ring.length < 3)) throw new Error(t("studio.too_few"));
     await begin({
       species: said("species"), name: said("name") || null, algorithm: said("algorithm"), optimization_goal: said("goal"),
       start_point: { lon: start[0], lat: start[1] }, end_point: { lon: end[0], lat: end[1] },
+      ...(ring.length ? { region: areaOf(ring) } : {}),
     });
   };
   const leastOf = (row: Searched) => () => begin({
-    species: row.species, name: t("studio.least", { name: row.name }), algorithm: "least_cost", start_point: row.start_point, end_point: row.end_point });
+    species: row.species, name: t("studio.least", { name: row.name }), algorithm: "least_cost", start_point: row.start_point, end_point: row.end_point, region: row.optimization_data?.region ?? null });
   const publish = (row: Searched) => async () => {
     if (await confirmed(t("studio.publish"), <p>{row.name}. {t("studio.publish_body")}</p>) === null) return;
     if (await withFactor(() => post(`/api/v1/corridors/${row.id}/publish/`), askCode)) { say(t("studio.published")); await load(); }
@@ -158,7 +168,8 @@ export function Studio() {
   return (
     <Page title={t("nav.studio")}>
       <div class="editor">
-        <StudioMap shown={shown} start={ends[0]} end={ends[1]} tap={tap} />
+        <StudioMap shown={shown} start={ends[0]} end={ends[1]} ring={ring} tap={tap} hint={t(isRegion ? "studio.tap_region" : "studio.tap")}
+          corner={(n, to) => bound(ring.map((each, m) => (m === n ? to : each)))} />
         <form ref={form} class="sheet" onSubmit={(event) => { event.preventDefault(); void search().catch(sayError); }}>
           <h2>{t("studio.search")}</h2>
           <div class="fields">
@@ -169,7 +180,17 @@ export function Studio() {
             <label><span>{t("studio.goal")}</span><select name="goal">{options("goal", ["balanced", "shortest", "safest", "most_connected"]).map(([key, label]) => <option key={key} value={key}>{label}</option>)}</select></label>
             <label><span>{t("studio.name")}</span><input name="name" maxLength={200} /></label>
           </div>
-          <div class="row"><button class="main">{t("studio.begin")}</button><button type="button" onClick={() => { set(0, null, ""); set(1, null, ""); }}>{t("zone.clear")}</button></div>
+          <details><summary>{t("studio.region")}{ring.length > 2 && ` (${ring.length})`}</summary>
+            <p class="quiet">{t("studio.region_hint")}</p>
+            <div class="row wrap"><button type="button" aria-pressed={isRegion} onClick={() => setRegion(!isRegion)}>{t("studio.draw_region")}</button>
+              <button type="button" disabled={!ring.length} onClick={() => bound(ring.slice(0, -1))}>{t("zone.undo")}</button><button type="button" disabled={!ring.length} onClick={() => bound([])}>{t("studio.no_region")}</button></div>
+            <label class="wide"><span>{t("zone.corners")}</span><textarea rows={4} value={ringText} onInput={(event) => {
+              setRingText(event.currentTarget.value);
+              const next = readRing(event.currentTarget.value);
+              if (next) setRing(next);
+            }} /><small>{t("zone.corners_hint")}</small></label>
+          </details>
+          <div class="row"><button class="main">{t("studio.begin")}</button><button type="button" onClick={() => { set(0, null, ""); set(1, null, ""); bound([]); }}>{t("zone.clear")}</button></div>
           {jobs.length > 0 && <ul class="feedlist" aria-label={t("studio.jobs")}>{jobs.map((each) => <Watch key={each.id} first={each} ended={ended} best={best}
             title={<><strong>{each.parameters.name ?? each.parameters.species}</strong><span class="tag">{t(`algorithm.${each.parameters.algorithm}`)}</span></>} />)}</ul>}
         </form>

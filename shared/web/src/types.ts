@@ -5,7 +5,7 @@ export interface Prediction {
 }
 export interface Live {
   animal_id: string; name: string; species: string; collar_id: string | null; cell_deg: number | null;
-  current_position: { lat: number | null; lon: number | null; altitude: number | null; timestamp: string; received_at: string };
+  current_position: { lat: number | null; lon: number | null; altitude: number | null; timestamp: string; received_at: string; area: string | null };
   predictions: Prediction[];
   movement: {
     speed_kmh: number | null; directional_angle: number | null; distance_24h_km: number | null;
@@ -84,7 +84,7 @@ export interface LiveRanger {
 }
 export interface Station {
   id: string; name: string; enrolled_at: string; last_seen_at: string | null; is_retired: boolean; behind: number;
-  follows: string[] | null;
+  follows: string[] | null; has_scope: boolean;
 }
 export interface User {
   id: string; email: string; name: string; role: string; is_active: boolean; last_login: string | null;

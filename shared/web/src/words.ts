@@ -29,3 +29,8 @@ export function place(lat: number | null, lon: number | null, digits = 5): strin
   return lat === null || lon === null ? "–" : `${lat.toFixed(digits)}, ${lon.toFixed(digits)}`;
 }
 export const cellSize = (degrees: number) => t("precision.cell", { size: distance(degrees * 111_320) });
+/** A day of the calendar, or the day of an instant. */
+export const dayOf = (text: string) => day.format(new Date(text.length === 10 ? `${text}T12:00` : text));
+export function bytes(n: number): string {
+  return n < 1000 ? `${Math.round(n)} B` : n < 1e6 ? `${(n / 1e3).toFixed(n < 1e4 ? 1 : 0)} kB` : n < 1e9 ? `${(n / 1e6).toFixed(n < 1e7 ? 1 : 0)} MB` : `${(n / 1e9).toFixed(1)} GB`;
+}

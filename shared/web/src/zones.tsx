@@ -21,8 +21,8 @@ const zoneFields = (): Field[] => [
 ];
 
 /** Corners as people write them: one a line, longitude and latitude. */
-const written = (ring: Pair[]) => ring.map(([lon, lat]) => `${lon.toFixed(5)} ${lat.toFixed(5)}`).join("\n");
-function read(text: string): Pair[] | null {
+export const written = (ring: Pair[]) => ring.map(([lon, lat]) => `${lon.toFixed(5)} ${lat.toFixed(5)}`).join("\n");
+export function read(text: string): Pair[] | null {
   const ring: Pair[] = [];
   for (const line of text.split("\n").map((each) => each.trim()).filter(Boolean)) {
     const [lon, lat, ...more] = line.split(/[\s,;]+/).map(Number);

@@ -14,8 +14,9 @@ collar's fix is not sent: it follows from collar, raw time and position (``share
 One set of rows makes one batch, in whatever order the rows come, with one version of zstandard; another version of
 that library may write other bytes that read the same.
 
-Whatever is wrong with a batch raises ``Invalid``, before memory is spent on what it claims to hold. Every version that
-was ever sent keeps its reader; one of a later program raises ``BatchTooNew``: it is no fault, it has to wait.
+Whatever is wrong with a batch raises ``Invalid``, before memory is spent on what it claims to hold. Records of this
+version and the two before are read (``schema``), and written for who asks for an older one; a version of a later
+program raises ``BatchTooNew``: it is no fault, it has to wait.
 """
 
 from shared.wire.batch.container import MAX_BATCH_BYTES, MAX_PLAIN_BYTES, MAX_ROWS

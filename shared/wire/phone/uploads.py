@@ -19,13 +19,17 @@ _LocalId = Annotated[str, Meta(min_length=1, max_length=100)]
 
 
 class Item(Struct, frozen=True, kw_only=True):
-    """One item: what it says, or ``why`` it cannot be read. ``animal`` is whom it names, ``hash`` of its bytes."""
+    """One item: what it says, or ``why`` it cannot be read. ``animal`` is whom it names, ``hash`` of its bytes.
+
+    Of a position ``said`` are the columns (``shared.wire.public.tracking.SAID``) and ``collar`` is its collar's name.
+    """
 
     local_id: str
     hash: str
     animal: str | None = None
     columns: dict[str, Any] = {}
-    fix: TrackingIn | None = None
+    said: tuple[Any, ...] = ()
+    collar: str | None = None
     why: str = ""
     raw: bytes = b""
 
@@ -55,6 +59,8 @@ class Upload(Struct, frozen=True, kw_only=True):
 def read_upload(body: bytes, key: str | None) -> Upload:
     """Return an upload; raises Invalid for what is none, TooLarge for too many items."""
     envelope = read_json(body, _Envelope)
+    _kept("device_id", envelope.device_id)
+    _kept("batch_id", envelope.batch_id)
     n = len(envelope.animals) + len(envelope.tracking) + len(envelope.observations)
     if n > MAX_ITEMS:
         raise TooLarge(f"the upload has {n} items; at most {MAX_ITEMS} are taken at once: send the rest in another")
@@ -62,25 +68,44 @@ def read_upload(body: bytes, key: str | None) -> Upload:
         device_id=envelope.device_id,
         key=key or envelope.batch_id,
         animals=[_item(bytes(raw), AnimalIn) for raw in envelope.animals],
-        tracking=[_item(bytes(raw), TrackingIn) for raw in envelope.tracking],
+        tracking=[_position(bytes(raw)) for raw in envelope.tracking],
         observations=[_item(bytes(raw), ObservationIn) for raw in envelope.observations],
     )
 
 
 def _item(raw: bytes, shape: type[Any]) -> Item:
-    hashed = hashlib.blake2b(raw, digest_size=12).hexdigest()
+    hashed = _hash(raw)
     local_id = ""
     try:
-        if shape is TrackingIn:
-            fix = read_json(raw, TrackingIn)
-            return Item(local_id=fix.local_id or "", hash=hashed, fix=fix, animal=fix.animal_reference, raw=raw)
-        local_id = read_json(raw, _Named).local_id or ""
+        local_id = _kept("local_id", read_json(raw, _Named).local_id) or ""
         body = read_json(raw, shape)
         columns = body.columns()
-        animal = columns.pop("animal_id", None)
+        animal = _kept("animal", columns.pop("animal_id", None))
         return Item(local_id=local_id, hash=hashed, columns=columns, animal=animal, raw=raw)
     except Invalid as error:
         return Item(local_id=local_id, hash=hashed, why=error.detail, raw=raw)
+
+
+def _position(raw: bytes) -> Item:
+    local_id = ""
+    try:
+        body = read_json(raw, TrackingIn)
+        local_id = _kept("local_id", body.local_id) or ""
+        animal = _kept("animal", body.animal_reference)
+        return Item(local_id=local_id, hash=_hash(raw), said=body.said(), collar=body.collar_id, animal=animal, raw=raw)
+    except Invalid as error:
+        return Item(local_id=local_id, hash=_hash(raw), why=error.detail, raw=raw)
+
+
+def _hash(raw: bytes) -> str:
+    return hashlib.blake2b(raw, digest_size=12).hexdigest()
+
+
+def _kept(field: str, name: str | None) -> str | None:
+    """Return a name; raises Invalid for one that PostgreSQL cannot even be asked for."""
+    if name and "\0" in name:
+        raise Invalid(f"{field}: must not contain control characters")
+    return name
 
 
 class Told(Struct, kw_only=True):

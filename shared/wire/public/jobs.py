@@ -9,7 +9,9 @@ from msgspec import Meta, Raw, Struct
 
 from shared.errors import Invalid
 from shared.jobs import Algorithm, CorridorWish, Goal, Job, JobState
+from shared.wire.geojson import check_region
 from shared.wire.public.corridors import Point
+from shared.wire.public.features import Geometry
 from shared.wire.public.fields import Name
 from shared.wire.reading import optional_text, text
 
@@ -56,6 +58,12 @@ class JobOut(Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
+class Region(Geometry, frozen=True):
+    """A GeoJSON area; other members of what a client sends are not kept."""
+
+    type: Annotated[str, Meta(description="Polygon or MultiPolygon.")]
+
+
 class OptimiseIn(Struct, kw_only=True):
     """What a corridor shall be. ``seed`` and ``model_version`` repeat what was found before."""
 
@@ -68,15 +76,19 @@ class OptimiseIn(Struct, kw_only=True):
     algorithm: Algorithm = "auto"
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     model_version: Annotated[str, Meta(max_length=200)] | None = None
+    region: Annotated[Region | None, Meta(description="An area that the corridor must not leave; null: any.")] = None
 
     def wish(self) -> CorridorWish:
         """Return the wish; raises Invalid."""
         if self.start_point == self.end_point:
             raise Invalid("end_point: must be another place than start_point")
+        region = None if self.region is None else self.region.geometry()
+        if region is not None:
+            check_region("region", region)
         return CorridorWish(
             name=optional_text("name", self.name), species=text("species", self.species),
             start_lon_deg=self.start_point.lon, start_lat_deg=self.start_point.lat,
             end_lon_deg=self.end_point.lon, end_lat_deg=self.end_point.lat, steps=self.steps,
             goal=self.optimization_goal, algorithm=self.algorithm, seed=self.seed,
-            model_version=optional_text("model_version", self.model_version),
+            model_version=optional_text("model_version", self.model_version), region=region,
         )  # fmt: skip

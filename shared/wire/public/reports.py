@@ -17,3 +17,6 @@ class ReportIn(Struct, kw_only=True):
     since: Annotated[str | int, Meta(description="From this instant or day on.")]
     until: Annotated[str | int, Meta(description="Before this instant, or to the end of this day.")]
     species: Name | None = None
+    language: Annotated[
+        Literal["en", "sw", "fr"], Meta(description="Of the labels of a PDF or a spreadsheet; JSON is the same in all.")
+    ] = "en"

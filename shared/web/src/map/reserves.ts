@@ -3,6 +3,7 @@ import * as maplibre from "maplibre-gl";
 import { PMTiles, Protocol, TileType } from "pmtiles";
 import { palette } from "./style";
 
+const OVERLAY = /hillshade|ndvi/i;
 let protocol: Protocol | null = null;
 
 export async function addReserves(map: maplibre.Map, names: string[], before: string): Promise<void> {
@@ -11,7 +12,8 @@ export async function addReserves(map: maplibre.Map, names: string[], before: st
     protocol = new Protocol();
     maplibre.addProtocol("pmtiles", protocol.tile);
   }
-  for (const name of names) {
+  // what is half transparent lies over what is not
+  for (const name of [...names].sort((a, b) => Number(OVERLAY.test(a)) - Number(OVERLAY.test(b)))) {
     const url = `${location.origin}/basemap/${name}`;
     const file = new PMTiles(url);
     protocol.add(file);
@@ -23,7 +25,7 @@ export async function addReserves(map: maplibre.Map, names: string[], before: st
         for (const layer of vectorLayers(source)) map.addLayer(layer, before);
       } else {
         map.addSource(source, { type: "raster", url: `pmtiles://${url}`, tileSize: 256 });
-        map.addLayer({ id: source, type: "raster", source, paint: { "raster-opacity": /hillshade|ndvi/i.test(name) ? 0.5 : 1 } }, before);
+        map.addLayer({ id: source, type: "raster", source, paint: { "raster-opacity": OVERLAY.test(name) ? 0.5 : 1 } }, before);
       }
     } catch (error) {
       console.warn("map", name, error); // a damaged file must not take the map with it

@@ -169,6 +169,10 @@ export class MapView {
     for (const [group, names] of Object.entries(GROUPS))
       for (const name of names)
         if (this.map.getLayer(name)) this.map.setLayoutProperty(name, "visibility", this.off.has(group as LayerName) ? "none" : "visible");
+    for (const layer of this.map.getStyle().layers) {
+      const source = "source" in layer ? layer.source : "";
+      if (source.startsWith("reserve-")) this.map.setLayoutProperty(layer.id, "visibility", this.off.has(source as LayerName) ? "none" : "visible");
+    }
   }
 
   private paint(): void {

@@ -6,9 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from models.hmm import chain
+from models.hmm.chain import IntArray
 from models.hmm.emissions import FloatArray, Parameters, log_densities, log_i0, statistics
 
 pytestmark = [pytest.mark.unit, pytest.mark.ml]
@@ -67,6 +70,39 @@ def test_bursts_are_independent() -> None:
     path = chain.viterbi(log_start, log_transitions, emissions, np.array([0, 4]))
     again = [chain.viterbi(log_start, log_transitions, part, np.array([0])) for part in np.split(emissions, [4])]
     assert path.tolist() == np.concatenate(again).tolist()
+
+
+def _bursts(lengths: list[int]) -> IntArray:
+    return np.cumsum([0, *lengths[:-1]], dtype=np.int64)
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.integers(1, 4), st.booleans(), st.integers(0, 99))
+def test_bursts_abreast_are_the_same_to_the_last_bit_as_row_by_row(
+    lengths: list[int], n_states: int, varies: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    n_rows, starts = sum(lengths), _bursts(lengths)
+    emissions = rng.normal(0, 5, (n_rows, n_states))
+    log_start = np.log(rng.dirichlet(np.ones(n_states)))
+    transitions = rng.dirichlet(np.ones(n_states), size=(n_rows, n_states) if varies else n_states)
+    expected = chain._row_by_row(log_start, np.log(transitions), emissions, starts)
+    for mine, theirs in zip(
+        chain._abreast_in_logs(log_start, np.log(transitions), emissions, starts), expected, strict=True
+    ):
+        assert np.array_equal(mine, theirs)
+    if not varies:
+        given = np.exp(log_start), transitions, np.exp(emissions), starts
+        assert np.array_equal(chain._one_by_one(*given), chain._side_by_side(*given))
+
+
+@pytest.mark.parametrize("lengths", [[40], [3] * 20, [200, 1, 1], []])
+def test_either_way_is_taken_and_says_what_decoding_says(lengths: list[int]) -> None:
+    log_start, log_transitions, emissions = _case(sum(lengths))
+    starts = _bursts(lengths) if lengths else np.empty(0, dtype=np.int64)
+    filtered, _ = chain.forward_rows(log_start, log_transitions, emissions, starts)
+    plain = chain.filtered_probabilities(np.exp(log_start), np.exp(log_transitions), np.exp(emissions), starts)
+    assert np.allclose(plain, np.exp(filtered), atol=1e-12)
+    assert plain.shape == (sum(lengths), 3)
 
 
 def test_transitions_that_do_not_vary_may_be_given_for_each_row() -> None:

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.artifact import PACKAGED
+from models.hmm.features import FloatArray, IntArray
+from models.hmm.runtime import Variant
 from models.live import maps
-from models.live.runtime import Fixes, Models, behaviour, newest_width, recent_variance, said
+from models.live.runtime import Asked, Fixes, Models, behaviour, newest_width, recent_variance, said, said_of_each
 from shared.errors import ModelUnavailable
 
 pytestmark = [pytest.mark.unit, pytest.mark.ml]
@@ -60,6 +63,57 @@ def test_one_stage_that_fails_leaves_the_other(models: Models) -> None:
     found = said(broken, "elephant", fixes(50))
     assert found.behaviour is not None
     assert found.missing == {"path": "failed: ZeroDivisionError: division by zero"}
+
+
+def test_many_animals_at_once_are_told_what_each_is_told_alone(models: Models) -> None:
+    herd = [
+        Asked(species="elephant", fixes=fixes(50)),
+        Asked(species="elephant", fixes=fixes(1)),
+        Asked(species="wildebeest", fixes=fixes(60, every_s=3 * HOUR)),
+        Asked(species="elephant", fixes=fixes(30, step_deg=0.02), variance_m2_per_s=7.0),
+        Asked(species=None, fixes=fixes(40)),
+        Asked(species="elephant", fixes=fixes(20, every_s=12 * HOUR)),
+        Asked(species="elephant", fixes=fixes(0)),
+    ]
+    together = said_of_each(models, herd)
+    for one, found in zip(herd, together, strict=True):
+        alone = said(models, one.species, one.fixes, variance_m2_per_s=one.variance_m2_per_s)
+        assert (found.path, found.missing) == (alone.path, alone.missing)
+        assert (found.behaviour is None) == (alone.behaviour is None)
+        if found.behaviour is None or alone.behaviour is None:
+            continue
+        assert msgspec.structs.replace(found.behaviour, steps=[]) == msgspec.structs.replace(alone.behaviour, steps=[])
+        for mine, theirs in zip(found.behaviour.steps, alone.behaviour.steps, strict=True):
+            assert mine.smoothed == pytest.approx(theirs.smoothed, abs=1e-12)
+            assert msgspec.structs.replace(mine, smoothed=(), confidence=0.0) == msgspec.structs.replace(
+                theirs, smoothed=(), confidence=0.0
+            )
+    assert said_of_each(models, []) == []
+
+
+class Fragile(Variant, frozen=True):
+    """A variant with a fault that long steps bring out."""
+
+    def log_densities(self, step_m: FloatArray, angle_rad: FloatArray) -> IntArray:
+        if step_m.max() > 20_000.0:
+            raise ZeroDivisionError("too long a step")
+        return super().log_densities(step_m, angle_rad)
+
+
+def test_a_fault_over_one_animal_is_named_at_it_and_leaves_the_herd(models: Models) -> None:
+    sound = models.behaviour("elephant")
+    fragile = msgspec.structs.replace(
+        sound, variants=tuple(Fragile(**msgspec.structs.asdict(variant)) for variant in sound.variants)
+    )
+    broken = Models()
+    broken.behaviour = lambda species: fragile  # type: ignore[method-assign] # noqa: ARG005 # a fault inside a model
+    herd = [Asked(species="elephant", fixes=fixes(50, step_deg=step_deg)) for step_deg in (0.004, 0.4, 0.002)]
+    first, odd, last = said_of_each(broken, herd)
+    assert odd.behaviour is None
+    assert odd.path is not None
+    assert odd.missing == {"behaviour": "failed: ZeroDivisionError: too long a step"}
+    for one, found in ((herd[0], first), (herd[2], last)):
+        assert found == said(models, "elephant", one.fixes)
 
 
 def test_a_lone_fix_has_neither_step_nor_path(models: Models) -> None:

@@ -1,0 +1,13 @@
+"""Other systems that fixes are sent to."""
+
+from __future__ import annotations
+
+from cloud.store.migrate import run_sql
+
+revision = "0020"
+down_revision = "0019"
+
+
+def upgrade() -> None:
+    """Run the SQL file beside this one."""
+    run_sql(__file__)

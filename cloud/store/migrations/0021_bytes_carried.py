@@ -1,0 +1,13 @@
+"""What sessions carried."""
+
+from __future__ import annotations
+
+from cloud.store.migrate import run_sql
+
+revision = "0021"
+down_revision = "0020"
+
+
+def upgrade() -> None:
+    """Run the SQL file beside this one."""
+    run_sql(__file__)
