@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud.destinations import destination_commands
+from cloud.release_commands import release_commands
 from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
@@ -739,6 +740,7 @@ def _with_destinations(config: Path | None, job: Callable[[Destinations, Account
 
 
 cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
+cli.add_typer(release_commands(_with_accounts, lambda path: _load(path)), name="release")
 cli.add_typer(destination_commands(_with_destinations), name="destination")
 _keys = key_commands(_with_accounts, home="cloud")
 cli.add_typer(_keys, name="keys")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +34,7 @@ from edge.ingest.receive import discipline, receive
 from edge.locked import Lock, hearing, is_locked, spool_dir
 from edge.notify.delivery import Delivery
 from edge.notify.targets import check_targets
+from edge.ops import update as updates
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
@@ -58,6 +61,7 @@ from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
+from edge.sync.releases import Fetching, take_release
 from edge.sync.session import new_epoch
 from edge.sync.shelf import take_models
 from edge.sync.sweeping import sweep_hourly
@@ -472,6 +476,9 @@ def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
 
 
 def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:
+    section, architecture = config.update, updates.this_architecture()
+    news = functools.partial(updates.wants, section.dir, running=version("outpost"), architecture=architecture)
+    fetching = Fetching(inbox=section.inbox, public_keys=section.public_keys, architecture=architecture, is_news=news)
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -482,6 +489,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
         models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
+        release=(lambda cloud, meter: take_release(cloud, meter, fetching)) if config.update.is_fetched else None,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -133,6 +132,9 @@ def token(
 def update(
     file: Annotated[Path | None, typer.Argument(help="A signed update, from a USB stick.")] = None,
     is_older: Annotated[bool, typer.Option("--older", help="Take one that is not newer than what runs.")] = False,
+    is_fetched: Annotated[
+        bool, typer.Option("--fetched", help="Take the one that the station fetched from its cloud, if it did.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -142,8 +144,14 @@ def update(
     """
     settings = load(config)
     section, running = settings.update, version("outpost")
+    if is_fetched:
+        found = updates.take_fetched(
+            section.inbox, section.dir, section.public_keys, running=running, architecture=updates.this_architecture()
+        )
+        print_facts({"version": None} if found is None else found, as_json=as_json)
+        return
     if file is not None:
-        architecture = _architecture()
+        architecture = updates.this_architecture()
         taken = updates.take(
             file, section.dir, section.public_keys, running=running, architecture=architecture, allows_older=is_older
         )
@@ -158,12 +166,6 @@ def update(
         },
         as_json=as_json,
     )  # fmt: skip
-
-
-def _architecture() -> str:
-    """Return Debian's word for this machine."""
-    known = {"x86_64": "amd64", "aarch64": "arm64"}
-    return known.get(platform.machine(), platform.machine())
 
 
 @operation.command()
