@@ -66,7 +66,7 @@ from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
-from shared.sync.phone.upload import Brought, upload_one
+from shared.sync.phone.upload import Brought, Kept, UploadAsk, Uploaded, upload_one
 from shared.sync.records import EntityName, Record, from_ms, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
@@ -437,8 +437,11 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         self._stored(stored)
         return result
 
-    async def upload_phone(self, brought: Brought) -> bytes:
+    async def upload_phone(
+        self, view: View, ask: UploadAsk, *, sync_id: str, kept: Kept | None, answer: Callable[[Uploaded], bytes]
+    ) -> bytes:
         """Take an upload in one transaction and return its answer."""
+        brought = Brought(view=view, ask=ask, kept=kept, answer=answer, sync_id=sync_id)
 
         def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
             run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))
