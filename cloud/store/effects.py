@@ -48,10 +48,13 @@ async def apply(
 async def _keep_clashes(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:
     """Write what a person should look at: what was lost, and observations that are probably told twice."""
     found = [clash for operation, effects in decided if (clash := clashes.of_loss(operation, effects, now_ms))]
-    for operation, effects in decided:
-        for change in effects.changes:
-            if change.record.entity == "observation" and change.kind == "insert":
-                found += await run(connection, clashes.note_twins(operation, change.record.columns, now_ms))
+    made = [
+        (operation, change.record.columns)
+        for operation, effects in decided
+        for change in effects.changes
+        if change.record.entity == "observation" and change.kind == "insert"
+    ]
+    found += await run(connection, clashes.note_twins(made, now_ms))
     await run(connection, clashes.note(found))
 
 

@@ -166,7 +166,7 @@ class Pipeline:
         gone = [due for due, window in windows if window is None]
         await self._store.read(lambda db: self._judge.look(db, outcomes))
         if gone:
-            await self._store.write(lambda db: _forget(db, gone))
+            await self._store.write(lambda db: computing.forget(db, gone))
         for start in range(0, len(outcomes), WRITTEN_AT_ONCE):
             await self._keep(outcomes[start : start + WRITTEN_AT_ONCE])
         self.turns += 1
@@ -224,11 +224,6 @@ class Pipeline:
         while self._is_behind() and waited_s < GIVE_WAY_S:
             await asyncio.sleep(0.05)
             waited_s += 0.05
-
-
-def _forget(db: Connection, gone: Sequence[computing.Due]) -> None:
-    for due in gone:
-        computing.forget(db, due)
 
 
 def _event(outcome: Outcome) -> dict[str, Any]:

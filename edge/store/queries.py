@@ -26,12 +26,14 @@ from shared.store import (
 )
 from shared.sync import reduced as reducing
 from shared.sync.listing import FIX, REDUCED_FIX, USABLE, fix_of, like_pattern, order_by
+from shared.sync.personal import opened_rows
 from shared.sync.records import (
     ALERT,
     ANIMAL,
     COLLAR,
     CORRIDOR,
     DEPLOYMENT,
+    ENTITIES,
     OBSERVATION,
     PATROL,
     PATROL_LOG,
@@ -111,7 +113,7 @@ def get(db: Connection, entity: EntityName, identity: str, view: View | None = N
         f"{source.sql}{source.of(statement)} WHERE r.id = ? AND r.deleted_ms IS NULL{_also(entity, view)}",
         [*source.values, identity],
         f"{entity} {identity}",
-        make,
+        lambda row: make(opened_rows(ENTITIES[entity], [row], db.fields)[0]),
     )
     return found if view is None else reducing.reduced(view, found)
 

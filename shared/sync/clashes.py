@@ -9,6 +9,7 @@ A *clash* is written in the transaction of the operation that lost, by the home 
     collar_renamed        what was said of a collar that became another  the other collar
     duplicate_collar      a collar on a second animal at one time      the first deployment; the second was not taken
     duplicate_observation nothing: both are kept                       both
+    position_disagreement nothing: both fixes of an instant are kept   both
 
 ``needs_person`` where it matters for an animal's life: its collar, status, species, an area, a deletion. The cloud's
 clashes go down to the stations that they concern; a resolution is made of ordinary operations, which go down like any
@@ -20,6 +21,7 @@ The jobs (``shared.accounts``) are the same in both homes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Final, Literal
 
 import msgspec
@@ -39,6 +41,7 @@ ClashKind = Literal[
     "collar_renamed",
     "duplicate_collar",
     "duplicate_observation",
+    "position_disagreement",
 ]
 Resolution = Literal["keep_server", "keep_client", "merge", "keep_both"]
 ClashStatus = Literal["open", "resolved"]
@@ -84,24 +87,31 @@ class Clash(msgspec.Struct, frozen=True, kw_only=True):
 _NAMES: Final = tuple(field.name for field in msgspec.structs.fields(Clash))
 _FLAGS: Final = ("needs_person", "is_from_above")
 _SELECT: Final = f"SELECT {', '.join(_NAMES)} FROM conflicts"
-_INSERT: Final = (
-    f"INSERT INTO conflicts ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))}) ON CONFLICT (id) DO"
-)
-_TWINS: Final = (
-    "SELECT id, description, recorded_ms, lon_e7, lat_e7 FROM observations WHERE id <> ? AND deleted_ms IS NULL"
-    " AND recorded_ms BETWEEN ? AND ? AND observation_type = ? AND coalesce(observer, '') = ?"
-    " AND coalesce(animal_id, '') = ? ORDER BY created_ms, id LIMIT 5"
+_ROW: Final = f"({', '.join('?' * len(_NAMES))})"
+_INSERT: Final = f"INSERT INTO conflicts ({', '.join(_NAMES)}) VALUES"
+#: So many rows of values stand in a statement.
+_ROWS: Final = 25
+#: So many observations are probably the same as a new one, at most; the oldest are told.
+_MOST_TWINS: Final = 5
+#: Observations in some stretches of time that do not overlap, and by some observers.
+_NEAR: Final = (
+    "WITH w (first_ms, last_ms) AS (VALUES {stretches}) SELECT o.observation_type, coalesce(o.observer, ''),"
+    " coalesce(o.animal_id, ''), o.id, o.description, o.recorded_ms, o.lon_e7, o.lat_e7 FROM w JOIN observations o"
+    " ON o.recorded_ms BETWEEN w.first_ms AND w.last_ms AND o.deleted_ms IS NULL"
+    " AND coalesce(o.observer, '') IN ({observers}) ORDER BY o.created_ms, o.id"
 )
 _RESOLVE: Final = (
     "UPDATE conflicts SET seq = ?, status = 'resolved', resolution = ?, merged = ?, note = ?, resolved_by = ?,"
     " resolved_ms = ? WHERE id = ? AND status = 'open' RETURNING id"
+)
+_OVER: Final = (
+    f"{_INSERT} {_ROW} ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
 )
 #: The cloud's alone: of records that are in a station's scope or are not, those that it has.
 _IN_SCOPE: Final = (
     f"(entity NOT IN ({', '.join('?' * len(SCOPED))}) OR EXISTS (SELECT 1 FROM station_rows w WHERE w.station_id = ?"
     " AND w.entity = conflicts.entity AND w.row_id IN (conflicts.row_id, conflicts.other_id)))"
 )
-_OVER: Final = f"{_INSERT} UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
 
 
 # --- what becomes a clash
@@ -137,25 +147,80 @@ def of_collar(operation: Operation, other_id: str, ours: Mapping[str, Any], now_
     )  # fmt: skip
 
 
-def note_twins(operation: Operation, columns: Mapping[str, Any], now_ms: int) -> Job[list[Clash]]:
-    """Return clashes of a new observation with those that are probably the same; both stay."""
-    said = [columns["observation_type"], *(columns[name] or "" for name in ("observer", "animal_id"))]
-    at_ms = columns["recorded_ms"]
-    rows = yield _TWINS, (operation.row_id, at_ms - TWIN_MS, at_ms + TWIN_MS, *said)
-    found = []
-    for other_id, description, recorded_ms, lon_e7, lat_e7 in rows:
-        if not _is_near(columns["lon_e7"], lon_e7) or not _is_near(columns["lat_e7"], lat_e7):
-            continue
-        ours = {"description": description, "recorded_ms": recorded_ms, "lon_e7": lon_e7, "lat_e7": lat_e7}
-        found.append(
-            Clash(
-                id=derived_id(operation.id, f"twin {other_id}"), kind="duplicate_observation", entity="observation",
-                row_id=operation.row_id, other_id=other_id, ours=_json(ours),
-                theirs=_json({name: columns[name] for name in ours}), author=operation.author,
-                origin=operation.origin, made_ms=operation.made_ms, noted_ms=now_ms, needs_person=True,
-            )
-        )  # fmt: skip
+def of_places(
+    collar_id: str, recorded_ms: int, one: tuple[int | None, int | None], other: tuple[int | None, int | None],
+    origin: str, now_ms: int,
+) -> Clash:  # fmt: skip
+    """Return the clash of a collar that was at two places at one instant, as fixes brought by ``origin`` say.
+
+    ``one`` and ``other`` are longitude and latitude. The same instant makes the same clash, however often it comes.
+    """
+    ours, theirs = ({"recorded_ms": recorded_ms, "lon_e7": lon_e7, "lat_e7": lat_e7} for lon_e7, lat_e7 in (one, other))
+    return Clash(
+        id=derived_id(collar_id, f"places {recorded_ms}"), kind="position_disagreement", entity="collar",
+        row_id=collar_id, ours=_json(ours), theirs=_json(theirs), author=None, origin=origin, made_ms=recorded_ms,
+        noted_ms=now_ms, needs_person=False,
+    )  # fmt: skip
+
+
+def note_twins(made: Sequence[tuple[Operation, Mapping[str, Any]]], now_ms: int | None = None) -> Job[list[Clash]]:
+    """Return clashes of new observations, each with its columns, with those that are probably the same; both stay.
+
+    ``now_ms`` is when the clashes are noted, if that is not when the observations were made.
+    """
+    there = yield from _near(made)
+    found: list[Clash] = []
+    for operation, columns in made:
+        twins = (
+            other
+            for other in there.get(_told_of(columns), ())
+            if other[0] != operation.row_id
+            and abs(other[2] - columns["recorded_ms"]) <= TWIN_MS
+            and _is_near(columns["lon_e7"], other[3])
+            and _is_near(columns["lat_e7"], other[4])
+        )
+        noted_ms = operation.made_ms if now_ms is None else now_ms
+        found += [_of_twin(operation, columns, other, noted_ms) for other in islice(twins, _MOST_TWINS)]
     return found
+
+
+def _told_of(columns: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return what two observations have in common that are probably the same."""
+    return columns["observation_type"], columns["observer"] or "", columns["animal_id"] or ""
+
+
+def _near(
+    made: Sequence[tuple[Operation, Mapping[str, Any]]],
+) -> Job[dict[tuple[str, str, str], list[Sequence[Any]]]]:
+    """Return the observations around new ones, by what they tell of."""
+    stretches: list[list[int]] = []
+    for ms in sorted({columns["recorded_ms"] for _, columns in made}):
+        if stretches and ms - TWIN_MS <= stretches[-1][1]:
+            stretches[-1][1] = ms + TWIN_MS
+        else:
+            stretches.append([ms - TWIN_MS, ms + TWIN_MS])
+    observers = sorted({_told_of(columns)[1] for _, columns in made})
+    there: dict[tuple[str, str, str], list[Sequence[Any]]] = {}
+    for begun in range(0, len(stretches), _ROWS):
+        some = stretches[begun : begun + _ROWS]
+        statement = _NEAR.format(
+            stretches=", ".join(["(CAST(? AS BIGINT), CAST(? AS BIGINT))"] * len(some)),
+            observers=", ".join("?" * len(observers)),
+        )
+        for row in (yield statement, [*chain.from_iterable(some), *observers]):
+            there.setdefault(tuple(row[:3]), []).append(row[3:])
+    return there
+
+
+def _of_twin(operation: Operation, columns: Mapping[str, Any], other: Sequence[Any], now_ms: int) -> Clash:
+    other_id, description, recorded_ms, lon_e7, lat_e7 = other
+    ours = {"description": description, "recorded_ms": recorded_ms, "lon_e7": lon_e7, "lat_e7": lat_e7}
+    return Clash(
+        id=derived_id(operation.id, f"twin {other_id}"), kind="duplicate_observation", entity="observation",
+        row_id=operation.row_id, other_id=other_id, ours=_json(ours),
+        theirs=_json({name: columns[name] for name in ours}), author=operation.author,
+        origin=operation.origin, made_ms=operation.made_ms, noted_ms=now_ms, needs_person=True,
+    )  # fmt: skip
 
 
 def _is_near(one: int | None, other: int | None) -> bool:
@@ -169,8 +234,11 @@ def note(clashes: Sequence[Clash]) -> Job[None]:
     if not clashes:
         return
     ((last,),) = yield "UPDATE counters SET value = value + ? WHERE name = 'conflict' RETURNING value", (len(clashes),)
-    for seq, clash in enumerate(clashes, int(last) - len(clashes) + 1):
-        yield f"{_INSERT} NOTHING", _values(replace(clash, seq=seq))
+    numbered = [replace(clash, seq=seq) for seq, clash in enumerate(clashes, int(last) - len(clashes) + 1)]
+    for begun in range(0, len(numbered), _ROWS):
+        some = numbered[begun : begun + _ROWS]
+        rows = ", ".join([_ROW] * len(some))
+        yield f"{_INSERT} {rows} ON CONFLICT (id) DO NOTHING", [value for clash in some for value in _values(clash)]
 
 
 def take(clashes: Iterable[Clash]) -> Job[None]:
@@ -228,11 +296,12 @@ def since(
 ) -> Job[tuple[list[Clash], int]]:
     """Return clashes after ``seq`` that concern a station, and the number after which to go on.
 
-    These are what it brought itself, and those about the kinds of records that it has anyway; where its scope is
-    limited, about the records that it has.
+    These are what it brought itself, and, but for places, those about the kinds of records that it has anyway; where
+    its scope is limited, about the records that it has.
     """
     ((last,),) = yield "SELECT value FROM counters WHERE name = 'conflict'", ()
-    concerns = f"entity IN ({', '.join('?' * len(kinds))})"
+    # where a collar is, whoever has brought it is told
+    concerns = f"kind <> 'position_disagreement' AND entity IN ({', '.join('?' * len(kinds))})"
     values: tuple[Any, ...] = tuple(kinds)
     if is_limited:
         concerns += f" AND {_IN_SCOPE}"
