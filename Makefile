@@ -109,7 +109,9 @@ fast: dev-env ## the tests but the slow ones
 
 test-nightly: dev-env ## kills, cuts, seeds and fuzz in full counts
 	OUTPOST_NIGHTLY=1 $(PYTEST) tests/faults tests/property tests/integration/test_import.py tests/integration/test_cloud_store.py \
-	  tests/unit/edge/sync tests/e2e/test_two_homes.py tests/e2e/test_deb.py tests/contract/test_schemathesis.py
+	  tests/integration/test_exchange.py tests/integration/test_stick.py tests/integration/test_scope.py \
+	  tests/integration/test_spread.py tests/unit/edge/sync tests/e2e/test_two_homes.py tests/e2e/test_partition.py \
+	  tests/e2e/test_deb.py tests/contract/test_schemathesis.py tests/contract/test_viewer.py
 
 soak: dev-env ## thirty minutes of ingest and readers; memory, WAL and latency must stay flat
 	$(BIN)/python -m tests.benchmarks.soak
@@ -120,14 +122,17 @@ bench: dev-env ## the tables of tests/benchmarks/README.md
 	$(BIN)/python -m tests.benchmarks.offline
 	$(BIN)/python -m tests.benchmarks.api
 	$(BIN)/python -m tests.benchmarks.phones
+	$(BIN)/python -m tests.benchmarks.web
 	$(BIN)/python -m tests.benchmarks.exchange
 	$(BIN)/python -m tests.benchmarks.quality
 	$(BIN)/python -m tests.benchmarks.bbmm
 	$(BIN)/python -m tests.benchmarks.pipeline
+	$(BIN)/python -m tests.benchmarks.alarms
 	$(BIN)/python -m tests.benchmarks.habitat
 	$(BIN)/python -m tests.benchmarks.corridor
 	$(BIN)/python -m tests.benchmarks.science
 	$(BIN)/python -m tests.benchmarks.models
+	$(BIN)/python -m tests.benchmarks.web
 
 coverage: dev-env ## htmlcov/index.html; fails under 80 % with branches
 	$(PYTEST) -m "not nightly" --cov --cov-report=html --cov-report=term

@@ -60,11 +60,13 @@ log = structlog.get_logger()
 
 def accounts_of(config: Config, database: Database, clock: Clock) -> Accounts:
     """Return the accounts of the cloud; raises ConfigError where its secret is missing."""
-    return Accounts(
+    accounts = Accounts(
         PostgresTables(database), home="cloud", name=config.accounts.name,
         secret=read_secret(config.accounts.key_file), moments=moments_of(clock, boot_id()),
         now_ms=lambda: sure_ms(clock), messenger=messenger_of(config), species=config.species(),
     )  # fmt: skip
+    database.fields = accounts.fields
+    return accounts
 
 
 def messenger_of(config: Config) -> CodeSender | None:
@@ -177,6 +179,7 @@ async def work_until(told: asyncio.Event, config: Config, *, clock: Clock) -> No
         shelf_of(config, database, clock) as shelf,
     ):  # fmt: skip
         accounts = accounts_of(config, database, clock)
+        await accounts.use_keys()
         kinds = kinds_of(PostgresStore(database, now=clock.now), accounts, config, shelf)
         destinations, submitting = Destinations(database, accounts, now=clock.now), Jobs(database, kinds, now=clock.now)
         worker = JobWorker(
@@ -227,6 +230,7 @@ async def running(
     ):  # fmt: skip
         store = PostgresStore(database, now=clock.now)
         accounts = accounts_of(config, database, clock)
+        await accounts.use_keys()
         rosters = Rosters(database, accounts, read_secret(config.accounts.key_file))
         ingest = Ingest(store, clock, rockblock_keys=config.ingest.rockblock_keys)
         habitat = MappedHabitat(Path(config.habitat.dir) if config.habitat.dir else None, shelf.folder)
@@ -244,6 +248,7 @@ async def running(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
             habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
+            releases_dir=Path(config.releases.dir) if config.releases.dir else None,
             maps=Path(config.pages.maps) if config.pages.maps else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,

@@ -144,6 +144,8 @@ def _weak(config: Config) -> Iterator[tuple[str, str]]:
         yield "notify.email_use_tls: codes travel in the clear", "set it to true"
     if notify.twilio_account_sid and not notify.twilio_url.startswith("https://"):
         yield "notify.twilio_url: codes travel in the clear", "use https"
+    if not config.backup.recovery_public:
+        yield "backup.recovery_public: is empty, whoever finds a backup reads it", "`outpost-cloud keys recovery`"
     yield from _weak_secret(config.accounts.key_file)
     yield from _weak_database(config)
 

@@ -21,14 +21,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud.destinations import destination_commands
+from cloud.release_commands import release_commands
 from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
 from shared.clock import StationClock
 from shared.console import console, errors, print_facts, print_json, progress_bar, run_program
 from shared.errors import Invalid
+from shared.key_commands import key_commands
 from shared.people import operator_token_of, user_commands
 from shared.privacy import OPERATOR
+from shared.sealed_stream import new_recovery_key, recovery_key_of
 from shared.sync.records import to_ms
 from shared.wire.reading import bound
 
@@ -55,6 +58,9 @@ science = typer.Typer(help="Work that outgrows one process: here, or on the Dask
 cli.add_typer(science, name="science")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; /etc/outpost/cloud.toml by default.")]
+RecoveryKeyOption = Annotated[
+    Path | None, typer.Option("--recovery-key", help="A file with the recovery key, as it was printed.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 #: The program's own date: a clock that stands before it is wrong.
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -294,7 +300,7 @@ def sweep(
     swept = _with_accounts(config, job)
     done = {
         "removed": swept.removed, "sync_log": swept.sync_log, "files": swept.files,
-        "ranger_positions": swept.ranger_positions,
+        "ranger_positions": swept.ranger_positions, "resealed": swept.resealed,
     }  # fmt: skip
     if audit_days is not None:
         done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
@@ -337,7 +343,14 @@ def sync(
         clock = _clock()
         store = PostgresStore(database, now=clock.now)
         rosters = Rosters(database, accounts_of(settings, database, clock), read_secret(settings.accounts.key_file))
-        sticks = Sticks(store, Uplink(store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now)
+        sticks = Sticks(
+            store,
+            Uplink(store, now=clock.now),
+            seed=rosters.seed,
+            roster_of=rosters.of,
+            now=clock.now,
+            shelf_of=rosters.shelf_of,
+        )
         if source is not None:
             return await sticks.take(source, told)
         assert target is not None
@@ -494,28 +507,51 @@ def backup(
     is_unproved: Annotated[
         bool, typer.Option("--unproved", help="Do not restore it into a database of its own to compare.")
     ] = False,
+    is_verifying: Annotated[
+        bool, typer.Option("--verify", help="Make none: look at FOLDER, or the newest backup in it, again.")
+    ] = False,
+    recovery_key: RecoveryKeyOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Back up database and configuration, and prove it by restoring it. The secret is not in it: keep a copy of it."""
+    """Back up database and configuration, sealed for the recovery key, and prove it by restoring it.
+
+    The secret is not in it: keep a copy of it. With --verify each byte of a backup is looked at, and it is restored
+    into a database of its own where it can be opened.
+    """
     from cloud.config import DEFAULT_PATH
     from cloud.store import dump
 
     file = config or DEFAULT_PATH
-    url = _load(config).database_url()
-    print_facts(dump.backup(url, folder, datetime.now(UTC), config=file, is_proving=not is_unproved), as_json=as_json)
+    settings = _load(config)
+    url = settings.database_url()
+    if is_verifying:
+        print_facts(dump.verify(folder, url, _recovery_key(recovery_key)), as_json=as_json)
+        return
+    made = dump.backup(
+        url, folder, datetime.now(UTC), config=file, is_proving=not is_unproved,
+        recovery_public=settings.backup.recovery_public,
+    )  # fmt: skip
+    if not made.is_sealed:
+        errors.print("backup.recovery_public is empty: whoever finds this backup reads it", highlight=False)
+    print_facts(made, as_json=as_json)
+
+
+def _recovery_key(file: Path | None) -> bytes | None:
+    return None if file is None else recovery_key_of(file.read_text(encoding="ascii"))
 
 
 @cli.command()
 def restore(
     source: Annotated[Path, typer.Argument(help="A backup, or a folder of backups: the newest.")],
+    recovery_key: RecoveryKeyOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fill the configured database, which must be empty, from a backup. It begins a new epoch: stations send again."""
     from cloud.store import dump
 
-    manifest, epoch = dump.restore(source, _load(config).database_url())
+    manifest, epoch = dump.restore(source, _load(config).database_url(), _recovery_key(recovery_key))
     print_facts(
         {"made_at": manifest.made_at, "tables": len(manifest.tables), "rows": manifest.rows, "epoch": epoch},
         as_json=as_json,
@@ -671,7 +707,9 @@ def _with_accounts(config: Path | None, job: Callable[[Accounts], Awaitable[T]])
         async with Database.open(
             settings.database_url(), pool_min=1, pool_max=1, is_pooled=settings.database.is_pooled
         ) as database:
-            return await job(accounts_of(settings, database, _clock()))
+            accounts = accounts_of(settings, database, _clock())
+            await accounts.use_keys()
+            return await job(accounts)
 
     return asyncio.run(run_job())
 
@@ -702,7 +740,24 @@ def _with_destinations(config: Path | None, job: Callable[[Destinations, Account
 
 
 cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
+cli.add_typer(release_commands(_with_accounts, lambda path: _load(path)), name="release")
 cli.add_typer(destination_commands(_with_destinations), name="destination")
+_keys = key_commands(_with_accounts, home="cloud")
+cli.add_typer(_keys, name="keys")
+
+
+@_keys.command("recovery")
+def recovery(as_json: JsonOption = False) -> None:
+    """Make a recovery key for backups and print it, once: print it on paper, and put its public half where it says."""
+    key, public = new_recovery_key()
+    if as_json:
+        print_json({"recovery_key": key, "recovery_public": public})
+        return
+    for line in (
+        "recovery key, for paper and no disk of this server; without it no backup can be opened:", f"  {key}",
+        "in the configuration:", "  [backup]", f'  recovery_public = "{public}"',
+    ):  # fmt: skip
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _read(config: Config, job: Callable[[Connection], Awaitable[T]]) -> T:
@@ -750,7 +805,7 @@ def _print_stations(found: object) -> None:
         seen = "never" if each.last_seen_at is None else f"{each.last_seen_at:%Y-%m-%d %H:%M:%S}"
         table.add_row(
             Text(each.id), Text(each.name), f"{each.enrolled_at:%Y-%m-%d}", seen, str(each.cursor),
-            "retired" if each.is_retired else "",
+            "retired" if each.is_retired else "runs twice" if each.doubled_at is not None else "",
         )  # fmt: skip
     console.print(table)
 

@@ -7,6 +7,7 @@ CORS_ALLOWED_ORIGINS, TWILIO_ACCOUNT_SID and EMAIL_HOST with their kin. Where bo
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -70,6 +71,21 @@ class AccountsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     key_file: Path = Path("/etc/outpost/cloud.key")
     name: str = "outpost"
+
+
+class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Backups. ``recovery_public`` is the public half of a recovery key (`outpost-cloud keys recovery`): who holds that
+    key, on paper, opens them. Empty: whoever finds a backup reads it."""
+
+    recovery_public: str = ""
+
+
+class ReleasesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Releases of the station's program that stations may fetch: where their files lie, and whose Ed25519 signatures
+    are offered (``public_keys``, hex digits). Every process of the service sees the folder."""
+
+    dir: str = ""
+    public_keys: tuple[str, ...] = ()
 
 
 class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,6 +187,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: DatabaseSection = DatabaseSection()
     api: ApiSection = ApiSection()
     accounts: AccountsSection = AccountsSection()
+    backup: BackupSection = BackupSection()
+    releases: ReleasesSection = ReleasesSection()
     notify: NotifySection = NotifySection()
     privacy: PrivacySection = PrivacySection()
     pages: PagesSection = PagesSection()
@@ -229,6 +247,10 @@ def _check(config: Config) -> None:
     if config.pages.maps and not Path(config.pages.maps).is_dir():
         raise ConfigError(f"pages.maps: there is no folder {config.pages.maps}")
     _check_ingest(config.ingest)
+    if not all(re.fullmatch("[0-9a-f]{64}", key) for key in config.releases.public_keys):
+        raise ConfigError("releases.public_keys: a key is 64 hex digits")
+    if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
+        raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-cloud keys recovery` makes it")
     configuration.check_models(config.models.forced, config.models.publishers)
     jobs = config.jobs
     if min(jobs.light_jobs, jobs.keep_days, jobs.file_hours, jobs.file_limit_mb) < 1 or jobs.poll_s <= 0:

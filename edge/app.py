@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +34,7 @@ from edge.ingest.receive import discipline, receive
 from edge.locked import Lock, hearing, is_locked, spool_dir
 from edge.notify.delivery import Delivery
 from edge.notify.targets import check_targets
+from edge.ops import update as updates
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
@@ -48,8 +51,9 @@ from edge.pipeline.insight import KeptInsight
 from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import Pipeline
 from edge.serving import listen, serving
-from edge.store.accounts import SqliteTables, home_secret, kept_secret, secret_of
+from edge.store.accounts import SqliteTables, secret_of
 from edge.store.fixes import StoredFix
+from edge.store.home_secret import known_secret
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.spool import keep_public
 from edge.store.store import SpatialiteStore
@@ -57,6 +61,7 @@ from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
+from edge.sync.releases import Fetching, take_release
 from edge.sync.session import new_epoch
 from edge.sync.shelf import take_models
 from edge.sync.sweeping import sweep_hourly
@@ -128,21 +133,21 @@ async def accounts_of(
     """Return the accounts of the station; ``clock`` is a real one, ``seen_by`` that of the data (a replay's)."""
     tables = SqliteTables(store)
     seen = clock if seen_by is None else seen_by
-    secret = await tables.read(kept_secret())
-    if secret is None:  # made once: a station whose disk is full must start as well
-        secret = await tables.write(home_secret())
-    return Accounts(
-        tables, home="station", name=config.station.id, secret=secret,
+    accounts = Accounts(
+        tables, home="station", name=config.station.id, secret=await tables.read(known_secret()),
         moments=moments_of(clock, boot_id()), now_ms=lambda: sure_ms(seen), species=config.species(),
+        fields=store.fields,
     )  # fmt: skip
+    await accounts.use_keys()
+    return accounts
 
 
 def operator_token(config: Config) -> str:
     """Return a token of fifteen minutes for the operator on this machine, who can read the database anyway."""
     if not config.database.exists():
         raise ConfigError(f"{config.database}: there is no station here yet; `outpost-station init` makes one")
-    secret = secret_of(config.database, config.key())
-    signer = Signer(derived(secret, "tokens"), f"outpost-station:{config.station.id}")
+    secret, key = secret_of(config.database, config.key())
+    signer = Signer(derived(secret, "tokens"), f"outpost-station:{config.station.id}", key)
     return signer.access_token(OPERATOR.user_id, "", moments_of(system_clock(), boot_id())())
 
 
@@ -334,6 +339,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
+        tasks.start("models", shelf.run())  # what a stick brought was chosen by another process
         tasks.start("sweep", sweep_hourly(store, accounts, clock))
         if authority is None:
             await stack.enter_async_context(serving(app, listening))
@@ -470,6 +476,9 @@ def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
 
 
 def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:
+    section, architecture = config.update, updates.this_architecture()
+    news = functools.partial(updates.wants, section.dir, running=version("outpost"), architecture=architecture)
+    fetching = Fetching(inbox=section.inbox, public_keys=section.public_keys, architecture=architecture, is_news=news)
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -480,6 +489,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
         models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
+        release=(lambda cloud, meter: take_release(cloud, meter, fetching)) if config.update.is_fetched else None,
     )
 
 

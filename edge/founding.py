@@ -22,7 +22,6 @@ import typer
 from edge import app
 from edge.config import DEFAULT_PATH, Config, load
 from edge.ops import wifi as networks
-from edge.ops.archive import new_recovery_key
 from edge.ops.system_clock import is_kernel_synchronised, system_clock
 from edge.store.store import SpatialiteStore
 from edge.terminal import ConfigOption, with_store
@@ -30,6 +29,7 @@ from shared.accounts.service import Accounts
 from shared.console import console
 from shared.errors import ConfigError, Invalid
 from shared.people import add_first_admin
+from shared.sealed_stream import new_recovery_key
 
 founding = typer.Typer()
 

@@ -8,6 +8,7 @@ folder adds variables that the environment does not set.
 from __future__ import annotations
 
 import os
+import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,12 +87,22 @@ def check_models(forced: Mapping[str, int], publishers: Sequence[str]) -> None:
             raise ConfigError(f"models.publishers: {key!r} is no public key; `outpost-models key FILE` makes one")
 
 
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_PROCESS: Final = secrets.token_hex(16)
+
+
 def boot_id() -> str:
-    """Return the name of this boot of the machine, within which its monotonic clock counts; "" where there is none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+    """Return the name of this boot of the machine, within which its monotonic clock counts.
+
+    A unit whose sandbox hides the kernel's settings is told by systemd. Where nobody tells, it is that of the process.
+    """
+    told = os.environ.get("OUTPOST_BOOT_ID", "")
+    if not told:
+        try:
+            told = _BOOT_ID.read_text(encoding="ascii")
+        except OSError:
+            told = _PROCESS
+    return told.strip().replace("-", "")
 
 
 def own_hosts(machine: str, configured: Sequence[str]) -> tuple[str, ...]:

@@ -228,7 +228,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ranger reports."""
+    """What a ranger reports; ``area`` names where it was where the place is not shown."""
 
     id: str
     observation_type: ObservationType
@@ -243,6 +243,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     photo_url: str | None = None
     observer: str | None = None
     local_id: str | None = None
+    area: str | None = None
 
 
 class Zone(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,17 +25,28 @@ from typing import Annotated, Any, Final
 import msgspec
 from litestar import Request, Response, get
 from litestar.di import Dependency
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter, QueryParameter, SkipValidationMarker
-from litestar.response import Stream
+from litestar.params import SkipValidationMarker
 
-from cloud.api.jobs import KEEP_ALIVE_S, RECHECK_S, RETRY_MS, ListenersGiven
+from cloud.api.jobs import ListenersGiven
 from cloud.store.store import PostgresStore
-from shared.api.access import AccountsGiven, CallerGiven, token_of
+from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.errors import documented
 from shared.api.hints import Hint, Hints
 from shared.api.inject import ViewGiven
-from shared.errors import AccessError, NotFound
+from shared.api.listening import (
+    KEEP_ALIVE_S,
+    OPENING,
+    RECHECK_S,
+    SPOKEN,
+    STILL_HERE,
+    LastEventId,
+    LastId,
+    event_bytes,
+    number_of,
+    spoken,
+    still_allowed,
+)
+from shared.errors import NotFound
 from shared.privacy import View, seen_alike
 from shared.sync.phone.cursor import Cursor
 from shared.sync.records import to_ms
@@ -85,7 +96,6 @@ def _event(name: str, data: Any) -> bytes:
 
 HintsGiven = Annotated[Hints, Dependency(kind="named"), SkipValidationMarker()]
 HappeningsGiven = Annotated[Happenings, Dependency(kind="named"), SkipValidationMarker()]
-_LONGEST_ID: Final = 16
 
 
 @get(
@@ -95,7 +105,7 @@ _LONGEST_ID: Final = 16
     media_type="text/event-stream",
     responses={
         **documented(429),
-        200: ResponseSpec(str, description="Events.", media_type="text/event-stream", generate_examples=False),
+        200: SPOKEN,
     },
 )
 async def events_stream(
@@ -106,12 +116,8 @@ async def events_stream(
     view: ViewGiven,
     caller: CallerGiven,
     accounts: AccountsGiven,
-    last_event_id: Annotated[
-        str | None, HeaderParameter(name="Last-Event-ID", description="The last id that the client has seen.")
-    ] = None,
-    last_id: Annotated[
-        str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
-    ] = None,
+    last_event_id: LastEventId = None,
+    last_id: LastId = None,
 ) -> Response[Any]:
     """Stream events: fix, alert, sync, and lost when the client must fetch what it shows once more.
 
@@ -119,15 +125,8 @@ async def events_stream(
     was heard. The stream ends with the token: connect again with the next one.
     """
     listeners.admit()
-
-    async def may_go_on() -> bool:
-        try:
-            found = await accounts.caller(token_of(request))
-        except AccessError:
-            return False
-        return found.principal == caller.principal
-
-    seen = _number(last_event_id or last_id) or await hints.now()
+    may_go_on = still_allowed(request, accounts, lambda principal: principal == caller.principal)
+    seen = number_of(last_event_id or last_id) or await hints.now()
 
     async def told() -> AsyncGenerator[bytes, None]:
         with listeners:
@@ -135,11 +134,7 @@ async def events_stream(
             async for line in stream(hints, seen, hears, may_go_on=may_go_on):
                 yield line
 
-    return Stream(
-        told(),
-        media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"},
-    )
+    return spoken(told())
 
 
 async def stream(
@@ -153,7 +148,7 @@ async def stream(
 
     ``hears`` gives the events between two timestamps; None: this listener hears of none.
     """
-    yield b"retry: %d\n: listening\n\n" % RETRY_MS
+    yield OPENING
     spoke_s = asked_s = time.monotonic()
     while True:
         last = await hints.after(seen, RECHECK_S)
@@ -164,13 +159,9 @@ async def stream(
                 return
         if last is not None and hears is not None:
             yield await hears(seen, last)
-            yield b"id: %d\nevent: sync\ndata: %s\n\n" % (last, msgspec.json.encode(Hint(last)))
+            yield event_bytes(last, "sync", Hint(last))
             spoke_s = now_s
         elif now_s - spoke_s >= KEEP_ALIVE_S:
-            yield b": still here\n\n"
+            yield STILL_HERE
             spoke_s = now_s
         seen = seen if last is None else last
-
-
-def _number(last_id: str | None) -> int:
-    return int(last_id) if last_id and last_id.isascii() and last_id.isdigit() and len(last_id) <= _LONGEST_ID else 0

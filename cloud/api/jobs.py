@@ -18,15 +18,27 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get
 from litestar.di import Dependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, HeaderParameter, QueryParameter, SkipValidationMarker
-from litestar.response import Stream
+from litestar.params import FromPath, QueryParameter, SkipValidationMarker
 
 from cloud.jobs.service import Jobs
 from cloud.store.jobs import Told
-from shared.api.access import AccountsGiven, CallerGiven, token_of
+from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.errors import documented
+from shared.api.listening import (
+    KEEP_ALIVE_S,
+    OPENING,
+    RECHECK_S,
+    SPOKEN,
+    STILL_HERE,
+    LastEventId,
+    LastId,
+    event_bytes,
+    number_of,
+    spoken,
+    still_allowed,
+)
 from shared.api.paging import PAGING, Paged, PagingGiven
-from shared.errors import AccessError, NotFound, RateLimited
+from shared.errors import NotFound, RateLimited
 from shared.jobs import JobState
 from shared.privacy import Principal
 from shared.sync.records import from_ms
@@ -35,12 +47,7 @@ from shared.wire.public.jobs import JobOut
 JobsGiven: TypeAlias = Annotated[Jobs, Dependency(kind="named"), SkipValidationMarker()]
 
 POLL_S: Final = 1.0
-KEEP_ALIVE_S: Final = 15.0
-#: So often a listener's right to listen is looked at again, in seconds.
-RECHECK_S: Final = 5.0
-RETRY_MS: Final = 3_000
 MAX_LISTENERS: Final = 64
-_LONGEST_ID: Final = 15
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -120,7 +127,7 @@ class JobRoutes(Controller):
         media_type="text/event-stream",
         responses={
             **documented(404, 429),
-            200: ResponseSpec(str, description="Events.", media_type="text/event-stream", generate_examples=False),
+            200: SPOKEN,
             204: ResponseSpec(None, description="The job has ended and you have heard all of it."),
         },
     )
@@ -132,32 +139,17 @@ class JobRoutes(Controller):
         caller: CallerGiven,
         accounts: AccountsGiven,
         job_id: FromPath[str],
-        last_event_id: Annotated[
-            str | None, HeaderParameter(name="Last-Event-ID", description="The last id that the client has seen.")
-        ] = None,
-        last_id: Annotated[
-            str | None, QueryParameter(name="last_event_id", description="The same, for clients without headers.")
-        ] = None,
+        last_event_id: LastEventId = None,
+        last_id: LastId = None,
     ) -> Response[Any]:
         """Stream what happens: state, progress, log. The stream ends with the job, or with the token."""
         listeners.admit()
-        after = _number(last_event_id or last_id)
+        after = number_of(last_event_id or last_id)
         told = await jobs.told(caller.principal, job_id, after)
         if told.job.has_ended and after >= told.last_n:
             return Response(None, status_code=204)
-
-        async def may_go_on() -> bool:
-            try:
-                found = await accounts.caller(token_of(request))
-            except AccessError:
-                return False
-            return found.principal == caller.principal
-
-        return Stream(
-            stream(jobs, listeners, caller.principal, job_id, after, may_go_on=may_go_on),
-            media_type="text/event-stream",
-            headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"},
-        )
+        may_go_on = still_allowed(request, accounts, lambda principal: principal == caller.principal)
+        return spoken(stream(jobs, listeners, caller.principal, job_id, after, may_go_on=may_go_on))
 
 
 async def stream(
@@ -172,7 +164,7 @@ async def stream(
 ) -> AsyncGenerator[bytes, None]:
     """Yield what happens to a job after event number ``after``, until it has ended."""
     with listeners:
-        yield b"retry: %d\n: listening\n\n" % RETRY_MS
+        yield OPENING
         spoke_s = asked_s = time.monotonic()
         while True:
             try:
@@ -192,7 +184,7 @@ async def stream(
                     return
             if now_s - spoke_s >= KEEP_ALIVE_S:
                 spoke_s = now_s
-                yield b": still here\n\n"
+                yield STILL_HERE
 
 
 def _events(told: Told, after: int) -> list[bytes]:
@@ -206,11 +198,4 @@ def _events(told: Told, after: int) -> list[bytes]:
             found.append((each.n, "state", JobOut.of(job)))
     if told.progress_n > after:
         found.append((told.progress_n, "progress", Progress(job.percent, job.message, job.best)))
-    return [
-        b"id: %d\nevent: %s\ndata: %s\n\n" % (n, name.encode(), msgspec.json.encode(data))
-        for n, name, data in sorted(found, key=lambda event: event[0])
-    ]
-
-
-def _number(last_id: str | None) -> int:
-    return int(last_id) if last_id and last_id.isascii() and last_id.isdigit() and len(last_id) <= _LONGEST_ID else 0
+    return [event_bytes(*event) for event in sorted(found, key=lambda event: event[0])]

@@ -93,7 +93,7 @@ class Destinations:
         token = str(columns["token"])
         made = {**columns, "id": identity, "created_by": by, "url": checked_url(columns["url"])}
         _site(made["kind"], made["url"], made["provider"], token)
-        made["token"] = self._accounts.seal(_place(identity), token)
+        made["token"] = self._accounts.fields.sealed(_place(identity), token)
         async with self._database.transaction() as db:
             await table.insert(db, made, self._now_ms())
             return await table.destination(db, identity)
@@ -111,7 +111,7 @@ class Destinations:
             after = {name: changed.get(name, getattr(before, name)) for name in ("kind", "url", "provider")}
             _site(**after, token=changed["token"] if "token" in changed else self.token(before))
             if "token" in changed:
-                changed["token"] = self._accounts.seal(_place(before.id), changed["token"])
+                changed["token"] = self._accounts.fields.sealed(_place(before.id), changed["token"])
             await table.change(db, before, changed, self._now_ms())
             return await table.destination(db, before.id)
 
@@ -122,7 +122,7 @@ class Destinations:
 
     def token(self, destination: Destination) -> str:
         """Return the token of a destination in clear."""
-        return self._accounts.unseal(_place(destination.id), destination.token)
+        return self._accounts.fields.opened(_place(destination.id), destination.token)
 
     def site(self, destination: Destination) -> Site:
         """Return how and where a destination is sent to."""
@@ -320,4 +320,4 @@ def _site(kind: str, url: str, provider: str, token: str) -> Site:
 
 
 def _place(identity: str) -> str:
-    return f"destination {identity}"
+    return f"destinations.token/{identity}"

@@ -22,6 +22,8 @@ async def run(connection: Connection, job: Job[T]) -> T:
     try:
         while True:
             statement, values = next(job) if rows is None else job.send(rows)
+            if (rows := connection.fields.answer(statement, values)) is not None:
+                continue
             try:
                 found = await connection.execute(statement.replace("?", "%s").encode(), list(values))
             except errors.UniqueViolation as error:

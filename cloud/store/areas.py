@@ -56,7 +56,8 @@ async def areas_mark(connection: Connection) -> tuple[int, ...]:
     marks: list[int] = []
     for table in ("zones", "corridors"):
         found = await connection.execute(
-            f"SELECT count(*), coalesce(sum(rev), 0)::bigint, coalesce(max(updated_ms), 0) FROM {table}".encode()
+            b"SELECT count(*), coalesce(sum(rev), 0)::bigint, coalesce(sum(updated_ms), 0)::bigint FROM"
+            + f" {table}".encode()
         )
         row = await found.fetchone()
         assert row is not None

@@ -22,6 +22,7 @@ from psycopg import AsyncConnection, AsyncCursor, conninfo, errors, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from shared.accounts.fields import NO_KEYS, FieldKeys
 from shared.errors import ConfigError, DatabaseCorrupt, Invalid, StoreError, StoreFull
 
 __all__ = [
@@ -35,7 +36,12 @@ __all__ = [
     "translated",
 ]
 
-Connection = AsyncConnection[TupleRow]
+
+class Connection(AsyncConnection[TupleRow]):
+    """A connection of the pool, which knows how the cloud's personal fields are sealed once the database was told."""
+
+    fields: FieldKeys = NO_KEYS
+
 
 #: PostgreSQL 15, the oldest that the SQL of this store is tried on.
 OLDEST_SERVER: Final = 150_000
@@ -93,6 +99,8 @@ class Database:
         self._settings = settings
         #: the database without its password, for messages
         self.where = where
+        #: what seals and opens personal fields; whoever has the cloud's secret sets it
+        self.fields = NO_KEYS
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -124,6 +132,7 @@ class Database:
             await connection.execute(_SETTINGS, settings)
 
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            connection_class=Connection,
             kwargs={
                 **given,
                 "autocommit": True,
@@ -160,6 +169,7 @@ class Database:
         """
         with translated(self.where):
             async with self._pool.connection() as connection, connection.transaction():
+                connection.fields = self.fields
                 if self._is_pooled:
                     await connection.execute(_SETTINGS, self._settings)
                 yield connection
@@ -169,6 +179,7 @@ class Database:
         """Give a connection that reads one state of the database, whatever others commit, and cannot write."""
         with translated(self.where):
             async with self._pool.connection() as connection, connection.transaction():
+                connection.fields = self.fields
                 await connection.execute(_SNAPSHOT)
                 if self._is_pooled:
                     await connection.execute(_SETTINGS, self._settings)

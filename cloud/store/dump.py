@@ -2,11 +2,14 @@
 
 ::
 
-    DIR/000007-20261128T020000Z/   manifest.json  database.dump  cloud.toml
+    DIR/000007-20261128T020000Z/   manifest.json  database.dump.sealed  cloud.toml.sealed
 
 Tables are counted and hashed in the transaction whose snapshot pg_dump reads, so that the two speak of one instant
 while the service goes on. The proof restores the dump into a database of its own on the same server, compares and drops
 it.
+Dump and configuration are sealed to the public half of a recovery key (``cloud.store.sealed_files``), where the
+configuration names one: the server itself cannot open them again. The manifest stays readable: how many rows of what
+there are, and what the files must hash to.
 The secret (``accounts.key_file``) is not in a backup: whoever finds one must not open TOTP seeds with it.
 
 A restored database is another past. It gets a new epoch: stations see that their cursors are of another life, and send
@@ -22,6 +25,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -34,12 +38,15 @@ import psycopg
 from psycopg import conninfo, sql
 
 from cloud.store.database import parameters, translated
-from shared.errors import Conflict, DatabaseCorrupt, StoreError, StoreFull
+from cloud.store.sealed_files import SUFFIX, open_file, seal_file
+from shared.errors import Conflict, DatabaseCorrupt, StoreError, StoreFull, WrongKey
 
 KEPT: Final = 30
 #: More revisions than one life gives any record.
 _LIFE_REVISIONS: Final = 1 << 32
 _NUMBERED: Final = re.compile(r"(\d{6,})-\d{8}T\d{6}Z")
+_DUMP: Final = "database.dump"
+_CONFIG: Final = "cloud.toml"
 _BINARIES: Final = Path("/usr/lib/postgresql")
 #: What libpq reads from the environment, which no list of processes shows.
 _VARIABLES: Final = {
@@ -67,9 +74,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     made_at: str
     program: str
+    #: of the file as it lies there
     sha256: str
     size_bytes: int
     tables: dict[str, Table]
+    is_sealed: bool = False
 
     @property
     def rows(self) -> int:
@@ -85,11 +94,32 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     tables: int
     rows: int
     is_proved: bool
+    is_sealed: bool
 
 
-def backup(url: str, folder: Path, now: datetime, *, config: Path | None, is_proving: bool, kept: int = KEPT) -> Made:
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup that was looked at again: its files are those that were made, and ``is_restored`` that they go in."""
+
+    path: str
+    made_at: str
+    tables: int
+    rows: int
+    is_restored: bool
+
+
+def backup(
+    url: str,
+    folder: Path,
+    now: datetime,
+    *,
+    config: Path | None,
+    is_proving: bool,
+    kept: int = KEPT,
+    recovery_public: str = "",
+) -> Made:
     """Dump the database at ``url`` into a new folder in ``folder``; older ones beyond ``kept`` are forgotten.
 
+    ``recovery_public`` is for whom it is sealed; "": for nobody, whoever finds it reads it.
     Raises StoreError where it cannot be made or proved; nothing with a backup's name is left then.
     """
     part = folder / ".part"
@@ -98,24 +128,28 @@ def backup(url: str, folder: Path, now: datetime, *, config: Path | None, is_pro
         final = folder / f"{_next(folder):06d}-{now:%Y%m%dT%H%M%SZ}"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
-        file = part / "database.dump"
+        file = part / _DUMP
         with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud backup")) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             tables = contents(connection)
             (snapshot,) = connection.execute("SELECT pg_export_snapshot()").fetchone() or ("",)
             _run("pg_dump", url, f"--snapshot={snapshot}", "--format=custom", "--no-owner", "--no-privileges",
                  f"--file={file}")  # fmt: skip
-        manifest = Manifest(
-            made_at=f"{now:%Y-%m-%dT%H:%M:%SZ}", program=version("outpost"), sha256=_sha256(file),
-            size_bytes=file.stat().st_size, tables=tables,
-        )  # fmt: skip
-        (part / "manifest.json").write_bytes(msgspec.json.encode(manifest))
-        if config is not None and config.exists():
-            shutil.copyfile(config, part / "cloud.toml")
-            (part / "cloud.toml").chmod(0o600)
         if is_proving:
             with _scratch(url) as scratch:
-                _restore(file, manifest, scratch)
+                _restore(file, tables, scratch)
+        if config is not None and config.exists():
+            shutil.copyfile(config, part / _CONFIG)
+            (part / _CONFIG).chmod(0o600)
+        if recovery_public:
+            file = seal_file(file, recovery_public)
+            if (part / _CONFIG).exists():
+                seal_file(part / _CONFIG, recovery_public)
+        manifest = Manifest(
+            made_at=f"{now:%Y-%m-%dT%H:%M:%SZ}", program=version("outpost"), sha256=_sha256(file),
+            size_bytes=file.stat().st_size, tables=tables, is_sealed=bool(recovery_public),
+        )  # fmt: skip
+        (part / "manifest.json").write_bytes(msgspec.json.encode(manifest))
         for each in part.iterdir():
             _sync(each)
         part.rename(final)
@@ -127,15 +161,47 @@ def backup(url: str, folder: Path, now: datetime, *, config: Path | None, is_pro
     for old in newest(folder)[kept:]:
         shutil.rmtree(old)
     return Made(
-        path=str(final), size_bytes=manifest.size_bytes, tables=len(tables), rows=manifest.rows, is_proved=is_proving
-    )
+        path=str(final), size_bytes=manifest.size_bytes, tables=len(tables), rows=manifest.rows, is_proved=is_proving,
+        is_sealed=manifest.is_sealed,
+    )  # fmt: skip
 
 
-def restore(source: Path, url: str) -> tuple[Manifest, str]:
+def verify(source: Path, url: str, recovery_key: bytes | None) -> Verified:
+    """Look at a backup, or the newest of a folder, again: each byte, and what it restores to where it can be opened.
+
+    Raises DatabaseCorrupt for one that is not what was made, WrongKey for one that was sealed for somebody else.
+    """
+    folder, manifest = _found_in(source)
+    is_restoring = recovery_key is not None or not manifest.is_sealed
+    if is_restoring:
+        with _plain(folder, manifest, recovery_key) as file, _scratch(url) as scratch:
+            _restore(file, manifest.tables, scratch)
+    return Verified(
+        path=str(folder), made_at=manifest.made_at, tables=len(manifest.tables), rows=manifest.rows,
+        is_restored=is_restoring,
+    )  # fmt: skip
+
+
+def restore(source: Path, url: str, recovery_key: bytes | None = None) -> tuple[Manifest, str]:
     """Fill the empty database at ``url`` from a backup, compare it, and begin a new epoch; return it with the manifest.
 
-    Raises Conflict where the database holds something, DatabaseCorrupt where the backup is not what was made.
+    ``recovery_key`` opens one that is sealed. Raises Conflict where the database holds something, DatabaseCorrupt where
+    the backup is not what was made, WrongKey where it does not open.
     """
+    folder, manifest = _found_in(source)
+    with _plain(folder, manifest, recovery_key) as file:
+        with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud restore")) as connection:
+            if contents(connection):
+                raise Conflict("the database holds tables already: make an empty one, restore into it, and switch over")
+        _restore(file, manifest.tables, url)
+    epoch = secrets.token_hex(8)
+    with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud restore")) as connection:
+        begin_life(connection, epoch, time.time_ns() // 1_000_000)
+    return manifest, epoch
+
+
+def _found_in(source: Path) -> tuple[Path, Manifest]:
+    """Return the backup at ``source`` or the newest in it, once its files are what was made."""
     folder = source if (source / "manifest.json").exists() else next(iter(newest(source)), source)
     try:
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes(), type=Manifest)
@@ -143,17 +209,24 @@ def restore(source: Path, url: str) -> tuple[Manifest, str]:
         raise StoreError(f"{source}: is no backup of a cloud and holds none") from error
     except msgspec.DecodeError as error:
         raise DatabaseCorrupt(f"{folder}: its manifest is damaged") from error
-    file = folder / "database.dump"
+    file = folder / (_DUMP + (SUFFIX if manifest.is_sealed else ""))
     if not file.exists() or _sha256(file) != manifest.sha256:
         raise DatabaseCorrupt(f"{file}: is not the file that was made")
-    with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud restore")) as connection:
-        if contents(connection):
-            raise Conflict("the database holds tables already: make an empty one, restore into it, and switch over")
-    _restore(file, manifest, url)
-    epoch = secrets.token_hex(8)
-    with translated("the database"), psycopg.connect(**parameters(url, "outpost-cloud restore")) as connection:
-        begin_life(connection, epoch, time.time_ns() // 1_000_000)
-    return manifest, epoch
+    return folder, manifest
+
+
+@contextlib.contextmanager
+def _plain(folder: Path, manifest: Manifest, recovery_key: bytes | None) -> Iterator[Path]:
+    """The dump of a backup as pg_restore reads it, as a context; one that was sealed is opened in a private folder."""
+    if not manifest.is_sealed:
+        yield folder / _DUMP
+        return
+    if recovery_key is None:
+        raise WrongKey(f"{folder}: is sealed: bring the recovery key that was printed when its public half was made")
+    with tempfile.TemporaryDirectory(prefix="outpost-restore-") as private:
+        opened = Path(private) / _DUMP
+        open_file(folder / (_DUMP + SUFFIX), opened, recovery_key)
+        yield opened
 
 
 def begin_life(connection: psycopg.Connection[Any], epoch: str, now_ms: int) -> None:
@@ -193,14 +266,12 @@ def newest(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name)), reverse=True)
 
 
-def _restore(file: Path, manifest: Manifest, url: str) -> None:
+def _restore(file: Path, tables: Mapping[str, Table], url: str) -> None:
     _run("pg_restore", url, "--exit-on-error", "--no-owner", "--no-privileges", "--dbname", _name(url), str(file))
     with translated("the restored database"), psycopg.connect(**parameters(url, "outpost-cloud backup")) as connection:
         found = contents(connection)
-    if found != manifest.tables:
-        differing = [
-            name for name in found.keys() | manifest.tables.keys() if found.get(name) != manifest.tables.get(name)
-        ]
+    if found != tables:
+        differing = [name for name in found.keys() | tables.keys() if found.get(name) != tables.get(name)]
         raise DatabaseCorrupt(f"{file}: restored, these tables differ: {', '.join(sorted(differing))}")
 
 

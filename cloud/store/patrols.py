@@ -9,6 +9,7 @@ from cloud.store.records import one, record_of, selecting
 from shared.store import Page
 from shared.sync.operations import Effects, Operation
 from shared.sync.patrols import ORDERS, Asked, entity_of, order_of, where_of
+from shared.sync.personal import opened_rows
 from shared.sync.records import ENTITIES, EntityName, Record
 
 
@@ -26,7 +27,8 @@ async def answer(connection: Connection, asked: Asked) -> Page[Record]:
         f"{selecting(entity)} WHERE {where} ORDER BY {order} LIMIT %s OFFSET %s".encode(),
         [*values, asked.limit, asked.offset],
     )
-    return Page(int(count), [record_of(entity, row) for row in await found.fetchall()])
+    rows = opened_rows(entity, await found.fetchall(), connection.fields)
+    return Page(int(count), [record_of(entity, row) for row in rows])
 
 
 async def note_stations(connection: Connection, decided: Iterable[tuple[Operation, Effects]]) -> None:

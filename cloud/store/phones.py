@@ -86,7 +86,7 @@ async def epoch(database: Database) -> int:
     """Return the number of this life of the cloud in the cursors of phones; a restored cloud draws another."""
     async with database.transaction() as connection:
         found = await connection.execute("SELECT name, value FROM facts WHERE name IN ('cloud_epoch', 'phone_epoch')")
-        facts = dict(await found.fetchall())
+        facts: dict[str, str] = dict(await found.fetchall())
         life = facts["cloud_epoch"]
         known, _, number = facts.get("phone_epoch", ":").rpartition(":")
         if known == life:

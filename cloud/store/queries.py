@@ -29,16 +29,19 @@ from shared.store import (
 from shared.sync import reduced as reducing
 from shared.sync.listing import FIX, REDUCED_FIX, USABLE, fix_of, like_pattern, order_by
 from shared.sync.operations import STANDS_FOR
+from shared.sync.personal import opened_rows
 from shared.sync.records import (
     ALERT,
     ANIMAL,
     COLLAR,
     CORRIDOR,
     DEPLOYMENT,
+    ENTITIES,
     OBSERVATION,
     PATROL,
     PATROL_LOG,
     PATROL_ROUTE,
+    PLAIN_OBSERVATION,
     RANGER,
     RANGER_POSITION,
     TEAM,
@@ -240,7 +243,8 @@ async def get(db: Connection, entity: EntityName, identity: str, view: View | No
         asked = f"{source.sql}{source.of(statement)} WHERE r.id = %s AND r.deleted_ms IS NULL{_also(entity, view)}"
         found = await db.execute(asked.encode(), [*source.values, identity])
         if (row := await found.fetchone()) is not None:
-            return make(row) if view is None else reducing.reduced(view, make(row))
+            made = make(opened_rows(ENTITIES[entity], [row], db.fields)[0])
+            return made if view is None else reducing.reduced(view, made)
     raise NotFound(f"there is no {entity} {identity}")
 
 
@@ -258,6 +262,8 @@ class Source:
 
     def of(self, statement: str) -> str:
         """Return ``statement`` over what the view leaves."""
+        if self._table == "observations":  # with the area that stands for a place, as their last column
+            return statement.replace(" FROM observations ", ", r.area FROM reduced ", 1)
         return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
 
 
@@ -494,7 +500,7 @@ def _deployment(row: Sequence[Any]) -> Deployment:
 
 
 def _observation(row: Sequence[Any]) -> Observation:
-    return observation_of(record_of(OBSERVATION, row))
+    return observation_of(record_of(OBSERVATION, row), *row[PLAIN_OBSERVATION:])
 
 
 def _zone(row: Sequence[Any]) -> Zone:

@@ -17,7 +17,9 @@ from psycopg.types.json import Jsonb
 from cloud.store import scope
 from cloud.store.arrays import numbers_array, texts_array
 from cloud.store.database import Connection
+from shared.accounts.fields import FieldKeys
 from shared.sync.operations import Change, Rows, Wanted
+from shared.sync.personal import opened_rows, sealed_columns
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record
 from shared.wire.geojson import wkb_of
 
@@ -127,7 +129,7 @@ async def _fetch(
     entity = ENTITIES[entity_name]
     statement = f"{selecting(entity)} WHERE {condition}"
     found = await connection.execute(statement.encode(), given * values)
-    return [record_of(entity, row) for row in await found.fetchall()]
+    return [record_of(entity, row) for row in opened_rows(entity, await found.fetchall(), connection.fields)]
 
 
 #: Kinds in the order in which they are written: a deployment refers to its collar and its animal.
@@ -145,7 +147,9 @@ async def write(connection: Connection, changes: Iterable[Change]) -> None:
     async with connection.cursor() as cursor:
         for name in _ORDER:
             if records := by_kind.get(name):
-                await cursor.executemany(_UPSERTS[name], [_values(record) for record in records.values()])
+                await cursor.executemany(
+                    _UPSERTS[name], [_values(record, connection.fields) for record in records.values()]
+                )
         if collars := by_kind.get("collar"):
             await cursor.execute(
                 "DELETE FROM collar_aliases WHERE collar_pk IN (SELECT pk FROM collars WHERE id = ANY(%s))",
@@ -158,8 +162,10 @@ async def write(connection: Connection, changes: Iterable[Change]) -> None:
             )
 
 
-def _values(record: Record) -> list[Any]:
-    columns = [record.columns[name] for name in ENTITIES[record.entity].columns if name != "aliases"]
+def _values(record: Record, fields: FieldKeys) -> list[Any]:
+    entity = ENTITIES[record.entity]
+    kept = sealed_columns(entity, record, fields)
+    columns = [kept[name] for name in entity.columns if name != "aliases"]
     shape = [wkb_of(record.columns["geometry"])] if "geometry" in record.columns else []
     marks = Jsonb({name: [mark.rev, mark.origin] for name, mark in record.marks.items()})
     return [

@@ -11,7 +11,7 @@ from litestar.di import Provide
 
 from edge.alerts.keeper import Keeper
 from edge.api.alert_rules import AlertRules
-from edge.api.events import KEEP_ALIVE_S, EventHub, News, events_stream
+from edge.api.events import EventHub, News, events_stream
 from edge.api.health import Health, HealthSource
 from edge.api.site import summary_of
 from edge.api.station_metrics import station_metrics
@@ -25,6 +25,7 @@ from shared.accounts.service import Accounts
 from shared.api import docs, web
 from shared.api.hints import Hints
 from shared.api.home import create_home
+from shared.api.listening import KEEP_ALIVE_S
 from shared.api.metrics import Metrics
 from shared.api.phones import PhoneTrust
 from shared.api.sync_log import NothingWaits

@@ -27,27 +27,31 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get
 from litestar.di import Dependency
-from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter, QueryParameter, SkipValidationMarker
-from litestar.response import Stream
+from litestar.params import SkipValidationMarker
 
-from shared.api.access import AccountsGiven, token_of
+from shared.api.access import AccountsGiven
 from shared.api.errors import documented
 from shared.api.hints import Hint, Hints
 from shared.api.inject import ViewGiven
+from shared.api.listening import (
+    KEEP_ALIVE_S,
+    OPENING,
+    RECHECK_S,
+    SPOKEN,
+    STILL_HERE,
+    LastEventId,
+    LastId,
+    spoken,
+    still_allowed,
+)
 from shared.domain import EventName
-from shared.errors import AccessError, OutpostError, RateLimited
+from shared.errors import OutpostError, RateLimited
 
 #: Events kept for those who reconnect.
 RING_EVENTS = 1024
 #: Events that wait for one listener.
 QUEUE_EVENTS = 256
 MAX_LISTENERS = 64
-#: So often a listener's right to listen is looked at again, in seconds.
-RECHECK_S = 5.0
-KEEP_ALIVE_S = 15.0
-#: How long a browser waits before it connects again, in milliseconds.
-RETRY_MS = 3000
 
 #: The run stands above these bits of an id; both together stay below 2**53, which is what a browser's numbers hold.
 _RUN_SHIFT = 32
@@ -230,7 +234,7 @@ async def stream(
     listener = hub.listen(last_id)
     asked_s = time.monotonic()
     try:
-        yield b"retry: %d\n: listening\n\n" % RETRY_MS
+        yield OPENING
         while (lines := await listener.take(keep_alive_s)) is not None:
             if may_go_on is not None and time.monotonic() - asked_s >= recheck_s:
                 asked_s = time.monotonic()
@@ -238,7 +242,7 @@ async def stream(
                     return
             told = lines if is_exact else [line for line in lines if _tells_no_place(line)]
             if told or not lines:  # a sign of life for what is left out would tell of it
-                yield b"".join(told) or b": still here\n\n"
+                yield b"".join(told) or STILL_HERE
     finally:
         hub.leave(listener)
 
@@ -255,7 +259,7 @@ def _tells_no_place(line: bytes) -> bool:
     media_type="text/event-stream",
     responses={
         **documented(429),
-        200: ResponseSpec(str, description="Events.", media_type="text/event-stream", generate_examples=False),
+        200: SPOKEN,
     },
 )
 async def events_stream(
@@ -265,12 +269,8 @@ async def events_stream(
     view: ViewGiven,
     accounts: AccountsGiven,
     keep_alive_s: Annotated[float, Dependency(kind="named")],
-    last_event_id: Annotated[
-        str | None, HeaderParameter(name="Last-Event-ID", description="The last id that the client has seen.")
-    ] = None,
-    last_id: Annotated[
-        str | None, QueryParameter(name="last_event_id", description="The same, for clients that cannot set headers.")
-    ] = None,
+    last_event_id: LastEventId = None,
+    last_id: LastId = None,
 ) -> Response[Any]:
     """Stream events: fix, state, alert, link, clock, sync, and lost when the client must fetch what it shows once more.
 
@@ -279,16 +279,5 @@ async def events_stream(
     """
     events.admit()
     await news.begin()
-
-    async def may_go_on() -> bool:
-        try:
-            caller = await accounts.caller(token_of(request))
-        except AccessError:
-            return False
-        return caller.principal.role == view.principal.role
-
-    return Stream(
-        stream(events, last_event_id or last_id, keep_alive_s, is_exact=view.is_exact, may_go_on=may_go_on),
-        media_type="text/event-stream",
-        headers={"X-Accel-Buffering": "no"},
-    )
+    may_go_on = still_allowed(request, accounts, lambda principal: principal.role == view.principal.role)
+    return spoken(stream(events, last_event_id or last_id, keep_alive_s, is_exact=view.is_exact, may_go_on=may_go_on))

@@ -14,7 +14,7 @@ from edge.alerts.keeper import Keeper, subject_of
 from edge.alerts.seen import COMPANY_REACH_M, CORRIDOR_REACH_M, Seen
 from edge.pipeline.outcome import Outcome
 from edge.store import watches
-from edge.store.areas import areas_near_each
+from edge.store.areas import areas_mark, areas_near_each
 from edge.store.computing import Attempt, Computed, Fix, Step, attempts_between, battery_of, company_of
 from edge.store.driver import Connection
 from shared.domain import FixFlag
@@ -34,10 +34,27 @@ class AlarmJudge:
         self._keeper = keeper
         others = {name for rules in keeper.engine.book.by_category.values() for name in rules.proximity.others}
         self._minds_animals = bool(others - {"ranger"})
+        #: what is near the places of a turn, and the zones and corridors that it was measured against
+        self._near: dict[Place, list[Nearby]] = {}
+        self._near_mark: tuple[int, ...] = ()
+
+    def look(self, db: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Measure what is near the fixes that will be judged, on a reader: of many areas it takes seconds."""
+        self._near_mark = areas_mark(db)
+        places = {
+            _place(fix)
+            for outcome in outcomes
+            for _, fixes in _to_judge(outcome, watches.judged_ms(db, outcome.window.subject.id))
+            for fix in fixes
+        }
+        found = areas_near_each(db, list(places), reach_m=CORRIDOR_REACH_M)
+        self._near = dict(zip(places, found, strict=True))
 
     def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[Told]:
         """Judge what is new of each animal, write alerts and return what to announce once all of it is committed."""
         told: list[Told] = []
+        if areas_mark(db) != self._near_mark:  # somebody has drawn something since
+            self._near = {}
         for outcome in outcomes:
             told += self._judge_one(db, outcome)
         return told
@@ -51,17 +68,13 @@ class AlarmJudge:
         if not found:
             return []
         subject = subject_of(found[0])
-        judged_ms = watches.judged_ms(db, subject.animal_id)
-        fixes = outcome.window.fixes.fixes
         told: list[Told] = []
-        since_ms = outcome.window.due.since_ms
-        if judged_ms is not None and since_ms <= judged_ms:
-            first = next((n for n, fix in enumerate(fixes) if fix.recorded_ms >= since_ms), len(fixes))
-            stretch = [fix for fix in fixes[max(0, first - BEFORE) :] if fix.recorded_ms <= judged_ms]
-            told += self._keeper.judge_late_within(db, subject, self._seen(db, outcome, stretch))
-        fresh = [fix for fix in fixes if judged_ms is None or fix.recorded_ms > judged_ms]
-        if fresh:
-            told += self._keeper.judge_within(db, subject, self._seen(db, outcome, fresh))
+        for is_late, fixes in _to_judge(outcome, watches.judged_ms(db, subject.animal_id)):
+            seen = self._seen(db, outcome, fixes)
+            if is_late:
+                told += self._keeper.judge_late_within(db, subject, seen)
+                continue
+            told += self._keeper.judge_within(db, subject, seen)
             if not self._keeper.is_clock_sure:
                 told += self._keeper.tick_within(db, found[0])  # what has no age must not wait a minute to ring
         return told
@@ -70,8 +83,7 @@ class AlarmJudge:
         if not fixes:
             return []
         animal_pk = outcome.window.subject.pk
-        places = [Place(fix.lon_e7 / 1e7, fix.lat_e7 / 1e7) for fix in fixes]
-        near = areas_near_each(db, places, reach_m=CORRIDOR_REACH_M)
+        near = self._areas(db, [_place(fix) for fix in fixes])
         steps = {step.ended_ms: step for step in outcome.steps}
         before = [fix.recorded_ms for fix in outcome.window.fixes.fixes if fix.recorded_ms < fixes[0].recorded_ms]
         since_ms = before[-1] if before else fixes[0].recorded_ms - 1
@@ -89,6 +101,29 @@ class AlarmJudge:
             step = steps.get(fix.recorded_ms)
             seen.append(_seen_of(fix, step, outcome.computed, failed, (*areas, *company), said, ahead))
         return seen
+
+    def _areas(self, db: Connection, places: Sequence[Place]) -> list[list[Nearby]]:
+        """Return what is near places, as it was measured beforehand where nothing has changed since."""
+        unknown = [place for place in places if place not in self._near]
+        if unknown:
+            found = areas_near_each(db, unknown, reach_m=CORRIDOR_REACH_M)
+            self._near |= dict(zip(unknown, found, strict=True))
+        return [self._near[place] for place in places]
+
+
+def _to_judge(outcome: Outcome, judged_ms: int | None) -> list[tuple[bool, list[Fix]]]:
+    """Return the stretch that is looked through once more, and the fixes that are newer than all that were judged."""
+    fixes, since_ms = outcome.window.fixes.fixes, outcome.window.due.since_ms
+    found: list[tuple[bool, list[Fix]]] = []
+    if judged_ms is not None and since_ms <= judged_ms:
+        first = next((n for n, fix in enumerate(fixes) if fix.recorded_ms >= since_ms), len(fixes))
+        found.append((True, [fix for fix in fixes[max(0, first - BEFORE) :] if fix.recorded_ms <= judged_ms]))
+    fresh = [fix for fix in fixes if judged_ms is None or fix.recorded_ms > judged_ms]
+    return [*found, (False, fresh)] if fresh else found
+
+
+def _place(fix: Fix) -> Place:
+    return Place(fix.lon_e7 / 1e7, fix.lat_e7 / 1e7)
 
 
 def _seen_of(

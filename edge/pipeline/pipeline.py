@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 #: Animals computed in one turn: few enough that an alarm does not wait for their neighbours.
 ANIMALS: Final = 32
+#: So many of them are written in one transaction: whoever stores a fix waits for it.
+WRITTEN_AT_ONCE: Final = 4
 #: The list is looked at this often without being told: another process (an import) may have written.
 LOOK_S: Final = 2.0
 RETRY_S: Final = 1.0
@@ -53,6 +55,10 @@ T = TypeVar("T")
 class Judge(Protocol[T]):
     """What looks at outcomes for reasons to alarm, inside the transaction that writes them."""
 
+    def look(self, db: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Read beforehand what ``judge`` will ask and what takes long: a transaction holds up whoever stores a fix."""
+        ...
+
     def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[T]:
         """Write alerts and return what ``announce`` is given once all of it is committed."""
         ...
@@ -64,6 +70,9 @@ class Judge(Protocol[T]):
 
 class _Silent:
     """Judges nothing."""
+
+    def look(self, db: Connection, outcomes: Sequence[Outcome]) -> None:
+        pass
 
     def judge(self, db: Connection, outcomes: Sequence[Outcome]) -> list[Any]:
         return []
@@ -155,13 +164,21 @@ class Pipeline:
             ahead = await self._lookout.ahead(self._store, outcomes, self._thread)
             outcomes = [msgspec.structs.replace(each, ahead=ahead.get(each.window.subject.pk)) for each in outcomes]
         gone = [due for due, window in windows if window is None]
-        told = await self._store.write(lambda db: self._write(db, outcomes, gone))
+        await self._store.read(lambda db: self._judge.look(db, outcomes))
+        if gone:
+            await self._store.write(lambda db: computing.forget(db, gone))
+        for start in range(0, len(outcomes), WRITTEN_AT_ONCE):
+            await self._keep(outcomes[start : start + WRITTEN_AT_ONCE])
         self.turns += 1
+        return True
+
+    async def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what was found of some animals, with their alarms, and tell of it."""
+        told = await self._store.write(lambda db: self._write(db, outcomes))
         for outcome in outcomes:
             if outcome.window.fixes.fixes:
                 self._publish("state", _event(outcome))
         self._judge.announce(told)
-        return True
 
     async def drain(self) -> None:
         """Compute all that is owed now."""
@@ -179,10 +196,8 @@ class Pipeline:
             for due in computing.due(db, ANIMALS)
         ]
 
-    def _write(self, db: Connection, outcomes: Sequence[Outcome], gone: Sequence[computing.Due]) -> list[Any]:
-        """Write what a turn found, and return what the judge told."""
-        for due in gone:
-            computing.forget(db, due)
+    def _write(self, db: Connection, outcomes: Sequence[Outcome]) -> list[Any]:
+        """Write what was found, and return what the judge told."""
         for outcome in outcomes:
             animal_pk = outcome.window.subject.pk
             computing.write_steps(db, animal_pk, outcome.since_ms, outcome.through_ms, outcome.steps)

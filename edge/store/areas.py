@@ -64,7 +64,7 @@ def areas_near_each(db: Connection, places: Sequence[Place], *, reach_m: float) 
 def areas_mark(db: Connection) -> tuple[int, ...]:
     """Return what changes with every zone and every corridor: each change gives a record a higher revision."""
     statements = (
-        f"SELECT count(*), coalesce(sum(rev), 0), coalesce(max(updated_ms), 0) FROM {table}"
+        f"SELECT count(*), coalesce(sum(rev), 0), coalesce(sum(updated_ms), 0) FROM {table}"
         for table in ("zones", "corridors")
     )
     return tuple(mark for statement in statements for mark in db.execute(statement).fetchone())

@@ -7,7 +7,7 @@ asked for is written and nothing came in between (``turn``). Killed anywhere, th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -417,11 +417,12 @@ def owe_to_others(db: Connection, model_of: Callable[[str], tuple[str, int] | No
     return len(others)
 
 
-def forget(db: Connection, due: Due) -> None:
-    """Drop what was said of an animal that is gone, and its turn."""
-    for table in ("steps", "computed", "utilisations", "utilisation_tiles"):
-        db.execute(f"DELETE FROM {table} WHERE animal_pk = ?", (due.animal_pk,))
-    settle(db, due, None)
+def forget(db: Connection, gone: Iterable[Due]) -> None:
+    """Drop what was said of animals that are gone, and their turns."""
+    for due in gone:
+        for table in ("steps", "computed", "utilisations", "utilisation_tiles"):
+            db.execute(f"DELETE FROM {table} WHERE animal_pk = ?", (due.animal_pk,))
+        settle(db, due, None)
 
 
 def steps_between(db: Connection, animal_pk: int, since_ms: int, until_ms: int, limit: int) -> list[Step]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from shared.accounts.fields import NO_KEYS, FieldKeys
 from shared.errors import DatabaseCorrupt, StoreError, StoreFull, WrongKey
 from shared.wire.geojson import wkb_of
 
@@ -40,6 +41,14 @@ __all__ = [
 
 #: PEP 249 connection of the driver, which ships no types.
 Connection = Any
+
+
+class _Connection(sqlite.Connection):  # type: ignore[misc] # as above
+    """The driver's connection, which knows how its home's personal fields are sealed once the store has told it."""
+
+    fields: FieldKeys = NO_KEYS
+
+
 KEY_BYTES: Final = 32
 SPATIALITE: Final = "mod_spatialite"
 #: The write-ahead log is folded into the database at 16 MB: rarely enough that a burst is not held up at every turn.
@@ -69,7 +78,9 @@ def connect(
     if key is not None and not CAN_ENCRYPT:
         raise StoreError("this build of the driver cannot encrypt: install sqlcipher3")
     with translated(path):
-        connection = sqlite.connect(str(path), isolation_level=None, check_same_thread=False, cached_statements=256)
+        connection = sqlite.connect(
+            str(path), isolation_level=None, check_same_thread=False, cached_statements=256, factory=_Connection
+        )
         try:
             if key is not None:
                 connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")

@@ -20,6 +20,8 @@ def run(db: Connection, job: Job[T]) -> T:
     try:
         while True:
             statement, values = next(job) if rows is None else job.send(rows)
+            if (rows := db.fields.answer(statement, values)) is not None:
+                continue
             try:
                 rows = db.execute(statement, list(values)).fetchall()
             except Exception as error:

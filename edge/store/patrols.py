@@ -6,6 +6,7 @@ from edge.store.driver import Connection
 from edge.store.records import record_of, selecting
 from shared.store import Page
 from shared.sync.patrols import Asked, entity_of, order_of, where_of
+from shared.sync.personal import opened_rows
 from shared.sync.records import Record
 
 
@@ -20,7 +21,7 @@ def answer(db: Connection, asked: Asked) -> Page[Record]:
     rows = db.execute(
         f"{selecting(entity)} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?", [*values, asked.limit, asked.offset]
     ).fetchall()
-    return Page(int(count), [record_of(entity, row) for row in rows])
+    return Page(int(count), [record_of(entity, row) for row in opened_rows(entity, rows, db.fields)])
 
 
 def forget_positions(db: Connection, before_ms: int) -> int:

@@ -26,16 +26,19 @@ from shared.store import (
 )
 from shared.sync import reduced as reducing
 from shared.sync.listing import FIX, REDUCED_FIX, USABLE, fix_of, like_pattern, order_by
+from shared.sync.personal import opened_rows
 from shared.sync.records import (
     ALERT,
     ANIMAL,
     COLLAR,
     CORRIDOR,
     DEPLOYMENT,
+    ENTITIES,
     OBSERVATION,
     PATROL,
     PATROL_LOG,
     PATROL_ROUTE,
+    PLAIN_OBSERVATION,
     RANGER,
     RANGER_POSITION,
     TEAM,
@@ -110,7 +113,7 @@ def get(db: Connection, entity: EntityName, identity: str, view: View | None = N
         f"{source.sql}{source.of(statement)} WHERE r.id = ? AND r.deleted_ms IS NULL{_also(entity, view)}",
         [*source.values, identity],
         f"{entity} {identity}",
-        make,
+        lambda row: make(opened_rows(ENTITIES[entity], [row], db.fields)[0]),
     )
     return found if view is None else reducing.reduced(view, found)
 
@@ -128,6 +131,8 @@ class _Source:
         self._table = table
 
     def of(self, statement: str) -> str:
+        if self._table == "observations":  # with the area that stands for a place, as their last column
+            return statement.replace(" FROM observations ", ", r.area FROM reduced ", 1)
         return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
 
 
@@ -415,7 +420,7 @@ def _deployment(row: Sequence[Any]) -> Deployment:
 
 
 def _observation(row: Sequence[Any]) -> Observation:
-    return observation_of(record_of(OBSERVATION, row))
+    return observation_of(record_of(OBSERVATION, row), *row[PLAIN_OBSERVATION:])
 
 
 def _zone(row: Sequence[Any]) -> Zone:

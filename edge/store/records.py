@@ -16,11 +16,13 @@ from edge.store import changes as log
 from edge.store.driver import Connection
 from edge.store.fixes import FixWriter
 from edge.store.jobs import run
+from shared.accounts.fields import FieldKeys
 from shared.errors import NotFound, RequestError
 from shared.sync import clashes
 from shared.sync.clashes import Clash
 from shared.sync.decide import decide
 from shared.sync.operations import STANDS_FOR, Change, Effects, Operation, Rows, Wanted, bringing, wanted
+from shared.sync.personal import opened_rows, sealed_columns
 from shared.sync.records import ENTITIES, Entity, EntityName, Mark, Record, kept_form
 from shared.sync.take import leave, take
 from shared.wire.geojson import wkb_of
@@ -112,6 +114,7 @@ def _fetch(db: Connection, name: EntityName, condition: str, *ids: Iterable[str]
         return []
     entity = ENTITIES[name]
     found = db.execute(f"{selecting(entity)} WHERE {condition}", [_these(each) for each in given]).fetchall()
+    found = opened_rows(entity, found, db.fields)
     return [record_of(entity, row) for row in found if not (name == "collar" and row[0].startswith(STANDS_FOR))]
 
 
@@ -269,7 +272,9 @@ class RecordWriter:
             by_kind.setdefault(change.record.entity, {})[change.record.id] = change.record
         for name in _ORDER:
             if records := by_kind.get(name):
-                self._connection.executemany(_UPSERTS[name], [_values(record) for record in records.values()])
+                self._connection.executemany(
+                    _UPSERTS[name], [_values(record, self._connection.fields) for record in records.values()]
+                )
         if collars := by_kind.get("collar"):
             self._connection.execute(
                 f"DELETE FROM collar_aliases WHERE collar_pk IN (SELECT pk FROM collars WHERE id IN {_THESE})",
@@ -343,8 +348,10 @@ def _named(keys: Iterable[tuple[EntityName, str]]) -> Wanted:
     return found
 
 
-def _values(record: Record) -> list[Any]:
-    columns = [record.columns[name] for name in ENTITIES[record.entity].columns if name != "aliases"]
+def _values(record: Record, fields: FieldKeys) -> list[Any]:
+    entity = ENTITIES[record.entity]
+    kept = sealed_columns(entity, record, fields)
+    columns = [kept[name] for name in entity.columns if name != "aliases"]
     shape = [wkb_of(record.columns["geometry"])] if "geometry" in record.columns else []
     return [
         record.id, *columns, *shape, record.rev, record.cloud_rev, msgspec.json.encode(record.marks).decode(),

@@ -23,6 +23,7 @@ from edge.store.records import record_of, selecting
 from shared.errors import Invalid
 from shared.ids import derived_id
 from shared.sync.operations import Kind, Operation
+from shared.sync.personal import opened_rows
 from shared.sync.records import ENTITIES, EntityName
 from shared.wire.batch import FIX_COLUMNS, decode_records, encode_fixes, encode_records
 from shared.wire.link import CHANNELS, OF_OPERATIONS, Channel
@@ -243,7 +244,7 @@ def _as_it_stands(db: Connection, post: _Posted) -> Operation | None:
     row = db.execute(f"{selecting(entity)} WHERE r.pk = ?", (post.first_pk,)).fetchone()
     if row is None:
         return None
-    record = record_of(entity, row)
+    record = record_of(entity, opened_rows(entity, [row], db.fields)[0])
     kind: Kind = "delete" if record.is_deleted else "insert"
     said = {name: value for name, value in record.columns.items() if value != entity.columns[name]}
     columns = {} if record.is_deleted else said

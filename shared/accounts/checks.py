@@ -13,8 +13,9 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 import msgspec
 import structlog
 
-from shared.accounts import factors, limits, logins, sealing, users
+from shared.accounts import factors, limits, logins, rotation, sealing, users
 from shared.accounts.facts import fact, set_fact
+from shared.accounts.fields import FieldKeys, is_sealed
 from shared.accounts.logins import Challenge
 from shared.accounts.moments import Moment
 from shared.accounts.passwords import Hasher
@@ -96,6 +97,7 @@ class Checks:
         messenger: Messenger | None = None,
         species: Species | None = None,
         hasher: Hasher | None = None,
+        fields: FieldKeys | None = None,
     ) -> None:
         self.tables = tables
         self.home = home
@@ -106,8 +108,9 @@ class Checks:
         self._now_ms = now_ms
         self._messenger = messenger
         self._species = species
-        self._seal_key = sealing.derived(secret, "seeds")
-        self._keep_key = sealing.derived(secret, "secrets of others")
+        #: what seals personal fields
+        self.fields = fields or FieldKeys(secret)
+        self._unmarked_key = sealing.derived(secret, "seeds")
         self._pepper = sealing.derived(secret, "codes")
         self._veil = sealing.IdVeil(sealing.derived(secret, "ids"))
         self._hashing = asyncio.Semaphore(HASHING_AT_ONCE)
@@ -120,23 +123,21 @@ class Checks:
 
     def sealed(self, user_id: str, seed: str) -> str:
         """Return a TOTP secret as it is kept."""
-        return sealing.seal(self._seal_key, seed, f"totp {user_id}")
+        return self.fields.sealed(rotation.seed_place(user_id), seed)
 
     def _unsealed(self, user_id: str, kept: str) -> str:
-        return sealing.unseal(self._seal_key, kept, f"totp {user_id}")
+        return (
+            self.fields.opened(rotation.seed_place(user_id), kept) if is_sealed(kept) else self._before(user_id, kept)
+        )
+
+    def _before(self, user_id: str, kept: str) -> str:
+        """Open a TOTP secret that was sealed before keys had names."""
+        return sealing.unseal(self._unmarked_key, kept, f"totp {user_id}")
 
     @property
     def species(self) -> Species:
         """The categories of species that this home goes by."""
         return species_listed() if self._species is None else self._species
-
-    def seal(self, place: str, value: str) -> str:
-        """Return a secret of another system as this home keeps it; only at ``place`` it opens again."""
-        return sealing.seal(self._keep_key, value, place)
-
-    def unseal(self, place: str, kept: str) -> str:
-        """Return what was sealed for ``place``; raises Invalid."""
-        return sealing.unseal(self._keep_key, kept, place)
 
     def unsealed_totp(self, user: User) -> str | None:
         """Return the TOTP secret of a user, to seal it for somebody else."""
@@ -269,7 +270,7 @@ class Checks:
         challenge = logins.new_challenge(email, purpose, kind, self.moments(), address)
         code = factors.new_otp()
         hashed = factors.otp_hash(challenge.id, code, self._pepper) if kind == "otp" else None
-        phone = body.get("phone") if user is None else user.phone
+        phone = self._begun_phone(email, body) if user is None else user.phone
         channel = None if self._messenger is None else self._messenger.channel(phone)
         kept = msgspec.structs.replace(challenge, code_hash=hashed, body={**body, "channel": channel})
         if kind != "none":  # what leads nowhere must not void what somebody else has begun
@@ -280,6 +281,11 @@ class Checks:
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
         return Opened(challenge.id, "otp")
+
+    def _begun_phone(self, email: str, body: dict[str, Any]) -> str | None:
+        """Return the telephone number that a registration brought."""
+        kept = body.get("phone")
+        return None if kept is None else self.fields.opened(f"challenges.phone/{email}", kept)
 
     async def _deliver(self, messenger: Messenger, channel: Channel, to: str, code: str) -> None:
         try:

@@ -5,12 +5,13 @@ Everything that is kept lies behind ``Tables``; what is checked first is ``share
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import structlog
 
-from shared.accounts import audit, factors, keys, logins, sessions, users
+from shared.accounts import audit, factors, keys, logins, rotation, sessions, users
 from shared.accounts.checks import (
     CODE_NOT_RIGHT,
     NOT_RIGHT,
@@ -27,6 +28,8 @@ from shared.accounts.moments import Moment, is_within
 from shared.accounts.passwords import check_new
 from shared.accounts.roles import check_scopes
 from shared.accounts.roster import STRICT_MS
+from shared.accounts.rotation import KeyStatus
+from shared.accounts.tokens import Claims
 from shared.accounts.users import Job, User
 from shared.errors import Conflict, FactorRequired, Forbidden, Invalid, NotAuthenticated
 from shared.privacy import OPERATOR, Principal, Role, View, view_for
@@ -67,12 +70,13 @@ class Accounts(Devices):
             key = await self.tables.read(keys.checked(token, now))
             principal = self._principal(f"key:{key.id}", key.role, key.stations)
             return Caller(principal=principal, scopes=frozenset(key.scopes))
-        claims = self.signer.read(token, now)
-        if not claims.session_id and claims.user_id == OPERATOR.user_id:
-            return Caller(principal=OPERATOR, factor=claims.made)
-        return await self.tables.read(self._entered(claims.user_id, claims.session_id, claims.made))
+        return await self.tables.read(self._entered(self.signer.read(token, now), now))
 
-    def _entered(self, user_id: str, session_id: str, made: Moment) -> Job[Caller]:
+    def _entered(self, claims: Claims, now: Moment) -> Job[Caller]:
+        user_id, session_id, made = claims.user_id, claims.session_id, claims.made
+        self.signer.current = yield from rotation.check_token_key(claims.key, now)
+        if not session_id and user_id == OPERATOR.user_id:
+            return Caller(principal=OPERATOR, factor=made)
         user = yield from users.find(user_id)
         if user is None or not user.may_enter:
             raise NotAuthenticated(sessions.LOG_IN_AGAIN)
@@ -124,7 +128,9 @@ class Accounts(Devices):
         self._only_cloud()
         plain = users.plain_email(email)
         await self._limit("register", plain, address)
-        body: dict[str, Any] = {"name": name, "phone": users.plain_phone(phone), "wish": wish}
+        number = users.plain_phone(phone)
+        kept = None if number is None else self.fields.sealed(f"challenges.phone/{plain}", number)
+        body: dict[str, Any] = {"name": name, "phone": kept, "wish": wish}
         if password is not None:
             check_new("password", password, plain, name)
             body["password_hash"] = await self._hashed(password)
@@ -203,7 +209,7 @@ class Accounts(Devices):
             if user is None:
                 body = challenge.body
                 made = users.new_user(
-                    email=plain, name=body["name"], role="viewer", now_ms=now.ms, phone=body.get("phone"),
+                    email=plain, name=body["name"], role="viewer", now_ms=now.ms, phone=self._begun_phone(plain, body),
                     password_hash=body.get("password_hash"), is_email_verified=body.get("channel") == "mail",
                     is_phone_verified=body.get("channel") == "sms", last_login_ms=now.ms,
                 )  # fmt: skip
@@ -214,7 +220,7 @@ class Accounts(Devices):
                 raise NotAuthenticated(sessions.LOG_IN_AGAIN)
             return user, (yield from sessions.begin(user, now, device_id=device_id, factor=now))
 
-        return self._logged_in(*await self.tables.write(job()))
+        return await self._logged_in(*await self.tables.write(job()))
 
     async def verify_login(
         self, *, email: str, shown: Shown, otp_id: str | None, device_id: str | None, address: str
@@ -241,7 +247,7 @@ class Accounts(Devices):
             yield from audit.write([audit.Entry(now.ms, current.id, "login", challenge.kind)])
             return current, (yield from sessions.begin(current, now, device_id=device_id, factor=now))
 
-        return self._logged_in(*await self.tables.write(job()))
+        return await self._logged_in(*await self.tables.write(job()))
 
     async def show_factor(self, caller: Caller, shown: Shown, address: str) -> None:
         """Note that the person of a session has just shown a second factor; raises NotAuthenticated."""
@@ -268,7 +274,7 @@ class Accounts(Devices):
         if found is None:
             log.warning("accounts.refresh_reused")
             raise NotAuthenticated("this refresh token was used before: its session has been ended, log in again")
-        return self._logged_in(*found)
+        return await self._logged_in(*found)
 
     async def logout(self, caller: Caller, device_id: str | None) -> None:
         """End the session of the caller, or those of one of the caller's devices."""
@@ -499,6 +505,43 @@ class Accounts(Devices):
         """Return every API key without its secret."""
         return await self.tables.read(keys.listed())
 
+    # --- the home's own keys
+
+    async def use_keys(self) -> None:
+        """Seal and sign with the keys that are in use; another process may have changed them."""
+
+        def job() -> Job[tuple[str, str]]:
+            return (yield from rotation.fields_in_use()).current, (yield from rotation.tokens_in_use()).current
+
+        self.fields.current, self.signer.current = await self.tables.read(job())
+
+    async def key_status(self) -> KeyStatus:
+        """Return which keys are in use and how much still needs former ones."""
+        return await self.tables.read(rotation.status(self.moments(), self.home))
+
+    async def rotate_field_key(self, actor: Principal) -> str:
+        """Seal with a new key from now on; return its name."""
+        self.fields.current = await self.tables.write(rotation.rotate_fields(self.moments(), actor.user_id))
+        return self.fields.current
+
+    async def rotate_token_key(self, actor: Principal, *, is_at_once: bool = False) -> str:
+        """Sign with a new key from now on; return its name. ``is_at_once`` ends every token that there is."""
+        self.signer.current = await self.tables.write(
+            rotation.rotate_tokens(self.moments(), actor.user_id, is_at_once=is_at_once)
+        )
+        return self.signer.current
+
+    async def reseal(self, actor: Principal, progress: Callable[[int], None] = lambda _: None) -> int:
+        """Bring every personal field under the key in use, a few in each transaction; return how many were not."""
+        done, turn = 0, rotation.TURN
+        while turn == rotation.TURN:
+            turn = await self.tables.write(
+                rotation.reseal(self.fields, self._before, self.moments(), actor.user_id, self.home)
+            )
+            done += turn
+            progress(done)
+        return done
+
     # --- housekeeping
 
     async def note(self, entries: list[audit.Entry]) -> None:
@@ -539,11 +582,12 @@ class Accounts(Devices):
     ) -> tuple[Phone, LoggedIn]:
         """Make a phone known by a one-time code and log its person in; raises NotAuthenticated."""
         phone, user, tokens = await self._enrol_phone(code, public_key, signature, name, address)
-        return phone, self._logged_in(user, tokens)
+        return phone, await self._logged_in(user, tokens)
 
     async def login_phone(self, phone_id: str, counter: int, signature: str, address: str) -> LoggedIn:
         """Log the person of a phone in by its key; raises NotAuthenticated, Forbidden or Conflict."""
-        return self._logged_in(*await self._login_phone(phone_id, counter, signature, address))
+        return await self._logged_in(*await self._login_phone(phone_id, counter, signature, address))
 
-    def _logged_in(self, user: User, tokens: sessions.Tokens) -> LoggedIn:
+    async def _logged_in(self, user: User, tokens: sessions.Tokens) -> LoggedIn:
+        self.signer.current = (await self.tables.read(rotation.tokens_in_use())).current
         return LoggedIn(user, self.signer.access_token(user.id, tokens.session_id, self.moments()), tokens.refresh)

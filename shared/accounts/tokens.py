@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
 from typing import Any, Final
 
@@ -18,12 +19,15 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from shared.accounts import sealing
+from shared.accounts.fields import FIRST
 from shared.accounts.moments import Moment, elapsed_s
 from shared.errors import NotAuthenticated
 
 ACCESS_S: Final = 900
 TYPE: Final = "at+jwt"
 _ALGORITHM: Final = "EdDSA"
+_KID: Final = re.compile("[0-9a-f]{8}")
 _REFRESH_BYTES: Final = 32
 #: Room for our claims, a small part of what servers take as a header.
 _LONGEST: Final = 4_096
@@ -36,18 +40,40 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     made: Moment
     token_id: str
+    #: the name of the key that signed
+    key: str
 
 
 class Signer:
-    """Makes and reads the access tokens of one home: ``home`` is issuer and audience."""
+    """Makes and reads the access tokens of one home: ``home`` is issuer and audience.
 
-    def __init__(self, seed: bytes, home: str) -> None:
-        self._key = Ed25519PrivateKey.from_private_bytes(seed)
-        self._public = self._key.public_key()
+    Its keys follow from ``seed`` and their names; ``current`` is the one that signs. Whether a key that signed still
+    counts is asked of the home (``shared.accounts.rotation``).
+    """
+
+    def __init__(self, seed: bytes, home: str, current: str = FIRST) -> None:
+        self._seed = seed
         self._home = home
-        raw = self._public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-        #: the name of the key
-        self.kid = hashlib.sha256(raw).hexdigest()[:16]
+        self._keys: dict[str, Ed25519PrivateKey] = {}
+        self.current = current
+        raw = self._key(FIRST).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        #: what the first key is called in a token, from before keys had names
+        self._first = hashlib.sha256(raw).hexdigest()[:16]
+
+    @property
+    def kid(self) -> str:
+        """What the key that signs is called in a token."""
+        return self._first if self.current == FIRST else self.current
+
+    def _key(self, name: str) -> Ed25519PrivateKey:
+        if name in self._keys:
+            return self._keys[name]
+        key = Ed25519PrivateKey.from_private_bytes(
+            self._seed if name == FIRST else sealing.derived(self._seed, f"token key {name}")
+        )
+        if name == self.current:  # a name comes with a token: what anybody may send is not kept
+            self._keys[name] = key
+        return key
 
     @property
     def home(self) -> str:
@@ -62,7 +88,7 @@ class Signer:
             "jti": secrets.token_hex(8), "sid": session_id, "boot": now.boot, "mono_ms": now.mono_ms, "ms": now.ms,
             "sure": now.is_sure,
         }  # fmt: skip
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM, headers={"kid": self.kid, "typ": TYPE})
+        return jwt.encode(claims, self._key(self.current), algorithm=_ALGORITHM, headers={"kid": self.kid, "typ": TYPE})
 
     def read(self, token: str, now: Moment) -> Claims:
         """Return what a token says; raises NotAuthenticated for one that is forged, foreign or expired."""
@@ -70,10 +96,12 @@ class Signer:
             if len(token) > _LONGEST:
                 raise NotAuthenticated("this is no token of this home")
             header = jwt.get_unverified_header(token)
-            if header.get("typ") != TYPE or header.get("kid") != self.kid:
+            kid = header.get("kid")
+            if header.get("typ") != TYPE or not isinstance(kid, str) or not (kid == self._first or _KID.fullmatch(kid)):
                 raise NotAuthenticated("this token is not of this home: log in here")
+            name = FIRST if kid == self._first else kid
             claims = jwt.decode(
-                token, self._public, algorithms=[_ALGORITHM], audience=self._home, issuer=self._home,
+                token, self._key(name).public_key(), algorithms=[_ALGORITHM], audience=self._home, issuer=self._home,
                 options={
                     "require": ["iss", "aud", "sub", "iat", "exp", "jti"],
                     # the library asks the wall clock; ours is asked below
@@ -82,7 +110,11 @@ class Signer:
             )  # fmt: skip
             made = Moment(int(claims["ms"]), int(claims["mono_ms"]), str(claims["boot"]), bool(claims["sure"]))
             found = Claims(
-                user_id=str(claims["sub"]), session_id=str(claims["sid"]), made=made, token_id=str(claims["jti"])
+                user_id=str(claims["sub"]),
+                session_id=str(claims["sid"]),
+                made=made,
+                token_id=str(claims["jti"]),
+                key=name,
             )
         except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
             raise NotAuthenticated("this is no token of this home") from error

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from shared.accounts.fields import OPEN, SEAL
 from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import random_id
 from shared.privacy import Role
@@ -20,7 +21,8 @@ from shared.wire.reading import text
 T = TypeVar("T")
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 Rows: TypeAlias = list[tuple[Any, ...]]
-#: Yields statements, is sent their rows, returns its result; a home runs it in one transaction.
+#: Yields statements, is sent their rows, returns its result; a home runs it in one transaction. Beside SQL it may ask
+#: for what is personal to be sealed or opened (``shared.accounts.fields``).
 Job: TypeAlias = Generator[Statement, Rows, T]
 Origin = Literal["here", "cloud"]
 
@@ -114,13 +116,13 @@ def check_role(role: str) -> Role:
 def find(user_id: str) -> Job[User | None]:
     """Return a user by id; None where there is none."""
     rows = yield f"{_SELECT} WHERE id = ?", (user_id,)
-    return _user(rows[0]) if rows else None
+    return (yield from _opened([_user(rows[0])]))[0] if rows else None
 
 
 def find_by_email(email: str) -> Job[User | None]:
     """Return a user by address; None where there is none."""
     rows = yield f"{_SELECT} WHERE email = ?", (email.strip().lower(),)
-    return _user(rows[0]) if rows else None
+    return (yield from _opened([_user(rows[0])]))[0] if rows else None
 
 
 def get(user_id: str) -> Job[User]:
@@ -142,7 +144,7 @@ def named(name: str) -> Job[User]:
 def listed(search: str | None = None) -> Job[list[User]]:
     """Return all users by address, or those whose name or address holds ``search``."""
     rows = yield f"{_SELECT} ORDER BY email", ()
-    users = [_user(row) for row in rows]
+    users = yield from _opened([_user(row) for row in rows])
     if search:
         wanted = search.lower()
         users = [user for user in users if wanted in user.email or wanted in user.name.lower()]
@@ -154,6 +156,7 @@ def insert(user: User) -> Job[User]:
     if (yield from find_by_email(user.email)) is not None:
         raise Conflict("email: there is an account with this address")
     kept = [_kept(column, getattr(user, column)) for column in _COLUMNS]
+    kept[_COLUMNS.index("phone")] = yield from _sealed_phone(user)
     yield f"INSERT INTO users ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})", kept
     return user
 
@@ -164,8 +167,30 @@ def change(user: User, now_ms: int, columns: Mapping[str, Any]) -> Job[User]:
     names = [*columns, "updated_ms"]
     assignments = ", ".join(f"{name} = ?" for name in names)
     kept = [_kept(name, getattr(changed, name)) for name in names]
+    if "phone" in columns:
+        kept[names.index("phone")] = yield from _sealed_phone(changed)
     yield f"UPDATE users SET {assignments} WHERE id = ?", [*kept, user.id]
     return changed
+
+
+def _opened(users: list[User]) -> Job[list[User]]:
+    """Return users as they are known, with the telephone numbers that are kept sealed."""
+    asked = [word for user in users if user.phone for word in (_phone_place(user), user.phone)]
+    if not asked:
+        return users
+    numbers = iter((yield OPEN, asked))
+    return [msgspec.structs.replace(user, phone=next(numbers)[0]) if user.phone else user for user in users]
+
+
+def _sealed_phone(user: User) -> Job[str | None]:
+    if not user.phone:
+        return user.phone
+    ((sealed,),) = yield SEAL, (_phone_place(user), user.phone)
+    return str(sealed)
+
+
+def _phone_place(user: User) -> str:
+    return f"users.phone/{user.id}"
 
 
 def new_user(*, email: str, name: str, role: Role, now_ms: int, **columns: Any) -> User:

@@ -23,7 +23,7 @@ from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.jobs import TABLES
 from shared.sync.phone.pull import DAY_MS, REPORTS_MS, Message, PullAsk, PullPage
 from shared.sync.phone.push import Clash, PushAsk
-from shared.sync.phone.upload import KINDS, Brought, Kept, UploadAsk, Uploaded
+from shared.sync.phone.upload import KINDS, Kept, UploadAsk, Uploaded
 from shared.sync.records import (
     Record,
     alert_of,
@@ -254,8 +254,8 @@ class Uploads(Controller):
             return msgspec.json.encode(_uploaded(sync_id, ask, uploaded, clock.monotonic() - begun_s))
 
         kept = Kept(found.key, hashlib.sha256(body).hexdigest()) if found.key else None
-        brought = Brought(view=view, ask=ask, kept=kept, answer=answer, sync_id=sync_id)
-        return Response(await store.upload_phone(brought), media_type="application/json")
+        told = await store.upload_phone(view, ask, sync_id=sync_id, kept=kept, answer=answer)
+        return Response(told, media_type="application/json")
 
 
 def _uploaded(sync_id: str, ask: UploadAsk, uploaded: Uploaded, took_s: float) -> UploadOut:
@@ -339,7 +339,7 @@ _ROWS: Final[Mapping[str, Callable[[Record, tuple[Any, ...], View, int], dict[st
     "zones": lambda row, _, view, epoch: zone_row(reduced(view, zone_of(row)), epoch),
     "corridors": lambda row, _, view, epoch: corridor_row(reduced(view, corridor_of(row)), epoch),
     "patrols": lambda row, _, view, epoch: patrol_row(reduced(view, patrol_of(row)), epoch),
-    "observations": lambda row, _, view, epoch: observation_row(reduced(view, observation_of(row)), epoch),
+    "observations": lambda row, more, view, epoch: observation_row(reduced(view, observation_of(row, *more)), epoch),
     "alerts": lambda row, _, view, epoch: alert_row(reduced(view, alert_of(row)), epoch),
 }
 

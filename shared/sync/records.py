@@ -426,10 +426,15 @@ def deployment_of(record: Record) -> Deployment:
     )  # fmt: skip
 
 
-def observation_of(record: Record) -> Observation:
+#: Columns of a row of an observation; in a reduced view one more follows, the area that stands for its place.
+PLAIN_OBSERVATION: Final = 1 + len(OBSERVATION.columns) + 7
+
+
+def observation_of(record: Record, area: str | None = None) -> Observation:
     """Return a record of an observation."""
     columns = dict(record.columns)
     return Observation(
+        area=area,
         recorded_at=from_ms(columns.pop("recorded_ms")), lon_deg=degrees(columns.pop("lon_e7")),
         lat_deg=degrees(columns.pop("lat_e7")), **_common(record), **columns,
     )  # fmt: skip

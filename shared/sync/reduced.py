@@ -33,12 +33,16 @@ _FIX_EMPTY: Final = (
     "battery_pct", "temperature_c", "rssi_dbm", "snr_db", "link", "local_id", "activity_type", "notes",
 )  # fmt: skip
 _FIX_EXACT: Final = (*_FIX_SHOWN, "raw_ms", "lon_e7", "lat_e7", "flags", *_FIX_EMPTY)
-#: Of a fix ``v`` that is shown in no cell: what the largest protected area around it is called.
+#: Of a row ``v`` that is shown in no cell: what the largest protected area around its place is called.
 _AREA: Final = (
     f"CASE WHEN v.category IN ({', '.join(str(each) for each, tier in TIERS.items() if tier.cell_e7 is None)}) THEN"
     " (SELECT z.name FROM zones z WHERE z.zone_type = 'protected_area' AND z.is_active AND z.deleted_ms IS NULL"
-    f" AND ST_Area(z.geom) >= {NAMED_DEG2:.6f} AND ST_Contains(z.geom, v.geom)"
+    f" AND ST_Area(z.geom) >= {NAMED_DEG2:.6f} AND ST_Contains(z.geom, {{place}})"
     " ORDER BY ST_Area(z.geom) DESC, z.id LIMIT 1) END"
+)
+#: The place of an observation, which has no column of its own for it; both homes read this.
+_OBSERVED_AT: Final = (
+    "ST_GeomFromText('POINT(' || (v.lon_e7 / 10000000.0) || ' ' || (v.lat_e7 / 10000000.0) || ')', 4326)"
 )
 _KEPT: Final = ("rev", "cloud_rev", "marks", "author", "created_ms", "updated_ms", "deleted_ms")
 _HALF_TURN_E7: Final = {"lon_e7": 1_800_000_000, "lat_e7": 900_000_000}
@@ -66,7 +70,7 @@ def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, h
             *(f"{_cell(name)} AS {name}" for name in ("lon_e7", "lat_e7")),
             "0 AS flags",
             *(f"nullif(v.{name}, v.{name}) AS {name}" for name in _FIX_EMPTY),
-            f"{_AREA} AS area",
+            f"{_AREA.format(place='v.geom')} AS area",
             "1 AS is_reduced",
         ]
     )
@@ -96,7 +100,7 @@ def observations(view: View, species: Sequence[str], *, mark: str) -> Reduced:
     category, values = category_of_rows(view, species, "v.animal_id", mark)
     shown = {
         "description": "''", "photo_url": None, "observer": None, "local_id": None, "lon_e7": _cell("lon_e7"),
-        "lat_e7": _cell("lat_e7"),
+        "lat_e7": _cell("lat_e7"), "area": _AREA.format(place=_OBSERVED_AT),
     }  # fmt: skip
     return _records(view, OBSERVATION, category, values, shown, "v.recorded_ms", "v.created_ms")
 
@@ -131,7 +135,8 @@ def _records(
     arrived: str,
 ) -> Reduced:
     columns = []
-    for name in ("pk", "id", *entity.columns, *_KEPT):
+    more = [name for name in ("area",) if name in shown]
+    for name in ("pk", "id", *entity.columns, *_KEPT, *more):
         given = shown.get(name, f"v.{name}")
         columns.append(f"{f'nullif(v.{name}, v.{name})' if given is None else given} AS {name}")
     sources = (

@@ -6,10 +6,15 @@ On a clock that is not sure nothing is forgotten by date.
 from __future__ import annotations
 
 import msgspec
+import structlog
 
 from shared.accounts.service import Accounts
 from shared.accounts.users import Job
+from shared.errors import Invalid
+from shared.privacy import OPERATOR
 from shared.sync import blobs, log
+
+log_ = structlog.get_logger()
 
 #: A running home sweeps this often.
 EVERY_S = 3_600.0
@@ -30,11 +35,18 @@ class Swept(msgspec.Struct, kw_only=True):
     batches: int = 0
     #: places where rangers were
     ranger_positions: int = 0
+    #: personal fields that were brought under the key in use
+    resealed: int = 0
 
 
 async def sweep(accounts: Accounts, sure_now_ms: int | None) -> Swept:
     """Forget what is of no use any more and return how much; ``sure_now_ms`` is None where the clock is not sure."""
     done = Swept(removed=await accounts.sweep())
+    await accounts.use_keys()
+    try:
+        done.resealed = await accounts.reseal(OPERATOR)
+    except Invalid as error:  # it is kept as it is, and everything else that a sweep does is done
+        log_.error("keys.unopened", detail=error.detail)
     if sure_now_ms is not None:
         done.sync_log, done.files, done.ranger_positions = await accounts.tables.write(_old(sure_now_ms))
     return done

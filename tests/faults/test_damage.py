@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge.ingest.decode import CONSUMER
-from edge.ops.archive import Opener, new_recovery_key, recovery_key_of
+from edge.ops.archive import Opener
 from edge.ops.backup import DATABASE, Source, daily, hourly, newest
 from edge.ops.heal import heal
 from edge.ops.restore import Place, restore
@@ -25,6 +25,7 @@ from edge.store.ledger import Ledger, LedgerReader
 from edge.store.snapshot import contents_of
 from edge.store.store import SpatialiteStore
 from shared.errors import Conflict, StoreError, WrongKey
+from shared.sealed_stream import new_recovery_key, recovery_key_of
 from tests.faults.test_power_cut import (
     COLLARS,
     KEY,

@@ -15,7 +15,6 @@ import pytest
 
 from edge.app import backed_up, running, sole_owner
 from edge.config import load
-from edge.ops.archive import new_recovery_key
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.heal import mark_of
 from edge.store.driver import connect, transaction
@@ -23,6 +22,7 @@ from edge.store.migrate import migrations, schema_version, statements
 from edge.store.snapshot import contents_of
 from edge.store.store import SpatialiteStore
 from shared.errors import StoreFull
+from shared.sealed_stream import new_recovery_key
 from tests.access import operator_of_station
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import KEY

@@ -10,7 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from cloud.checks import Finding, look_around, weak_settings
-from cloud.config import AccountsSection, ApiSection, Config, DatabaseSection, ModelsSection, NotifySection
+from cloud.config import (
+    AccountsSection,
+    ApiSection,
+    BackupSection,
+    Config,
+    DatabaseSection,
+    ModelsSection,
+    NotifySection,
+)
 from cloud.store.migrate import migrate
 from tests.services import Postgres, free_port
 
@@ -29,6 +37,7 @@ def config(tmp_path: Path) -> Config:
         database=DatabaseSection(url=f"postgresql://outpost:{'x1' * 12}@db.example.org/outpost?sslmode=verify-full"),
         api=ApiSection(allowed_hosts=("cloud.example.org",), allowed_origins=("https://www.example.org",)),
         accounts=AccountsSection(key_file=key_file),
+        backup=BackupSection(recovery_public="ab" * 32),
         notify=NotifySection(email_host="mail.example.org"),
     )
 
@@ -54,6 +63,7 @@ def url(text: str) -> dict[str, object]:
         ({"api": ApiSection(allowed_hosts=("a",), host="0.0.0.0")}, "without TLS"),
         ({"notify": NotifySection(email_host="m", outbox_file="/tmp/codes")}, "outbox_file"),
         ({"notify": NotifySection()}, "reach nobody"),
+        ({"backup": BackupSection()}, "recovery_public"),
         ({"notify": NotifySection(email_host="m", email_use_tls=False)}, "in the clear"),
         ({"notify": NotifySection(twilio_account_sid="A", twilio_url="http://x")}, "in the clear"),
         (url("postgresql://outpost:xxxxxxxxxxxxxxxxxxxxx@db/outpost"), "without sure TLS"),

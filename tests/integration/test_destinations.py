@@ -400,6 +400,22 @@ async def test_a_worker_sends_by_itself_what_is_due_and_makes_no_job_where_there
         await at.known.send_now(at.jobs, paused, OPERATOR)
 
 
+async def test_tokens_are_sealed_anew_with_a_new_key_and_sending_goes_on(
+    at: Sending, serve: Callable[..., Double]
+) -> None:
+    double = serve("earthranger")
+    await fill(at, 3)
+    identity = await at.add(double)
+    accounts = accounts_over(at.store, at.cloud.clock)
+    name = await accounts.rotate_field_key(OPERATOR)
+    assert (await accounts.key_status()).sealed["0"] >= 1
+    await accounts.reseal(OPERATOR)
+    assert set((await accounts.key_status()).sealed) == {name}
+    ((sealed,),) = ask(at.cloud.url, "SELECT token FROM destinations")
+    assert sealed.startswith(f"s1.{name}.")
+    assert (await at.sent(identity)).sent == 3
+
+
 async def test_a_wrong_token_and_a_wrong_address_are_told_without_the_token(
     at: Sending, serve: Callable[..., Double]
 ) -> None:

@@ -19,10 +19,10 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from edge.config import load
 from edge.ops import wifi as networks
-from edge.ops.archive import recovery_key_of
 from edge.ops.discovery import TYPE, announce, service_of
 from edge.ops.wifi import Wifi, checked, keyfile, qr_lines, qr_text
 from shared.errors import Invalid
+from shared.sealed_stream import recovery_key_of
 from tests.integration.test_cli import run
 from tests.services import require
 

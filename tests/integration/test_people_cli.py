@@ -142,3 +142,18 @@ def test_a_code_for_a_phone_is_made_on_the_command_line_and_the_one_before_is_go
     assert made["code"] not in shown
     _, complained = program.run("user", "phone", "nobody@example.org", "--url", "https://192.168.4.1:8000", code=1)
     assert "nobody@example.org" in complained
+
+
+def test_keys_are_changed_from_the_machine_and_every_value_follows(program: Program) -> None:
+    program.run("user", "add", "asha@example.org", "--generate")
+    assert program.facts("keys", "status")["sealed"] == {"0": 1}
+    made = program.facts("keys", "rotate", "--reseal")
+    assert made["resealed"] == 1
+    found = program.facts("keys", "status")
+    assert (found["field_key"], found["token_key"]) == (made["field_key"], made["token_key"])
+    assert found["sealed"] == {made["field_key"]: 1}
+    assert program.facts("keys", "rotate", "--tokens", "--at-once")["field_key"] is None
+    assert program.facts("keys", "status")["token_keys_ending"] == []
+    assert made["field_key"] in program.run("keys", "status")[0]
+    assert "there is no API key" in program.run("keys", "rotate", "--api-key", "none", code=1)[1]
+    assert "--at-once" in program.run("keys", "rotate", "--fields", "--at-once", code=1)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +21,12 @@ from edge.app import running
 from edge.config import ApiSection, Config, StationSection, StoreSection
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.pipeline import Pipeline
+from edge.store.areas import areas_near_each
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live.runtime import Models
 from shared.domain import Alert, NewFix
-from shared.store import AlertQuery
+from shared.store import AlertQuery, ZoneQuery
 from shared.wire.events import Told
 from tests.access import operator_of_station
 from tests.fakes import START, FakeClock
@@ -174,6 +176,48 @@ async def test_a_turn_that_is_killed_before_its_commit_alarms_when_it_is_taken_a
         again.close()
     (alert,) = [each for each in await alerts(store) if each.zone_id is not None]
     assert [told.status for told in heard if told.id == alert.id] == ["active", "active", "resolved"]
+
+
+async def test_a_zone_that_is_drawn_while_a_turn_is_computed_counts_for_what_the_turn_writes(
+    store: SpatialiteStore, keeper: Keeper, clock: FakeClock, heard: list[Told]
+) -> None:
+    class Draws(AlarmJudge):
+        def look(self, db: Connection, outcomes: Any) -> None:
+            super().look(db, outcomes)
+            drawing.set()
+            assert drawn.wait(20)
+
+    drawing, drawn = threading.Event(), threading.Event()
+    (village,) = (await store.zones(VIEW, ZoneQuery(limit=9))).results
+    await store.update_zone(VIEW, village.id, {"is_active": False})
+    await deploy(store, await elephant(store))
+    clock.at = visit()[5].recorded_at
+    await add(store, *visit()[:6])
+    pipeline = Pipeline(store, Models(), lambda _name, _data: None, judge=Draws(keeper))
+    turn = asyncio.create_task(pipeline.turn())
+    assert await asyncio.to_thread(drawing.wait, 20)
+    await store.update_zone(VIEW, village.id, {"is_active": True})
+    drawn.set()
+    await turn
+    pipeline.close()
+    assert [each.zone_id for each in await alerts(store) if each.zone_id is not None] == [village.id]
+
+
+async def test_what_is_near_is_not_measured_in_the_transaction_that_writes(
+    store: SpatialiteStore, pipeline: Pipeline, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def measured(db: Connection, places: Any, *, reach_m: float) -> Any:
+        if places:
+            asked.append(bool(db.in_transaction and db.execute("PRAGMA query_only").fetchone()[0] == 0))
+        return areas_near_each(db, places, reach_m=reach_m)
+
+    monkeypatch.setattr("edge.pipeline.alarms.areas_near_each", measured)
+    await deploy(store, await elephant(store))
+    await live(pipeline, store, clock, visit())
+    assert asked
+    assert not any(asked)
 
 
 async def test_an_animal_that_nobody_entered_alarms_nobody(

@@ -163,6 +163,10 @@ def test_the_program_scores_the_reserves_maps(tmp_path: Path, monkeypatch: pytes
         assert np.isfinite(written.read(1)).mean() > 0.95  # some ground is none that a map of cover may say
 
 
+def written_under(folder: Path, name: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(f"{name}*"))
+
+
 async def test_every_animal_of_a_store_has_a_line_also_one_without_a_fix(tmp_path: Path) -> None:
     clock = FakeClock()
     async with opened(tmp_path / "store.db", clock) as store:
@@ -189,7 +193,7 @@ async def test_every_animal_of_a_store_has_a_line_also_one_without_a_fix(tmp_pat
                 store, clock, over, out, note=note, progress=lambda share, _: told.append(share)
             )
     assert noted == [("refused", False), ("occurrence of 2 animals to used.jsonl exact", False)]
-    assert sorted(path.name for path in tmp_path.glob("used*")) == ["used.jsonl"]
+    assert written_under(tmp_path, "used") == ["used.jsonl"]
     lines = [json.loads(line) for line in (tmp_path / "used.jsonl").read_text().splitlines()]
     found = {line["animal_id"]: line for line in lines}
     assert (counts, told[-1]) == ({"animals": 2, "without": 1}, 1.0)

@@ -113,3 +113,10 @@ def test_the_bill_of_materials_has_every_locked_package_with_its_hashes_and_is_t
     locked = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", (ROOT / lock).read_text(), re.MULTILINE)
     assert [each["name"] for each in bill["components"]] == [name.lower() for name in locked]
     assert all(each["hashes"] and each["purl"].startswith("pkg:pypi/") for each in bill["components"])
+
+
+@pytest.mark.parametrize("unit", sorted([*DEPLOY.glob("*.service"), *(ROOT / "edge" / "deploy").glob("*.service")]))
+def test_a_unit_that_hides_the_kernels_settings_is_told_which_boot_this_is(unit: Path) -> None:
+    text = unit.read_text(encoding="utf-8")
+    is_server = "Type=oneshot" not in text
+    assert not (is_server and "ProcSubset=pid" in text) or "\nEnvironment=OUTPOST_BOOT_ID=%b\n" in text

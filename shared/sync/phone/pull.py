@@ -208,7 +208,9 @@ class _Reader:
         entity = ENTITY_OF[table]
         source = yield from self._source(table)
         is_all = self._since is None or table in self._ask.whole or self._is_aging(table)
-        more = (WORN_REV, _COLLAR_OF, "r.pk") if table == "animals" else ("r.pk",)
+        more: tuple[str, ...] = (WORN_REV, _COLLAR_OF, "r.pk") if table == "animals" else ("r.pk",)
+        if table == "observations" and source is not None:
+            more = ("r.area", *more)
         tail = f"ORDER BY r.pk LIMIT {self._room}"
         if not is_all:
             ids = self._changed.get(entity, set()) | {row for kept, row in self._page.revived if kept == table}

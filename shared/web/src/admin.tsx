@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { all, call, get, post, withFactor } from "./api";
 import { role } from "./boot";
 import { loadHealth } from "./live";
+import { useRows } from "./records";
 import { homeNow, stations, use } from "./state";
 import { t } from "./strings";
 import type { ApiKey, AuditLine, Station, User } from "./types";
@@ -156,6 +157,8 @@ const PAGE = 100;
 export function Audit() {
   const [page, setPage] = useState(1);
   const [log, setLog] = useState<Log | null>(null);
+  const [people] = useRows<User>("/api/v1/users/");
+  const names = new Map((people ?? []).map((each) => [each.id, each.name]));
   useEffect(() => void get<Log>(`/api/v1/audit/?page_size=${PAGE}&page=${page}`).then(setLog), [page]);
   return (
     <Page title={t("nav.audit")} actions={<>
@@ -165,7 +168,7 @@ export function Audit() {
       <Table rows={log ? log.results.map((each) => ({ ...each, id: String(each.seq) })) : null} label={t("nav.audit")} columns={[
         { key: "seq", label: "#", cell: (row) => row.seq, isNumber: true },
         { key: "at", label: t("audit.at"), cell: (row) => <Time at={row.at} /> },
-        { key: "actor", label: t("audit.who"), cell: (row) => row.actor },
+        { key: "actor", label: t("audit.who"), cell: (row) => names.get(row.actor) ?? row.actor },
         { key: "action", label: t("audit.what"), cell: (row) => row.action },
         { key: "detail", label: t("audit.detail"), cell: (row) => row.detail },
       ]} />

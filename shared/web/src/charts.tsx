@@ -54,7 +54,7 @@ function Chart<Row extends { id: string }>({ name, title, said, drawing, rows, c
 }
 /** A square of a colour; a style of its own would be an inline one. */
 const Swatch = ({ colour }: { colour: string }) => <i class={`swatch ${colour.replace("--map-", "state-").replace("--", "")}`} />;
-const Missing = ({ title, why }: { title: string; why: string }) => <section><h2>{title}</h2><p class="quiet">{why}</p></section>;
+const Missing = ({ title, why }: { title: string; why: string }) => <section class="chart"><h2>{title}</h2><p class="quiet">{why}</p></section>;
 
 function MovementChart({ found }: { found: Movement }) {
   const title = t("chart.movement");
@@ -98,11 +98,12 @@ function BatteryChart({ found }: { found: Battery }) {
   const text = (value: number) => (isPercent ? `${Math.round(value)} %` : `${value.toFixed(2)} V`);
   const last = told.at(-1);
   if (!last) return <Missing title={title} why={t("chart.nothing")} />;
+  const isShort = Date.parse(last.at) - Date.parse(told[0]!.at) < 4 * DAY_MS;
   const left = daysLeft(found.readings);
   const said = t("chart.battery_said", { first: text(valueOf(told[0]!)), last: text(valueOf(last)), at: local(last.at) });
   return <Chart name="battery" title={title} said={said}
     drawing={{ isLine: true, x: told.map((each) => Date.parse(each.at) / 1000), series: [{ name: title, colour: "--accent", values: told.map(valueOf) }],
-      below: (s) => dayOf(new Date(s * 1000).toISOString()), beside: text, ...(isPercent ? { most: 100 } : {}) }}
+      below: (s) => { const at = new Date(s * 1000).toISOString(); return isShort ? local(at) : dayOf(at); }, beside: text, ...(isPercent ? { most: 100 } : {}) }}
     note={<p class="quiet">{said} {left !== null && t("chart.days_left", { n: left })}</p>} rows={[...found.readings].reverse().map((each) => ({ id: each.at, ...each }))} columns={[
       { key: "at", label: t("chart.at"), cell: (row) => local(row.at), sort: (row) => row.at },
       { key: "percent", label: "%", cell: (row) => row.percent ?? "–", isNumber: true },

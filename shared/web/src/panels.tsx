@@ -12,8 +12,8 @@ import { Page, Table, Time } from "./ui";
 import { span } from "./words";
 
 const AGES = ["silent", "late", "unknown", "fresh"];
-const batteryOf = (collar: Collar) => {
-  const text = collar.battery_level ?? "";
+const batteryOf = (said: string | null) => {
+  const text = said ?? "";
   return text.endsWith("%") ? Number.parseFloat(text) : text.endsWith("V") ? Number.parseFloat(text) * 20 : 1000;
 };
 
@@ -22,15 +22,18 @@ export function Collars() {
   const animals = new Map((use(live) ?? []).map((each) => [each.collar_id, each]));
   const day = use(trails);
   const heardOfRow = (row: Collar) => heardOf(day, animals.get(row.id)?.animal_id, row.fix_interval_s);
-  const age = (collar: Collar) => collar.last_heard_at === null ? "unknown" : ageOf(homeNow() - Date.parse(collar.last_heard_at), collar);
+  /** When it was heard, or where its positions came another way, when it took the last. */
+  const last = (collar: Collar) => collar.last_heard_at ?? animals.get(collar.id)?.current_position.timestamp ?? null;
+  const age = (collar: Collar) => { const at = last(collar); return at === null ? "unknown" : ageOf(homeNow() - Date.parse(at), collar); };
+  const batteryText = (collar: Collar) => collar.battery_level ?? animals.get(collar.id)?.movement.battery_level ?? null;
   return (
     <Page title={t("nav.collars")}>
       <Table rows={[...found.values()]} label={t("nav.collars")} start="age" columns={[
         { key: "age", label: t("collar.health"), cell: (row) => <span class={`age-${age(row)}`}>{t(`age.${age(row)}`)}</span>, sort: (row) => AGES.indexOf(age(row)) },
         { key: "id", label: t("animal.collar"), cell: (row) => row.id, sort: (row) => row.id },
         { key: "animal", label: t("animal.name"), cell: (row) => animals.get(row.id)?.name ?? "–", sort: (row) => animals.get(row.id)?.name ?? "" },
-        { key: "battery", label: t("collar.battery"), cell: (row) => row.battery_level ?? "–", sort: batteryOf },
-        { key: "heard", label: t("collar.heard"), cell: (row) => <><Time at={row.last_heard_at} /> (<Time at={row.last_heard_at} ago />)</>, sort: (row) => row.last_heard_at ?? "" },
+        { key: "battery", label: t("collar.battery"), cell: (row) => batteryText(row) ?? "–", sort: (row) => batteryOf(batteryText(row)) },
+        { key: "heard", label: t("collar.heard"), cell: (row) => row.last_heard_at ? <><Time at={row.last_heard_at} /> (<Time at={row.last_heard_at} ago />)</> : "–", sort: (row) => row.last_heard_at ?? "" },
         { key: "fix", label: t("animal.fix_at"), cell: (row) => <Time at={animals.get(row.id)?.current_position.timestamp} />, sort: (row) => animals.get(row.id)?.current_position.timestamp ?? "" },
         { key: "interval", label: t("collar.interval"), cell: (row) => row.fix_interval_s ? span(row.fix_interval_s * 1000) : "–", sort: (row) => row.fix_interval_s ?? 0 },
         { key: "success", label: t("collar.success"), cell: (row) => { const heard = heardOfRow(row); return heard ? `${Math.round((100 * heard.fixes) / heard.expected)} % (${heard.fixes}/${heard.expected})` : "–"; }, sort: (row) => { const heard = heardOfRow(row); return heard ? heard.fixes / heard.expected : 2; }, isNumber: true },

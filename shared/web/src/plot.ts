@@ -30,7 +30,7 @@ export function plot(box: HTMLElement, drawing: Drawing): { size: (width: number
       y: { range: (_, _low, high) => [0, drawing.most ?? (high > 0 ? high * 1.05 : 1)] },
     },
     axes: [
-      { ...axis, space: 64, incrs: drawing.isLine ? undefined : [1, 2, 3, 4, 6, 7, 12, 14, 28], values: (_, splits) => splits.map((x) => (drawing.isLine || Number.isInteger(x) ? drawing.below(x) : "")) },
+      { ...axis, space: drawing.isLine ? 96 : 64, incrs: drawing.isLine ? undefined : [1, 2, 3, 4, 6, 7, 12, 14, 28], values: (_, splits) => splits.map((x) => (drawing.isLine || Number.isInteger(x) ? drawing.below(x) : "")) },
       { ...axis, size: 64, values: (_, splits) => splits.map(drawing.beside) },
     ],
     series: [{}, ...named.map((each): uPlot.Series => ({

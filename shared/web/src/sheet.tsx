@@ -18,7 +18,7 @@ export function Sheet() {
       <h2>{t("alerts.heading")}</h2>
       <Table rows={found} label={t("alerts.heading")} empty={t("alerts.none")} columns={[
         { key: "severity", label: t("alerts.severity"), cell: (row) => <Severity of={row.severity} /> },
-        { key: "title", label: t("alerts.what"), cell: (row) => row.title },
+        { key: "title", label: t("alerts.what"), cell: (row) => word("alert_type", row.title) },
         { key: "at", label: t("alerts.since"), cell: (row) => <Time at={row.detected_at} /> },
         { key: "status", label: t("animal.status"), cell: (row) => t(`alert_status.${row.status}`) },
         { key: "note", label: t("form.notes"), cell: (row) => row.note ?? "" },
@@ -30,7 +30,7 @@ export function Sheet() {
         { key: "seen", label: t("animal.fix_at"), cell: (row) => <><Time at={row.current_position.timestamp} /> ({t(`age.${ageOfAnimal(row)}`)})</> },
         { key: "place", label: t("animal.place"), cell: (row) => place(row.current_position.lat, row.current_position.lon, 4) },
         { key: "state", label: t("animal.behaviour"), cell: (row) => word("state", row.movement.behavior_state) },
-        { key: "battery", label: t("collar.battery"), cell: (row) => worn.get(row.collar_id ?? "")?.battery_level ?? "–" },
+        { key: "battery", label: t("collar.battery"), cell: (row) => worn.get(row.collar_id ?? "")?.battery_level ?? row.movement.battery_level ?? "–" },
         { key: "remarks", label: t("sheet.remarks"), cell: () => <span class="blank" /> },
       ]} />
       <p class="quiet">{t("sheet.secret")}</p>

@@ -1,6 +1,6 @@
 /** The frame: how the home is in one strip, the ways to the pages, and what this browser prefers. */
 import type { ComponentChildren, FunctionComponent } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { keepLoggedIn, post } from "./api";
 import { boot, keep, role } from "./boot";
 import { start } from "./live";
@@ -144,13 +144,16 @@ export function Shell({ ways }: { ways: Way[] }) {
   const shown = ways.filter((each) => each.isShown);
   const way = shown.find((each) => each.path === path) ?? shown[0]!;
   const Current = way.page;
+  const bar = useRef<HTMLElement>(null);
+  // where the ways are more than the screen is wide, the one that is shown is in sight
+  useEffect(() => { bar.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" }); }, [way]);
   useEffect(() => { document.title = `${t(way.label)} · ${boot.name}`; }, [way]);
   return (
     <>
       <a class="skip" href="#content" onClick={(event) => { event.preventDefault(); document.getElementById("content")?.focus(); }}>{t("nav.skip")}</a>
       <Strip />
       <Banner />
-      <nav class="ways" aria-label={t("nav.heading")}>
+      <nav ref={bar} class="ways" aria-label={t("nav.heading")}>
         {shown.map((each) => <a key={each.path} href={`#/${each.path}`} aria-current={each === way ? "page" : undefined}>{t(each.label)}</a>)}
       </nav>
       <main id="content" tabIndex={-1}><Current /></main>

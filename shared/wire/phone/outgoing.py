@@ -73,8 +73,9 @@ def animal_row(animal: Animal, epoch: int, worn_rev: int) -> dict[str, Any]:
 
 
 def observation_row(observation: Observation, epoch: int) -> dict[str, Any]:
-    """Return an observation as a row."""
+    """Return an observation as a row; where an area stands for its place, that is one column more."""
     return {
+        **({} if observation.area is None else {"area": observation.area}),
         **_common(observation, epoch), "animal_id": observation.animal_id or "",
         "observation_type": observation.observation_type, "description": observation.description,
         "lat": observation.lat_deg, "lon": observation.lon_deg, "timestamp": to_ms(observation.recorded_at),

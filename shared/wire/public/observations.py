@@ -14,7 +14,7 @@ from shared.wire.reading import instant, optional_text
 
 
 class ObservationOut(Struct, frozen=True, kw_only=True):
-    """What a ranger reported."""
+    """What a ranger reported; ``area`` names the protected area that stands for a place which is not shown."""
 
     id: str
     local_id: str | None
@@ -29,6 +29,7 @@ class ObservationOut(Struct, frozen=True, kw_only=True):
     created_at: datetime
     updated_at: datetime
     rev: int
+    area: str | None = None
 
     @classmethod
     def of(cls, observation: Observation) -> ObservationOut:
@@ -47,6 +48,7 @@ class ObservationOut(Struct, frozen=True, kw_only=True):
             created_at=observation.created_at,
             updated_at=observation.updated_at,
             rev=observation.rev,
+            area=observation.area,
         )
 
 

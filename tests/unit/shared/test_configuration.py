@@ -95,3 +95,16 @@ def test_the_working_folders_file_counts_where_none_is_named(tmp_path: Path, mon
     (tmp_path / ".env").write_text("OUTPOST_X=here", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert configuration.environment()["OUTPOST_X"] == "here"
+
+
+def test_one_boot_has_one_name_whoever_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = tmp_path / "boot_id"
+    name.write_text("0f8fad5b-d9cb-469f-a165-70867728950e\n", encoding="ascii")
+    monkeypatch.setattr(configuration, "_BOOT_ID", name)
+    told = "0f8fad5bd9cb469fa16570867728950e"
+    assert configuration.boot_id() == told
+    name.unlink()
+    monkeypatch.setenv("OUTPOST_BOOT_ID", told)  # as systemd's %b writes it
+    assert configuration.boot_id() == told
+    monkeypatch.delenv("OUTPOST_BOOT_ID")
+    assert configuration.boot_id() == configuration.boot_id() != "", "one process has one, where nobody tells it"
