@@ -248,6 +248,7 @@ async def running(
             store, clock=clock, accounts=accounts, rosters=rosters, ingest=ingest,
             kinds=kinds_of(store, accounts, config, shelf),
             habitat=habitat, router=router, models=models, advisor=advisor, shelf=shelf,
+            releases_dir=Path(config.releases.dir) if config.releases.dir else None,
             maps=Path(config.pages.maps) if config.pages.maps else None,
             allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
             allowed_origins=config.api.allowed_origins,

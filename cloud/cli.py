@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloud.destinations import destination_commands
+from cloud.release_commands import release_commands
 from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import ACCESS_S
@@ -300,6 +301,7 @@ def sweep(
     done = {
         "removed": swept.removed, "sync_log": swept.sync_log, "files": swept.files,
         "ranger_positions": swept.ranger_positions, "resealed": swept.resealed,
+        "numbers": swept.numbers,
     }  # fmt: skip
     if audit_days is not None:
         done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
@@ -342,7 +344,14 @@ def sync(
         clock = _clock()
         store = PostgresStore(database, now=clock.now)
         rosters = Rosters(database, accounts_of(settings, database, clock), read_secret(settings.accounts.key_file))
-        sticks = Sticks(store, Uplink(store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now)
+        sticks = Sticks(
+            store,
+            Uplink(store, now=clock.now),
+            seed=rosters.seed,
+            roster_of=rosters.of,
+            now=clock.now,
+            shelf_of=rosters.shelf_of,
+        )
         if source is not None:
             return await sticks.take(source, told)
         assert target is not None
@@ -732,6 +741,7 @@ def _with_destinations(config: Path | None, job: Callable[[Destinations, Account
 
 
 cli.add_typer(user_commands(_with_accounts, home="cloud"), name="user")
+cli.add_typer(release_commands(_with_accounts, lambda path: _load(path)), name="release")
 cli.add_typer(destination_commands(_with_destinations), name="destination")
 _keys = key_commands(_with_accounts, home="cloud")
 cli.add_typer(_keys, name="keys")
@@ -796,7 +806,7 @@ def _print_stations(found: object) -> None:
         seen = "never" if each.last_seen_at is None else f"{each.last_seen_at:%Y-%m-%d %H:%M:%S}"
         table.add_row(
             Text(each.id), Text(each.name), f"{each.enrolled_at:%Y-%m-%d}", seen, str(each.cursor),
-            "retired" if each.is_retired else "",
+            "retired" if each.is_retired else "runs twice" if each.doubled_at is not None else "",
         )  # fmt: skip
     console.print(table)
 

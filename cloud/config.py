@@ -80,6 +80,14 @@ class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recovery_public: str = ""
 
 
+class ReleasesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Releases of the station's program that stations may fetch: where their files lie, and whose Ed25519 signatures
+    are offered (``public_keys``, hex digits). Every process of the service sees the folder."""
+
+    dir: str = ""
+    public_keys: tuple[str, ...] = ()
+
+
 class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How codes reach people: mail where ``email_host`` is set, else SMS by Twilio; ``outbox_file`` is for development
     and takes every code in place of sending it. ``twilio_url`` is another server with Twilio's API."""
@@ -180,6 +188,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSection = ApiSection()
     accounts: AccountsSection = AccountsSection()
     backup: BackupSection = BackupSection()
+    releases: ReleasesSection = ReleasesSection()
     notify: NotifySection = NotifySection()
     privacy: PrivacySection = PrivacySection()
     pages: PagesSection = PagesSection()
@@ -238,6 +247,8 @@ def _check(config: Config) -> None:
     if config.pages.maps and not Path(config.pages.maps).is_dir():
         raise ConfigError(f"pages.maps: there is no folder {config.pages.maps}")
     _check_ingest(config.ingest)
+    if not all(re.fullmatch("[0-9a-f]{64}", key) for key in config.releases.public_keys):
+        raise ConfigError("releases.public_keys: a key is 64 hex digits")
     if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:
         raise ConfigError("backup.recovery_public: must be 64 hex digits; `outpost-cloud keys recovery` makes it")
     configuration.check_models(config.models.forced, config.models.publishers)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import secrets
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +21,7 @@ import structlog
 
 from edge import RELEASED_AT
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper, Told
+from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
@@ -32,6 +34,7 @@ from edge.ingest.receive import discipline, receive
 from edge.locked import Lock, hearing, is_locked, spool_dir
 from edge.notify.delivery import Delivery
 from edge.notify.targets import check_targets
+from edge.ops import update as updates
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
@@ -58,6 +61,7 @@ from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
+from edge.sync.releases import Fetching, take_release
 from edge.sync.session import new_epoch
 from edge.sync.shelf import take_models
 from edge.sync.sweeping import sweep_hourly
@@ -81,6 +85,7 @@ from shared.ids import id_text
 from shared.logs import configure_logging
 from shared.privacy import OPERATOR
 from shared.sync.records import from_ms, to_ms
+from shared.wire.events import Moved, Told
 
 log = structlog.get_logger()
 
@@ -334,6 +339,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
+        tasks.start("models", shelf.run())  # what a stick brought was chosen by another process
         tasks.start("sweep", sweep_hourly(store, accounts, clock))
         if authority is None:
             await stack.enter_async_context(serving(app, listening))
@@ -470,6 +476,9 @@ def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
 
 
 def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:
+    section, architecture = config.update, updates.this_architecture()
+    news = functools.partial(updates.wants, section.dir, running=version("outpost"), architecture=architecture)
+    fetching = Fetching(inbox=section.inbox, public_keys=section.public_keys, architecture=architecture, is_news=news)
     return Background(
         store,
         lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
@@ -480,6 +489,7 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
         people=lambda cloud, here: exchange(cloud, here, accounts),
         models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
+        release=(lambda cloud, meter: take_release(cloud, meter, fetching)) if config.update.is_fetched else None,
     )
 
 
@@ -489,21 +499,14 @@ def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
         return
     for fix in fixes:
         if fix.outcome == "new":
-            hub.publish(
-                "fix",
-                {
-                    "id": id_text(fix.id),
-                    "animal": fix.animal_id,
-                    "collar_id": fix.collar_id,
-                    "recorded_at": from_ms(fix.recorded_ms),
-                    "received_at": from_ms(fix.received_ms),
-                    "lon": None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
-                    "lat": None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
-                    "flags": fix.flags,
-                    "battery_mv": fix.battery_mv,
-                    "link": fix.link,
-                },
-            )
+            moved = Moved(
+                id=id_text(fix.id), collar_id=fix.collar_id, animal=fix.animal_id,
+                recorded_at=from_ms(fix.recorded_ms), received_at=from_ms(fix.received_ms),
+                lon=None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
+                lat=None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
+                flags=fix.flags, battery_mv=fix.battery_mv, link=fix.link,
+            )  # fmt: skip
+            hub.publish("fix", moved)
 
 
 async def _calibrate(accounts: Accounts) -> None:

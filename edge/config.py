@@ -104,10 +104,15 @@ class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UpdateSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Signed updates: whose Ed25519 signature counts (``public_keys``, hex digits), and where releases lie."""
+    """Signed updates: whose Ed25519 signature counts (``public_keys``, hex digits), and where releases lie.
+
+    With ``is_fetched`` what the cloud offers is fetched into ``inbox``, where the installer finds it.
+    """
 
     public_keys: tuple[str, ...] = ()
     dir: Path = Path("/var/lib/outpost-releases")
+    is_fetched: bool = True
+    inbox: Path = Path("/var/lib/outpost/updates")
 
 
 class BackupSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

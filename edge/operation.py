@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -96,6 +95,8 @@ def _cloud_line(cloud: dict[str, Any]) -> str:
         said.append("switched off")
     elif cloud["bytes_a_day"] is not None:
         said.append(f"{cloud['profile']}: {cloud['bytes_today']} of {cloud['bytes_a_day']} bytes today")
+    if cloud["held"]:
+        said.append(f"held until both programs read the same: {', '.join(cloud['held'])}")
     said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("unsendable",) if cloud[name]]
     return ", ".join(said) + (f"; {cloud['last_error']}" if cloud["last_error"] else "")
 
@@ -131,6 +132,9 @@ def token(
 def update(
     file: Annotated[Path | None, typer.Argument(help="A signed update, from a USB stick.")] = None,
     is_older: Annotated[bool, typer.Option("--older", help="Take one that is not newer than what runs.")] = False,
+    is_fetched: Annotated[
+        bool, typer.Option("--fetched", help="Take the one that the station fetched from its cloud, if it did.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -140,8 +144,14 @@ def update(
     """
     settings = load(config)
     section, running = settings.update, version("outpost")
+    if is_fetched:
+        found = updates.take_fetched(
+            section.inbox, section.dir, section.public_keys, running=running, architecture=updates.this_architecture()
+        )
+        print_facts({"version": None} if found is None else found, as_json=as_json)
+        return
     if file is not None:
-        architecture = _architecture()
+        architecture = updates.this_architecture()
         taken = updates.take(
             file, section.dir, section.public_keys, running=running, architecture=architecture, allows_older=is_older
         )
@@ -156,12 +166,6 @@ def update(
         },
         as_json=as_json,
     )  # fmt: skip
-
-
-def _architecture() -> str:
-    """Return Debian's word for this machine."""
-    known = {"x86_64": "amd64", "aarch64": "arm64"}
-    return known.get(platform.machine(), platform.machine())
 
 
 @operation.command()

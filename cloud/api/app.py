@@ -12,12 +12,13 @@ from litestar.di import Provide
 from cloud.accounts.rosters import Rosters
 from cloud.api.cloud_metrics import cloud_metrics
 from cloud.api.destinations import DestinationRoutes
-from cloud.api.events import events_stream
+from cloud.api.events import Happenings, events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
 from cloud.api.insight import CloudInsight
 from cloud.api.jobs import JobRoutes, Listeners
+from cloud.api.releases import ReleaseLink
 from cloud.api.reports import Reports
 from cloud.api.site import summary_of
 from cloud.api.stations import StationLink
@@ -58,6 +59,7 @@ def create_app(
     models: Models | None = None,
     advisor: Advisor | None = None,
     shelf: Shelf | None = None,
+    releases_dir: Path | None = None,
     allowed_hosts: Sequence[str] = (),
     allowed_origins: Sequence[str] = (),
     assets: Path = docs.ASSETS,
@@ -68,13 +70,15 @@ def create_app(
 
     Without ``ingest`` nothing is taken from the internet: every delivery is refused. ``kinds`` are the jobs that may be
     asked for; workers run them. ``shelf`` keeps models that were brought, ``models`` and
-    ``advisor`` are what serves. ``maps`` is the folder of the reserves' own maps.
+    ``advisor`` are what serves. Files of the station's releases lie in ``releases_dir``; ``maps`` is the folder of the
+    reserves' own maps.
     """
     uplink = Uplink(store, now=clock.now)
     taking = Ingest(store, clock) if ingest is None else ingest
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
     hints = Hints(lambda: store.phone_timestamp(view_for(OPERATOR)))
     destinations = Destinations(store.database, accounts, now=clock.now)
+    happenings = Happenings(store)
     listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
@@ -101,6 +105,7 @@ def create_app(
             StationsSeen,
             Tiles,
             StationLink,
+            ReleaseLink,
             Hooks,
             JobRoutes,
             Exports,
@@ -117,7 +122,9 @@ def create_app(
             "destinations": Provide(lambda: destinations, sync_to_thread=False),
             "files": Provide(lambda: files, sync_to_thread=False),
             "hints": Provide(lambda: hints, sync_to_thread=False),
+            "happenings": Provide(lambda: happenings, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),
+            "releases_dir": Provide(lambda: releases_dir, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),
         },
         allowed_hosts=allowed_hosts,

@@ -51,7 +51,7 @@ SignedGiven = Annotated[str, Dependency(kind="named"), SkipValidationMarker()]
 _KEY_BYTES = 32
 
 
-async def _signed(request: Request[Any, Any, Any], postgres: PostgresGiven, station_id: FromPath[str]) -> str:
+async def signed_by(request: Request[Any, Any, Any], postgres: PostgresGiven, station_id: FromPath[str]) -> str:
     """Return the station that signed the request; raises NotAuthenticated unless it is the one in the path."""
     async with postgres.database.snapshot() as connection:
         key = await stations.public_key_of(connection, station_id)
@@ -71,7 +71,7 @@ class StationLink(Controller):
 
     path = "/api/v1/stations"
     tags = ("stations",)
-    dependencies = {"signed": Provide(_signed)}  # noqa: RUF012  # Litestar reads this attribute and never changes it
+    dependencies = {"signed": Provide(signed_by)}  # noqa: RUF012  # Litestar reads this attribute and never changes it
     return_dto = None
 
     @post("/enrol", summary="Enrol a station", dto=JsonBody, status_code=201, responses=documented(403))

@@ -2,14 +2,12 @@
 
 ::
 
-    FILE.outpost-update   b"OUTPOST-UPDATE-1\\n", 4 bytes length, header (JSON), 64 bytes Ed25519 over all before it,
-                          then the Debian package whose size and SHA-256 the header names
     RELEASES/0.2.0/       the program of that package, unpacked
     RELEASES/current      which release runs; none: the installed one      (``deploy/outpost-release`` reads and
     RELEASES/previous     which it goes back to; none: the installed one    writes these two)
     RELEASES/trial        how often the new one was started; gone once it was ready
 
-Nothing of a file is believed before its signature is: not its version and not its length. A release never writes where
+What a file is and who must have signed it: ``shared.wire.releases``. A release never writes where
 the former one lies, and the database has a proved copy from before its schema changed, so going back loses nothing.
 """
 
@@ -17,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
+import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -25,33 +23,18 @@ from pathlib import Path
 from typing import IO, Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from edge.store.driver import connect
 from edge.store.migrate import migrations, schema_version
 from edge.store.snapshot import begin_anew, contents_of, set_aside, sync
 from shared.errors import Conflict, Invalid, StoreError, StoreFull
+from shared.wire.releases import READY, VERSION, Header, Offer, numbers, read_header
 
-_MAGIC: Final = b"OUTPOST-UPDATE-1\n"
-_SIGNATURE_BYTES: Final = 64
-_MAX_HEADER_BYTES: Final = 1 << 16
 _CHUNK_BYTES: Final = 1 << 20
-_VERSION: Final = re.compile(r"\d+(\.\d+){1,3}")
 #: Where the program lies in a package.
 _PROGRAM: Final = Path("usr/lib/outpost")
 _TRIED_S: Final = 120.0
 PACKAGED: Final = "installed"
-
-
-class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """What an update is."""
-
-    version: str
-    architecture: str
-    sha256: str
-    size_bytes: int
-    made_at: str
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,46 +43,6 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     goes_back_to: str
     needs_restart: bool
-
-
-def sign(package: Path, target: Path, private_key: bytes, *, version: str, architecture: str, made_at: str) -> Header:
-    """Write ``package`` as an update signed with an Ed25519 seed."""
-    if _VERSION.fullmatch(version) is None:
-        raise Invalid(f"{version}: a version is numbers with dots")
-    header = Header(
-        version=version, architecture=architecture, sha256=_sha256(package), size_bytes=package.stat().st_size,
-        made_at=made_at,
-    )  # fmt: skip
-    raw = msgspec.json.encode(header)
-    signed = _MAGIC + len(raw).to_bytes(4, "big") + raw
-    with target.open("wb") as out, package.open("rb") as content:
-        out.write(signed + Ed25519PrivateKey.from_private_bytes(private_key).sign(signed))
-        shutil.copyfileobj(content, out, _CHUNK_BYTES)
-    return header
-
-
-def read_header(file: IO[bytes], name: Path, public_keys: Sequence[str]) -> Header:
-    """Return what an update says of itself, once one of the keys has signed it; ``file`` stands at the package then."""
-    if not public_keys:
-        raise Conflict("update.public_keys: is empty, so no update is believed; name whose signature counts")
-    start = file.read(len(_MAGIC) + 4)
-    size = int.from_bytes(start[len(_MAGIC) :], "big")
-    if start[: len(_MAGIC)] != _MAGIC or size > _MAX_HEADER_BYTES:
-        raise Invalid(f"{name}: is no update of a station")
-    raw, signature = file.read(size), file.read(_SIGNATURE_BYTES)
-    for text in public_keys:
-        try:
-            Ed25519PublicKey.from_public_bytes(bytes.fromhex(text)).verify(signature, start + raw)
-        except (InvalidSignature, ValueError):
-            continue
-        try:
-            header = msgspec.json.decode(raw, type=Header)
-        except msgspec.DecodeError as error:
-            raise Invalid(f"{name}: its header cannot be read: {error}") from error
-        if _VERSION.fullmatch(header.version) is None:
-            raise Invalid(f"{name}: {header.version!r} is no version")
-        return header
-    raise Invalid(f"{name}: is not signed by any of update.public_keys; nothing of it was used")
 
 
 def take(
@@ -138,9 +81,39 @@ def take(
     former = current_of(releases)
     _switch(releases, header.version, former)
     for old in releases.iterdir():
-        if _VERSION.fullmatch(old.name) and old.name not in (header.version, former):
+        if VERSION.fullmatch(old.name) and old.name not in (header.version, former):
             shutil.rmtree(old)
     return Taken(version=header.version, goes_back_to=former or PACKAGED, needs_restart=True)
+
+
+def wants(releases: Path, offer: Offer, *, running: str, architecture: str) -> bool:
+    """Say whether a release is news here: newer than what runs, for this machine, and not one that was left before."""
+    if VERSION.fullmatch(offer.version) is None or offer.architecture not in (architecture, "all"):
+        return False
+    left = releases / "left"
+    was_left = left.exists() and left.read_text(encoding="ascii").strip() == offer.version
+    is_taken = offer.version in (current_of(releases), previous_of(releases))
+    return not (was_left or is_taken) and numbers(offer.version) > numbers(running)
+
+
+def take_fetched(
+    inbox: Path, releases: Path, public_keys: Sequence[str], *, running: str, architecture: str
+) -> Taken | None:
+    """Take the update that the station fetched into use; None where it fetched none. Its file is gone afterwards.
+
+    One that is refused is gone too: the station fetches it anew where the cloud still offers it. Raises as ``take``;
+    after StoreFull the file waits for room.
+    """
+    file = inbox / READY
+    if not file.exists():
+        return None
+    try:
+        taken = take(file, releases, public_keys, running=running, architecture=architecture)
+    except (Conflict, Invalid):
+        file.unlink(missing_ok=True)
+        raise
+    file.unlink()
+    return taken
 
 
 def current_of(releases: Path) -> str:
@@ -187,15 +160,17 @@ def back_to_schema(database: Path, key: bytes | None, epoch: str) -> Path | None
     return kept
 
 
+def this_architecture() -> str:
+    """Return Debian's word for this machine."""
+    known = {"x86_64": "amd64", "aarch64": "arm64"}
+    return known.get(platform.machine(), platform.machine())
+
+
 def _check(header: Header, file: Path, running: str, architecture: str, *, allows_older: bool) -> None:
     if header.architecture not in (architecture, "all"):
         raise Invalid(f"{file}: is for {header.architecture}, this machine is {architecture}")
-    if not allows_older and _numbers(header.version) <= _numbers(running):
+    if not allows_older and numbers(header.version) <= numbers(running):
         raise Conflict(f"{file}: has version {header.version} and {running} runs; --older takes it all the same")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
 def _copy(source: IO[bytes], target: Path, header: Header, file: Path) -> None:
@@ -252,8 +227,3 @@ def _link(path: Path, target: str) -> None:
 
 def _named(link: Path) -> str:
     return link.readlink().name if link.is_symlink() else ""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

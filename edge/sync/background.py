@@ -73,6 +73,7 @@ class Background:
         profile: Profile = LAN,
         people: Callable[[Cloud, Enrolment], Awaitable[None]] | None = None,
         models: Callable[[Cloud, Enrolment, Meter], Awaitable[int]] | None = None,
+        release: Callable[[Cloud, Meter], Awaitable[bool]] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -85,6 +86,7 @@ class Background:
         self._meter = Meter(store, profile, clock, boot_id())
         self._people = people
         self._models = models
+        self._release = release
         self._backoff = Backoff(rng, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S)
         self._cloud: Cloud | None = None
         self._of: tuple[str, str, bytes] | None = None
@@ -118,6 +120,8 @@ class Background:
                 )  # fmt: skip
                 if self._models is not None:  # and models after it
                     await self._models(cloud, here, self._meter)
+                if self._release is not None:
+                    await self._release(cloud, self._meter)
         except OutpostError as error:
             return await self._failed(error)
         if self.last_error is not None:

@@ -61,6 +61,7 @@ from shared.wire.link import (
     HeardFixes,
     plain_code,
 )
+from shared.wire.releases import Offer
 
 T = TypeVar("T")
 
@@ -225,6 +226,20 @@ class CloudClient:
     async def model_part(self, sha256: str, first: int, limit: int) -> bytes:
         """Return at most ``limit`` bytes of a model's file from ``first`` on."""
         return _accepted(await self._send("GET", f"/models/{sha256}", {"first": first, "limit": limit})).content
+
+    async def release(self, architecture: str) -> Offer | None:
+        """Return the newest release of the station's program that is offered to it; None where none is."""
+        answer = await self._send("GET", "/release", {"architecture": architecture})
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.NO_CONTENT):
+            return None  # a cloud of before there were any, or no offer
+        try:
+            return msgspec.msgpack.decode(_accepted(answer).content, type=Offer)
+        except msgspec.DecodeError as error:
+            raise LinkError("the cloud's answer about releases cannot be read") from error
+
+    async def release_part(self, sha256: str, first: int, limit: int) -> bytes:
+        """Return at most ``limit`` bytes of a release from ``first`` on."""
+        return _accepted(await self._send("GET", f"/release/{sha256}", {"first": first, "limit": limit})).content
 
     async def roster(self) -> bytes:
         """Return the station's roster as the cloud signed it."""

@@ -312,6 +312,8 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_STATION}/heard/newest": _SIGNED,
     f"GET {_STATION}/fixes": _SIGNED,
     f"GET {_STATION}/models": _SIGNED,
+    f"GET {_STATION}/release": _SIGNED,
+    f"GET {_STATION}/release/{{sha256}}": _SIGNED,
     f"GET {_STATION}/models/{{sha256}}": _SIGNED,
     # --- what services on the internet deliver: the key is in the path
     f"POST {_V1}/ingest/rockblock/{{key}}": _OPEN,

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ def configure(folder: Path, line: str | None = None) -> Config:
 class Station:
     """A running `outpost-station run` on a folder, fresh or not; ``start_s`` is the time from its start to ready."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: Sequence[str] = ()) -> None:
         master, slave = os.openpty()
         tty.setraw(slave)
         self.line = master
@@ -58,7 +58,7 @@ class Station:
         with self._log.open("ab") as log:
             began = time.perf_counter()
             self._process = subprocess.Popen(
-                [program, "run", "--config", folder / "station.toml"],
+                [*prefix, program, "run", "--config", folder / "station.toml"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the benchmark, which ends the station in order
@@ -133,9 +133,9 @@ class Station:
 
 
 @contextlib.contextmanager
-def station(folder: Path) -> Iterator[Station]:
-    """A station as a context."""
-    running = Station(folder)
+def station(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Station]:
+    """A station as a context; ``prefix`` goes before its command."""
+    running = Station(folder, prefix)
     try:
         yield running
     finally:

@@ -14,10 +14,11 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge.ops.update import current_of, previous_of, sign, take
+from edge.ops.update import current_of, previous_of, take, take_fetched, wants
 from edge.store.driver import connect
 from edge.store.migrate import migrations, schema_version
 from shared.errors import Conflict, Invalid, OutpostError
+from shared.wire.releases import Offer, sign
 from tests.faults.station_process import StationProcess, until
 from tests.faults.test_hang import Listener
 from tests.services import require
@@ -140,6 +141,46 @@ def test_a_second_update_goes_back_to_the_first_and_older_ones_make_room(tmp_pat
     assert (current_of(releases), previous_of(releases)) == ("0.4.0", "0.3.0")
     assert not (releases / "0.2.0").exists()
     assert (releases / "trial").read_text() == "0\n"
+
+
+# --- what the cloud offers
+@pytest.mark.parametrize(
+    ("version", "architecture", "is_news"),
+    [("0.2.0", "all", True), ("0.2.0", "amd64", True), ("0.2.0", "arm64", False), ("0.1.0", "all", False),
+     ("0.0.9", "all", False), ("../x", "all", False)],
+)  # fmt: skip
+def test_only_what_is_newer_and_for_this_machine_is_news(
+    tmp_path: Path, version: str, architecture: str, is_news: bool
+) -> None:
+    offer = Offer(version=version, architecture=architecture, sha256="ab" * 32, size_bytes=1)
+    assert wants(tmp_path, offer, running="0.1.0", architecture="amd64") is is_news
+
+
+def test_a_release_that_was_left_or_is_there_is_no_news(tmp_path: Path) -> None:
+    took(signed(tmp_path, "0.2.0", WORKS), tmp_path / "releases")
+    offer = Offer(version="0.2.0", architecture="all", sha256="ab" * 32, size_bytes=1)
+    assert not wants(tmp_path / "releases", offer, running="0.1.0", architecture="amd64")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "left").write_text("0.2.0\n")
+    assert not wants(other, offer, running="0.1.0", architecture="amd64"), "it would fail again, and again be fetched"
+
+
+def test_the_installer_takes_what_was_fetched_once_and_throws_away_what_is_not_signed(tmp_path: Path) -> None:
+    inbox, releases = tmp_path / "inbox", tmp_path / "releases"
+    given: dict[str, Any] = {"running": "0.1.0", "architecture": "amd64"}
+    inbox.mkdir()
+    assert take_fetched(inbox, releases, (PUBLIC,), **given) is None
+    ready = inbox / "ready.outpost-update"
+    update = signed(tmp_path, "0.2.0", WORKS)
+    shutil.copyfile(update, ready)
+    with pytest.raises(Invalid):
+        take_fetched(inbox, releases, ("ab" * 32,), **given)
+    assert not ready.exists()
+    shutil.copyfile(update, ready)
+    taken = take_fetched(inbox, releases, (PUBLIC,), **given)
+    assert taken is not None
+    assert (taken.version, current_of(releases), ready.exists()) == ("0.2.0", "0.2.0", False)
 
 
 # --- what starts
