@@ -261,7 +261,8 @@ def _drawn(scores: Float32Array, is_open: BoolArray, rng: np.random.Generator) -
 
 
 def ppo_of(pool: Pool, plan: Plan) -> MaskablePPO:
-    """Return PPO as a plan trains it, before its first step."""
+    """Return PPO as a plan trains it, before its first step; on one thread, two are slower where others work, too."""
+    torch.set_num_threads(1)
     return MaskablePPO(
         "MlpPolicy", WalkersVecEnv(pool, 256, seed=plan.seed), n_steps=64, batch_size=2048, n_epochs=3,
         learning_rate=5e-5, gamma=1.0, gae_lambda=0.9, clip_range=0.1, ent_coef=0.0, target_kl=0.02, seed=plan.seed,
