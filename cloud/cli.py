@@ -344,7 +344,14 @@ def sync(
         clock = _clock()
         store = PostgresStore(database, now=clock.now)
         rosters = Rosters(database, accounts_of(settings, database, clock), read_secret(settings.accounts.key_file))
-        sticks = Sticks(store, Uplink(store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now)
+        sticks = Sticks(
+            store,
+            Uplink(store, now=clock.now),
+            seed=rosters.seed,
+            roster_of=rosters.of,
+            now=clock.now,
+            shelf_of=rosters.shelf_of,
+        )
         if source is not None:
             return await sticks.take(source, told)
         assert target is not None
@@ -799,7 +806,7 @@ def _print_stations(found: object) -> None:
         seen = "never" if each.last_seen_at is None else f"{each.last_seen_at:%Y-%m-%d %H:%M:%S}"
         table.add_row(
             Text(each.id), Text(each.name), f"{each.enrolled_at:%Y-%m-%d}", seen, str(each.cursor),
-            "retired" if each.is_retired else "",
+            "retired" if each.is_retired else "runs twice" if each.doubled_at is not None else "",
         )  # fmt: skip
     console.print(table)
 

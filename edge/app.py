@@ -21,7 +21,7 @@ import structlog
 
 from edge import RELEASED_AT
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper, Told
+from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
@@ -85,6 +85,7 @@ from shared.ids import id_text
 from shared.logs import configure_logging
 from shared.privacy import OPERATOR
 from shared.sync.records import from_ms, to_ms
+from shared.wire.events import Moved, Told
 
 log = structlog.get_logger()
 
@@ -338,6 +339,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             tasks.start("backup", backups.run())
         if uplink is not None:
             tasks.start("sync", uplink.run())
+        tasks.start("models", shelf.run())  # what a stick brought was chosen by another process
         tasks.start("sweep", sweep_hourly(store, accounts, clock))
         if authority is None:
             await stack.enter_async_context(serving(app, listening))
@@ -497,21 +499,14 @@ def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
         return
     for fix in fixes:
         if fix.outcome == "new":
-            hub.publish(
-                "fix",
-                {
-                    "id": id_text(fix.id),
-                    "animal": fix.animal_id,
-                    "collar_id": fix.collar_id,
-                    "recorded_at": from_ms(fix.recorded_ms),
-                    "received_at": from_ms(fix.received_ms),
-                    "lon": None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
-                    "lat": None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
-                    "flags": fix.flags,
-                    "battery_mv": fix.battery_mv,
-                    "link": fix.link,
-                },
-            )
+            moved = Moved(
+                id=id_text(fix.id), collar_id=fix.collar_id, animal=fix.animal_id,
+                recorded_at=from_ms(fix.recorded_ms), received_at=from_ms(fix.received_ms),
+                lon=None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
+                lat=None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
+                flags=fix.flags, battery_mv=fix.battery_mv, link=fix.link,
+            )  # fmt: skip
+            hub.publish("fix", moved)
 
 
 async def _calibrate(accounts: Accounts) -> None:

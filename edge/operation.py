@@ -95,6 +95,8 @@ def _cloud_line(cloud: dict[str, Any]) -> str:
         said.append("switched off")
     elif cloud["bytes_a_day"] is not None:
         said.append(f"{cloud['profile']}: {cloud['bytes_today']} of {cloud['bytes_a_day']} bytes today")
+    if cloud["held"]:
+        said.append(f"held until both programs read the same: {', '.join(cloud['held'])}")
     said += [f"{cloud[name]} {name.replace('_', ' ')}" for name in ("unsendable",) if cloud[name]]
     return ", ".join(said) + (f"; {cloud['last_error']}" if cloud["last_error"] else "")
 

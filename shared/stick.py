@@ -38,6 +38,10 @@ from shared.wire.stick import (
 ROOT: Final = "outpost"
 _UNFINISHED: Final = ".unfinished"
 _STATION_DIGITS: Final = 12
+#: Left free behind files: what is collected and not written yet, the manifest, what the file system itself needs.
+_RESERVE_BYTES: Final = 4 * PART_BYTES
+#: A file goes in parts of so many bytes.
+FILE_PART_BYTES: Final = 256 << 10
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -131,6 +135,19 @@ def _checked(bundle: Bundle, part: Part) -> bytes:
     if len(sealed) != part.size or hashlib.sha256(sealed).hexdigest() != part.sha256:
         raise Invalid(f"{bundle.path / part.name} is damaged or was not written whole: export once more")
     return sealed
+
+
+def room_for_files(medium: Path, direction: Direction, station_id: str, wanted: int) -> int:
+    """Return how many bytes of files a medium still takes: what has to be on it is never refused for them.
+
+    Where ``wanted`` bytes do not fit, older bundles of the kind go now and not when the new one is whole: all that is
+    in them waits where it came from.
+    """
+    if shutil.disk_usage(medium).free - _RESERVE_BYTES < wanted:
+        for older in (medium / ROOT).glob(f"{direction}-{_named(station_id)}-*"):
+            if not older.name.endswith(_UNFINISHED):
+                shutil.rmtree(older, ignore_errors=True)
+    return max(0, shutil.disk_usage(medium).free - _RESERVE_BYTES)
 
 
 async def _in_parts(messages: AsyncIterator[Message]) -> AsyncIterator[list[Message]]:

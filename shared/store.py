@@ -6,7 +6,7 @@ Reads take a ``View``. Writes are one transaction each, durable when the call re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -41,7 +41,7 @@ from shared.privacy import View
 if TYPE_CHECKING:  # what phones push is read as the API's own bodies are, and those know the lists of this module
     from shared.sync.phone.pull import PullAsk, PullPage
     from shared.sync.phone.push import PushAsk, PushResult
-    from shared.sync.phone.upload import Brought
+    from shared.sync.phone.upload import Kept, UploadAsk, Uploaded
 
 T = TypeVar("T")
 
@@ -276,8 +276,13 @@ class Store(Protocol):
         """Take what a phone pushed, in one transaction; raises PullFirst."""
         ...
 
-    async def upload_phone(self, brought: Brought) -> bytes:
-        """Take an upload in one transaction and return its answer; raises KeyReused."""
+    async def upload_phone(
+        self, view: View, ask: UploadAsk, *, sync_id: str, kept: Kept | None, answer: Callable[[Uploaded], bytes]
+    ) -> bytes:
+        """Take an upload in one transaction and return what ``answer`` makes of it; raises KeyReused.
+
+        ``sync_id`` is its line in the log; ``kept`` how its sender named it, so that a repeat is told the same.
+        """
         ...
 
     async def animals(self, view: View, query: AnimalQuery) -> Page[Animal]:

@@ -69,7 +69,7 @@ from shared.sync.operations import STANDS_FOR, Effects, Operation, Outcome, Rows
 from shared.sync.patrols import AHEAD_MS, ORDERS, Asked, PatrolReads, Sight
 from shared.sync.phone.pull import PullAsk, PullPage
 from shared.sync.phone.push import PushAsk, PushResult
-from shared.sync.phone.upload import Brought
+from shared.sync.phone.upload import Kept, UploadAsk, Uploaded
 from shared.sync.records import (
     EntityName,
     Record,
@@ -218,7 +218,9 @@ class InMemoryStore(RecordEdits, PatrolReads):
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")
 
-    async def upload_phone(self, brought: Brought) -> bytes:
+    async def upload_phone(
+        self, view: View, ask: UploadAsk, *, sync_id: str, kept: Kept | None, answer: Callable[[Uploaded], bytes]
+    ) -> bytes:
         """Phones are for real homes."""
         raise NotFound("phones are for real homes")
 

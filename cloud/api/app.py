@@ -12,7 +12,7 @@ from litestar.di import Provide
 from cloud.accounts.rosters import Rosters
 from cloud.api.cloud_metrics import cloud_metrics
 from cloud.api.destinations import DestinationRoutes
-from cloud.api.events import events_stream
+from cloud.api.events import Happenings, events_stream
 from cloud.api.exports import Exports
 from cloud.api.health import Health
 from cloud.api.ingest import Hooks
@@ -78,6 +78,7 @@ def create_app(
     jobs = Jobs(store.database, Kinds() if kinds is None else kinds, now=clock.now)
     hints = Hints(lambda: store.phone_timestamp(view_for(OPERATOR)))
     destinations = Destinations(store.database, accounts, now=clock.now)
+    happenings = Happenings(store)
     listeners, files = Listeners(), Files(store.database, now=clock.now)
     return create_home(
         title="Outpost cloud",
@@ -121,6 +122,7 @@ def create_app(
             "destinations": Provide(lambda: destinations, sync_to_thread=False),
             "files": Provide(lambda: files, sync_to_thread=False),
             "hints": Provide(lambda: hints, sync_to_thread=False),
+            "happenings": Provide(lambda: happenings, sync_to_thread=False),
             "listeners": Provide(lambda: listeners, sync_to_thread=False),
             "releases_dir": Provide(lambda: releases_dir, sync_to_thread=False),
             "hook": Provide(lambda: taking.hook, sync_to_thread=False),

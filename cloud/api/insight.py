@@ -10,8 +10,9 @@ from cloud.store.store import PostgresStore
 from cloud.store.tracks import Track, newest_tracks
 from models.live.advice import Advisor
 from models.live.forecasts import MOST_FIXES, SPAN
-from models.live.insight import NEWEST, OnDemand, columns_of
+from models.live.insight import NEWEST, OnDemand
 from models.live.runtime import Fixes, Models
+from models.live.telling import columns_of
 from shared.clock import Clock
 from shared.habitat import Habitat
 from shared.privacy import View

@@ -34,7 +34,8 @@ _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 class StationOut(Struct, frozen=True, kw_only=True):
     """A station; ``behind`` is how many of the changes here it has not read yet.
 
-    ``has_scope`` says that it is told of what lies in its scope alone.
+    ``has_scope`` says that it is told of what lies in its scope alone, ``doubled_at`` when two cards were last seen to
+    write under its name by turns.
     """
 
     id: str
@@ -45,6 +46,7 @@ class StationOut(Struct, frozen=True, kw_only=True):
     behind: int
     follows: list[str] | None
     has_scope: bool
+    doubled_at: datetime | None
 
 
 class ScopeOut(Struct, frozen=True, kw_only=True):
@@ -172,5 +174,5 @@ def _out(station: Station, newest: int) -> StationOut:
     return StationOut(
         id=station.id, name=station.name, enrolled_at=station.enrolled_at, last_seen_at=station.last_seen_at,
         is_retired=station.is_retired, behind=max(newest - station.cursor, 0), follows=station.follows,
-        has_scope=station.has_scope,
+        has_scope=station.has_scope, doubled_at=station.doubled_at,
     )  # fmt: skip

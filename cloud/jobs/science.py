@@ -20,7 +20,7 @@ from cloud.jobs.spread import Spread
 from models.artifact import PACKAGED
 from models.habitat.features import BLOCK_CELLS, Grid, Window, open_rasters, write_geotiff
 from models.habitat.runtime import load_model, map_tags, missing_covariates, scored
-from models.live.insight import drawn_from
+from models.live.drawing import drawn_from
 from models.live.runtime import Fixes, Models
 from shared import insight
 from shared.errors import ModelUnavailable

@@ -12,8 +12,9 @@ import msgspec
 from cloud.jobs.science import Animal, Progress, Used, utilisations
 from cloud.jobs.spread import AHEAD, Spread
 from models.artifact import PACKAGED
-from models.live.insight import OnDemand, columns_of
+from models.live.insight import OnDemand
 from models.live.runtime import Models
+from models.live.telling import columns_of
 from shared.clock import Clock
 from shared.privacy import OPERATOR, view_for
 from shared.store import AnimalQuery, Store

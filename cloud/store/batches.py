@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -81,6 +81,7 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
         taken.counts["duplicate"] += added.outcomes.count("duplicate")
         taken.lines += added.lines
         taken.new_fixes += added.new
+        await run(connection, clashes.note(await _places(connection, writer.disagreeing, station_id, now_ms)))
 
     def refuse(place: int, code: str, detail: str) -> None:
         body = msgspec.msgpack.encode({name: values[place] for name, values in columns.items()})
@@ -100,6 +101,25 @@ async def take_fixes(connection: Connection, columns: FixColumns, station_id: st
     )
     taken.met = [identity for (identity,) in await found.fetchall()]
     return taken
+
+
+async def _places(connection: Connection, identities: Collection[bytes], station_id: str, now_ms: int) -> list[Clash]:
+    """Return a conflict for each instant at which a collar was said to be at two places; both fixes are kept."""
+    if not identities:
+        return []
+    found = await connection.execute(
+        "SELECT DISTINCT ON (c.id, f.recorded_ms) c.id, f.recorded_ms, f.lon_e7, f.lat_e7, o.lon_e7, o.lat_e7"
+        " FROM fixes f JOIN collars c ON c.pk = f.collar_pk JOIN fixes o ON o.collar_pk = f.collar_pk"
+        " AND o.recorded_ms = f.recorded_ms AND o.id < f.id WHERE f.collar_pk IN (SELECT collar_pk FROM fixes"
+        " WHERE id = ANY(%(ids)s::uuid[])) AND f.recorded_ms IN (SELECT recorded_ms FROM fixes"
+        " WHERE id = ANY(%(ids)s::uuid[])) AND (f.id = ANY(%(ids)s::uuid[]) OR o.id = ANY(%(ids)s::uuid[]))"
+        " ORDER BY c.id, f.recorded_ms, o.id, f.id",
+        {"ids": [identity.hex() for identity in sorted(identities)]},
+    )
+    return [
+        clashes.of_places(collar_id, recorded_ms, (one_lon, one_lat), (other_lon, other_lat), station_id, now_ms)
+        for collar_id, recorded_ms, other_lon, other_lat, one_lon, one_lat in await found.fetchall()
+    ]
 
 
 def _unfit(columns: FixColumns) -> dict[int, str]:

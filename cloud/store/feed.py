@@ -12,7 +12,10 @@ from cloud.store.arrays import numbers_array, texts_array
 from cloud.store.database import Connection
 from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import one, record_of, selecting
+from shared.domain import FixFlag
 from shared.errors import StaleCursor
+from shared.sync.decisions import Decision
+from shared.sync.fixes import BY_HAND
 from shared.sync.operations import STANDS_FOR
 from shared.sync.personal import opened_rows
 from shared.sync.records import ENTITIES, SCOPED, EntityName, Record
@@ -121,35 +124,65 @@ async def _as_they_stand(connection: Connection, wanted: dict[EntityName, set[st
     return [record for name in DOWN for record in found_of[name]]
 
 
-async def own_fixes(
-    connection: Connection, station_id: str, since: int, after: str | None, limit: int
-) -> tuple[FixColumns, int, str | None, bool]:
-    """Return fixes that came to the cloud another way, the cursor after them, and whether more wait.
+class Heard(msgspec.Struct, frozen=True):
+    """A page of fixes that came to the cloud another way, and what people decided of them and of others there."""
+
+    columns: FixColumns
+    decisions: list[Decision]
+    #: the cursor after them
+    next: int
+    after: str | None
+    is_more: bool
+
+
+async def own_fixes(connection: Connection, station_id: str, since: int, after: str | None, limit: int) -> Heard:
+    """Return fixes that came to the cloud another way, and decisions that were made elsewhere, after a cursor.
 
     To a station with a scope those of collars in it, whoever brought them; to any other those that the cloud took
     itself, of the collars that it follows. The change log names a collar and a span of raw times. What lies there comes
     as it stands now, copies that the station brought among it: storing twice is storing once. ``after`` counts in the
-    change that follows ``since`` alone, which a station may have ceased to follow. Raises StaleCursor for a cursor
-    beyond the last number.
+    change that follows ``since`` alone, which a station may have ceased to follow. A decision comes with its fix, and
+    by itself to a station that has brought or read fixes of the collar. Raises StaleCursor for a cursor beyond the last
+    number.
     """
     (last,) = await one(connection, "SELECT value FROM counters WHERE name = 'change'")
     if since > last:
         raise StaleCursor("this cursor is not of this home's changes: begin at 0")
     lines = await _spans(connection, station_id, since, _MAX_LINES)
     rows: list[Sequence[Any]] = []
-    for seq, collar_pk, first_ms, last_ms in lines:
+    decided: list[Sequence[Any]] = []
+    for seq, collar_pk, first_ms, last_ms, is_decision in lines:
+        if is_decision:
+            decided += await _span(connection, collar_pk, first_ms, last_ms, None, _MAX_LINES)
+            continue
         reached = after if seq == since + 1 else None
         some = await _span(connection, collar_pk, first_ms, last_ms, reached, limit - len(rows))
         rows += some
         if len(rows) >= limit:
-            return _columns(rows), seq - 1, some[-1][0].hex, True
+            return Heard(_columns(rows), _decisions(rows, decided), seq - 1, some[-1][0].hex, True)
     is_more = len(lines) == _MAX_LINES
-    return _columns(rows), lines[-1][0] if is_more else int(last), None, is_more
+    return Heard(_columns(rows), _decisions(rows, decided), lines[-1][0] if is_more else int(last), None, is_more)
+
+
+def _decisions(rows: Sequence[Sequence[Any]], decided: Sequence[Sequence[Any]]) -> list[Decision]:
+    """Return what people decided of fixes, as it stands: of ``rows`` where they did, of ``decided`` in any case."""
+    told = {row[0]: row for row in (*(each for each in rows if each[-1] & BY_HAND), *decided)}
+    columns = _columns(list(told.values()))
+    return [
+        Decision(
+            id=identity.hex, collar_id=columns["collar_id"][at], raw_ms=columns["raw_ms"][at],
+            lon_e7=columns["lon_e7"][at], lat_e7=columns["lat_e7"][at],
+            is_excluded=bool(row[-1] & FixFlag.EXCLUDED_BY_HAND),
+        )
+        for at, (identity, row) in enumerate(told.items())
+    ]  # fmt: skip
 
 
 async def newest_fixes(connection: Connection, station_id: str, since: int, limit: int) -> FixColumns:
     """Return the newest fix of each collar of which some wait for a station after ``since``, the newest first."""
-    pks = sorted({pk for _, pk, _, _ in await _spans(connection, station_id, since, None)})
+    pks = sorted(
+        {pk for _, pk, _, _, is_decision in await _spans(connection, station_id, since, None) if not is_decision}
+    )
     found = await connection.execute(
         f"SELECT f.id, {_FIX} FROM unnest(%s::bigint[]) n (pk) CROSS JOIN LATERAL (SELECT * FROM fixes x"
         " WHERE x.collar_pk = n.pk ORDER BY x.recorded_ms DESC, x.id DESC LIMIT 1) f JOIN collars c"
@@ -162,36 +195,41 @@ async def newest_fixes(connection: Connection, station_id: str, since: int, limi
 
 async def _spans(
     connection: Connection, station_id: str, since: int, limit: int | None
-) -> list[tuple[int, int, int, int]]:
-    """Return what waits for a station after ``since``: number, collar, first and last raw time, by number."""
+) -> list[tuple[int, int, int, int, bool]]:
+    """Return what waits for a station after ``since``: number, collar, first and last raw time, by number.
+
+    The last says that it is a decision on a fix, and no fix.
+    """
+    called = _NOW_CALLED.format("n.row_id")
     if await scope.is_limited(connection, station_id):
-        statement = (
-            f"(SELECT n.seq, {_NOW_CALLED.format('n.row_id')} AS pk, n.first_ms, n.last_ms FROM changes n"
-            " WHERE n.seq > %(since)s AND n.entity = 'fix' AND n.origin <> %(station)s AND n.kind = 'insert'"
-            f" AND {_COLLAR_IN_SCOPE} ORDER BY n.seq LIMIT %(limit)s) UNION ALL"
-            f" (SELECT n.seq, {_NOW_CALLED.format('n.row_id')}, n.first_ms, n.last_ms FROM scope_changes n"
-            " WHERE n.station_id = %(station)s AND n.seq > %(since)s AND n.entity = 'fix'"
-            f" AND {_COLLAR_IN_SCOPE} ORDER BY n.seq LIMIT %(limit)s) ORDER BY 1 LIMIT %(limit)s"
-        )
+        mine = f"n.origin <> %(station)s AND n.kind = 'insert' AND {_COLLAR_IN_SCOPE}"
     else:
-        statement = (
-            f"SELECT n.seq, {_NOW_CALLED.format('n.row_id')} AS pk, n.first_ms, n.last_ms FROM changes n"
-            " JOIN stations s ON s.id = %(station)s"
-            " WHERE n.seq > %(since)s AND n.entity = 'fix' AND n.origin = '' AND n.kind = 'insert'"
-            f" AND (s.follows IS NULL OR {_NOW_CALLED.format('n.row_id')} IN"
+        mine = (
+            f"n.origin = '' AND n.kind = 'insert' AND (s.follows IS NULL OR {called} IN"
             f" (SELECT {_NOW_CALLED.format('w.name')} FROM unnest(s.follows) w (name)))"
-            " ORDER BY n.seq LIMIT %(limit)s"
         )
-    found = await connection.execute(statement.encode(), {"station": station_id, "since": since, "limit": limit})
-    return [(int(seq), int(pk), int(first_ms), int(last_ms)) for seq, pk, first_ms, last_ms in await found.fetchall()]
+    found = await connection.execute(
+        f"(SELECT n.seq, {called}, n.first_ms, n.last_ms, n.kind = 'hand' FROM changes n"
+        " JOIN stations s ON s.id = %(station)s WHERE n.seq > %(since)s AND n.entity = 'fix' AND ((n.kind = 'hand'"
+        " AND n.origin <> %(station)s AND EXISTS (SELECT FROM station_collars k WHERE k.station_id = %(station)s"
+        f" AND k.collar_pk = {called})) OR ({mine})) ORDER BY n.seq LIMIT %(limit)s) UNION ALL"
+        f" (SELECT n.seq, {called}, n.first_ms, n.last_ms, false FROM scope_changes n"
+        " WHERE n.station_id = %(station)s AND n.seq > %(since)s AND n.entity = 'fix'"
+        f" AND {_COLLAR_IN_SCOPE} ORDER BY n.seq LIMIT %(limit)s) ORDER BY 1 LIMIT %(limit)s".encode(),
+        {"station": station_id, "since": since, "limit": limit},
+    )
+    return [
+        (int(seq), int(pk), int(first_ms), int(last_ms), bool(is_decision))
+        for seq, pk, first_ms, last_ms, is_decision in await found.fetchall()
+    ]
 
 
 async def _span(
     connection: Connection, collar_pk: int, first_ms: int, last_ms: int, after: str | None, limit: int
 ) -> list[Sequence[Any]]:
-    """Return fixes of a collar between two raw times, by id."""
+    """Return fixes of a collar between two raw times, by id, each with its flags at the end."""
     found = await connection.execute(
-        f"SELECT f.id, {_FIX} FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a"
+        f"SELECT f.id, {_FIX}, f.flags FROM fixes f JOIN collars c ON c.pk = f.collar_pk LEFT JOIN animals a"
         " ON a.pk = f.said_animal_pk WHERE f.collar_pk = %s AND f.raw_ms BETWEEN %s AND %s"
         f" AND f.id {'>' if after else '>='} %s::uuid AND f.id <= %s::uuid ORDER BY f.id LIMIT %s".encode(),
         (collar_pk, first_ms, last_ms, after or lowest_id(first_ms), highest_id(last_ms), limit),

@@ -26,7 +26,7 @@ from cloud.store.database import Connection
 from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch, read
 from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import Noted
-from shared.domain import HeardDevice, NewFix
+from shared.domain import FixFlag, HeardDevice, NewFix
 from shared.ids import fix_time_ms
 from shared.movement.quality import Judged, intrinsic_flags, limits_of, rejudge, stands_alone
 from shared.sync.fixes import (
@@ -72,6 +72,7 @@ _KEEP_BOUNDS: Final = """
       n (pk, first_ms, last_ms, has_rolled, calm_end, heard_ms, mv, pct)
     WHERE c.pk = n.pk
 """
+_ELSEWHERE: Final = int(FixFlag.POSITION_DISAGREEMENT)
 #: So many fixes of a collar are moved or judged at a time when all of them are.
 _STRETCH: Final = 5_000
 _WEARER: Final = (
@@ -104,6 +105,8 @@ class FixWriter:
         self._heard: dict[int, tuple[int, int | None, float | None]] = {}
         #: the calm ends of collars that were judged, to be kept with their bounds
         self._ends: dict[int, bytes | None] = {}
+        #: fixes that were found to be at another place than one of the same instant
+        self.disagreeing: set[bytes] = set()
 
     async def add(self, fixes: Sequence[NewFix]) -> Added:
         """Store ``fixes`` and say of each, in order, what became of it."""
@@ -274,7 +277,7 @@ class FixWriter:
             return None
         flags = flags_by_hand(row[0], is_excluded=is_excluded)
         await self._connection.execute("UPDATE fixes SET flags = %s WHERE id = %s", (flags, fix_id))
-        return [Noted("fix", row[1], "flag", self._origin, row[2], row[2])]
+        return [Noted("fix", row[1], "hand", self._origin, row[2], row[2])]
 
     # --- a batch
 
@@ -409,6 +412,8 @@ class FixWriter:
                 others: list[int] = []
                 for identity, judged in found.items():
                     was = changes.was[identity] if identity in changed else stretch.was[identity]
+                    if judged & _ELSEWHERE and (identity in changed or not was & _ELSEWHERE):
+                        self.disagreeing.add(identity)
                     if identity in changed or was & ~BY_HAND != judged:
                         flags[identity] = judged | was & BY_HAND
                         if identity not in changed:

@@ -34,6 +34,8 @@ class Station(msgspec.Struct, frozen=True, kw_only=True):
     cursor: int
     follows: list[str] | None = None
     has_scope: bool = False
+    #: when it was last seen to run twice: two cards write under its name by turns
+    doubled_at: datetime | None = None
 
 
 async def new_code(connection: Connection, station_id: str, name: str, now_ms: int, valid_ms: int) -> str:
@@ -83,7 +85,7 @@ async def enrol(connection: Connection, code: str, public_key: bytes, now_ms: in
     await connection.execute(
         "INSERT INTO stations (id, name, public_key, enrolled_ms) VALUES (%s, %s, %s, %s) ON CONFLICT (id) DO UPDATE"
         " SET name = excluded.name, public_key = excluded.public_key, enrolled_ms = excluded.enrolled_ms,"
-        " retired_ms = NULL",
+        " retired_ms = NULL, last_epoch = NULL, doubled_ms = NULL",
         (station_id, name, public_key, now_ms),
     )
     return station_id, name
@@ -153,15 +155,18 @@ async def stations(connection: Connection) -> list[Station]:
     """Return every station, by id."""
     found = await connection.execute(
         "SELECT id, name, enrolled_ms, last_seen_ms, retired_ms, cursor, follows, scope_geom IS NOT NULL"
-        ' OR scope_animals IS NOT NULL FROM stations ORDER BY id COLLATE "C"'
+        ' OR scope_animals IS NOT NULL, doubled_ms FROM stations ORDER BY id COLLATE "C"'
     )
     return [
         Station(
             id=identity, name=name, enrolled_at=from_ms(enrolled_ms),
             last_seen_at=None if seen_ms is None else from_ms(seen_ms), is_retired=retired_ms is not None,
             cursor=cursor, follows=follows, has_scope=has_scope,
+            doubled_at=None if doubled_ms is None else from_ms(doubled_ms),
         )
-        for identity, name, enrolled_ms, seen_ms, retired_ms, cursor, follows, has_scope in await found.fetchall()
+        for (
+            identity, name, enrolled_ms, seen_ms, retired_ms, cursor, follows, has_scope, doubled_ms
+        ) in await found.fetchall()
     ]  # fmt: skip
 
 
@@ -177,6 +182,23 @@ async def see(connection: Connection, station_id: str, now_ms: int, cursor: int 
         "UPDATE stations SET last_seen_ms = %s, cursor = coalesce(%s, cursor) WHERE id = %s",
         (now_ms, cursor, station_id),
     )
+
+
+async def note_epoch(connection: Connection, station_id: str, epoch: str, now_ms: int) -> bool:
+    """Note that a batch of ``epoch`` is applied, before its head moves; say whether two cards are found by it.
+
+    A station that lost its newest data begins a new epoch and never writes in an earlier one again. Where one does that
+    had written before, another card has begun the epoch in between.
+    """
+    found = await connection.execute(
+        "UPDATE stations s SET last_epoch = %(epoch)s, doubled_ms = CASE WHEN s.last_epoch <> %(epoch)s AND EXISTS"
+        " (SELECT FROM streams t WHERE t.station_id = s.id AND t.epoch = %(epoch)s AND t.n > 0) THEN %(now)s"
+        " ELSE s.doubled_ms END WHERE s.id = %(station)s AND s.last_epoch IS DISTINCT FROM %(epoch)s"
+        " RETURNING s.doubled_ms = %(now)s",
+        {"epoch": epoch, "now": now_ms, "station": station_id},
+    )
+    row = await found.fetchone()
+    return row is not None and bool(row[0])
 
 
 async def lock_head(connection: Connection, station_id: str, epoch: str, channel: str) -> Head:

@@ -13,6 +13,7 @@ from cloud.store.areas import areas_near_each
 from cloud.store.database import Database
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
+from cloud.store.news import News, between
 from cloud.store.partitions import Partitions
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes, note, one
 from cloud.store.uploads import UploadGroups
@@ -56,7 +57,7 @@ from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
-from shared.sync.phone.upload import Brought, upload_all, upload_one
+from shared.sync.phone.upload import Brought, Kept, UploadAsk, Uploaded, upload_all, upload_one
 from shared.sync.records import Record, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.public import TrackingIn
@@ -148,6 +149,11 @@ class PostgresStore(RecordEdits, PatrolReads):
             (seq,) = await one(connection, phones.DIALECT.head)
         return Cursor(life, int(seq)).packed()
 
+    async def news(self, after: int, until: int) -> News | None:
+        """Return what somebody may want to hear of between two numbers of the change log; None for too much."""
+        async with self.database.snapshot() as connection:
+            return await between(connection, after, until)
+
     async def push_phone(self, view: View, ask: PushAsk) -> PushResult:
         """Take what a phone pushed, in one transaction."""
         life = await phones.epoch(self.database)
@@ -157,8 +163,11 @@ class PostgresStore(RecordEdits, PatrolReads):
             await lock_for_edits(connection)
             return await phones.Run(connection, now_ms).of(push(ask, life, phones.DIALECT))
 
-    async def upload_phone(self, brought: Brought) -> bytes:
+    async def upload_phone(
+        self, view: View, ask: UploadAsk, *, sync_id: str, kept: Kept | None, answer: Callable[[Uploaded], bytes]
+    ) -> bytes:
         """Take an upload and return its answer; uploads of positions alone share a transaction."""
+        brought = Brought(view=view, ask=ask, kept=kept, answer=answer, sync_id=sync_id)
         if not brought.has_records:
             return await self._uploads.answer(brought)
         await self.partitions.ensure(brought.times_ms())

@@ -19,15 +19,29 @@ from cloud.store.sticks import Asked
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
 from shared import stick
-from shared.errors import BatchTooNew, BatchTooOld, Conflict, Forbidden, Invalid, NotFound, OutpostError
+from shared.errors import BatchTooNew, BatchTooOld, Conflict, Forbidden, Invalid, NotFound, OutpostError, RequestError
 from shared.ids import derived_id
 from shared.stick import Bundle
+from shared.sync import blobs
 from shared.sync import log as sync_log
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire.batch import MAX_BATCH_BYTES
 from shared.wire.link import CHANNELS, MAX_CHANGES, MAX_FIXES
-from shared.wire.stick import Carried, ChangesPage, ClashesPage, HeardPage, Message, Refused, Reply, Request
+from shared.wire.manifests import files_of
+from shared.wire.stick import (
+    Carried,
+    ChangesPage,
+    ClashesPage,
+    FileAt,
+    FilePart,
+    HeardPage,
+    Message,
+    ModelList,
+    Refused,
+    Reply,
+    Request,
+)
 
 log = structlog.get_logger()
 
@@ -40,6 +54,8 @@ class Imported(msgspec.Struct, kw_only=True):
     bundles: int = 0
     stations: list[str] = []
     batches: int = 0
+    #: files that are whole here by it
+    files: int = 0
     outcomes: dict[str, int] = {}
     #: what was not taken, and why
     refused: list[str] = []
@@ -51,6 +67,9 @@ class Exported(msgspec.Struct, kw_only=True):
     stations: list[str] = []
     receipts: int = 0
     pages: int = 0
+    #: parts of models' files, and files of which more is wanted than the stick took
+    parts: int = 0
+    files_left: int = 0
     bytes: int = 0
 
 
@@ -59,13 +78,14 @@ class Sticks:
 
     def __init__(
         self, store: PostgresStore, uplink: Uplink, *, seed: bytes, roster_of: Callable[[str], Awaitable[bytes]],
-        now: Callable[[], datetime],
+        now: Callable[[], datetime], shelf_of: Callable[[str, str | None, int], Awaitable[bytes | None]] | None = None,
     ) -> None:  # fmt: skip
         self._store = store
         self._uplink = uplink
         self._seed = seed
         self._roster_of = roster_of
         self._now = now
+        self._shelf_of = shelf_of
 
     async def take(self, medium: Path, progress: Callable[[int], None] = lambda _: None) -> Imported:
         """Apply every batch on a stick that was not applied yet; what cannot be taken is told and stops nothing.
@@ -97,6 +117,9 @@ class Sticks:
         held: set[str] = set()
         counts: dict[str, int] = {}
         for message in messages:
+            if isinstance(message, FilePart):
+                await self._take_part(station_id, bundle, message, done)
+                continue
             if not isinstance(message, Carried):
                 raise Invalid("it holds what no station says: what came before it was taken")
             if message.channel in refused:  # what follows stands on what was refused
@@ -128,6 +151,25 @@ class Sticks:
             await run(connection, sync_log.note(_session(bundle, counts, began_ms, to_ms(self._now()))))
         log.info("stick.imported", station=station_id, number=request.number, refused=len(refused))
 
+    async def _take_part(self, station_id: str, bundle: Bundle, message: FilePart, done: Imported) -> None:
+        """Keep a part of a file; what is behind a part that is missing waits for the next stick."""
+        put = blobs.put(
+            message.sha256, size=message.size, offset=message.offset, part=message.part, media_type=message.media_type,
+            owner=message.owner, origin=station_id, now_ms=to_ms(self._now()),
+        )  # fmt: skip
+        try:
+            async with self._store.database.transaction() as connection:
+                before = await run(connection, blobs.find(message.sha256))
+                kept = await run(connection, put)
+        except RequestError as error:
+            told = f"{bundle.path.name}: file {message.sha256[:12]}: {error.detail}"
+            if told not in done.refused:
+                done.refused.append(told)
+            return
+        done.files += kept.is_whole and not (before is not None and before.is_whole)
+        if not kept.received:
+            done.refused.append(f"{bundle.path.name}: file {message.sha256[:12]} is not what its name says")
+
     async def write(
         self, medium: Path, station_ids: Sequence[str] = (), progress: Callable[[int], None] = lambda _: None
     ) -> Exported:
@@ -146,7 +188,7 @@ class Sticks:
             if known is None:
                 raise NotFound(f"{station_id} has never sent a stick: what it has is not known, so nothing is written")
             bundle = await stick.write(
-                medium, "down", station_id, known.request.number, self._going_down(known, done, progress),
+                medium, "down", station_id, known.request.number, self._going_down(known, medium, done, progress),
                 private_key=self._seed, public_key=await self._key(station_id),
             )  # fmt: skip
             done.stations.append(station_id)
@@ -155,7 +197,7 @@ class Sticks:
         return done
 
     async def _going_down(
-        self, known: Asked, done: Exported, progress: Callable[[int], None]
+        self, known: Asked, medium: Path, done: Exported, progress: Callable[[int], None]
     ) -> AsyncIterator[Message]:
         asked = known.request
         station_id, epoch = asked.station_id, asked.epoch
@@ -180,6 +222,41 @@ class Sticks:
             done.pages += 1
             progress(done.receipts + done.pages)
             yield page
+        for sha256 in asked.files:
+            async with self._store.database.snapshot() as connection:
+                blob = await run(connection, blobs.find(sha256))
+            if blob is not None:
+                yield FileAt(sha256, blob.received)
+        async for model in self._models(asked, medium, done):
+            yield model
+
+    async def _models(self, asked: Request, medium: Path, done: Exported) -> AsyncIterator[Message]:
+        """Give the list of models, and of their files what the station lacks and there is room for behind all else."""
+        epoch, _, issue = (asked.models or "").rpartition(" ")
+        if self._shelf_of is None:
+            return
+        shelf = await self._shelf_of(asked.station_id, epoch or None, int(issue or 0))
+        if shelf is None:
+            return
+        yield ModelList(shelf)
+        async with self._store.database.snapshot() as connection:
+            found = [await run(connection, blobs.find(sha256)) for sha256 in files_of(shelf)]
+        wanted = [blob for blob in found if blob is not None and blob.is_whole]
+        lacking = sum(max(0, blob.size - asked.has.get(blob.sha256, 0)) for blob in wanted)
+        room = stick.room_for_files(medium, "down", asked.station_id, lacking)
+        for blob in wanted:
+            sha256, offset = blob.sha256, asked.has.get(blob.sha256, 0)
+            while offset < blob.size and room > 0:
+                end = min(offset + stick.FILE_PART_BYTES, blob.size)
+                async with self._store.database.snapshot() as connection:
+                    part = await run(connection, blobs.read(sha256, offset, end))
+                yield FilePart(
+                    sha256=sha256, size=blob.size, offset=offset, media_type=blob.media_type, owner=None, part=part
+                )
+                done.parts += 1
+                room -= end - offset
+                offset = end
+            done.files_left += offset < blob.size
 
     async def _pages(self, asked: Request, ours: str) -> AsyncIterator[Message]:
         is_known = asked.cloud_epoch == ours

@@ -102,6 +102,8 @@ class Uplink:
                             exceptions=tuple(taken.exceptions),
                         )
                     )  # fmt: skip
+                    if await stations.note_epoch(connection, station_id, batch.epoch, now_ms):
+                        log.warning("uplink.two_cards", station=station_id, channel=batch.channel, n=batch.n)
                     await stations.keep_receipt(connection, *key, reached, receipt, now_ms)
                     await stations.see(connection, station_id, now_ms)
                     await run(connection, sync_log.note(_session(station_id, batch, taken, now_ms, to_ms(self._now()))))
@@ -220,15 +222,18 @@ async def _heard(
 ) -> tuple[HeardFixes, set[str]]:
     """Return a page of the cloud's own fixes and the collars in it; fewer where long notes would burst it."""
     while True:
-        columns, reached, last, is_more = await feed.own_fixes(connection, station_id, since, after, limit)
+        page = await feed.own_fixes(connection, station_id, since, after, limit)
+        columns = page.columns
         count = len(columns["raw_ms"])
         try:
-            return HeardFixes(epoch, reached, last, is_more, encode_fixes(columns)), set(columns["collar_id"])
+            packed, collar_ids = encode_fixes(columns), set(columns["collar_id"])
         except Invalid as error:
-            if count == 1:  # not one of several, so that nothing else is passed over with it
-                log.error("feed.unsendable", entity="fix", collar=columns["collar_id"][0], why=error.detail)
-                return HeardFixes(epoch, reached, last, is_more, _NO_FIXES), set()
-            limit = max(1, min(limit, count) // 2)
+            if count > 1:  # not one of several, so that nothing else is passed over with it
+                limit = max(1, min(limit, count) // 2)
+                continue
+            log.error("feed.unsendable", entity="fix", collar=columns["collar_id"][0], why=error.detail)
+            packed, collar_ids = _NO_FIXES, set()
+        return HeardFixes(epoch, page.next, page.after, page.is_more, packed, page.decisions), collar_ids
 
 
 def _opened(batch: Batch, ladder: Ladder) -> Held:

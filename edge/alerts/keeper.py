@@ -26,11 +26,11 @@ from edge.store.fixes import FixWriter
 from edge.store.records import RecordWriter
 from edge.store.store import SpatialiteStore
 from shared.clock import Clock
-from shared.domain import Alert
 from shared.errors import NotFound, StoreFull
 from shared.ids import random_id
 from shared.sync.operations import Operation
 from shared.sync.records import Record, to_ms
+from shared.wire.events import Told
 
 log = structlog.get_logger()
 
@@ -39,19 +39,6 @@ _DEAF_KEPT_MS: Final = 60 * 86_400_000
 _OPEN: Final = frozenset({"active", "acknowledged"})
 #: Animals that one transaction of a tick judges: fixes that arrive meanwhile do not wait for all.
 _TICK_ANIMALS: Final = 50
-
-
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What goes out on the event stream; no position. ``rings`` is false for what is late, to its end."""
-
-    id: str
-    animal: str | None
-    alert_type: str
-    severity: str
-    title: str
-    status: str
-    is_late: bool
-    rings: bool
 
 
 class Keeper:
@@ -235,14 +222,6 @@ def _told(record: Record, *, rings: bool) -> Told:
     return Told(
         id=record.id, animal=columns["animal_id"], alert_type=columns["alert_type"], severity=columns["severity"],
         title=columns["title"], status=columns["status"], is_late=columns["is_late"], rings=rings,
-    )  # fmt: skip
-
-
-def told_of(alert: Alert) -> Told:
-    """Return what goes out of an alert that a person raised or closed; it rings."""
-    return Told(
-        id=alert.id, animal=alert.animal_id, alert_type=alert.alert_type, severity=alert.severity, title=alert.title,
-        status=alert.status, is_late=alert.is_late, rings=not alert.is_late,
     )  # fmt: skip
 
 

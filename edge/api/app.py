@@ -9,7 +9,7 @@ from pathlib import Path
 from litestar import Litestar
 from litestar.di import Provide
 
-from edge.alerts.keeper import Keeper, told_of
+from edge.alerts.keeper import Keeper
 from edge.api.alert_rules import AlertRules
 from edge.api.events import EventHub, News, events_stream
 from edge.api.health import Health, HealthSource
@@ -37,6 +37,7 @@ from shared.privacy import OPERATOR, view_for
 from shared.routing import Router
 from shared.shelf import Shelf
 from shared.store import Store
+from shared.wire.events import told_of
 
 
 def create_app(

@@ -99,6 +99,8 @@ class CloudHealth(Struct, frozen=True, kw_only=True):
     last_receipt_age_s: float | None
     waiting: dict[str, WaitingHealth]
     unsendable: int
+    #: channels whose batch waits because station and cloud have programs that are too far apart
+    held: list[str]
     last_error: str | None
     #: what the link may carry, its cap, and what went over it in the last measured day (0 without a cap)
     profile: str | None = None

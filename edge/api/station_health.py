@@ -145,6 +145,7 @@ class StationHealth:
                 for channel, waiting in backlog.channels.items()
             },
             unsendable=backlog.unsendable,
+            held=backlog.held,
             profile=None if profile is None else profile.name,
             bytes_a_day=None if profile is None else profile.bytes_a_day,
             bytes_today=0 if profile is None else await self._store.read(lambda db: used_today(db, profile.name)),

@@ -23,8 +23,8 @@ from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live.advice import AROUND_M, AT_ONCE, Advisor, Asked
 from models.live.habitat import MappedHabitat
-from models.live.insight import ADVISED_FOR
 from models.live.shapes import Shapes
+from models.live.telling import ADVISED_FOR
 from shared.clock import Clock
 from shared.errors import OutpostError
 from shared.insight import Advice

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from edge.alerts.keeper import Keeper, Told, subject_of
+from edge.alerts.keeper import Keeper, subject_of
 from edge.alerts.seen import COMPANY_REACH_M, CORRIDOR_REACH_M, Seen
 from edge.pipeline.outcome import Outcome
 from edge.store import watches
@@ -20,6 +20,7 @@ from edge.store.driver import Connection
 from shared.domain import FixFlag
 from shared.insight import Ahead
 from shared.movement.areas import Nearby, Place
+from shared.wire.events import Told
 
 #: A change of the past is looked through with as many fixes before it: an event may have begun with them.
 BEFORE: Final = 24

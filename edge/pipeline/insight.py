@@ -18,10 +18,12 @@ from edge.store.areas import areas_mark
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live.advice import Advisor
+from models.live.drawing import DrawnMap, drawn_map
 from models.live.forecasts import MOST_FIXES, SPAN
-from models.live.insight import DrawnMap, Known, OnDemand, drawn_map, missing_of_place, spoke_of_place
+from models.live.insight import OnDemand
 from models.live.runtime import Fixes, Models
 from models.live.standing import Standing
+from models.live.telling import Known, missing_of_place, spoke_of_place
 from shared import insight
 from shared.clock import Clock
 from shared.habitat import Habitat

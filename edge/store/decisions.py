@@ -50,6 +50,16 @@ def waiting_decisions(db: Connection, unsent: Sequence[tuple[int, int]]) -> list
     return found
 
 
+def waiting_flags(db: Connection) -> set[int]:
+    """Return the rows of fixes on which a decision of somebody here has no receipt of the cloud yet."""
+    found = {
+        pk for (pk,) in db.execute("SELECT first_pk FROM outbox WHERE entity = 'fix' AND operation = 'flag'").fetchall()
+    }
+    for (runs,) in db.execute("SELECT runs FROM batches WHERE channel = 'flags' AND acknowledged_ms IS NULL"):
+        found.update(each.pk for each in msgspec.msgpack.decode(runs, type=list[Decided]))
+    return found
+
+
 def forget_gone(db: Connection) -> None:
     """Take decisions off the outbox whose fix is no more: it became another one, which has its flags."""
     db.execute(

@@ -14,7 +14,7 @@ What a fix is, how copies of one become one and whose it is are the same in both
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -26,6 +26,7 @@ from shared.domain import NewFix
 from shared.errors import NotFound
 from shared.ids import fix_time_ms, id_text
 from shared.movement.quality import intrinsic_flags, limits_of, rejudge, stands_alone
+from shared.sync.decisions import Decision
 from shared.sync.fixes import (
     BY_HAND,
     MERGED,
@@ -298,6 +299,29 @@ class FixWriter:
         flags = flags_by_hand(flags, is_excluded=is_excluded)
         self._connection.execute("UPDATE fixes SET flags = ? WHERE pk = ?", (flags, pk))
         self._post("fix", pk, pk, "flag")
+
+    def told_by_hand(self, decision: Decision, waiting: Container[int]) -> bool:
+        """Take what a person decided of a fix elsewhere, and say whether it is news; the cloud knows it.
+
+        A decision of somebody here that waits for the cloud (``waiting``, by row) comes after it and stays. Of a fix
+        that is not here nothing is known.
+        """
+        resolved = self._resolve(decision.collar_id)
+        if resolved is None:
+            return False
+        found = self._connection.execute(
+            "SELECT pk, collar_pk, flags FROM fixes WHERE id = ?", (decision.fix_id(resolved[1]),)
+        ).fetchone()
+        if found is None or found[0] in waiting:
+            return False
+        pk, collar_pk, flags = found
+        wanted = flags_by_hand(flags, is_excluded=decision.is_excluded)
+        if wanted == flags:
+            return False
+        changes.note(self._connection, changes.of_fixes(resolved[1], [decision.raw_ms], "flag"))
+        self._neighbourhoods.pop(collar_pk, None)
+        self._connection.execute("UPDATE fixes SET flags = ? WHERE pk = ?", (wanted, pk))
+        return True
 
     def _row(self, fix: NewFix, now_ms: int) -> Row:
         said_animal_pk = None if fix.animal_id is None else self._animal_pk(fix.animal_id)

@@ -40,6 +40,8 @@ from shared.wire.link import CHANNELS, DOWN, OF_FIXES, Channel
 RETAINED_MS: Final = 90 * 86_400_000
 #: The fact that says which version of records was spoken last.
 _SCHEMA: Final = "records_schema"
+#: The fact that says which channels were held in the last session.
+_HELD: Final = "sync_held"
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,8 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     enrolment: Enrolment | None
     channels: dict[Channel, Waiting]
     unsendable: int
+    #: channels of which the cloud's program could not read a batch in the last session
+    held: list[str]
 
 
 # --- the enrolment
@@ -223,10 +227,7 @@ def begin_schema(db: Connection, ladder: Ladder) -> None:
     if enrolment(db) is not None:
         db.execute("UPDATE enrolment SET cursor = 0")
         _forget_revisions(db)
-    db.execute(
-        "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (_SCHEMA, str(ladder.newest)),
-    )
+    _set_fact(db, _SCHEMA, str(ladder.newest))
 
 
 def _forget_revisions(db: Connection) -> None:
@@ -401,4 +402,24 @@ def _put_back(db: Connection, condition: str, values: Sequence[Any]) -> None:
 def backlog(db: Connection) -> Backlog:
     """Return what waits for which cloud."""
     row = db.execute("SELECT value FROM counters WHERE name = ?", (unsent.UNSENDABLE,)).fetchone()
-    return Backlog(enrolment=enrolment(db), channels=unsent.waiting(db), unsendable=0 if row is None else row[0])
+    return Backlog(
+        enrolment=enrolment(db), channels=unsent.waiting(db), unsendable=0 if row is None else row[0], held=held(db)
+    )
+
+
+def held(db: Connection) -> list[str]:
+    """Return which channels waited in the last session because both programs are too far apart."""
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (_HELD,)).fetchone()
+    return [] if row is None else str(row[0]).split()
+
+
+def set_held(db: Connection, channels: Iterable[str]) -> None:
+    """Note which channels wait because the cloud's program and this one are too far apart."""
+    _set_fact(db, _HELD, " ".join(channels))
+
+
+def _set_fact(db: Connection, name: str, value: str) -> None:
+    db.execute(
+        "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )

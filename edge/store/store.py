@@ -16,6 +16,7 @@ import structlog
 
 from edge.store import changes, outbox, patrols, phones, predictions, queries, unsent
 from edge.store.areas import areas_near_each
+from edge.store.decisions import waiting_flags
 from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
 from edge.store.fixes import FixWriter, StoredFix
 from edge.store.home_secret import field_keys
@@ -58,13 +59,14 @@ from shared.store import (
 )
 from shared.sync import clashes
 from shared.sync.clashes import Clash, Resolution
+from shared.sync.decisions import Decision
 from shared.sync.edits import RecordEdits
 from shared.sync.operations import Operation, Outcome
 from shared.sync.patrols import Asked, PatrolReads
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
-from shared.sync.phone.upload import Brought, upload_one
+from shared.sync.phone.upload import Brought, Kept, UploadAsk, Uploaded, upload_one
 from shared.sync.records import EntityName, Record, from_ms, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
@@ -346,24 +348,28 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
         await self.write(job)
 
-    async def take_heard(self, cloud_epoch: str, cursor: int, after: str | None, columns: FixColumns) -> int:
-        """Store fixes that the cloud took itself, and how far they are taken then; return how many were news.
+    async def take_heard(
+        self, cloud_epoch: str, cursor: int, after: str | None, columns: FixColumns, decisions: Sequence[Decision] = ()
+    ) -> tuple[int, int]:
+        """Store fixes that came to the cloud another way and what people decided of fixes there, with the cursor.
 
-        They do not wait for the cloud, which has them. Nothing is taken where the cloud's life is another one by now.
+        Returns how many fixes and how many decisions were news. They do not wait for the cloud, which has them.
+        Nothing is taken where the cloud's life is another one by now.
         """
 
-        def job(db: Connection) -> list[StoredFix]:
+        def job(db: Connection) -> tuple[list[StoredFix], int]:
             if not outbox.set_heard(db, cloud_epoch, cursor, after):
-                return []
+                return [], 0
             now_ms = to_ms(self._now())
             stored = self._fixes.take(columns, now_ms)
             for collar_id, heard_ms, battery_mv in _last_heard(columns):
                 self._records.heard(collar_id, {"battery_mv": battery_mv}, heard_ms, now_ms)
-            return stored
+            waiting = waiting_flags(db) if decisions else set()
+            return stored, sum(self._fixes.told_by_hand(decision, waiting) for decision in decisions)
 
-        stored = await self.write(job)
+        stored, n_told = await self.write(job)
         self._stored(stored)
-        return sum(fix.outcome != "duplicate" for fix in stored)
+        return sum(fix.outcome != "duplicate" for fix in stored), n_told
 
     async def check(self) -> None:
         """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
@@ -431,8 +437,11 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         self._stored(stored)
         return result
 
-    async def upload_phone(self, brought: Brought) -> bytes:
+    async def upload_phone(
+        self, view: View, ask: UploadAsk, *, sync_id: str, kept: Kept | None, answer: Callable[[Uploaded], bytes]
+    ) -> bytes:
         """Take an upload in one transaction and return its answer."""
+        brought = Brought(view=view, ask=ask, kept=kept, answer=answer, sync_id=sync_id)
 
         def job(db: Connection) -> tuple[bytes, list[StoredFix]]:
             run = phones.Run(db, (self._records, self._fixes), to_ms(self._now()))

@@ -94,6 +94,8 @@ class Synced(msgspec.Struct, kw_only=True):
     #: fixes that came to the cloud another way, and how many of them were news here
     heard: int = 0
     new_fixes: int = 0
+    #: what people decided of fixes elsewhere and was news here
+    told: int = 0
     #: how often the station's streams had to go back to an older head, or begin anew
     healed: int = 0
     #: channels that wait because the programs of station and cloud are too far apart
@@ -193,6 +195,11 @@ class _Session:
             if self._done.batches or self._done.changes or self._done.heard:
                 await self._note()
 
+    async def _note_held(self) -> None:
+        """Write down which channels were held: an operator has to see it, also after the session."""
+        if await self._store.read(outbox.held) != self._done.held:
+            await self._store.write(functools.partial(outbox.set_held, channels=self._done.held))
+
     async def take(self, has_answer: Callable[[Batch], bool]) -> Synced:
         """Take answers to batches that wait, in their order, then what came down."""
         try:
@@ -244,6 +251,7 @@ class _Session:
                 is_more = is_more and await self._pull_heard()
             except (SyncError, RequestError) as error:
                 untaken, is_more = untaken or error, False
+        await self._note_held()
         if untaken is not None:
             raise untaken
         if self._done.records:
@@ -337,7 +345,9 @@ class _Session:
 
     async def _take_heard(self, page: HeardFixes, cursor: int, after: str | None) -> int:
         columns = decode_fixes(page.batch)
-        self._done.new_fixes += await self._store.take_heard(page.epoch, cursor, after, columns)
+        new_fixes, told = await self._store.take_heard(page.epoch, cursor, after, columns, page.decisions)
+        self._done.new_fixes += new_fixes
+        self._done.told += told
         return len(columns["raw_ms"])
 
     async def _compare_heads(self) -> None:

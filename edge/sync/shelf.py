@@ -13,7 +13,7 @@ link that is short of bytes, or carries no files, brings none.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 PART_BYTES: Final = 64 << 10
 #: The fact that says which list was taken last: life of the cloud and number.
-_TAKEN: Final = "models.taken"
+MODELS_TAKEN: Final = "models.taken"
 #: The fact that says what the cloud chose last of a model file.
 _CHOSE: Final = "models.chose"
 _MOST_DAMAGED: Final = 3
@@ -56,8 +56,34 @@ async def take_models(cloud: Cloud, here: Enrolment, accounts: Accounts, shelf: 
     return 0
 
 
+async def take_carried(source: ModelSource, here: Enrolment, accounts: Accounts, shelf: HomeShelf | None) -> int:
+    """Take what a stick brought of models; return how many are news here.
+
+    Where a file is not whole on it, what came stays, and another stick or a link brings the rest.
+    """
+    try:
+        return await _Taking(source, here, accounts, shelf, None).all()
+    except (AccessError, LinkError, RequestError, SyncError) as error:
+        log.warning("models.untaken", code=error.code, detail=error.detail)
+    return 0
+
+
+class ModelSource(Protocol):
+    """Who gives a station the list of its models, and their files."""
+
+    async def models(self, epoch: str | None, issue: int) -> bytes | None:
+        """Return the list, signed; None where the last one still holds."""
+        ...
+
+    async def model_part(self, sha256: str, first: int, limit: int) -> bytes:
+        """Return bytes of a model's file from ``first`` on; raises LinkError where they cannot be had."""
+        ...
+
+
 class _Taking:
-    def __init__(self, cloud: CloudClient, here: Enrolment, accounts: Accounts, shelf: HomeShelf, meter: Meter) -> None:
+    def __init__(
+        self, cloud: ModelSource, here: Enrolment, accounts: Accounts, shelf: HomeShelf | None, meter: Meter | None
+    ) -> None:
         self._cloud = cloud
         self._here = here
         self._accounts = accounts
@@ -69,13 +95,13 @@ class _Taking:
         key, _ = await self._tables.read(rosters.trusted())
         if key is None:
             return 0  # no roster has come: nobody's word is known yet
-        taken = await self._tables.read(fact(_TAKEN))
+        taken = await self._tables.read(fact(MODELS_TAKEN))
         epoch, _, issue = (taken or "").rpartition(" ")
-        await self._meter.allow(OVERHEAD_BYTES)
+        await self._allow()
         sent = await self._cloud.models(epoch or None, int(issue or 0))
         if sent is None:
             return 0
-        await self._meter.settle(len(sent))
+        await self._settle(len(sent))
         list_ = checked_shelf(sent, key, self._here.station_id)
         if epoch == list_.epoch and list_.issue < int(issue or 0):
             log.warning("models.older_list", issue=list_.issue, taken=int(issue))
@@ -84,8 +110,17 @@ class _Taking:
         news = await self._tables.write(self._chosen(list_, refused))
         if news:
             log.info("models.taken", issue=list_.issue, models=news)
-            await self._shelf.refresh()
+            if self._shelf is not None:
+                await self._shelf.refresh()
         return news
+
+    async def _allow(self) -> None:
+        if self._meter is not None:
+            await self._meter.allow(OVERHEAD_BYTES)
+
+    async def _settle(self, size: int) -> None:
+        if self._meter is not None:
+            await self._meter.settle(size)
 
     async def _is_taken(self, chosen: Chosen) -> bool:
         """Bring a version here if it is not; say whether it can be chosen. What is broken is told once a session."""
@@ -120,9 +155,9 @@ class _Taking:
             kept = await self._tables.read(blobs.find(manifest.sha256))
             while kept is None or not kept.is_whole:
                 first = 0 if kept is None else kept.received
-                await self._meter.allow(OVERHEAD_BYTES)
+                await self._allow()
                 part = await self._cloud.model_part(manifest.sha256, first, PART_BYTES)
-                await self._meter.settle(len(part))
+                await self._settle(len(part))
                 if not part:
                     raise LinkError("a model's file ends before its size: something alters it on the way")
                 now_ms = self._accounts.moments().ms
@@ -160,5 +195,5 @@ class _Taking:
             ])  # fmt: skip
             news += 1
         if not refused:
-            yield from set_fact(_TAKEN, f"{list_.epoch} {list_.issue}")
+            yield from set_fact(MODELS_TAKEN, f"{list_.epoch} {list_.issue}")
         return news

@@ -21,6 +21,7 @@ from edge.store.outbox import Enrolment
 from edge.store.store import CLASH_CURSOR, SpatialiteStore
 from edge.sync.people import take_roster
 from edge.sync.session import RECORDS_IN_BATCH, Synced, take_reply
+from edge.sync.shelf import MODELS_TAKEN, take_carried
 from shared import stick
 from shared.accounts import rosters
 from shared.accounts.facts import fact, set_fact
@@ -29,6 +30,7 @@ from shared.accounts.users import Job
 from shared.clock import Clock
 from shared.errors import Conflict, Forbidden, Invalid, LinkError, OutpostError, StaleCursor
 from shared.stick import Bundle
+from shared.sync import blobs
 from shared.sync.blobs import Blob
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
@@ -50,8 +52,11 @@ from shared.wire.stick import (
     Carried,
     ChangesPage,
     ClashesPage,
+    FileAt,
+    FilePart,
     HeardPage,
     Message,
+    ModelList,
     Receipted,
     Refused,
     Reply,
@@ -62,6 +67,8 @@ log = structlog.get_logger()
 
 #: The fact that counts this station's sticks.
 _NUMBER: Final = "stick.number"
+#: The fact that says how much of a file the cloud had when it answered a stick.
+_FILE_AT: Final = "stick.file"
 _NO_RECORDS: Final = encode_records([])
 
 
@@ -72,6 +79,9 @@ class Exported(msgspec.Struct, kw_only=True):
     number: int = 0
     batches: int = 0
     items: int = 0
+    #: files of which some lies on the stick, and files of which more waits than it took
+    files: int = 0
+    files_left: int = 0
     bytes: int = 0
 
 
@@ -80,6 +90,8 @@ class Imported(msgspec.Struct, kw_only=True):
 
     bundles: int = 0
     synced: Synced = msgspec.field(default_factory=Synced)
+    #: models that are news here
+    models: int = 0
     refused: list[str] = []
 
 
@@ -95,7 +107,8 @@ async def export(
     key = await _cloud_key(accounts)
     done = Exported(number=await accounts.tables.write(_next_number()))
     bundle = await stick.write(
-        medium, "up", here.station_id, done.number, _going_up(store, here, clock, batch_fixes, done, progress),
+        medium, "up", here.station_id, done.number,
+        _going_up(store, accounts, medium, here, clock, batch_fixes, done, progress),
         private_key=here.private_key, public_key=key,
     )  # fmt: skip
     done.bundle, done.bytes = bundle.path.name, sum(part.size for part in bundle.manifest.parts)
@@ -122,7 +135,7 @@ async def take(store: SpatialiteStore, accounts: Accounts, medium: Path, clock: 
     done = Imported(refused=refused)
     for bundle in mine:
         try:
-            await _take_bundle(store, accounts, bundle, here, key, clock, done.synced)
+            done.models += await _take_bundle(store, accounts, bundle, here, key, clock, done.synced)
         except OutpostError as error:
             done.refused.append(f"{bundle.path.name}: {error.detail}")
         else:
@@ -132,7 +145,7 @@ async def take(store: SpatialiteStore, accounts: Accounts, medium: Path, clock: 
 
 async def _take_bundle(
     store: SpatialiteStore, accounts: Accounts, bundle: Bundle, here: Enrolment, key: bytes, clock: Clock, sum_: Synced
-) -> None:
+) -> int:
     cloud = CarriedCloud(list(stick.read(bundle, private_key=here.private_key, public_key=key)))
     if cloud.reply.asked.station_id != here.station_id:
         raise Forbidden("it answers another station: nothing of it was taken")
@@ -146,6 +159,23 @@ async def _take_bundle(
             log.info("stick.roster_untaken", detail=error.detail)
     is_same_life = life == cloud.reply.cloud_epoch
     _add(sum_, await take_reply(store, cloud, clock, cloud.has_answer, is_same_life=is_same_life))
+    sum_.blobs += await accounts.tables.write(_files_at(cloud.files, to_ms(clock.now())))
+    return await take_carried(cloud, here, accounts, None)
+
+
+def _files_at(told: list[FileAt], now_ms: int) -> Job[int]:
+    """Note how far files have come in the cloud; return how many are whole there."""
+    whole = 0
+    for each in told:
+        blob = yield from blobs.find(each.sha256)
+        if blob is None:
+            continue
+        yield from set_fact(f"{_FILE_AT} {each.sha256}", str(each.received))
+        if each.received == blob.size:
+            whole += 1
+            yield from blobs.sent(each.sha256, now_ms)
+            yield "DELETE FROM facts WHERE name = ?", (f"{_FILE_AT} {each.sha256}",)
+    return whole
 
 
 def _add(total: Synced, one: Synced) -> None:
@@ -173,17 +203,20 @@ def _next_number() -> Job[int]:
 
 
 async def _going_up(
-    store: SpatialiteStore, here: Enrolment, clock: Clock, batch_fixes: int, done: Exported,
-    progress: Callable[[int], None],
+    store: SpatialiteStore, accounts: Accounts, medium: Path, here: Enrolment, clock: Clock, batch_fixes: int,
+    done: Exported, progress: Callable[[int], None],
 ) -> AsyncIterator[Message]:  # fmt: skip
     acked: dict[Channel, int] = {}
     for channel in CHANNELS:
         acked[channel] = (await store.read(functools.partial(outbox.sender, channel=channel))).acked.n
     clashes = await store.read(functools.partial(run, job=fact(CLASH_CURSOR)))
+    files = await accounts.tables.read(blobs.waiting())
     yield Request(
         station_id=here.station_id, number=done.number, epoch=here.epoch, cloud_epoch=here.cloud_epoch,
         cursor=here.cursor, heard_cursor=here.heard_cursor, heard_after=here.heard_after, clashes=clashes, acked=acked,
         schema=LADDER.newest,
+        files=[blob.sha256 for blob in files], models=await accounts.tables.read(fact(MODELS_TAKEN)),
+        has=await accounts.tables.read(blobs.of_models()),
     )  # fmt: skip
     for channel in CHANNELS:
         n = 0
@@ -204,6 +237,29 @@ async def _going_up(
                 epoch=batch.epoch, channel=channel, n=n, prev_hash=batch.prev_hash, hash=batch.hash,
                 payload=batch.payload,
             )  # fmt: skip
+    async for part in _file_parts(accounts, medium, here.station_id, files, done):
+        yield part
+
+
+async def _file_parts(
+    accounts: Accounts, medium: Path, station_id: str, files: list[Blob], done: Exported
+) -> AsyncIterator[Message]:
+    """Give files from where the cloud has them, the oldest first, as far as the stick has room behind all else."""
+    if not files:
+        return
+    room = stick.room_for_files(medium, "up", station_id, sum(blob.size for blob in files))
+    for blob in files:
+        offset = int(await accounts.tables.read(fact(f"{_FILE_AT} {blob.sha256}")) or 0)
+        done.files += room > 0
+        while offset < blob.size and room > 0:
+            end = min(offset + stick.FILE_PART_BYTES, blob.size)
+            yield FilePart(
+                sha256=blob.sha256, size=blob.size, offset=offset, media_type=blob.media_type, owner=blob.owner,
+                part=await accounts.tables.read(blobs.read(blob.sha256, offset, end)),
+            )  # fmt: skip
+            room -= end - offset
+            offset = end
+        done.files_left += offset < blob.size
 
 
 class CarriedCloud:
@@ -218,6 +274,10 @@ class CarriedCloud:
         self._changes: list[ChangesPage] = []
         self._heard: list[HeardPage] = []
         self._clashes: list[ClashesPage] = []
+        self._models: ModelList | None = None
+        self._parts: dict[str, list[FilePart]] = {}
+        #: how far files have come in the cloud
+        self.files: list[FileAt] = []
         for message in messages[1:]:
             match message:
                 case Receipted(epoch=epoch, channel=channel, n=n, receipt=receipt):
@@ -230,6 +290,12 @@ class CarriedCloud:
                     self._heard.append(message)
                 case ClashesPage():
                     self._clashes.append(message)
+                case FileAt():
+                    self.files.append(message)
+                case ModelList():
+                    self._models = message
+                case FilePart(sha256=sha256):
+                    self._parts.setdefault(sha256, []).append(message)
                 case _:
                     raise Invalid("the stick holds what no cloud says: nothing of it was taken")
         self.bytes_up = 0
@@ -283,13 +349,24 @@ class CarriedCloud:
         """Raise LinkError: a stick compares nothing."""
         raise LinkError("a stick does not carry the cloud's fixes of a collar")
 
+    async def models(self, epoch: str | None, issue: int) -> bytes | None:
+        """Return the list of models that the stick brought; None for none."""
+        return None if self._models is None else self._models.shelf
+
+    async def model_part(self, sha256: str, first: int, limit: int) -> bytes:
+        """Return what the stick brought of a model's file from ``first`` on; raises LinkError for no more."""
+        for each in self._parts.get(sha256, []):
+            if each.offset <= first < each.offset + len(each.part):
+                return each.part[first - each.offset :][:limit]
+        raise LinkError("the rest of a model's file lies on another stick: export once more, both ways")
+
     async def blob_offset(self, sha256: str) -> int:
-        """Raise LinkError: files go over a link."""
-        raise LinkError("a stick does not carry files")
+        """Raise LinkError: what came on a stick asks for no file."""
+        raise LinkError("a stick that came back takes no files")
 
     async def put_blob(self, blob: Blob, offset: int, part: bytes) -> int:
-        """Raise LinkError: files go over a link."""
-        raise LinkError("a stick does not carry files")
+        """Raise LinkError: what came on a stick takes no file."""
+        raise LinkError("a stick that came back takes no files")
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

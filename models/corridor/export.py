@@ -1,7 +1,8 @@
-"""From layers to an artefact: int8 ONNX for stations, float32 layers for the cloud, SB3's own zip beside it."""
+"""From layers to two artefacts: int8 ONNX for stations; float32 layers for the cloud, with SB3's own zip."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 from models.artifact import Input, Manifest, TrainingSet, save
 from models.corridor.observation import SIZE
 from models.corridor.pools import training_pool
-from models.corridor.runtime import Policy, Session
+from models.corridor.runtime import Policy, Session, float_name
 from models.corridor.surface import Float32Array
 from models.corridor.walkers import Walkers
 from shared.errors import ArtifactError
@@ -38,29 +39,30 @@ def export(
     species: tuple[str, ...],
     trained_on: tuple[TrainingSet, ...],
     settings: Mapping[str, Any],
-) -> Manifest:
-    """Write a policy; raises ArtifactError where the int8 network chooses other moves too often."""
+) -> list[Manifest]:
+    """Write a policy, and its float32 form; raises ArtifactError where int8 chooses other moves too often."""
     onnx = int8_onnx(layers)
     agreed = agreement(layers, onnx)
     if agreed < LEAST_AGREEMENT:
         raise ArtifactError(f"{algorithm}: int8 agrees on {agreed:.2%} of moves, {LEAST_AGREEMENT:.0%} are needed")
-    arrays: dict[str, tuple[Any, float, str]] = {"onnx": (np.frombuffer(onnx, dtype=np.uint8), 1.0, "byte")}
+    whole: dict[str, tuple[Any, float, str]] = {}
     for number, (weights, bias) in enumerate(layers):
-        arrays[f"weights_{number}"] = (weights, 1.0, "1")
-        arrays[f"bias_{number}"] = (bias, 1.0, "1")
-    arrays["sb3_zip"] = (np.frombuffer(zipped, dtype=np.uint8), 1.0, "byte")
-    return save(
-        folder,
-        model="corridor",
-        name=algorithm,
-        version=version,
+        whole[f"weights_{number}"] = (weights, 1.0, "1")
+        whole[f"bias_{number}"] = (bias, 1.0, "1")
+    whole["sb3_zip"] = (np.frombuffer(zipped, dtype=np.uint8), 1.0, "byte")
+    write = functools.partial(
+        save, folder, model="corridor", version=version, trained_on=trained_on, licence="MIT",
         inputs=(Input(name="observation", unit="doublings of cost, cells; see observation.py"),),
-        arrays=arrays,
-        metrics={"int8_agreement": agreed, "onnx_bytes": float(len(onnx))},
-        trained_on=trained_on,
-        licence="MIT",
         settings={"species": list(species), **settings},
-    )
+    )  # fmt: skip
+    # the float form first: a policy is there with what belongs to it
+    return [
+        write(name=float_name(algorithm), arrays=whole, metrics={}),
+        write(
+            name=algorithm, arrays={"onnx": (np.frombuffer(onnx, dtype=np.uint8), 1.0, "byte")},
+            metrics={"int8_agreement": agreed, "onnx_bytes": float(len(onnx))},
+        ),
+    ]  # fmt: skip
 
 
 def int8_onnx(layers: Layers) -> bytes:

@@ -1,8 +1,9 @@
 """Policies as they run: numpy or ONNX Runtime, no torch; routes by policy, and the advice of a station.
 
-An artefact ``corridor/<version>/<algorithm>`` holds the network as int8 ONNX (what a station runs) and as float32
-layers (what the cloud walks many routes at once with). Its settings name the species that it was trained for; for
-another one there is no advice.
+An artefact ``corridor/<version>/<algorithm>`` holds the network as int8 ONNX: what a station runs. Beside it
+``<algorithm>_float`` holds float32 layers, what the cloud walks many routes at once with, and the ``.zip`` that
+training goes on from; where it is missing or bad the int8 network walks. Settings name the species that a policy was
+trained for; for another one there is no advice. (Policies that were brought may hold all three in one file.)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from shared.symbols import own_symbols
 Algorithm: TypeAlias = Literal["ppo", "dqn"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = ("ppo", "dqn")
 
+_MOVES: Final = 8
 #: Bytes that the walkers of one route may remember their ways in.
 _MOST_REMEMBERED: Final = 256_000_000
 #: Number formats of ONNX that a network of ours holds.
@@ -67,14 +69,33 @@ def load_policy(algorithm: str, folder: Path = PACKAGED, version: int | None = N
     if algorithm not in ALGORITHMS:
         raise Invalid(f"algorithm: {algorithm!r} is not one of {', '.join(ALGORITHMS)}")
     if version is not None:
-        return policy_of(load(folder, "corridor", version, algorithm))
+        return _with_float(policy_of(load(folder, "corridor", version, algorithm)), folder)
     policy, loaded = load_newest(folder, "corridor", algorithm, policy_of)
-    return msgspec.structs.replace(policy, refused=loaded.refused)
+    return _with_float(msgspec.structs.replace(policy, refused=loaded.refused), folder)
 
 
-def policy_of(loaded: Loaded) -> Policy:
-    """Return the policy of an artefact; raises ArtifactError where its layers do not fit together."""
-    arrays, manifest = loaded.arrays, loaded.manifest
+def _with_float(policy: Policy, folder: Path) -> Policy:
+    """Return the policy with float32 layers where its version has a good file of them."""
+    name = float_name(policy.algorithm)
+    if not (folder / "corridor" / str(policy.version) / f"{name}.json").exists():
+        return policy
+    try:
+        layers = layers_of(load(folder, "corridor", policy.version, name))
+        if [weights.shape for weights, _ in layers] != [weights.shape for weights, _ in policy.layers]:
+            raise ArtifactError(f"corridor/{policy.version}/{name}: its layers are not those of {policy.algorithm}")
+    except ArtifactError as error:
+        return msgspec.structs.replace(policy, refused=(*policy.refused, error.detail))
+    return msgspec.structs.replace(policy, layers=layers)
+
+
+def float_name(algorithm: str) -> str:
+    """Return the name of the file of float32 layers beside a policy's."""
+    return f"{algorithm}_float"
+
+
+def layers_of(loaded: Loaded) -> tuple[tuple[Float32Array, Float32Array], ...]:
+    """Return the float32 layers of an artefact; raises ArtifactError where they do not fit together, or are none."""
+    arrays, title = loaded.arrays, f"corridor/{loaded.manifest.version}/{loaded.manifest.name}"
     layers = []
     width = SIZE
     for number in itertools.count():
@@ -82,19 +103,29 @@ def policy_of(loaded: Loaded) -> Policy:
             break
         weights, bias = arrays[f"weights_{number}"], arrays.get(f"bias_{number}")
         if bias is None or weights.ndim != 2 or weights.shape[0] != width or bias.shape != weights.shape[1:]:
-            raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: layer {number} does not fit")
+            raise ArtifactError(f"{title}: layer {number} does not fit")
         layers.append((weights.astype(np.float32), bias.astype(np.float32)))
         width = weights.shape[1]
+    if not layers or width != _MOVES:
+        raise ArtifactError(f"{title}: not a policy of eight moves")
+    return tuple(layers)
+
+
+def policy_of(loaded: Loaded) -> Policy:
+    """Return the policy of an artefact; raises ArtifactError where its layers do not fit together."""
+    arrays, manifest = loaded.arrays, loaded.manifest
+    title = f"corridor/{manifest.version}/{manifest.name}"
     onnx = arrays.get("onnx")
     if onnx is not None and (onnx.dtype != np.uint8 or onnx.ndim != 1):
-        raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: onnx is no run of bytes")
+        raise ArtifactError(f"{title}: onnx is no run of bytes")
     species = manifest.settings.get("species")
-    if not layers or width != 8 or not isinstance(species, list) or not all(isinstance(one, str) for one in species):
-        raise ArtifactError(f"corridor/{manifest.version}/{manifest.name}: not a policy of eight moves")
+    if not isinstance(species, list) or not all(isinstance(one, str) for one in species):
+        raise ArtifactError(f"{title}: not a policy of eight moves")
+    network = b"" if onnx is None else onnx.tobytes()
+    layers = layers_of(loaded) if "weights_0" in arrays else _int8_layers(network, title)
     return Policy(
-        algorithm=manifest.name, version=manifest.version, species=tuple(species), layers=tuple(layers),
-        onnx=b"" if onnx is None else onnx.tobytes(),
-    )  # fmt: skip
+        algorithm=manifest.name, version=manifest.version, species=tuple(species), layers=layers, onnx=network
+    )
 
 
 def int8_policy(policy: Policy) -> Policy:
@@ -104,23 +135,35 @@ def int8_policy(policy: Policy) -> Policy:
     float32 sums): a station has one runtime in memory, LiteRT, and needs no second one for three small products.
     """
     title = f"corridor/{policy.version}/{policy.algorithm}"
-    if not policy.onnx:
+    layers = _int8_layers(policy.onnx, title)
+    shapes = [weights.shape for weights, _ in layers]
+    if shapes != [weights.shape for weights, _ in policy.layers]:
+        raise ArtifactError(f"{title}: the layers of its network are not those of its float32 form")
+    return msgspec.structs.replace(policy, layers=layers)
+
+
+def _int8_layers(onnx: bytes, title: str) -> tuple[tuple[Float32Array, Float32Array], ...]:
+    if not onnx:
         raise ArtifactError(f"{title}: it has no network for a station")
-    tensors = onnx_constants(policy.onnx)
+    tensors = onnx_constants(onnx)
     layers = []
-    for number, (weights, bias) in enumerate(policy.layers):
+    width = SIZE
+    for number in range(max(1, len(tensors) // 4)):
         try:
             steps, scale, zero, shift = (tensors[f"{part}_{number}"] for part in ("steps", "scale", "zero", "bias"))
         except KeyError as error:
             raise ArtifactError(f"{title}: its network has no {error.args[0]}") from error
-        if steps.dtype != np.int8 or (steps.shape, scale.shape, shift.shape) != (weights.shape, bias.shape, bias.shape):
-            raise ArtifactError(f"{title}: layer {number} of its network is not that of its float32 layers")
+        if steps.dtype != np.int8 or steps.ndim != 2 or steps.shape[0] != width:
+            raise ArtifactError(f"{title}: layer {number} of its network does not fit")
+        if scale.shape != steps.shape[1:] or shift.shape != steps.shape[1:]:
+            raise ArtifactError(f"{title}: layer {number} of its network does not fit")
         if zero.any():
             raise ArtifactError(f"{title}: layer {number} of its network is not symmetric")
         layers.append((np.asarray(steps * scale, dtype=np.float32), np.asarray(shift, dtype=np.float32)))
-    if len(tensors) != 4 * len(layers):
-        raise ArtifactError(f"{title}: its network has more layers than its float32 form")
-    return msgspec.structs.replace(policy, layers=tuple(layers))
+        width = steps.shape[1]
+    if len(tensors) != 4 * len(layers) or width != _MOVES:
+        raise ArtifactError(f"{title}: its network is not one of eight moves")
+    return tuple(layers)
 
 
 def onnx_constants(data: bytes) -> dict[str, npt.NDArray[Any]]:

@@ -359,11 +359,11 @@ def _written(folder: Path, plan: Plan, ppo: MaskablePPO, dqn: DQN, seconds: floa
     )  # fmt: skip
     chooser = learn(seed=plan.seed)
     made = save_budget_policy(folder, chooser, version, {})
-    return [made] + [
-        export(
+    written = [made]
+    for name, algorithm in (("ppo", ppo), ("dqn", dqn)):
+        written += export(
             folder, algorithm=name, version=version, zipped=policy_zip(algorithm),
             layers=layers_of_zip(policy_zip(algorithm)), species=tuple(read_weights()), trained_on=(trained_on,),
             settings={"plan": msgspec.to_builtins(plan), "seconds": round(seconds)},
-        )
-        for name, algorithm in (("ppo", ppo), ("dqn", dqn))
-    ]  # fmt: skip
+        )  # fmt: skip
+    return written

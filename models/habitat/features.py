@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from models.habitat.covariates import Float32Array, FloatArray, IntArray, covariates, margin_cells
 from models.habitat.layers import KINDS, LAND_COVER, Layer, Rasters, read_rasters
@@ -23,9 +24,16 @@ from shared.symbols import own_symbols
 
 __all__ = ["Float32Array", "FloatArray", "Grid", "RasterSet", "Window", "open_rasters", "read_rasters"]
 
+BoolArray = npt.NDArray[np.bool_]
+
 #: Rows and columns that are read at once: about 30 MB for ten layers with margins.
 BLOCK_CELLS: Final = 256
+# A band is judged by values from all over it: so many rows and columns of one that is thinned out, or so many windows
+# by so many of so many cells a side of one that is larger than this and has no overviews.
 _SAMPLED_CELLS: Final = 128
+_THINNED_CELLS: Final = 2_048
+_SAMPLED_WINDOWS: Final = 4
+_SAMPLED_SIDE: Final = 32
 # How far outside a map a position still has coordinates in its system.
 _NEAR_DEG: Final = 2.0
 _METRES_A_DEGREE: Final = 111_320.0
@@ -241,10 +249,8 @@ def _opened(rasterio: Any, path: Path, layer: Layer, stack: contextlib.ExitStack
 
 def _check_values(source: Any, path: Path, layer: Layer) -> None:
     """Refuse a map of which no sampled value can be what it is said to be: the unit is wrong, or the band."""
-    shape = (min(source.height, _SAMPLED_CELLS), min(source.width, _SAMPLED_CELLS))
     try:
-        values = source.read(layer.band, out_shape=shape, out_dtype="float64")
-        is_there = source.read_masks(layer.band, out_shape=shape) > 0
+        values, is_there = _sampled(source, layer.band)
     except _rasterio().errors.RasterioError as error:
         raise Invalid(f"{path}: damaged or cut off: {error}") from error
     is_there &= np.isfinite(values)
@@ -256,6 +262,29 @@ def _check_values(source: Any, path: Path, layer: Layer) -> None:
             f"{path}: no value of band {layer.band} can be {layer.kind} in {layer.unit or kind.unit}: "
             f"{kind.lowest:g} to {kind.highest:g} {kind.unit}; is the unit or the band another?"
         )
+
+
+def _sampled(source: Any, band: int) -> tuple[FloatArray, BoolArray]:
+    """Some values of a band from all over the map, and whether each is there.
+
+    A map with overviews, or a small one, is read thinned out. Of any other that would read all of it, for minutes where
+    it is large: small windows are read instead.
+    """
+    if max(source.height, source.width) <= _THINNED_CELLS or source.overviews(band):
+        shape = (min(source.height, _SAMPLED_CELLS), min(source.width, _SAMPLED_CELLS))
+        values = source.read(band, out_shape=shape, out_dtype="float64")
+        return values, source.read_masks(band, out_shape=shape) > 0
+    parts = []
+    for place in range(_SAMPLED_WINDOWS**2):
+        row, column = divmod(place, _SAMPLED_WINDOWS)
+        rows, columns = min(_SAMPLED_SIDE, source.height), min(_SAMPLED_SIDE, source.width)
+        top = (source.height - rows) * (2 * row + 1) // (2 * _SAMPLED_WINDOWS)
+        left = (source.width - columns) * (2 * column + 1) // (2 * _SAMPLED_WINDOWS)
+        window = _rasterio_window(Window(top, left, rows, columns))
+        parts.append(
+            (source.read(band, window=window, out_dtype="float64"), source.read_masks(band, window=window) > 0)
+        )
+    return np.stack([values for values, _ in parts]), np.stack([mask for _, mask in parts])
 
 
 def _grid(source: Any) -> Grid:

@@ -8,38 +8,47 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import math
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import structlog
 
-from models.bbmm.features import Frame, frame_for, track_of
-from models.bbmm.runtime import Grid, Occurrence, Utilisation, bridges_of, path_at, variances
-from models.hmm.runtime import StepState
 from models.live import maps
 from models.live import runtime as live
 from models.live.advice import AROUND_M, AT_ONCE, Advisor, Asked
 from models.live.ahead import Shape, aheads
+from models.live.drawing import DrawnMap, drawn_of, likely_path
 from models.live.forecasts import MOST_FIXES, SPAN, Forecast, Forecasts
 from models.live.runtime import Fixes
 from models.live.shapes import Shapes
 from models.live.standing import Spot, Standing, standings
+from models.live.telling import (
+    DAY,
+    REDUCED,
+    Known,
+    advised,
+    columns_of,
+    distance_of_the_last_day_m,
+    generalised,
+    missing_of_place,
+    place_of,
+    reduced,
+    said_of,
+    shown,
+    spoke_of,
+    spoke_of_place,
+)
 from shared import insight
 from shared.clock import Clock
 from shared.domain import Fix
-from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound, StoreError
+from shared.errors import Forbidden, ModelUnavailable, NotFound, StoreError
 from shared.habitat import Habitat, NoHabitat
 from shared.movement.areas import REACH_M, Nearby, Place
-from shared.movement.geodesy import step_lengths_m
-from shared.privacy import TIERS, View, cell_shown_deg, seen_alike
+from shared.privacy import View, seen_alike
 from shared.store import AlertQuery, FixQuery, LiveAnimal, Store
-from shared.sync.records import from_ms
 from shared.wire.live import movement
 
 #: Fixes of each animal that its newest state is worked out from.
@@ -47,18 +56,10 @@ NEWEST: Final = 96
 #: Fixes that one answer takes into account at most; what is older is left out and ``since`` says so.
 MOST: Final = 50_000
 _PAGE: Final = 5_000
-#: Why models say nothing to whoever sees positions reduced: a state, a width or a place ahead would sharpen them.
-REDUCED: Final = "models speak of exact positions, which you may not see"
-_DAY: Final = timedelta(days=1)
-_DEGREE_M: Final = 111_320.0
-_RADII: Final = ("semi_major_50_m", "semi_minor_50_m", "semi_major_90_m", "semi_minor_90_m")
 #: Views of which forecasts are kept beside those of who sees everything.
 _TIERS: Final = 16
 #: Fixes among which the newest that is placed is looked for.
 _LOOKED_AT: Final = 8
-#: An older fix tells nothing of where an animal should go now.
-ADVISED_FOR: Final = timedelta(hours=24)
-_TOO_OLD: Final = "its newest fix is too old"
 #: Maps that are kept for the next tile, and how long.
 _MAPS: Final = 4
 MAP_S: Final = 60.0
@@ -71,27 +72,6 @@ _WAITS: Final = "waits for its turn"
 _PLACES: Final = 10_000
 
 log = structlog.get_logger(__name__)
-
-
-class DrawnMap(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Occurrence of one animal, drawn: what tiles are cut from."""
-
-    answer: insight.Occurrence
-    levels: npt.NDArray[np.uint8]
-    grid: Grid
-    frame: Frame
-
-
-class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What the models said of an animal's fixes."""
-
-    step: insight.StepSaid | None
-    distance_24h_m: float | None
-    path_sd_m: float | None
-    models: Mapping[str, str]
-    missing: Mapping[str, str]
-    suitability: float | None = None
-    advice: insight.Advice | None = None
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -152,7 +132,7 @@ class OnDemand:
         """Return every active animal that has a usable position; to a reduced view models say nothing."""
         animals = await self._store.live_animals(view)
         if not view.is_exact:
-            return [_reduced(each, view) for each in animals]
+            return [reduced(each, view) for each in animals]
         return await self._live(view, animals)
 
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
@@ -165,10 +145,10 @@ class OnDemand:
             animals,
             [
                 Known(
-                    step=_shown(said.behaviour),
+                    step=shown(said.behaviour),
                     distance_24h_m=None if each is None else each.distance_24h_m,
                     path_sd_m=None if said.path is None else said.path.sd_m,
-                    models={**_spoke(said), **spoke_of_place(place)},
+                    models={**spoke_of(said), **spoke_of_place(place)},
                     missing={
                         **dict(said.missing.items()),
                         **missing_of_place(place),
@@ -328,7 +308,7 @@ class OnDemand:
                 predicted_nearby=tuple(then),
                 suitability=one.suitability,
                 ahead=ahead_of_it,
-                **_advised(each, one, forecast, self._clock.now()),
+                **advised(each, one, forecast, self._clock.now()),
             )
             for each, one, near, forecast, then, ahead_of_it in zip(
                 animals, known, nearby, forecasts, there, walked_into, strict=True
@@ -405,7 +385,7 @@ class OnDemand:
         """Draw an animal's map from its fixes."""
         animal = await self._store.animal(view, animal_id)
         fixes = await self._fixes(view, animal_id, None, None)
-        return await asyncio.to_thread(_drawn, self._models, animal.species, fixes)
+        return await asyncio.to_thread(drawn_of, self._models, animal.species, fixes)
 
     async def _map(self, view: View, animal_id: str) -> DrawnMap:
         if not view.is_exact:
@@ -442,7 +422,7 @@ class OnDemand:
             raise ModelUnavailable("its newest position that you may see is too old for a forecast")
         if view.is_exact:
             return insight.Forecast(animal=animal.animal, fix=animal.fix, predicted=found.predicted)
-        return _generalised(view, animal, found.predicted)
+        return generalised(view, animal, found.predicted)
 
     async def statuses(self) -> list[insight.ModelStatus]:
         """Say how each model of the movement is."""
@@ -507,7 +487,7 @@ class OnDemand:
 
     async def _newest(self, view: View, animal: LiveAnimal) -> list[Fix]:
         """Return the fixes of the last day before the newest, and at least so many that its state can be told."""
-        fixes = await self._fixes(view, animal.animal.id, animal.fix.recorded_at - _DAY, None)
+        fixes = await self._fixes(view, animal.animal.id, animal.fix.recorded_at - DAY, None)
         if len(fixes) < NEWEST:
             fixes = await self._fixes(view, animal.animal.id, None, None, limit=NEWEST)
         return fixes
@@ -533,22 +513,6 @@ class OnDemand:
         return [placed[instant] for instant in sorted(placed)]
 
 
-def columns_of(fixes: Sequence[Fix]) -> Fixes:
-    """Return fixes as the models take them; they are placed, by time, one at each instant."""
-
-    def column(name: str) -> npt.NDArray[np.float64]:
-        values = [getattr(fix, name) for fix in fixes]
-        return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-
-    return Fixes(
-        times_s=np.array([fix.recorded_at.timestamp() for fix in fixes], dtype=np.float64),
-        lon_deg=column("lon_deg"),
-        lat_deg=column("lat_deg"),
-        h_acc_m=column("h_acc_m"),
-        hdop=column("hdop"),
-    )
-
-
 async def alerts_now(store: Store, view: View) -> Mapping[str, insight.AlertsNow]:
     """Return the active alerts of each animal that has some."""
     found: dict[str, insight.AlertsNow] = {}
@@ -564,16 +528,6 @@ async def alerts_now(store: Store, view: View) -> Mapping[str, insight.AlertsNow
     return found
 
 
-def distance_of_the_last_day_m(fixes: Fixes) -> float | None:
-    """Return the length of the track over the day before its newest fix; None for a lone fix."""
-    if not len(fixes):
-        return None
-    day = fixes.times_s > fixes.times_s[-1] - _DAY.total_seconds()
-    if day.sum() < 2:
-        return None
-    return float(step_lengths_m(fixes.lon_deg[day], fixes.lat_deg[day]).sum())
-
-
 def _holds_s(animal_id: str) -> float:
     """Return how long what was said of an animal holds: of a herd not of all to the same instant."""
     return MOVED_S * (0.5 + zlib.crc32(animal_id.encode()) / 2**33)
@@ -587,166 +541,3 @@ def _digest(fixes: Fixes) -> bytes:
 
 def _are_same(before: Sequence[Shape], now: Sequence[Shape]) -> bool:
     return len(before) == len(now) and all(was is each for was, each in zip(before, now, strict=True))
-
-
-def said_of(step: StepState) -> insight.StepSaid:
-    """Return a step as both homes serve it."""
-    return insight.StepSaid(
-        started_at=from_ms(round(step.started_at_s * 1000)),
-        ended_at=from_ms(round(step.ended_at_s * 1000)),
-        step_m=step.step_m,
-        state=step.state,
-        confidence=step.confidence,
-        is_settled=step.is_settled,
-        log_likelihood=step.log_likelihood,
-    )
-
-
-def likely_path(models: live.Models, species: str | None, fixes: Sequence[Fix], points: int) -> insight.LikelyPath:
-    """Return ``points`` instants evenly over the fixes, those in gaps left out; raises ModelUnavailable."""
-    if points < 2:
-        raise Invalid("points: a path has at least 2")
-    calibration = models.calibration(species)
-    if len(fixes) < 2:
-        raise ModelUnavailable("there is no path yet: fewer than two fixes")
-    columns = columns_of(fixes)
-    frame = frame_for(columns.lon_deg, columns.lat_deg)
-    track = track_of(
-        columns.times_s, columns.lon_deg, columns.lat_deg, frame, calibration.errors, h_acc_m=columns.h_acc_m,
-        hdop=columns.hdop,
-    )  # fmt: skip
-    found = path_at(track, np.linspace(columns.times_s[0], columns.times_s[-1], points), calibration)
-    is_there = np.isfinite(found.x_m)
-    lon, lat = frame.to_degrees(found.x_m[is_there], found.y_m[is_there])
-    rows = zip(
-        found.times_s[is_there].tolist(), lon.tolist(), lat.tolist(), found.sd_m[is_there].tolist(),
-        found.radius_50_m[is_there].tolist(), found.radius_95_m[is_there].tolist(), strict=True,
-    )  # fmt: skip
-    return insight.LikelyPath(
-        points=[
-            insight.PathPoint(
-                at=from_ms(round(at_s * 1000)), lon_deg=round(x, 7), lat_deg=round(y, 7), sd_m=sd_m,
-                radius_50_m=inner_m, radius_95_m=outer_m,
-            )
-            for at_s, x, y, sd_m, inner_m, outer_m in rows
-        ],
-        model=f"{calibration.name} {calibration.version}",
-    )  # fmt: skip
-
-
-def drawn_map(found: Occurrence, frame: Frame, *, since: datetime, until: datetime, model: str) -> DrawnMap:
-    """Return occurrence with its answer and its levels."""
-    answer = maps.answer_of(found, frame, since=since, until=until, model=model)
-    return DrawnMap(answer=answer, levels=found.levels(), grid=found.grid, frame=frame)
-
-
-def _drawn(models: live.Models, species: str | None, fixes: Sequence[Fix]) -> DrawnMap:
-    if len(fixes) < 2:
-        raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
-    return drawn_from(models, species, columns_of(fixes), since=fixes[0].recorded_at, until=fixes[-1].recorded_at)
-
-
-def drawn_from(
-    models: live.Models, species: str | None, columns: Fixes, *, since: datetime, until: datetime
-) -> DrawnMap:
-    """Return where an animal was between its fixes, drawn; raises ModelUnavailable where there are too few."""
-    calibration = models.calibration(species)
-    if len(columns) < 2:
-        raise ModelUnavailable("there is no occurrence yet: fewer than two usable fixes")
-    box = maps.corners(
-        float(columns.lon_deg.min()), float(columns.lat_deg.min()), float(columns.lon_deg.max()),
-        float(columns.lat_deg.max()),
-    )  # fmt: skip
-    frame = frame_for(*box)
-    used = Utilisation(frame, maps.cell_m_for(frame.to_metres(*box)))
-    track = track_of(
-        columns.times_s, columns.lon_deg, columns.lat_deg, frame, calibration.errors, h_acc_m=columns.h_acc_m,
-        hdop=columns.hdop,
-    )  # fmt: skip
-    variance = variances(track, calibration.variance_m2_per_s, calibration.max_gap_s)
-    used.add(bridges_of(track, variance, calibration.max_gap_s))
-    return drawn_map(
-        used.occurrence(), frame, since=since, until=until, model=f"{calibration.name} {calibration.version}"
-    )
-
-
-def place_of(animal: LiveAnimal) -> Place | None:
-    """Return where an animal is."""
-    lon_deg, lat_deg = animal.fix.lon_deg, animal.fix.lat_deg
-    return None if lon_deg is None or lat_deg is None else Place(lon_deg, lat_deg)
-
-
-def spoke_of_place(standing: Standing) -> dict[str, str]:
-    """Return which model spoke of a place."""
-    return {} if standing.model is None or standing.suitability is None else {"habitat": standing.model}
-
-
-def missing_of_place(standing: Standing) -> dict[str, str]:
-    """Return why none did."""
-    return {} if standing.missing is None else {"habitat": standing.missing}
-
-
-def _generalised(view: View, animal: LiveAnimal, predicted: Sequence[insight.Predicted]) -> insight.Forecast:
-    """Return a forecast as whoever sees positions reduced may have it."""
-    assert view.species is not None
-    tier = TIERS[view.species.category(animal.animal.species)]
-    told = []
-    for each in predicted:
-        middle = tier.generalised(each.lon_deg, each.lat_deg)
-        if middle is None or tier.cell_e7 is None:
-            raise ModelUnavailable("no place of this species is shown to you")
-        wider_m = tier.cell_e7 / 1e7 * _DEGREE_M / math.sqrt(2)
-        radii = {name: getattr(each, name) + wider_m for name in _RADII}
-        told.append(
-            msgspec.structs.replace(each, lon_deg=middle[0], lat_deg=middle[1], bearing_deg=0.0, **_rounded(radii))
-        )
-    cell_deg = None if tier.cell_e7 is None else tier.cell_e7 / 1e7
-    return insight.Forecast(animal=animal.animal, fix=animal.fix, predicted=tuple(told), cell_deg=cell_deg)
-
-
-def _rounded(radii: Mapping[str, float]) -> dict[str, float]:
-    """Return radii in whole kilometres, upwards: a metre of them would tell of steps within a cell."""
-    return {name: math.ceil(value / 1000) * 1000.0 for name, value in radii.items()}
-
-
-def _advised(animal: LiveAnimal, known: Known, forecast: Forecast, now: datetime) -> dict[str, Any]:
-    """Return the advice on an animal with what spoke and what did not; of an old fix there is none."""
-    advice, missing = known.advice, dict(known.missing)
-    if now - animal.fix.recorded_at > ADVISED_FOR:
-        advice, missing["corridor"] = None, _TOO_OLD
-    if forecast.missing is not None:
-        missing["forecast"] = forecast.missing
-    spoke = {"forecast": forecast.predicted[0].model} if forecast.predicted else {}
-    if advice is not None:
-        spoke["corridor"] = advice.model
-    return {"advice": advice, "models": {**known.models, **spoke}, "missing": missing}
-
-
-def _reduced(animal: LiveAnimal, view: View) -> insight.AnimalInsight:
-    return insight.AnimalInsight(
-        live=animal,
-        cell_deg=cell_shown_deg(view, animal.animal.species, animal.fix.lon_deg, animal.fix.lat_deg),
-        step=None,
-        distance_24h_m=None,
-        path_sd_m=None,
-        nearby=(),
-        alerts=insight.AlertsNow(),
-        missing=dict.fromkeys(("behaviour", "path", "habitat", "forecast", "corridor"), REDUCED),
-    )
-
-
-def _shown(behaviour: live.Behaviour | None) -> insight.StepSaid | None:
-    """Return the newest step that is settled; where none is, the newest."""
-    if behaviour is None or not behaviour.steps:
-        return None
-    settled = [step for step in behaviour.steps if step.is_settled] or behaviour.steps
-    return said_of(settled[-1])
-
-
-def _spoke(said: live.Said) -> dict[str, str]:
-    spoke: dict[str, str] = {}
-    if said.behaviour is not None:
-        spoke["behaviour"] = f"{said.behaviour.model} {said.behaviour.version}"
-    if said.path is not None:
-        spoke["path"] = f"{said.path.model} {said.path.version}"
-    return spoke

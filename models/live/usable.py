@@ -25,6 +25,7 @@ from models.habitat import runtime as habitat
 from models.hmm import runtime as hmm
 from shared.errors import ArtifactError, Invalid
 from shared.shelf import MAX_MANIFEST_BYTES
+from shared.sync.shelves import OF_THE_CLOUD
 
 #: What the pickle of a file of tensors may name.
 _TENSORS: Final = frozenset(
@@ -62,6 +63,13 @@ def species_of(manifest: Manifest) -> tuple[str, ...]:
     return ()
 
 
+def runs_at_stations(model: str, name: str) -> bool:
+    """Say whether a station opens such a file; the others are the cloud's, or what ``evaluate`` measures against."""
+    if model == "forecast":
+        return name in (forecast.NETWORK, "baselines")
+    return (model, name) not in OF_THE_CLOUD
+
+
 def check_usable(manifest: Manifest, data: bytes) -> None:
     """Raise ArtifactError unless the file is what its manifest says and the model's runtime builds itself from it."""
     verify(manifest, data)
@@ -75,7 +83,7 @@ def _check_name(model: str, name: str) -> None:
         "bbmm": lambda: bbmm.calibration_name(name) == name or name == bbmm.GENERIC,
         "habitat": lambda: habitat.model_name(name.replace("_", " ")) == name,
         "forecast": lambda: name in ("network", "baselines"),
-        "corridor": lambda: name in (*corridor.ALGORITHMS, "budget"),
+        "corridor": lambda: name in (*corridor.ALGORITHMS, *map(corridor.float_name, corridor.ALGORITHMS), "budget"),
     }
     if model not in known:
         raise Invalid(f"manifest: model must be one of {', '.join(known)}")
@@ -91,13 +99,16 @@ def _corridor(loaded: Loaded) -> None:
             raise ArtifactError(f"{_title(loaded)}: the cloud alone runs it: {error}") from error
         budget_of(loaded)
         return
+    zipped = loaded.arrays.get("sb3_zip")
+    if zipped is not None:
+        _check_zip(zipped.tobytes(), _title(loaded), 0)
+    if loaded.manifest.name not in corridor.ALGORITHMS:
+        corridor.layers_of(loaded)
+        return
     policy = corridor.policy_of(loaded)
     scores = corridor.int8_policy(policy).scores(np.zeros((2, SIZE), dtype=np.float32))
     if scores.shape != (2, 8) or not bool(np.isfinite(scores).all()):
         raise ArtifactError(f"{_title(loaded)}: its network does not score eight moves")
-    zipped = loaded.arrays.get("sb3_zip")
-    if zipped is not None:
-        _check_zip(zipped.tobytes(), _title(loaded), 0)
 
 
 def _forecast(loaded: Loaded) -> None:

@@ -23,7 +23,7 @@ from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.jobs import TABLES
 from shared.sync.phone.pull import DAY_MS, REPORTS_MS, Message, PullAsk, PullPage
 from shared.sync.phone.push import Clash, PushAsk
-from shared.sync.phone.upload import KINDS, Brought, Kept, UploadAsk, Uploaded
+from shared.sync.phone.upload import KINDS, Kept, UploadAsk, Uploaded
 from shared.sync.records import (
     Record,
     alert_of,
@@ -254,8 +254,8 @@ class Uploads(Controller):
             return msgspec.json.encode(_uploaded(sync_id, ask, uploaded, clock.monotonic() - begun_s))
 
         kept = Kept(found.key, hashlib.sha256(body).hexdigest()) if found.key else None
-        brought = Brought(view=view, ask=ask, kept=kept, answer=answer, sync_id=sync_id)
-        return Response(await store.upload_phone(brought), media_type="application/json")
+        told = await store.upload_phone(view, ask, sync_id=sync_id, kept=kept, answer=answer)
+        return Response(told, media_type="application/json")
 
 
 def _uploaded(sync_id: str, ask: UploadAsk, uploaded: Uploaded, took_s: float) -> UploadOut:

@@ -148,6 +148,18 @@ def unsent() -> Job[Blob | None]:
     return _blob(rows[0]) if rows else None
 
 
+def waiting() -> Job[list[Blob]]:
+    """Return every file that is whole here and that the cloud is not known to have, the oldest first."""
+    rows = yield f"{_SELECT} WHERE {_UNSENT} ORDER BY created_ms, sha256", (MODEL_FILE,)
+    return [_blob(row) for row in rows]
+
+
+def of_models() -> Job[dict[str, int]]:
+    """Return of each model file that is here, or begun, how many bytes have come."""
+    rows = yield "SELECT sha256, received FROM blobs WHERE media_type = ? ORDER BY sha256", (MODEL_FILE,)
+    return {str(sha256): int(received) for sha256, received in rows}
+
+
 def count_unsent() -> Job[tuple[int, int | None]]:
     """Return how many whole files wait for the cloud, and since when the oldest."""
     ((count, oldest_ms),) = yield (

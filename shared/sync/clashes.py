@@ -9,6 +9,7 @@ A *clash* is written in the transaction of the operation that lost, by the home 
     collar_renamed        what was said of a collar that became another  the other collar
     duplicate_collar      a collar on a second animal at one time      the first deployment; the second was not taken
     duplicate_observation nothing: both are kept                       both
+    position_disagreement nothing: both fixes of an instant are kept   both
 
 ``needs_person`` where it matters for an animal's life: its collar, status, species, an area, a deletion. The cloud's
 clashes go down to the stations that they concern; a resolution is made of ordinary operations, which go down like any
@@ -40,6 +41,7 @@ ClashKind = Literal[
     "collar_renamed",
     "duplicate_collar",
     "duplicate_observation",
+    "position_disagreement",
 ]
 Resolution = Literal["keep_server", "keep_client", "merge", "keep_both"]
 ClashStatus = Literal["open", "resolved"]
@@ -142,6 +144,22 @@ def of_collar(operation: Operation, other_id: str, ours: Mapping[str, Any], now_
         entity="deployment", row_id=operation.row_id, other_id=other_id, ours=_json(ours),
         theirs=_json(operation.columns), author=operation.author, origin=operation.origin,
         made_ms=operation.made_ms, noted_ms=now_ms, needs_person=True,
+    )  # fmt: skip
+
+
+def of_places(
+    collar_id: str, recorded_ms: int, one: tuple[int | None, int | None], other: tuple[int | None, int | None],
+    origin: str, now_ms: int,
+) -> Clash:  # fmt: skip
+    """Return the clash of a collar that was at two places at one instant, as fixes brought by ``origin`` say.
+
+    ``one`` and ``other`` are longitude and latitude. The same instant makes the same clash, however often it comes.
+    """
+    ours, theirs = ({"recorded_ms": recorded_ms, "lon_e7": lon_e7, "lat_e7": lat_e7} for lon_e7, lat_e7 in (one, other))
+    return Clash(
+        id=derived_id(collar_id, f"places {recorded_ms}"), kind="position_disagreement", entity="collar",
+        row_id=collar_id, ours=_json(ours), theirs=_json(theirs), author=None, origin=origin, made_ms=recorded_ms,
+        noted_ms=now_ms, needs_person=False,
     )  # fmt: skip
 
 
@@ -278,11 +296,12 @@ def since(
 ) -> Job[tuple[list[Clash], int]]:
     """Return clashes after ``seq`` that concern a station, and the number after which to go on.
 
-    These are what it brought itself, and those about the kinds of records that it has anyway; where its scope is
-    limited, about the records that it has.
+    These are what it brought itself, and, but for places, those about the kinds of records that it has anyway; where
+    its scope is limited, about the records that it has.
     """
     ((last,),) = yield "SELECT value FROM counters WHERE name = 'conflict'", ()
-    concerns = f"entity IN ({', '.join('?' * len(kinds))})"
+    # where a collar is, whoever has brought it is told
+    concerns = f"kind <> 'position_disagreement' AND entity IN ({', '.join('?' * len(kinds))})"
     values: tuple[Any, ...] = tuple(kinds)
     if is_limited:
         concerns += f" AND {_IN_SCOPE}"

@@ -29,6 +29,10 @@ def ruling(
     if resolution == "merge" and not columns and clash.kind not in ("duplicate_collar", "duplicate_observation"):
         raise Invalid("columns: say what the record should hold")
     check_columns(ENTITIES["animal" if clash.kind == "duplicate_collar" else clash.entity], columns)
+    if clash.kind == "position_disagreement":
+        if resolution != "keep_both":
+            raise Invalid("resolution: both places are kept; take the wrong fix out by hand, then keep_both")
+        return []
     act = _Acts(clash, resolution, by, now_ms)
     if clash.kind == "duplicate_collar":
         return (yield from _on_collar(clash, resolution, columns, act))

@@ -15,7 +15,7 @@ from shared.errors import Conflict
 from shared.shelf import EVERYWHERE, NONE_CHOSEN
 
 #: Model files that no station runs.
-OF_THE_CLOUD: Final = frozenset({("corridor", "budget")})
+OF_THE_CLOUD: Final = frozenset({("corridor", "budget"), ("corridor", "ppo_float"), ("corridor", "dqn_float")})
 #: Who a station's choices are by that its cloud made.
 BY_CLOUD: Final = "cloud"
 

@@ -29,6 +29,7 @@ import msgspec
 
 from shared.errors import Invalid
 from shared.sync.clashes import Clash
+from shared.sync.decisions import Decision
 from shared.sync.records import EntityName
 from shared.sync.streams import Head
 
@@ -111,6 +112,7 @@ class HeardFixes(msgspec.Struct, frozen=True):
 
     ``next`` and ``after`` together are the cursor after them: a number of the cloud's changes and, where a page ended
     among the fixes of one change, the id of the last one in hex digits. A cloud that knows no such path has none.
+    ``decisions`` are what people decided elsewhere of these fixes, and of others that the station has.
     """
 
     epoch: str
@@ -118,6 +120,7 @@ class HeardFixes(msgspec.Struct, frozen=True):
     after: str | None
     is_more: bool
     batch: bytes
+    decisions: list[Decision] = []
 
 
 class FixPage(msgspec.Struct, frozen=True):

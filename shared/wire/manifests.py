@@ -99,3 +99,18 @@ def checked_shelf(sent: bytes, pinned: bytes, station_id: str) -> StationShelf:
     if shelf.station_id != station_id:
         raise Forbidden("this list of models is of another station: nothing of it was taken")
     return shelf
+
+
+def files_of(sent: bytes) -> list[str]:
+    """Return the files (SHA-256) that a list of this home's own names, each once; raises Invalid for no list."""
+    try:
+        whole = msgspec.msgpack.decode(sent, type=SignedShelf)
+        chosen = msgspec.msgpack.decode(whole.shelf, type=StationShelf).chosen
+        named = [msgspec.json.decode(each.manifest, type=_Named).sha256 for each in chosen if each.manifest is not None]
+    except msgspec.DecodeError as error:
+        raise Invalid(f"the list of models cannot be read: {error}") from error
+    return list(dict.fromkeys(named))
+
+
+class _Named(msgspec.Struct, frozen=True):
+    sha256: str

@@ -51,6 +51,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     acked: dict[Channel, int]
     #: the version of records that the station reads
     schema: int = 1
+    #: files of which it wants to hear how far they have come
+    files: list[str] = []
+    #: the list of models that it took last (life of the cloud and number), and how much it has of model files
+    models: str | None = None
+    has: dict[str, int] = {}
 
 
 class Carried(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
@@ -107,6 +112,30 @@ class HeardPage(msgspec.Struct, frozen=True, tag="heard"):
     page: HeardFixes
 
 
+class FilePart(msgspec.Struct, frozen=True, kw_only=True, tag="file"):
+    """A part of a file, a photograph on its way up or a model on its way down; the rest may lie on another stick."""
+
+    sha256: str
+    size: int
+    offset: int
+    media_type: str
+    owner: str | None
+    part: bytes
+
+
+class FileAt(msgspec.Struct, frozen=True, tag="file_at"):
+    """How many bytes of a file the cloud has."""
+
+    sha256: str
+    received: int
+
+
+class ModelList(msgspec.Struct, frozen=True, tag="models"):
+    """Which models the station shall take: signed, as a link would bring it."""
+
+    shelf: bytes
+
+
 class ClashesPage(msgspec.Struct, frozen=True, tag="clashes"):
     """Conflicts after ``since``."""
 
@@ -114,7 +143,19 @@ class ClashesPage(msgspec.Struct, frozen=True, tag="clashes"):
     page: Clashes
 
 
-Message: TypeAlias = Request | Carried | Reply | Receipted | Refused | ChangesPage | HeardPage | ClashesPage
+Message: TypeAlias = (
+    Request
+    | Carried
+    | Reply
+    | Receipted
+    | Refused
+    | ChangesPage
+    | HeardPage
+    | ClashesPage
+    | FilePart
+    | FileAt
+    | ModelList
+)
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -119,7 +119,7 @@ def loads(animals: int, rounds: int, told: Told) -> list[tuple[str, ...]]:
         homes.in_thread(lambda: asyncio.run(_herd(data / "station.db", home.process.key, animals)))
         told(f"{animals} animals entered")
         home.process.start()
-        until(home.is_ready, "the station", homes.READY_S)
+        until(home.is_ready, "the station", 120)
         home.enter_people(Path(folder) / "people.json")
         until(lambda: not homes.owed(home), "the models", 1200)
         told("models came to all of them")
@@ -149,6 +149,49 @@ def loads(animals: int, rounds: int, told: Told) -> list[tuple[str, ...]]:
         )
         for name, mark in (("page can be used", "page-ready"), ("map is drawn", "map-drawn"))
     ]
+
+
+#: As far as an animal walks between two frames of the benchmark, in degrees; the page shows five digits.
+STEP_DEG: Final = 0.000_02
+
+
+def to_screen(rounds: int, told: Told) -> list[tuple[str, ...]]:
+    """Return how long a frame on the wire takes until its marker has moved, and until its alarm stands on the page."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        homes.station(Path(folder)) as station,
+        sync_playwright() as playwright,
+    ):
+        browser = homes.open_browser(playwright)
+        page = homes.open_page(station.context(browser, "ranger", viewport={"width": 1920, "height": 1080}))
+        homes.wait_for_map(page)
+        page.wait_for_selector('[data-fact="live"]:has-text("live")', timeout=60_000)
+        lon, lat = station.where("Ole Sante")
+        moved, rang = [], []
+        for _ in range(rounds):
+            page.wait_for_timeout(1_100)  # an instant of its own, and time to walk there
+            lon = round(lon + STEP_DEG, 5)
+            shown = f"{lat:.5f}, {lon:.5f}"
+            began = time.perf_counter()
+            station.hear(1, lon, lat)
+            page.wait_for_function(
+                "text => [...document.querySelectorAll('aside td')].some(each => each.textContent === text)", arg=shown
+            )
+            moved.append(time.perf_counter() - began)
+        for n in range(rounds):
+            page.wait_for_timeout(1_100)
+            lon = round(lon + STEP_DEG, 5)
+            west, east = lon - STEP_DEG / 2, lon + 0.01
+            ring = [[west, lat - 0.01], [east, lat - 0.01], [east, lat + 0.01], [west, lat + 0.01], [west, lat - 0.01]]
+            farm = {"name": f"Maize {n}.", "zone_type": "agriculture", "risk_level": "high"}
+            station.post("/conflict-zones/", {**farm, "geometry": {"type": "Polygon", "coordinates": [ring]}})
+            began = time.perf_counter()
+            station.hear(1, lon, lat)
+            page.wait_for_selector(f'.alert.active:has-text("Maize {n}.")')
+            rang.append(time.perf_counter() - began)
+        browser.close()
+    told(f"{2 * rounds} frames seen on the page")
+    return [("the marker moves", *_quantiles(moved)), ("the alarm stands there", *_quantiles(rang))]
 
 
 def _fill(process: CloudProcess, fixes: int, animals: int) -> None:
@@ -191,7 +234,7 @@ def tiles(fixes: int, asked: int, told: Told) -> list[tuple[str, ...]]:
         process = CloudProcess(Path(folder))
         try:
             process.create()
-            process.start()
+            process.start(120)
             _fill(process, fixes, 200)
             told(f"{fixes:,} fixes entered in the cloud")
             client = httpx.Client(base_url=process.url, auth=process.auth, timeout=120)
@@ -242,6 +285,10 @@ def main(
         Table(
             f"First load, {animals} animals, {animals * POINTS:,} points of trails, seconds",
             ("what", *(str(n + 1) for n in range(rounds)), "median"), loads(animals, rounds, told),
+        ),
+        Table(
+            f"From a frame to the page, {rounds * 8} of each", ("what", "p50", "p95", "most"),
+            to_screen(rounds * 8, told),
         ),
         Table(f"Vector tiles over {fixes:,} fixes", ("span", "p50", "p95", "most"), tiles(fixes, asked, told)),
         Table("Machine, pages", ("what", "value"), of_machine),

@@ -434,6 +434,44 @@ async def test_of_the_most_sensitive_a_viewer_reads_the_name_of_the_protected_ar
         assert found["results"] == [], asked
 
 
+async def test_what_rangers_report_of_the_most_sensitive_names_the_area_to_a_viewer_and_to_his_phone(
+    store: Store, viewer_client: httpx.AsyncClient, client: httpx.AsyncClient, clock: FakeClock
+) -> None:
+    lon, lat = PLACE
+    ids = await herd(store)
+    body = {"name": "Reserve", "zone_type": "protected_area", "risk_level": "low", "geometry": around(lon, lat, 0.4)}
+    assert (await client.post("/api/v1/conflict-zones/", json=body)).status_code == 201
+    for species, east, age in (
+        ("black rhino", 0.0, timedelta(days=8)), ("elephant", 0.0, timedelta(days=8)),
+        ("black rhino", 3.0, timedelta(days=8)), ("black rhino", 0.0, timedelta(days=6)),
+    ):  # fmt: skip
+        clock.at = START - age
+        columns = {
+            "animal_id": ids[species], "observation_type": "sighting", "recorded_at": clock.at, "lon_deg": lon + east,
+            "lat_deg": lat,
+        }  # fmt: skip
+        await store.create_observation(OPERATORS, columns)
+    clock.at = START
+    listed = "/api/v1/tracking/observations/?ordering=created_at"
+    seen = (await viewer_client.get(listed)).json()["results"]
+    told = sorted((row["animal"] == ids["black rhino"], row["area"] or "", row["lat"] is None) for row in seen)
+    assert told == [(False, "", False), (True, "", True), (True, "Reserve", True)]
+    for row in seen:
+        assert (await viewer_client.get(f"/api/v1/tracking/observations/{row['id']}/")).json() == row
+    exact = (await client.get(listed)).json()["results"]
+    assert [row["area"] for row in exact] == [None] * 4
+    for search in ("Reserve", "sighting"):
+        assert (await viewer_client.get(f"{listed}&search={search}")).json()["results"] == []
+    pull = {"last_pulled_at": "0", "schema_version": "1", "migration": "null"}
+    (of_viewer, of_all) = [
+        (await each.get("/api/v1/sync/pull", params=pull)).json()["changes"]["observations"]["updated"]
+        for each in (viewer_client, client)
+    ]
+    assert sorted(row.get("area", "") for row in of_viewer) == ["", "", "Reserve"]
+    assert {row["lat"] for row in of_viewer if row.get("area")} == {None}
+    assert not any("area" in row for row in of_all)
+
+
 async def test_models_tell_a_viewer_nothing_that_would_sharpen_a_place(
     store: Store, viewer_client: httpx.AsyncClient, client: httpx.AsyncClient, settle: Callable[[], Awaitable[None]]
 ) -> None:

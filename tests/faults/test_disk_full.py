@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from tests.faults.station_process import GatewaySender, HttpSender, SerialSender, StationProcess, until
 from tests.services import Broker, require
+from tests.small_disk import SmallDisk
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -24,52 +24,9 @@ ALARM_S = 60.0
 DRAIN_S = 60.0
 
 
-class SmallDisk:
-    """A file system in memory at ``folder``, which only this holder and what is started with ``prefix`` see."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.folder = folder
-        mount = f"mount -t tmpfs -o size={SIZE_MIB}m outpost '{folder}' && echo mounted && exec sleep 3600"
-        self._holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert self._holder.stdout is not None
-        self.answer = self._holder.stdout.readline().decode().strip()
-        self.prefix = ("nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt")
-        #: the same files, for this process
-        self.seen_at = Path(f"/proc/{self._holder.pid}/root{folder}")
-
-    @property
-    def is_mounted(self) -> bool:
-        return self.answer == "mounted"
-
-    def fill(self) -> None:
-        """Leave no free block."""
-        with (self.seen_at / "filler").open("ab", buffering=0) as filler:
-            for size in (1 << 20, 4096, 1):
-                try:
-                    while True:
-                        filler.write(bytes(size))
-                except OSError as error:
-                    if error.errno != errno.ENOSPC:
-                        raise
-
-    def make_room(self) -> None:
-        (self.seen_at / "filler").unlink()
-
-    def close(self) -> None:
-        self._holder.kill()
-        self._holder.wait()
-        assert self._holder.stdout is not None
-        self._holder.stdout.close()
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    disk = SmallDisk(tmp_path / "disk")
+    disk = SmallDisk(tmp_path / "disk", SIZE_MIB)
     try:
         require(disk.is_mounted, f"a small disk needs the right to mount one (run as root): {disk.answer}")
         yield disk

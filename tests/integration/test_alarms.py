@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper, Told
+from edge.alerts.keeper import Keeper
 from edge.alerts.rules import RULES, RuleBook
 from edge.alerts.seen import Seen, Subject
 from edge.api.app import create_app
@@ -26,6 +26,7 @@ from shared.domain import Alert
 from shared.errors import ConfigError
 from shared.store import AlertQuery
 from shared.sync.records import from_ms
+from shared.wire.events import Told
 from tests.access import accounts_over, operator_of, operator_of_station
 from tests.alarms import NOON_MS, by_farm, fix, late
 from tests.fakes import FakeClock, FakeHealth

@@ -16,7 +16,7 @@ from shared.sync.operations import Operation
 from shared.sync.records import Record
 from shared.wire.batch import decode_records
 from shared.wire.link import Clashes
-from tests.clouds import START_MS, VIEW, Cloud, Station, operation, serving, wipe
+from tests.clouds import START_MS, VIEW, Cloud, Station, fix_row, operation, serving, wipe
 from tests.fakes import START
 from tests.services import Postgres
 
@@ -104,6 +104,28 @@ async def test_a_column_that_two_stations_changed_shows_both_values_and_who_said
     told = (await cloud.client.get(f"/api/v1/conflicts/{found['id']}/")).json()
     assert [each["id"] for each in told["history"]] == [found["id"]]
     assert (await cloud.client.get("/api/v1/conflicts/none/")).status_code == 404
+
+
+async def test_a_collar_at_two_places_at_once_is_listed_once_and_both_fixes_stay(
+    cloud: Cloud, one: Station, two: Station
+) -> None:
+    await one.bring_fixes(*(fix_row(minute) for minute in (0, 10, 20)))
+    elsewhere = fix_row(10, lon_e7=376_000_000)
+    for _ in range(2):
+        await two.bring_fixes(elsewhere)
+    (found,) = await listed(cloud, kind="position_disagreement")
+    assert (found["entity"], found["row_id"], found["origin"], found["needs_person"]) == (
+        "collar",
+        "K1",
+        "post-2",
+        False,
+    )
+    assert {found["server"]["lon_e7"], found["client"]["lon_e7"]} == {375_000_000, 376_000_000}
+    assert cloud.count("fixes") == 4
+    assert [len((await below(station)).clashes) for station in (one, two)] == [0, 1]
+    assert (await resolve(cloud, found, "keep_server")).status_code == 400
+    assert (await resolve(cloud, found, "keep_both")).status_code == 200
+    assert await listed(cloud, status="open") == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper, Told
+from edge.alerts.keeper import Keeper
 from edge.alerts.rules import rule_book
 from edge.pipeline.alarms import AlarmJudge
 from edge.pipeline.insight import KeptInsight
@@ -21,6 +21,7 @@ from models.live.insight import OnDemand
 from models.live.runtime import Models
 from shared.domain import Alert, NewFix
 from shared.store import AlertQuery
+from shared.wire.events import Told
 from shared.wire.live import LiveStatusOut
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import EUI, HOUR, VIEW, add, deploy, elephant, fix_of, opened

@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper, Told
+from edge.alerts.keeper import Keeper
 from edge.alerts.rules import rule_book
 from edge.app import running
 from edge.config import ApiSection, Config, StationSection, StoreSection
@@ -27,6 +27,7 @@ from edge.store.store import SpatialiteStore
 from models.live.runtime import Models
 from shared.domain import Alert, NewFix
 from shared.store import AlertQuery, ZoneQuery
+from shared.wire.events import Told
 from tests.access import operator_of_station
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import EUI, VIEW, add, ask, deploy, elephant, fix_of, opened

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import random
-import resource
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cloud.accounts.rosters import Rosters
 from cloud.accounts.secret import make_secret, read_secret
 from cloud.app import accounts_of as cloud_accounts
 from cloud.app import running
-from cloud.config import AccountsSection, Config, DatabaseSection
+from cloud.config import AccountsSection, Config, DatabaseSection, ModelsSection
 from cloud.store.database import Database
 from cloud.store.store import PostgresStore
 from cloud.sync.stick import Sticks
@@ -30,18 +31,24 @@ from edge.sync import stick as edge_stick
 from edge.sync.client import CloudClient, enrol
 from edge.sync.people import exchange
 from edge.sync.session import Synced, new_epoch, sync_once
+from models.live.runtime import Models
+from models.live.shelf import HomeShelf
 from shared.accounts.service import Accounts
 from shared.errors import Conflict, Invalid, LinkError, NotFound, StoreError, StoreFull
 from shared.privacy import OPERATOR, View, view_for
 from shared.stick import ROOT
 from shared.store import AnimalQuery
+from shared.sync import blobs
 from shared.sync.records import to_ms
 from shared.sync.streams import GENESIS, Batch, Receipt, StreamAnswer
 from shared.wire.batch.container import RECORDS, pack
 from shared.wire.signatures import new_key
-from tests.access import accounts_over
+from tests.access import TokenAuth, accounts_over
+from tests.artefacts import PUBLISHERS, brought, later
 from tests.fakes import FakeClock
 from tests.integration.test_sync import Home, Post, outpost_station
+from tests.services import require
+from tests.small_disk import SmallDisk
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
 
@@ -69,6 +76,7 @@ class Carrier:
         self.sticks = sticks
         self._folder = folder
         self._made = 0
+        self.admin_token: Any = None
 
     def new(self) -> Path:
         """Give an empty stick."""
@@ -104,8 +112,9 @@ async def carrier(database_url: str, tmp_path: Path) -> AsyncIterator[Carrier]:
     clock, key_file = FakeClock(), tmp_path / "cloud.key"
     make_secret(key_file)
     config = Config(
-        database=DatabaseSection(url=database_url, pool_min=1, pool_max=4), accounts=AccountsSection(key_file=key_file)
-    )
+        database=DatabaseSection(url=database_url, pool_min=1, pool_max=4),
+        accounts=AccountsSection(key_file=key_file), models=ModelsSection(publishers=PUBLISHERS),
+    )  # fmt: skip
     async with running(config, clock=clock, port=0) as (url, _), Database.open(database_url, pool_max=2) as database:
         home = Home(url, database_url, PostgresStore(database, now=clock.now), clock)
         store = SpatialiteStore(tmp_path / "post.db", None, now=clock.now, readers=1)
@@ -122,9 +131,12 @@ async def carrier(database_url: str, tmp_path: Path) -> AsyncIterator[Carrier]:
         await exchange(client, await store.read(outbox.enrolled), accounts)
         rosters = Rosters(database, cloud_accounts(config, database, clock), read_secret(key_file))
         sticks = Sticks(
-            home.store, Uplink(home.store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now
-        )
-        yield Carrier(home, Post(store, client, clock), accounts, sticks, tmp_path / "sticks")
+            home.store, Uplink(home.store, now=clock.now), seed=rosters.seed, roster_of=rosters.of, now=clock.now,
+            shelf_of=rosters.shelf_of,
+        )  # fmt: skip
+        carrier = Carrier(home, Post(store, client, clock), accounts, sticks, tmp_path / "sticks")
+        carrier.admin_token = cloud_accounts(config, database, clock).machine_token
+        yield carrier
         await client.close()
         await store.close()
 
@@ -282,36 +294,26 @@ async def test_a_batch_of_a_later_program_waits_and_the_rest_of_its_stick_is_tak
 
 
 @pytest.fixture
-def full() -> Iterator[None]:
-    """Let no file grow beyond 2 KiB, as on a stick that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def small(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Give a stick that has room for 4 MiB of files behind what is kept free."""
+    disk = SmallDisk(tmp_path / "small", 20)
+    try:
+        require(disk.is_mounted, f"a small disk needs the right to mount one (run as root): {disk.answer}")
+        yield disk
+    finally:
+        disk.close()
 
 
 async def test_a_full_stick_and_one_that_takes_nothing_are_told_and_nothing_is_lost(
-    carrier: Carrier, full: None, tmp_path: Path
+    carrier: Carrier, small: SmallDisk, tmp_path: Path
 ) -> None:
     await carrier.post.add(400)
     waiting = await carrier.waiting()
-    medium = carrier.new()
-    at, write = 0, Path.open
-
-    def failing(self: Path, mode: str = "r", **more: Any) -> Any:
-        nonlocal at
-        if "x" in mode:
-            at += 1
-            resource.setrlimit(resource.RLIMIT_FSIZE, (2_048, resource.RLIM_INFINITY))
-        return write(self, mode, **more)
-
-    Path.open = failing  # type: ignore[method-assign,assignment] # the database may grow, the stick may not
-    try:
-        with pytest.raises(StoreFull, match="is full: make room or take another stick"):
-            await carrier.write(medium)
-    finally:
-        Path.open = write  # type: ignore[method-assign]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert at
+    medium = small.seen_at
+    (medium / ROOT).mkdir()
+    small.fill()
+    with pytest.raises(StoreFull, match="is full: make room or take another stick"):
+        await carrier.write(medium)
     assert list((medium / ROOT).iterdir()) == []
     with pytest.raises(StoreError, match="is the stick mounted"):
         await carrier.write(tmp_path / "nowhere")
@@ -320,8 +322,70 @@ async def test_a_full_stick_and_one_that_takes_nothing_are_told_and_nothing_is_l
     with pytest.raises(StoreError, match="nothing was written"):
         await carrier.write(tmp_path / "file")
     assert await carrier.waiting() == waiting
+    small.make_room()
+    await carrier.write(medium)
+    assert not (await carrier.sticks.take(medium)).refused
     await carrier.there_and_back()
     assert (carrier.home.count("fixes"), await carrier.waiting()) == (400, 0)
+
+
+async def test_photographs_go_by_stick_and_go_on_where_a_small_one_was_full(carrier: Carrier, small: SmallDisk) -> None:
+    rng = random.Random(7)
+    pictures = [rng.randbytes(3 << 20) for _ in range(2)]
+    for number, picture in enumerate(pictures):
+        for first in range(0, len(picture), 1 << 20):
+            put = blobs.put(
+                hashlib.sha256(picture).hexdigest(), size=len(picture), offset=first,
+                part=picture[first : first + (1 << 20)], media_type="image/jpeg", owner="r1", origin="",
+                now_ms=to_ms(carrier.post.clock.now()) + number,
+            )  # fmt: skip
+            await carrier.accounts.tables.write(put)
+    await carrier.post.add(40)
+    medium = small.seen_at
+    for trip, (files, left, whole, unsent_files) in enumerate(((2, 1, 1, 1), (1, 0, 1, 0))):
+        written = await carrier.write(medium)
+        assert (written.files, written.files_left) == (files, left), trip
+        taken = await carrier.sticks.take(medium)
+        assert (taken.refused, taken.files) == ([], whole)
+        assert (await carrier.sticks.take(medium)).files == 0  # the same stick once more
+        await carrier.sticks.write(medium)
+        assert (await carrier.take(medium)).synced.blobs == 1
+        assert (await carrier.accounts.tables.read(blobs.count_unsent()))[0] == unsent_files
+    assert carrier.home.ask("SELECT origin, owner, is_whole FROM blobs") == [("post-1", "r1", 1)] * 2
+    for picture in pictures:
+        parts = carrier.home.ask(
+            "SELECT part FROM blob_parts WHERE sha256 = %s ORDER BY first", hashlib.sha256(picture).hexdigest()
+        )
+        assert b"".join(bytes(part) for (part,) in parts) == picture
+    assert (await carrier.write(carrier.new())).files == 0
+    assert (await sync_once(carrier.post.store, carrier.post.cloud, carrier.post.clock)).blobs == 0
+
+
+async def test_what_the_cloud_chose_of_models_comes_by_stick_and_is_checked_as_over_a_link(
+    carrier: Carrier, tmp_path: Path
+) -> None:
+    async with httpx.AsyncClient(base_url=carrier.home.url, auth=TokenAuth(carrier.admin_token)) as admin:
+        await brought(admin, *later())
+        answer = await admin.post("/api/v1/models/activate", json={"model": "hmm", "version": 2})
+        assert answer.is_success, answer.text
+    shelf = HomeShelf(carrier.accounts.tables, tmp_path / "shelf", now_ms=lambda: 0)
+    models = Models()
+
+    async def turn(folder: Path) -> None:
+        models.turn_to(folder)
+
+    shelf.follow(turn)
+    medium = carrier.new()
+    await carrier.write(medium)
+    await carrier.sticks.take(medium)
+    assert (await carrier.sticks.write(medium)).parts >= 1
+    assert (await carrier.take(medium)).models == 1
+    await shelf.refresh()
+    assert models.behaviour("elephant").version == 2
+    await carrier.write(medium)  # it tells what it has: nothing comes twice
+    await carrier.sticks.take(medium)
+    assert (await carrier.sticks.write(medium)).parts == 0
+    assert (await carrier.take(medium)).models == 0
 
 
 async def test_without_the_clouds_key_nothing_is_written(carrier: Carrier) -> None:

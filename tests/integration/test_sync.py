@@ -32,7 +32,7 @@ from edge.store.snapshot import snapshot
 from edge.store.store import SpatialiteStore
 from edge.sync.client import CloudClient, checked, enrol
 from edge.sync.session import Synced, new_epoch, sync_once
-from shared.domain import Deployment, NewFix
+from shared.domain import Deployment, FixFlag, NewFix
 from shared.errors import ConfigError, CorruptBatch, Forbidden, Invalid, LinkError, NotAuthenticated, StaleCursor
 from shared.movement.areas import Place
 from shared.privacy import OPERATOR, view_for
@@ -257,6 +257,52 @@ async def test_a_station_has_what_it_is_told_of_and_gives_back_what_leaves_its_s
         await post.sync()
     assert {animal.name for animal in (await home.store.animals(VIEW, AnimalQuery())).results} == {"Own", "Theirs"}
     assert await names(one) == {"Own", "Theirs"}
+
+
+async def test_what_people_decide_of_a_fix_at_one_home_is_so_at_all_that_have_it(home: Home, posts: list[Post]) -> None:
+    one, other = posts
+    for post in posts:
+        await post.add(6)
+        await post.sync()
+    track = (await one.store.fixes(VIEW, FixQuery(collar_id="K1", limit=10))).results
+    first, second, third = (fix.id for fix in track[:3])
+
+    async def excluded(post: Post) -> set[str]:
+        found = (await post.store.fixes(VIEW, FixQuery(collar_id="K1", limit=10))).results
+        return {fix.id for fix in found if fix.flags & FixFlag.EXCLUDED_BY_HAND}
+
+    await one.store.flag_fix(VIEW, first, is_excluded=True)
+    await home.store.flag_fix(VIEW, second, is_excluded=True)
+    assert (await one.sync()).told == 1
+    assert (await other.sync()).told == 2
+    assert await excluded(other) == {first, second}
+    assert (await other.store.read(outbox.backlog)).channels["flags"].items == 0  # nobody is told of it again
+    assert await excluded(one) == {first, second}
+
+    await home.store.flag_fix(VIEW, third, is_excluded=True)
+    await other.store.flag_fix(VIEW, third, is_excluded=False)  # decided here, and not sent yet
+    await other.store.flag_fix(VIEW, first, is_excluded=False)
+    await other.sync()
+    assert (await one.sync()).told == 1
+    for post in (*posts, *posts):
+        await post.sync()
+    assert await excluded(one) == await excluded(other) == {second}  # what was said last in the cloud's order
+
+    in_cloud = (await home.store.fixes(VIEW, FixQuery(collar_id="K1", limit=10))).results
+    assert {fix.id for fix in in_cloud if fix.flags & FixFlag.EXCLUDED_BY_HAND} == await excluded(one)
+
+
+async def test_a_decision_comes_down_with_the_fix_that_it_is_on(home: Home, posts: list[Post]) -> None:
+    one, other = posts
+    await other.add(5, device="K2")
+    await other.sync()
+    found = (await home.store.fixes(VIEW, FixQuery(collar_id="K2", limit=10))).results
+    await home.store.flag_fix(VIEW, found[2].id, is_excluded=True)
+    area = '{"type":"Polygon","coordinates":[[[36.0,-3.0],[38.0,-3.0],[38.0,-1.0],[36.0,-1.0],[36.0,-3.0]]]}'
+    async with home.store.database.transaction() as connection:
+        await set_scope(connection, "post-1", Scope(area=area))
+    assert ((done := await one.sync()).new_fixes, done.told) == (5, 1)
+    assert (await one.store.fix(VIEW, found[2].id)).flags & FixFlag.EXCLUDED_BY_HAND
 
 
 async def names(post: Post) -> set[str]:

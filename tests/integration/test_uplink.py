@@ -257,6 +257,27 @@ async def test_streams_are_apart_by_station_epoch_and_channel(cloud: Cloud, stat
     assert msgspec.msgpack.decode(answer.content, type=Heads).heads == {}
 
 
+async def test_two_cards_that_write_by_turns_under_one_name_are_told_and_a_station_that_starts_over_is_not(
+    cloud: Cloud, station: Station
+) -> None:
+    async def doubled() -> Any:
+        (shown,) = (await cloud.client.get("/api/v1/stations/")).json()
+        return shown["doubled_at"]
+
+    await station.bring_fixes(fix_row(0))
+    station.epoch = "f" * 16  # it was put back, and begins anew
+    for minute in (1, 2):
+        await station.bring_fixes(fix_row(minute))
+    assert await doubled() is None
+    batch = Batch(EPOCH, "fixes", 1, GENESIS.hash, encode_fixes(columns_of([fix_row(0)])))
+    assert (await station.put(batch)).status_code == 200  # what was late and is a repeat says nothing
+    assert await doubled() is None
+    station.epoch = EPOCH  # the card that was copied goes on as if nothing had been
+    await station.bring_fixes(fix_row(3))
+    assert await doubled() is not None
+    assert cloud.count("fixes") == 4  # and what both bring is taken
+
+
 async def test_what_was_damaged_on_the_way_is_corrupt_and_changes_nothing(cloud: Cloud, station: Station) -> None:
     batch = station.batch("fixes", encode_fixes(columns_of([fix_row(minutes * 50_000) for minutes in range(9)])))
     damaged = bytearray(batch.payload)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.artifact import PACKAGED, Manifest, load
-from models.live.usable import check_usable, read_manifest, species_of
+from models.live.usable import check_usable, read_manifest, runs_at_stations, species_of
 from shared.errors import ArtifactError, Conflict, Forbidden, Invalid
 from shared.shelf import NONE_CHOSEN
 from shared.sync import shelves
@@ -146,7 +146,7 @@ def test_a_pickle_of_more_than_tensors_is_refused() -> None:
 
 
 def _policy() -> tuple[Manifest, dict[str, np.ndarray]]:
-    loaded = load(PACKAGED, "corridor", 1, "ppo")
+    loaded = load(PACKAGED, "corridor", 1, "ppo_float")
     return loaded.manifest, loaded.arrays
 
 
@@ -155,6 +155,15 @@ def _with_zip(manifest: Manifest, arrays: dict[str, np.ndarray], zipped: bytes) 
     data = b"".join(values[spec.name].tobytes() for spec in manifest.arrays)
     specs = tuple(msgspec.structs.replace(spec, shape=values[spec.name].shape) for spec in manifest.arrays)
     return msgspec.structs.replace(manifest, arrays=specs, sha256=hashlib.sha256(data).hexdigest()), data
+
+
+def test_what_a_station_opens_takes_less_than_two_megabytes() -> None:
+    files = [path for path in PACKAGED.rglob("*") if path.is_file()]
+    ours = [path for path in files if runs_at_stations(path.parts[-3], path.stem)]
+    assert sum(path.stat().st_size for path in ours) < 2_000_000
+    others = {f"{path.parts[-3]}/{path.stem}" for path in files} - {f"{path.parts[-3]}/{path.stem}" for path in ours}
+    folds = {each for each in others if each.startswith("forecast/fold")}
+    assert others - folds == {"corridor/budget", "corridor/ppo_float", "corridor/dqn_float", "forecast/float"}
 
 
 def test_a_model_is_signed_by_the_program_as_a_home_takes_it(tmp_path: Path) -> None:

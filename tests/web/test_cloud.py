@@ -123,8 +123,11 @@ def test_a_viewer_is_told_the_area_of_an_animal_whose_place_is_never_shown(
     home.post("/deployments/", worn)
     at = {"collar_id": collar, "timestamp": week_old.isoformat(), "lat": -2.9, "lon": 38.1}
     home.post("/tracking/bulk_upload", {"tracking_points": [at]})
+    seen = {"observation_type": "health", "timestamp": week_old.isoformat(), "lat": -2.9, "lon": 38.1}
+    home.post("/tracking/observations/", {**seen, "animal": rhino["id"], "description": "Limps"})
     with psycopg.connect(process.database_url, autocommit=True) as connection:  # as if all had been heard at once
         connection.execute("UPDATE fixes SET received_ms = raw_ms, sure_received_ms = raw_ms")
+        connection.execute("UPDATE observations SET created_ms = recorded_ms")
     ring = [[37.9, -3.1], [38.3, -3.1], [38.3, -2.7], [37.9, -2.7], [37.9, -3.1]]
     park = {"name": "Chyulu sanctuary", "zone_type": "protected_area", "risk_level": "low"}
     home.post("/conflict-zones/", {**park, "geometry": {"type": "Polygon", "coordinates": [ring]}})
@@ -136,6 +139,10 @@ def test_a_viewer_is_told_the_area_of_an_animal_whose_place_is_never_shown(
         expect(zebra).to_contain_text("somewhere in a square of 1.1 km")
         row.get_by_role("button").click()
         expect(page.get_by_role("region", name="Faru")).to_contain_text("somewhere in Chyulu sanctuary")
+        homes.go(page, "observations")
+        observed = page.get_by_role("row", name=re.compile("Health")).filter(has_text="Chyulu sanctuary")
+        expect(observed).to_be_visible(timeout=PATIENCE_MS)
+        assert page.get_by_text("Limps").count() == 0
     finally:
         assert home.api.patch(f"/animals/{rhino['id']}/", json={"status": "inactive"}).is_success
 

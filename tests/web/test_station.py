@@ -122,7 +122,8 @@ def test_a_position_is_as_old_as_its_own_collars_schedule_makes_it(station: Watc
         expect(row).to_contain_text(age, timeout=PATIENCE_MS)
     homes.go(page, "collars")
     collar = page.get_by_role("row", name=re.compile("Nashipai"))
-    expect(collar).to_contain_text(re.compile(r"\b(9\d|100) % \(\d+/\d+\)"), timeout=PATIENCE_MS)
+    heard = collar.get_by_role("cell", name=re.compile(r"^(9\d|100) % \(\d+/\d+\)$"))
+    expect(heard).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_alerts_of_one_animal_and_kind_are_one_entry(station: WatchedStation, look: Open) -> None:
@@ -149,6 +150,16 @@ def test_the_strip_and_the_stations_page_tell_how_the_station_is(station: Watche
     expect(unread.locator("tbody tr").first).to_contain_text("6e6f20636f646563", timeout=PATIENCE_MS)
     links = page.get_by_role("region", name="Radios and gateways")
     expect(links.get_by_role("row")).to_have_count(2)
+
+
+def test_the_days_sheet_is_printed_without_what_only_a_screen_needs(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"), "sheet")
+    expect(page.get_by_role("row", name=re.compile("Nashipai")).first).to_be_visible(timeout=PATIENCE_MS)
+    page.emulate_media(media="print")
+    for name in ("nav.ways", ".strip", ".noprint"):
+        expect(page.locator(name).first).to_be_hidden()
+    expect(page.get_by_role("row", name=re.compile("Nashipai")).first).to_be_visible()
+    expect(page.get_by_text("Destroy it after use")).to_be_visible()
 
 
 def test_who_has_no_stream_looks_every_half_minute(station: WatchedStation, look: Open) -> None:

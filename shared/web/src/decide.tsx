@@ -16,6 +16,7 @@ const shown = (value: unknown) => (value === null || value === undefined ? "–"
 
 /** `keep_both` is of two like observations, `merge` of two animals that are one: of other kinds neither means anything. */
 export function choices(conflict: Pick<Conflict, "kind">): string[] {
+  if (conflict.kind === "position_disagreement") return ["keep_both"];
   const more = { duplicate_collar: ["merge"], duplicate_observation: ["keep_both"] }[conflict.kind] ?? [];
   return ["keep_server", "keep_client", ...more];
 }

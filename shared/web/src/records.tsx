@@ -148,7 +148,7 @@ export function Observations() {
         { key: "animal", label: t("animal.name"), cell: (row) => names.get(row.animal ?? "") ?? "–", sort: (row) => names.get(row.animal ?? "") ?? "" },
         { key: "words", label: t("observation.words"), cell: (row) => row.description || "–" },
         { key: "photo", label: t("photo.photo"), cell: (row) => (row.photo_url ? "▣" : "–") },
-        { key: "place", label: t("animal.place"), cell: (row) => place(row.lat, row.lon, role === "viewer" ? 2 : 4) },
+        { key: "place", label: t("animal.place"), cell: (row) => (row.lat === null && row.area ? t("precision.area", { area: row.area }) : place(row.lat, row.lon, role === "viewer" ? 2 : 4)) },
         { key: "who", label: t("observation.observer"), cell: (row) => row.observer ?? "–" },
         { key: "state", label: t("sync.state"), cell: whereIs },
       ]} />

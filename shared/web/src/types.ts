@@ -41,6 +41,7 @@ export interface Deployment {
 export interface Observation {
   id: string; animal: string | null; observation_type: string; description: string; lat: number | null;
   lon: number | null; timestamp: string; photo_url: string | null; observer: string | null; updated_at: string;
+  area?: string | null;
 }
 export interface Geometry { type: string; coordinates: unknown }
 export interface Zone {
@@ -66,7 +67,7 @@ export interface StationHealth {
   cloud: {
     is_enabled: boolean; station_id: string | null; url: string | null; last_receipt_at: string | null;
     last_receipt_age_s: number | null; waiting: Record<string, { items: number; oldest_at: string | null }>;
-    unsendable: number; last_error: string | null; roster_age_s: number | null;
+    unsendable: number; held: string[]; last_error: string | null; roster_age_s: number | null;
   } | null;
   backup?: {
     is_enabled: boolean; is_on_the_same_medium: boolean; last_hourly_at: string | null; last_daily_at: string | null;
@@ -84,7 +85,7 @@ export interface LiveRanger {
 }
 export interface Station {
   id: string; name: string; enrolled_at: string; last_seen_at: string | null; is_retired: boolean; behind: number;
-  follows: string[] | null; has_scope: boolean;
+  follows: string[] | null; has_scope: boolean; doubled_at: string | null;
 }
 export interface User {
   id: string; email: string; name: string; role: string; is_active: boolean; last_login: string | null;

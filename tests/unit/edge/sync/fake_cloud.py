@@ -132,11 +132,8 @@ class InMemoryCloud:
         return HeardFixes(self.epoch, reached, None, reached < len(self.own), encode_fixes(columns))
 
     async def newest(self, epoch: str | None, since: int, limit: int = MAX_FIXES) -> HeardFixes | None:
-        """Return the last of ``own``."""
-        if self.own is None:
-            return None
-        self._leave(self._arrive("newest", str(since)))
-        return HeardFixes(self.epoch, since, None, False, encode_fixes(columns_of(self.own[-1:])))
+        """Return None, as a cloud does that tells of no newest ones."""
+        return None
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return fixes of a collar, by id."""

@@ -152,7 +152,7 @@ async def test_a_cloud_that_was_restored_from_before_them_gets_them_back(
 
 async def test_a_page_of_a_life_that_is_over_is_not_taken(station: Station, cloud: InMemoryCloud) -> None:
     await station.sync(cloud)
-    assert await station.store.take_heard("another", 99, None, columns_of([row(9)])) == 0
+    assert await station.store.take_heard("another", 99, None, columns_of([row(9)])) == (0, 0)
     assert (await station.store.read(outbox.enrolled)).heard_cursor == 5
     assert len(await station.fixes()) == 5
 

@@ -536,13 +536,14 @@ async def test_a_batch_that_the_cloud_is_too_old_for_waits_and_the_other_channel
     cloud.put_batch = older  # type: ignore[method-assign] # an older program
     for _ in range(2):  # a later session tries the same bytes again, and stops nobody either
         done = await sync(store, cloud, clock)
-        assert done.held == ["records"]
+        assert done.held == ["records"] == (await store.read(outbox.backlog)).held
     assert len(cloud.kept.fixes) == 5
     waiting = await store.read(unsent.waiting)
     assert {channel: each.items for channel, each in waiting.items() if each.items} == {"records": 2}
     cloud.put_batch = put  # type: ignore[method-assign] # brought up to date
     done = await sync(store, cloud, clock)
     assert (done.held, done.records, done.quarantined) == ([], 2, 0)
+    assert (await store.read(outbox.backlog)).held == []
 
 
 async def test_what_a_later_cloud_sends_down_waits_there_and_fixes_still_go_up(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.artifact import PACKAGED, load
+from models.artifact import PACKAGED, load, save
 from models.corridor import studies
 from models.corridor.exact import least_cost
 from models.corridor.observation import SIZE
 from models.corridor.planner import generate
 from models.corridor.pools import training_pool
-from models.corridor.runtime import ALGORITHMS, Session, int8_policy, load_policy, policy_of, routes
+from models.corridor.runtime import ALGORITHMS, Session, int8_policy, layers_of, load_policy, policy_of, routes
 from models.corridor.scores import check_path, cost_of
 from models.corridor.surface import Cell, plain_surface
 from models.corridor.walkers import Walkers
@@ -79,15 +80,57 @@ def test_islands_and_algorithms_that_there_are_not_are_refused() -> None:
 
 
 def test_an_artefact_that_is_no_policy_is_refused() -> None:
-    loaded = load(PACKAGED, "corridor", 1, "ppo")
+    loaded = load(PACKAGED, "corridor", 1, "ppo_float")
     narrow = {**loaded.arrays, "weights_1": loaded.arrays["weights_1"][:5]}
     with pytest.raises(ArtifactError, match="layer 1"):
-        policy_of(msgspec.structs.replace(loaded, arrays=narrow))
+        layers_of(msgspec.structs.replace(loaded, arrays=narrow))
+    with pytest.raises(ArtifactError, match="eight moves"):
+        layers_of(load(PACKAGED, "corridor", 1, "ppo"))
+    with pytest.raises(ArtifactError, match="no network"):
+        policy_of(msgspec.structs.replace(load(PACKAGED, "corridor", 1, "ppo"), arrays={}))
+
+
+def test_a_policy_that_was_brought_in_one_file_walks_as_its_two_do() -> None:
+    small, whole = (load(PACKAGED, "corridor", 1, name) for name in ("ppo", "ppo_float"))
+    brought = policy_of(msgspec.structs.replace(small, arrays={**small.arrays, **whole.arrays}))
+    ours = load_policy("ppo")
+    assert brought.onnx == ours.onnx
+    for (weights, bias), (own, own_bias) in zip(brought.layers, ours.layers, strict=True):
+        assert np.array_equal(weights, own)
+        assert np.array_equal(bias, own_bias)
+    for (weights, _), (own, _) in zip(int8_policy(brought).layers, policy_of(small).layers, strict=True):
+        assert np.array_equal(weights, own)
+
+
+@pytest.mark.parametrize("damage", ["gone", "altered", "of another policy"])
+def test_without_its_float_form_the_int8_network_walks_and_says_why(damage: str, tmp_path: Path) -> None:
+    place = tmp_path / "corridor" / "1"
+    shutil.copytree(PACKAGED / "corridor" / "1", place)
+    data = (place / "ppo_float.bin").read_bytes()
+    if damage == "gone":
+        (place / "ppo_float.json").unlink()
+    elif damage == "altered":
+        (place / "ppo_float.bin").write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    else:
+        network = int8_policy(load_policy("ppo")).layers
+        wide = [(network[0][0][:, :9], network[0][1][:9]), (np.zeros((9, 8), np.float32), np.zeros(8, np.float32))]
+        arrays = {f"{part}_{n}": (v, 1.0, "1") for n, two in enumerate(wide)
+                  for part, v in zip(("weights", "bias"), two, strict=True)}  # fmt: skip
+        save(
+            tmp_path, model="corridor", name="ppo_float", version=1, inputs=(), arrays=arrays, metrics={},
+            trained_on=(), licence="MIT", settings={},
+        )  # fmt: skip
+    policy = load_policy("ppo", tmp_path)
+    assert len(policy.refused) == (damage != "gone")
+    for (weights, _), (own, _) in zip(policy.layers, int8_policy(policy).layers, strict=True):
+        assert np.array_equal(weights, own)
+    case = next(iter(studies.generated(48, 1)))
+    assert generate(*case, algorithm="ppo", folder=tmp_path).scores.cost_ratio < 1.1
 
 
 def test_the_zip_is_read_without_a_pickle_and_is_the_policy(tmp_path: Path) -> None:
     train = pytest.importorskip("models.corridor.train")
-    loaded = load(PACKAGED, "corridor", 1, "ppo")
+    loaded = load(PACKAGED, "corridor", 1, "ppo_float")
     layers = train.layers_of_zip(loaded.arrays["sb3_zip"].tobytes())
     for (weights, bias), (ours, own_bias) in zip(layers, load_policy("ppo").layers, strict=True):
         assert np.array_equal(weights, ours)
@@ -123,5 +166,5 @@ def test_a_network_that_is_cut_off_or_of_another_shape_is_refused() -> None:
     for onnx in (policy.onnx[:-40], b"", b"no network", policy.onnx[: len(policy.onnx) // 2]):
         with pytest.raises(ArtifactError):
             int8_policy(msgspec.structs.replace(policy, onnx=onnx))
-    with pytest.raises(ArtifactError, match="more layers"):
+    with pytest.raises(ArtifactError, match="not those of its float32 form"):
         int8_policy(msgspec.structs.replace(policy, layers=policy.layers[:-1]))

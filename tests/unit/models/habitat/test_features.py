@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.transform import Affine, from_origin
 
+from models.habitat import features
 from models.habitat.covariates import covariate_names
 from models.habitat.features import Window, open_rasters
 from models.habitat.layers import Layer, Rasters
@@ -134,6 +136,24 @@ def test_units_are_converted_and_what_cannot_be_is_missing(tmp_path: Path) -> No
         found = maps.read(Window(0, 0, 2, 2))["woody_cover"]
     assert found[0] == pytest.approx([10.0, 50.0], rel=1e-6)
     assert np.isnan(found[1]).all()
+
+
+def test_a_large_map_without_overviews_is_judged_by_windows_and_not_read_whole(tmp_path: Path) -> None:
+    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    write_map(tmp_path / "a.tif", np.full((2_100, 1_500), 4_000.0), **tiles)
+    wrong = rasters(tmp_path, Layer(kind="woody_cover", file="a.tif", unit="percent"))
+    with pytest.raises(Invalid, match="is the unit or the band another"), open_rasters(wrong):
+        pass
+    with open_rasters(rasters(tmp_path, Layer(kind="elevation", file="a.tif", unit="m"))) as maps:
+        assert maps.grid.rows == 2_100
+    with rasterio.open(tmp_path / "a.tif") as source:
+        values, is_there = features._sampled(source, 1)
+    assert values.shape == is_there.shape == (16, 32, 32)  # a seventh of its tiles at most
+    assert is_there.all()
+    with rasterio.open(tmp_path / "a.tif", "r+") as source:
+        source.build_overviews([4, 16])
+    with rasterio.open(tmp_path / "a.tif") as source:
+        assert features._sampled(source, 1)[0].shape == (128, 128)
 
 
 def test_a_season_reads_its_own_map(tmp_path: Path) -> None:
