@@ -108,11 +108,11 @@ FIELDS: dict[str, tuple[dict[str, Any], str]] = {
 
 def _offered(app: Litestar) -> set[tuple[str, str]]:
     """Return method and path of every route, whatever it calls its parts."""
-    offered = set()
+    offered: set[tuple[str, str]] = set()
     for route in app.routes:
         assert isinstance(route, HTTPRoute), route
         path = "/".join("{id}" if part.startswith("{") else part for part in route.path_format.strip("/").split("/"))
-        offered |= {(method, path) for method in route.route_handler_map}
+        offered |= {(str(method), path) for method in route.route_handler_map}
     return offered
 
 
