@@ -301,6 +301,7 @@ def sweep(
     done = {
         "removed": swept.removed, "sync_log": swept.sync_log, "files": swept.files,
         "ranger_positions": swept.ranger_positions, "resealed": swept.resealed,
+        "numbers": swept.numbers,
     }  # fmt: skip
     if audit_days is not None:
         done["audit_lines"] = _with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))

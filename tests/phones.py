@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ ROOT = Path(__file__).parent.parent
 CLIENT = ROOT / "shared" / "web" / "client"
 SCRIPT = ROOT / "tests" / "web" / "phone" / "phone.ts"
 _LIMIT = 64_000_000
+#: So long an operation of a phone may take: one that hangs fails its test, and the night goes on.
+WITHIN_S = 300.0
 
 
 def node() -> str:
@@ -75,7 +79,7 @@ class Phone:
         """Give a phone with an empty database, or with that of a file, before its first sync."""
         process = await asyncio.create_subprocess_exec(
             node(), "--no-warnings", str(SCRIPT), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            limit=_LIMIT,
+            limit=_LIMIT, start_new_session=True,
         )  # fmt: skip
         phone = cls(process)
         try:
@@ -83,7 +87,7 @@ class Phone:
             yield phone
         finally:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # whatever it started would hold its pipes open
             await process.communicate()  # to the end of its pipes
 
     async def do(self, operation: str, **asked: Any) -> Any:
@@ -92,7 +96,10 @@ class Phone:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"op": operation, **asked}).encode() + b"\n")
         await self._process.stdin.drain()
-        line = await self._process.stdout.readline()
+        async with asyncio.timeout(WITHIN_S):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise PhoneFailed(f"the phone's program ended during {operation}")
         answer = json.loads(line)
         if "failed" in answer:
             raise PhoneFailed(answer["failed"])

@@ -54,6 +54,12 @@ _DAY_S: Final = 86_400.0
 SHARES_OF_NETWORK: Final = tuple(round(0.1 * i, 1) for i in range(1, 11))
 
 
+#: For animals of no group: which plain forecast the network is drawn to, and how much of its own is left. What other
+#: species' validation parts would choose says little of one that nobody has trained on; staying where it is errs least
+#: when it errs.
+STRANGER: Final = SPEAKERS.index("persistence"), 0.5
+
+
 def say(text: str) -> None:
     """Say how far it is, on stderr: facts go to stdout."""
     errors.print(text, highlight=False, markup=False)
@@ -251,7 +257,7 @@ def measured(
                 fitted.served[number, h] = fitted.served_plain[number, h] = SPEAKERS.index("persistence")
                 continue
             own = [_validated(validated[i], said[i], h) for i in members]
-            plain, share = _best_share(own)
+            plain, share = STRANGER if group == "other" else _best_share(own)
             fitted.served_plain[number, h], fitted.share[number, h] = plain, share
             own = [one.drawn(plain, share) for one in own]
             fitted.served[number, h] = plain if _is_plain_better(own, plain) else 0

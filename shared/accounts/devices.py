@@ -115,7 +115,9 @@ class Devices(Checks):
             user = yield from users.get(user_id)
             if not user.may_enter:
                 raise NotAuthenticated(_SPENT)
-            phone = yield from (_enrolled(user, public_key, name, code, now) if phone_id is None else _find(phone_id))
+            phone = yield from (
+                _enrolled(user, public_key, name, code, now) if phone_id is None else find_phone(phone_id)
+            )
             if phone.public_key != public_key or phone.revoked_ms is not None:
                 raise NotAuthenticated(_SPENT)
             return phone, user, (yield from sessions.begin(user, now, device_id=phone.id, factor=None))
@@ -133,7 +135,7 @@ class Devices(Checks):
 
         def job() -> Job[tuple[User, sessions.Tokens]]:
             try:
-                phone = yield from _find(phone_id)
+                phone = yield from find_phone(phone_id)
                 user = yield from users.get(phone.user_id)
             except NotFound:
                 raise NotAuthenticated(_UNKNOWN) from None
@@ -168,14 +170,14 @@ class Devices(Checks):
         now = self.moments()
 
         def job() -> Job[Phone]:
-            phone = yield from _find(phone_id)
+            phone = yield from find_phone(phone_id)
             if phone.user_id != actor.user_id:
                 user = yield from users.get(phone.user_id)
                 self._may_grant(actor, user.role, user.stations)
             yield "UPDATE phones SET revoked_ms = coalesce(revoked_ms, ?) WHERE id = ?", (now.ms, phone_id)
             yield from sessions.revoke_all(phone.user_id, now.ms, device_id=phone_id)
             yield from audit.write([audit.Entry(now.ms, actor.user_id, "phone.revoke", phone_id)])
-            return (yield from _find(phone_id))
+            return (yield from find_phone(phone_id))
 
         return await self.tables.write(job())
 
@@ -185,13 +187,25 @@ def _enrolled(user: User, public_key: str, name: str, code: str, now: Moment) ->
         id=random_id(), user_id=user.id, name=name, public_key=public_key, counter=0, enrolled_ms=now.ms,
         used_ms=now.ms, revoked_ms=None,
     )  # fmt: skip
-    yield f"INSERT INTO phones ({_NAMES}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(phone)
+    yield from insert_phone(phone)
     yield "UPDATE phone_codes SET phone_id = ? WHERE hash = ?", (phone.id, _hashed(plain_code(code)))
     yield from audit.write([audit.Entry(now.ms, user.id, "phone.enrol", phone.id)])
     return phone
 
 
-def _find(phone_id: str) -> Job[Phone]:
+def every_phone() -> Job[list[Phone]]:
+    """Return all phones, lost ones too."""
+    rows = yield f"SELECT {_NAMES} FROM phones ORDER BY id", ()
+    return [_phone(row) for row in rows]
+
+
+def insert_phone(phone: Phone) -> Job[None]:
+    """Make a phone known."""
+    yield f"INSERT INTO phones ({_NAMES}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(phone)
+
+
+def find_phone(phone_id: str) -> Job[Phone]:
+    """Return one phone; raises NotFound."""
     rows = yield f"SELECT {_NAMES} FROM phones WHERE id = ?", (phone_id,)
     if not rows:
         raise NotFound(f"there is no phone {phone_id}")

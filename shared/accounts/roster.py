@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from shared.accounts.travelling import KnownPhone
 from shared.errors import Forbidden
 from shared.privacy import Role
 
@@ -52,6 +53,7 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
     issued_ms: int
     not_after_ms: int
     users: list[Entry]
+    phones: list[KnownPhone] = []
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -63,10 +65,11 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 class HandOver(msgspec.Struct, frozen=True, kw_only=True):
-    """What a station tells the cloud of its people: those that it made, and which recovery codes were used there."""
+    """What a station tells the cloud of its people: those that it made, recovery codes that were used, phones."""
 
     users: list[Entry]
     spent: dict[str, list[str]] = {}
+    phones: list[KnownPhone] = []
 
 
 def signed(seed: bytes, roster: Roster) -> bytes:

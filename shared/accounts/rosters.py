@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.accounts import audit, sessions, users
+from shared.accounts import audit, sessions, travelling, users
 from shared.accounts.facts import fact, set_fact
 from shared.accounts.moments import Moment
 from shared.accounts.roster import LIFE_MS, Entry, HandOver, Roster
@@ -47,11 +47,13 @@ def roster_for(station_id: str, now: Moment, seal: Callable[[User], str | None])
         for user in everybody
         if user.password_hash is not None and (ALL_STATIONS in user.stations or station_id in user.stations)
     ]
+    phones = yield from travelling.of_people({entry.id for entry in entries})
     version = int((yield from fact(VERSION)) or 0) + 1
     yield from set_fact(VERSION, str(version))
     return Roster(
-        station_id=station_id, version=version, issued_ms=now.ms, not_after_ms=now.ms + LIFE_MS, users=entries
-    )
+        station_id=station_id, version=version, issued_ms=now.ms, not_after_ms=now.ms + LIFE_MS, users=entries,
+        phones=phones,
+    )  # fmt: skip
 
 
 def trusted() -> Job[tuple[bytes | None, int]]:
@@ -88,6 +90,7 @@ def take(roster: Roster, key: bytes, now: Moment, reseal: Reseal) -> Job[int]:
             yield from users.change(user, now.ms, {"is_active": False})
             yield from sessions.revoke_all(user.id, now.ms)
             changed += 1
+    changed += yield from travelling.take_down(roster.phones, now)
     if changed:
         yield from audit.write([audit.Entry(now.ms, "cloud", "roster", f"version {roster.version}, {changed} changed")])
     return changed
@@ -101,6 +104,7 @@ def _take_entry(entry: Entry, now: Moment, reseal: Reseal) -> Job[int]:
         # the cloud's account of this person takes the place of the one that was made here
         yield "DELETE FROM users WHERE id = ?", (same_address.id,)
         yield from sessions.revoke_all(same_address.id, now.ms)
+        yield from travelling.follow(same_address.id, entry.id)
     columns: dict[str, Any] = {
         "email": entry.email, "name": entry.name, "role": entry.role, "phone": entry.phone,
         "organization": entry.organization, "stations": entry.stations, "is_active": entry.is_active,
@@ -130,7 +134,8 @@ def hand_over(seal: Callable[[User], str | None]) -> Job[HandOver | None]:
         told = ((yield from fact(f"told {user.id}")) or "").split()
         if news := [code for code in codes if code not in told]:
             spent[user.id] = news
-    return HandOver(users=made, spent=spent) if made or spent else None
+    phones = yield from travelling.news()
+    return HandOver(users=made, spent=spent, phones=phones) if made or spent or phones else None
 
 
 def handed(sent: HandOver, now_ms: int) -> Job[None]:
@@ -142,6 +147,7 @@ def handed(sent: HandOver, now_ms: int) -> Job[None]:
     for user_id, codes in sent.spent.items():
         told = (yield from fact(f"told {user_id}")) or ""
         yield from set_fact(f"told {user_id}", " ".join([told, *codes]).strip())
+    yield from travelling.told(sent.phones)
 
 
 def take_hand_over(station_id: str, sent: HandOver, now: Moment, reseal: Reseal) -> Job[int]:
@@ -172,6 +178,7 @@ def take_hand_over(station_id: str, sent: HandOver, now: Moment, reseal: Reseal)
             left = tuple(code for code in user.recovery if code not in set(codes))
             if left != user.recovery:
                 yield from users.change(user, now.ms, {"recovery": left})
+    yield from travelling.take_up(station_id, sent.phones, now)
     if new:
         yield from audit.write([audit.Entry(now.ms, f"station:{station_id}", "users.handed", f"{new} accounts")])
     return new
@@ -180,4 +187,4 @@ def take_hand_over(station_id: str, sent: HandOver, now: Moment, reseal: Reseal)
 def _digest(roster: Roster) -> str:
     # a seed is sealed afresh in each roster: its own bytes say nothing of whether it changed
     plain = [msgspec.structs.replace(entry, totp=None if entry.totp is None else "sealed") for entry in roster.users]
-    return hashlib.sha256(msgspec.msgpack.encode(plain)).hexdigest()
+    return hashlib.sha256(msgspec.msgpack.encode([plain, roster.phones])).hexdigest()

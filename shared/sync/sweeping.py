@@ -20,6 +20,8 @@ log_ = structlog.get_logger()
 EVERY_S = 3_600.0
 #: Where a ranger was is nobody's business after this time; what a station has not sent yet still goes to its cloud.
 RANGER_POSITIONS_MS = 90 * 86_400_000
+#: Whoever was taken off the list or shut out has no telephone number here after this time, and no next of kin.
+NUMBERS_MS = 90 * 86_400_000
 
 
 class Swept(msgspec.Struct, kw_only=True):
@@ -35,6 +37,8 @@ class Swept(msgspec.Struct, kw_only=True):
     batches: int = 0
     #: places where rangers were
     ranger_positions: int = 0
+    #: people who left long ago and whose numbers were kept
+    numbers: int = 0
     #: personal fields that were brought under the key in use
     resealed: int = 0
 
@@ -49,6 +53,7 @@ async def sweep(accounts: Accounts, sure_now_ms: int | None) -> Swept:
         log_.error("keys.unopened", detail=error.detail)
     if sure_now_ms is not None:
         done.sync_log, done.files, done.ranger_positions = await accounts.tables.write(_old(sure_now_ms))
+        done.numbers = await accounts.tables.write(_numbers(sure_now_ms - NUMBERS_MS))
     return done
 
 
@@ -58,3 +63,22 @@ def _old(now_ms: int) -> Job[tuple[int, int, int]]:
     before_ms = now_ms - RANGER_POSITIONS_MS
     places = yield "DELETE FROM ranger_positions WHERE recorded_ms < ? RETURNING 1", (before_ms,)
     return sessions, files, len(places)
+
+
+def _numbers(before_ms: int) -> Job[int]:
+    """Forget the numbers of people who left before then; their names stay with what they did."""
+    rangers = yield (
+        (
+            "UPDATE rangers SET phone = NULL, emergency_contact = NULL WHERE deleted_ms < ?"
+            " AND (phone IS NOT NULL OR emergency_contact IS NOT NULL) RETURNING 1"
+        ),
+        (before_ms,),
+    )
+    people = yield (
+        (
+            "UPDATE users SET phone = NULL WHERE phone IS NOT NULL AND updated_ms < ?"
+            " AND (is_active = 0 OR revoked_ms < ?) RETURNING 1"
+        ),
+        (before_ms, before_ms),
+    )
+    return len(rangers) + len(people)

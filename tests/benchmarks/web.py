@@ -276,7 +276,7 @@ def main(
     readme: Annotated[Path, typer.Option(help="Where --write puts them.")] = README,
 ) -> None:
     """Measure the pages and print the tables."""
-    animals, rounds, fixes, asked = (20, 1, 10_000, 11) if quick else (ANIMALS, 3, 1_000_000, 220)
+    animals, rounds, fixes, asked = (20, 1, 10_000, 11) if quick else (ANIMALS, 3, 1_000_000, 110)
     console = tables.console()
     told = told_on(console)
     of_machine: list[Any] = machine.facts(ROOT, 0.1 if quick else 1.0)

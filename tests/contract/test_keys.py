@@ -11,6 +11,7 @@ import pytest
 
 from shared.accounts import rotation, sealing
 from shared.accounts.fields import FieldKeys
+from shared.accounts.moments import sure_ms
 from shared.accounts.service import Accounts
 from shared.accounts.users import Job, User
 from shared.errors import Invalid, StoreError
@@ -227,3 +228,24 @@ def test_who_has_no_secret_keeps_and_reads_nothing_personal() -> None:
         FieldKeys(None).opened("users.phone/1", sealed)
     with pytest.raises(StoreError, match="not given the home's secret"):
         FieldKeys(None).sealed("users.phone/1", NUMBER)
+
+
+async def test_numbers_of_who_left_long_ago_are_forgotten_and_of_nobody_else(
+    accounts: Accounts, client: httpx.AsyncClient, clock: FakeClock
+) -> None:
+    gone, stays = await user_with_phone(accounts), await user_with_phone(accounts, 1)
+    made = []
+    for badge in ("1", "2"):
+        body = {"name": "R" + badge, "badge_number": badge, "phone": NUMBER, "emergency_contact": NUMBER}
+        made.append((await client.post("/api/v1/rangers/rangers/", json=body)).json()["id"])
+    assert (await client.delete(f"/api/v1/rangers/rangers/{made[0]}/")).status_code == 204
+    await accounts.revoke(OPERATOR, gone.id)
+    clock.tick(89 * 86_400)
+    assert (await sweep(accounts, sure_ms(clock))).numbers == 0
+    clock.tick(2 * 86_400)
+    assert (await sweep(accounts, None)).numbers == 0, "nothing by date while the clock is not sure"
+    assert (await sweep(accounts, sure_ms(clock))).numbers == 2
+    found = await accounts.tables.read(rows("rangers", "id", "phone", "emergency_contact"))
+    assert {row[0] for row in found if row[1] is None and row[2] is None} == {made[0]}
+    assert (await accounts.user(gone.id)).phone is None
+    assert (await accounts.user(stays.id)).phone == NUMBER

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pyotp
 import pytest
@@ -127,6 +128,20 @@ def test_a_cloud_without_its_secret_says_where_it_should_be(
     (tmp_path / "cloud.key").write_text("nonsense")
     assert "64 hex digits" in cloud.run("user", "list", code=1)[1]
     assert ask(database_url, "SELECT count(*) FROM users") == [(0,)]
+
+
+def test_a_code_for_a_phone_is_made_on_the_command_line_and_the_one_before_is_good_no_more(program: Program) -> None:
+    program.run("user", "add", "asha@example.org", "--generate")
+    asked = ("user", "phone", "asha@example.org", "--url", "https://192.168.4.1:8000/")
+    made = program.facts(*asked)
+    said = {name: value for name, (value,) in parse_qs(urlsplit(made["link"]).query).items()}
+    assert (said["url"], said["code"], made["email"]) == ("https://192.168.4.1:8000", made["code"], "asha@example.org")
+    assert said["home"]
+    shown, _ = program.run(*asked)
+    assert "good for fifteen minutes" in shown
+    assert made["code"] not in shown
+    _, complained = program.run("user", "phone", "nobody@example.org", "--url", "https://192.168.4.1:8000", code=1)
+    assert "nobody@example.org" in complained
 
 
 def test_keys_are_changed_from_the_machine_and_every_value_follows(program: Program) -> None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import httpx
 import pyotp
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.accounts.secret import make_secret
 from cloud.app import accounts_of, running
@@ -25,6 +26,7 @@ from edge.sync.client import CloudClient, enrol
 from edge.sync.people import exchange
 from edge.sync.session import new_epoch
 from shared.accounts import factors, rosters
+from shared.accounts.devices import enrolment_text, login_text
 from shared.accounts.roster import verified
 from shared.accounts.service import Accounts
 from shared.clock import ClockState
@@ -279,3 +281,84 @@ async def test_a_clock_that_is_not_sure_ages_no_roster(cloud: Cloud, station: St
         clock.tick(91 * 86_400)
         clock.set_state(ClockState.HELD)
         assert (await boss.log_in(phone, clock.at)).status_code == 200
+
+
+class Handset:
+    """A phone with a key of its own, known at whichever home."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self.id = ""
+
+    async def enrol(self, accounts: Accounts, client: httpx.AsyncClient, user_id: str) -> None:
+        """Enrol at a home by a code of a person."""
+        made = await accounts.make_phone_code(OPERATOR, user_id)
+        public_key = self._key.public_key().public_bytes_raw().hex()
+        signature = self._key.sign(enrolment_text(accounts.home_name, made.code, public_key)).hex()
+        body = {"code": made.code, "public_key": public_key, "signature": signature, "name": "Samsung"}
+        answer = await client.post("/api/v1/phones/enrol", json=body)
+        assert answer.status_code == 201, answer.text
+        self.id = answer.json()["phone"]["id"]
+
+    async def log_in(self, accounts: Accounts, client: httpx.AsyncClient, counter: int) -> int:
+        """Log in by the key and return the status of the answer."""
+        signature = self._key.sign(login_text(accounts.home_name, self.id, counter)).hex()
+        body = {"counter": counter, "signature": signature}
+        return (await client.post(f"/api/v1/phones/{self.id}/login", json=body)).status_code
+
+
+async def test_a_phone_that_enrolled_at_the_station_is_known_in_the_cloud_and_lost_at_both(
+    cloud: Cloud, station: Station, clock: FakeClock
+) -> None:
+    asha = await enter(cloud.accounts, "ranger", "asha@example.org")
+    await station.exchange()
+    user = await station.accounts.user(asha.email)
+    handset = Handset()
+    async with station.phone() as here, httpx.AsyncClient(base_url=cloud.url) as above:
+        await handset.enrol(station.accounts, here, user.id)
+        assert await handset.log_in(cloud.accounts, above, 1) == 401
+        await station.exchange()
+        assert await handset.log_in(cloud.accounts, above, 1) == 200
+        assert await station.accounts.tables.read(rosters.hand_over(lambda _: None)) is None  # it is told once
+        await station.accounts.revoke_phone(OPERATOR, handset.id)
+        assert await handset.log_in(station.accounts, here, 2) == 401
+        await station.exchange()
+        assert await handset.log_in(cloud.accounts, above, 2) == 401
+
+
+async def test_a_phone_that_enrolled_in_the_cloud_is_known_at_the_stations_of_its_person_until_it_is_lost(
+    cloud: Cloud, station: Station, clock: FakeClock, tmp_path: Path
+) -> None:
+    asha = await enter(cloud.accounts, "ranger", "asha@example.org", ("post-1",))
+    user = await cloud.accounts.user(asha.email)
+    handset = Handset()
+    async with (
+        enrolled(cloud, clock, tmp_path, "post-2") as other, other.phone() as there, station.phone() as here,
+        httpx.AsyncClient(base_url=cloud.url) as above,
+    ):  # fmt: skip
+        await handset.enrol(cloud.accounts, above, user.id)
+        for each in (station, other):
+            await each.exchange()
+        assert await handset.log_in(station.accounts, here, 1) == 200
+        assert await handset.log_in(other.accounts, there, 1) == 401
+        await cloud.accounts.revoke_phone(OPERATOR, handset.id)
+        await station.exchange()
+        assert await handset.log_in(station.accounts, here, 2) == 401
+
+
+async def test_a_stolen_station_makes_no_phone_known_for_who_sees_more_than_it_does(
+    cloud: Cloud, station: Station, clock: FakeClock
+) -> None:
+    people: list[tuple[Role, str, tuple[str, ...]]] = [
+        ("ranger", "two@example.org", ("post-1", "post-2")), ("conservation_manager", "boss@example.org", ("post-1",)),
+        ("ranger", "all@example.org", ("*",)),
+    ]  # fmt: skip
+    for role, email, stations in people:
+        await enter(cloud.accounts, role, email, stations)
+    await station.exchange()
+    async with station.phone() as here:
+        for _, email, _ in people:
+            await Handset().enrol(station.accounts, here, (await station.accounts.user(email)).id)
+    await station.exchange()
+    assert await cloud.accounts.phones(None) == []
+    assert len(await station.accounts.phones(None)) == 3

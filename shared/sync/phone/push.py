@@ -504,8 +504,16 @@ class _Taker:
         seq = yield Numbered()
         if is_told:
             yield "UPDATE phone_rulings SET seq = ? WHERE seq IS NULL", (seq,)
-            # those of uploads ('' is no device of theirs) have none, and there may be millions
-            yield "UPDATE phone_ids SET seq = ? WHERE device = '' AND seq IS NULL", (seq,)
+            for table, ids in self._unnumbered().items():  # by their key: there may be millions of others
+                those = f"device = '' AND tbl = ? AND {self._dialect.among('local_id')} AND seq IS NULL"
+                yield f"UPDATE phone_ids SET seq = ? WHERE {those}", (seq, table, self._dialect.listed(ids))
+
+    def _unnumbered(self) -> dict[str, list[str]]:
+        """Return the ids that became aliases in this push, by table."""
+        ids: dict[str, list[str]] = {}
+        for table, local_id, _ in self._new_aliases:
+            ids.setdefault(table, []).append(local_id)
+        return ids
 
 
 def _is_uuid(text: str) -> bool:

@@ -50,6 +50,8 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("notify", "targets", '["json://localhost"]', "json://localhost", ("json://localhost",)),
     ("update", "public_keys", f'["{"0a" * 32}"]', "0a" * 32, ("0a" * 32,)),
     ("update", "dir", '"/srv/releases"', "/srv/releases", Path("/srv/releases")),
+    ("update", "is_fetched", "false", "false", False),
+    ("update", "inbox", '"/srv/updates"', "/srv/updates", Path("/srv/updates")),
     ("alerts", "file", '"/etc/outpost/alerts.toml"', "/etc/outpost/alerts.toml", "/etc/outpost/alerts.toml"),
     (
         "alerts",

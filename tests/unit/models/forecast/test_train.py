@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from models.artifact import load, versions
+from models.artifact import PACKAGED, load, versions
 from models.cli import cli
 from models.forecast.baselines import HORIZONS_H
 from models.forecast.calibration import is_known_by, own_anchors
 from models.forecast.datasets import folds, read, splits
 from models.forecast.evaluate import SERVED, Evaluation, evaluate, report
-from models.forecast.fitted import ALL_GROUPS, fitted_of
+from models.forecast.fitted import ALL_GROUPS, SPEAKERS, fitted_of
 from models.forecast.runtime import load_forecaster
 from models.forecast.samples import samples_of
 from models.forecast.train import Recipe, train
@@ -123,6 +123,24 @@ def test_what_is_measured_is_what_a_station_says(herd: Path, trained: Path) -> N
             assert away_m < 0.02 * one.ellipse90.semi_major_m
             assert 0.97 * longest_m <= one.ellipse90.semi_major_m
             assert one.n_own == int(known[:, h].sum())
+
+
+@pytest.mark.parametrize("is_packaged", [True, False])
+def test_an_animal_of_a_kind_that_nothing_was_learned_of_is_drawn_half_way_to_where_it_stands(
+    herd: Path, trained: Path, is_packaged: bool
+) -> None:
+    folder = PACKAGED if is_packaged else trained
+    other, persistence = ALL_GROUPS.index("other"), SPEAKERS.index("persistence")
+    for path in sorted((folder / "forecast" / "1").glob("*.json")):
+        fitted = fitted_of(load(folder, "forecast", 1, path.stem))
+        assert fitted.served_plain[other].tolist() == [persistence] * 5, path.stem
+        assert fitted.share[other].tolist() == [0.5] * 5, path.stem
+        assert set(fitted.served[other].tolist()) <= {0, persistence}, path.stem
+    (animal, *_) = read(herd).animals
+    lion = load_forecaster("lion", folder, engine="numpy")
+    samples = samples_of(msgspec.structs.replace(animal, group=None), lion._fitted.baselines)
+    own = lion.network().distribution(samples.anchors, lion._fitted.growth).place_m
+    np.testing.assert_allclose(lion.by_speaker(samples.anchors)["network"].place_m, own / 2)
 
 
 def test_int8_costs_next_to_nothing(evaluation: Evaluation) -> None:
