@@ -112,7 +112,7 @@ def _offered(app: Litestar) -> set[tuple[str, str]]:
     for route in app.routes:
         assert isinstance(route, HTTPRoute), route
         path = "/".join("{id}" if part.startswith("{") else part for part in route.path_format.strip("/").split("/"))
-        offered |= {(method, path) for method in route.route_handler_map}
+        offered |= {(str(method), path) for method in route.route_handler_map}
     return offered
 
 
