@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -45,8 +44,8 @@ def scored(maps: str, out: str, address: str) -> tuple[float, float, float]:
             Path(out),
             progress=lambda _share, what: line.update(f"{what} scored"),
         )
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return time.perf_counter() - begun, time.process_time() - used, peak_mb
+    # not getrusage: its peak is also that of the program before exec, here of whoever wrote the map
+    return time.perf_counter() - begun, time.process_time() - used, worker_of(os.getpid())[1]
 
 
 def worker_of(pid: int) -> tuple[float, float]:

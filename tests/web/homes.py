@@ -176,6 +176,12 @@ class Home:
         at = {"ranger": ranger["id"], "lat": LAT, "lon": LON + 0.02, "timestamp": now.isoformat()}
         self.post("/rangers/tracking", at)
 
+    def where(self, name: str) -> tuple[float, float]:
+        """Return longitude and latitude of an animal as the home shows it."""
+        found = self.api.get("/animals/live_status/").json()
+        at = next(each["current_position"] for each in found if each["name"] == name)
+        return at["lon"], at["lat"]
+
     def raise_alert(self, name: str, kind: str, severity: str) -> str:
         """Raise an alert by hand, and return its id."""
         body = {
@@ -214,12 +220,6 @@ class WatchedStation(Home):
         except httpx.TransportError:
             return False
 
-    def where(self, name: str) -> tuple[float, float]:
-        """Return longitude and latitude of an animal as the station shows it."""
-        found = self.api.get("/animals/live_status/").json()
-        at = next(each["current_position"] for each in found if each["name"] == name)
-        return at["lon"], at["lat"]
-
     def hear_noise(self) -> None:
         """Let a whole frame be heard whose payload no codec can read."""
         os.write(self.process.wire, encode_frame(pack_station_frame(eui(0), 13, -90.0, 7.5, b"\xff\x00 no codec")))
@@ -230,6 +230,12 @@ class WatchedStation(Home):
             recorded_at=datetime.now(UTC).replace(microsecond=0), lat_deg=lat_deg, lon_deg=lon_deg, h_acc_m=5.0
         )
         os.write(self.process.wire, encode_frame(pack_station_frame(eui(n), 13, -90.0, 7.5, message)))
+
+
+def place_of(page: Page, name: str) -> str:
+    """Return what the table says of where an animal is."""
+    row = page.locator("aside table tbody tr", has=page.get_by_role("button", name=name, exact=True))
+    return row.locator("td").nth(3).inner_text()
 
 
 @contextmanager

@@ -71,6 +71,29 @@ def test_a_key_is_shown_once_and_the_audit_log_tells_who_made_it(cloud: tuple[Ho
     expect(page.get_by_role("cell", name=re.compile("key")).first).to_be_visible()
 
 
+def test_a_marker_moves_and_an_alarm_rings_when_the_cloud_hears_of_them(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, _ = cloud
+    page = open_page(look(home, "conservation_manager"))
+    wait_for_map(page)
+    expect(page.locator('[data-fact="live"]')).to_have_text(re.compile("live"), timeout=PATIENCE_MS)
+    before = homes.place_of(page, "Ole Sante")
+    lon, lat = home.where("Ole Sante")
+    to = (round(lon + 0.001, 5), round(lat + 0.001, 5))
+    point = {"collar_id": f"eui:{homes.eui(1)}", "timestamp": datetime.now(UTC).isoformat(), "lon": to[0], "lat": to[1]}
+    began = time.monotonic()
+    home.post("/tracking/bulk_upload", {"tracking_points": [point]})
+    page.wait_for_function(
+        "was => ![...document.querySelectorAll('aside td')].some(each => each.textContent === was)", arg=before
+    )
+    print(f"marker moved {time.monotonic() - began:.2f} s after the upload")
+    assert homes.place_of(page, "Ole Sante") == f"{to[1]:.5f}, {to[0]:.5f}"
+    alert = home.raise_alert("Kijana", "poaching_risk", "critical")
+    expect(page.locator(f'[data-alert="{alert}"]')).to_be_visible(timeout=PATIENCE_MS)
+    page.wait_for_function("() => Number(document.documentElement.dataset.rings) > 0")
+
+
 def test_the_map_draws_all_fixes_from_tiles_of_this_home(cloud: tuple[Home, CloudProcess], look: Open) -> None:
     home, _ = cloud
     context = look(home, "conservation_manager")

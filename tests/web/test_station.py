@@ -13,7 +13,7 @@ from pathlib import Path
 import pyotp
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Response, expect
 
 from shared.api.web import DIST
 from shared.sync import clashes
@@ -27,12 +27,6 @@ pytestmark = [pytest.mark.web, pytest.mark.integration, pytest.mark.slow]
 
 #: Not promises of speed: a test machine that draws maps by software is slower than any post's. Figures are measured.
 PATIENCE_MS = 60_000
-
-
-def place_of(page: Page, name: str) -> str:
-    """Return what the table says of where an animal is."""
-    row = page.locator("aside table tbody tr", has=page.get_by_role("button", name=name, exact=True))
-    return row.locator("td").nth(3).inner_text()
 
 
 def test_a_person_logs_in_with_password_and_app(station: WatchedStation, look: Open) -> None:
@@ -64,7 +58,7 @@ def test_a_marker_moves_when_its_collar_is_heard(station: WatchedStation, look: 
     page = open_page(look(station, "ranger"))
     wait_for_map(page)
     expect(page.locator('[data-fact="live"]')).to_have_text(re.compile("live"), timeout=PATIENCE_MS)
-    before = place_of(page, "Ole Sante")
+    before = homes.place_of(page, "Ole Sante")
     lon, lat = station.where("Ole Sante")
     to = (round(lon + 0.001, 5), round(lat + 0.001, 5))  # as far as an elephant walks meanwhile
     began = time.monotonic()
@@ -73,7 +67,7 @@ def test_a_marker_moves_when_its_collar_is_heard(station: WatchedStation, look: 
         "was => ![...document.querySelectorAll('aside td')].some(each => each.textContent === was)", arg=before
     )
     print(f"marker moved {time.monotonic() - began:.2f} s after the frame")
-    assert place_of(page, "Ole Sante") == f"{to[1]:.5f}, {to[0]:.5f}"
+    assert homes.place_of(page, "Ole Sante") == f"{to[1]:.5f}, {to[0]:.5f}"
 
 
 def test_an_alarm_rings_from_a_frame_until_it_is_acknowledged_by_keyboard_alone(

@@ -1,4 +1,4 @@
-/** Keeps the cells fresh: events as they happen at a station, a look every half minute where no stream can be had. */
+/** Keeps the cells fresh: events as they happen, a look every few seconds where no stream can be had. */
 import { all, get, refresh, type Paged } from "./api";
 import { boot, isField, isManager } from "./boot";
 import { alerts, collars, connection, corridors, health, live, rangers, skewMs, sparks, stations, trails, zones } from "./state";
@@ -114,7 +114,8 @@ export function start(): void {
     void loadHealth();
     setInterval(() => void loadHealth(), HEALTH_MS);
   }
-  if (boot.home === "station") listen();
+  // the cloud tells a viewer nothing: when something comes tells of when it was heard
+  if (boot.home === "station" || isField) listen();
   const poll = () => {
     if (connection.value.isStreaming && document.hidden) return;
     if (!connection.value.isStreaming) { void loadAlerts(); void loadLive(); }
