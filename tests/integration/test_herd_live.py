@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -105,13 +105,13 @@ async def test_what_comes_late_is_heard_of_within_a_minute_and_a_track_that_is_a
     worked_out: list[int] = []
     from models.live import runtime
 
-    said = runtime.said
+    said_of_each = runtime.said_of_each
 
-    def counted(models: Models, species: str | None, fixes: runtime.Fixes) -> runtime.Said:
-        worked_out.append(len(fixes))
-        return said(models, species, fixes)
+    def counted(models: Models, asked: Sequence[runtime.Asked]) -> list[runtime.Said]:
+        worked_out.extend(len(each.fixes) for each in asked)
+        return said_of_each(models, asked)
 
-    monkeypatch.setattr(runtime, "said", counted)
+    monkeypatch.setattr(runtime, "said_of_each", counted)
     herd.clock.tick(MOVED_S + 1)
     await herd.walk(range(1), range(43, 44))  # late, of the first
     after = {each.live.animal.name: each.distance_24h_m for each in await insight.live(VIEW)}
