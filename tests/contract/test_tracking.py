@@ -281,7 +281,7 @@ async def test_an_observation_lives_and_dies(client: httpx.AsyncClient, make_ani
     made = answer.json()
     assert list(made) == [
         "id", "local_id", "animal", "observation_type", "description", "lat", "lon", "timestamp", "photo_url",
-        "observer", "created_at", "updated_at", "rev",
+        "observer", "created_at", "updated_at", "rev", "area",
     ]  # fmt: skip
     assert (made["animal"], made["observer"], made["timestamp"]) == (animal["id"], "operator", OBSERVATION["timestamp"])
     path = f"/api/v1/tracking/observations/{made['id']}/"
