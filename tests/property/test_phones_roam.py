@@ -25,9 +25,9 @@ from tests.phones import serving as serving_app
 from tests.roaming import COLUMNS, CloudHome, HomeName, PhoneModel, RealPhone, StationHome, Step, play
 from tests.services import Postgres
 
-pytestmark = [pytest.mark.integration, pytest.mark.sync]
-
 NIGHTLY = bool(os.environ.get("OUTPOST_NIGHTLY"))
+#: Two hundred examples take longer than a test may.
+pytestmark = [pytest.mark.integration, pytest.mark.sync, pytest.mark.timeout(3600 if NIGHTLY else 300)]
 
 
 class World:
