@@ -33,13 +33,15 @@ from shared.sync.operations import Operation
 from shared.sync.records import ENTITIES, Entity, EntityName, Record
 from shared.sync.streams import GENESIS, Action, Batch, Head, ResumeFrom, Sender, SendNext, StartOver
 from shared.wire.batch import decode_records
-from shared.wire.batch.schema import Ladder
+from shared.wire.batch.schema import ColumnLadder, Ladder
 from shared.wire.link import CHANNELS, DOWN, OF_FIXES, Channel
 
 #: Acknowledged batches are kept this long, to fill a cloud that was restored from a backup.
 RETAINED_MS: Final = 90 * 86_400_000
 #: The fact that says which version of records was spoken last.
 _SCHEMA: Final = "records_schema"
+#: The same of fixes.
+_FIXES_SCHEMA: Final = "fixes_schema"
 #: The fact that says which channels were held in the last session.
 _HELD: Final = "sync_held"
 
@@ -204,8 +206,23 @@ def forget_cursor(db: Connection) -> None:
 
 def schema(db: Connection) -> int:
     """Return the version of records that this station's database was last spoken with to a cloud."""
-    row = db.execute("SELECT value FROM facts WHERE name = ?", (_SCHEMA,)).fetchone()
-    return 1 if row is None else int(row[0])
+    return _version(db, _SCHEMA)
+
+
+def fixes_schema(db: Connection) -> int:
+    """Return the version of fixes that this station's database was last spoken with to a cloud."""
+    return _version(db, _FIXES_SCHEMA)
+
+
+def begin_fixes_schema(db: Connection, ladder: ColumnLadder) -> None:
+    """Take up a later version of fixes: those that came down lack what the older program could not read.
+
+    They come once more, each a richer copy of itself. What goes up is read from its row when it is frozen.
+    """
+    if fixes_schema(db) >= ladder.newest:
+        return
+    db.execute("UPDATE enrolment SET heard_cursor = 0, heard_after = NULL")
+    _set_fact(db, _FIXES_SCHEMA, str(ladder.newest))
 
 
 def begin_schema(db: Connection, ladder: Ladder) -> None:
@@ -228,6 +245,11 @@ def begin_schema(db: Connection, ladder: Ladder) -> None:
         db.execute("UPDATE enrolment SET cursor = 0")
         _forget_revisions(db)
     _set_fact(db, _SCHEMA, str(ladder.newest))
+
+
+def _version(db: Connection, name: str) -> int:
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return 1 if row is None else int(row[0])
 
 
 def _forget_revisions(db: Connection) -> None:

@@ -63,6 +63,7 @@ from shared.sync.streams import (
     StartOver,
 )
 from shared.wire.batch import decode_fixes, decode_records
+from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.schema import LADDER
 from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel, HeardFixes
 
@@ -238,6 +239,8 @@ class _Session:
         untaken: OutpostError | None = None
         if await self._store.read(outbox.schema) < LADDER.newest:
             await self._store.write(functools.partial(outbox.begin_schema, ladder=LADDER))
+        if await self._store.read(outbox.fixes_schema) < FIX_LADDER.newest:
+            await self._store.write(functools.partial(outbox.begin_fixes_schema, ladder=FIX_LADDER))
         await self._finish()
         while await self._send_first("alerts"):  # whatever else there is, in whichever direction
             pass

@@ -35,6 +35,7 @@ from shared.sync.blobs import Blob
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire.batch import encode_records
+from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.schema import LADDER
 from shared.wire.link import (
     CHANNELS,
@@ -214,7 +215,7 @@ async def _going_up(
     yield Request(
         station_id=here.station_id, number=done.number, epoch=here.epoch, cloud_epoch=here.cloud_epoch,
         cursor=here.cursor, heard_cursor=here.heard_cursor, heard_after=here.heard_after, clashes=clashes, acked=acked,
-        schema=LADDER.newest,
+        schema=LADDER.newest, fixes_schema=FIX_LADDER.newest,
         files=[blob.sha256 for blob in files], models=await accounts.tables.read(fact(MODELS_TAKEN)),
         has=await accounts.tables.read(blobs.of_models()),
     )  # fmt: skip
