@@ -16,6 +16,7 @@ from cloud.store.accounts import run
 from cloud.store.batches import Taken
 from cloud.store.database import Connection
 from cloud.store.records import note
+from cloud.store.results import take_results
 from cloud.store.store import PostgresStore
 from shared.errors import CorruptBatch, Invalid, StaleCursor
 from shared.ids import derived_id
@@ -37,8 +38,16 @@ from shared.sync.streams import (
     answer_of,
     receive,
 )
-from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
+from shared.wire.batch import (
+    FixColumns,
+    decode_fixes,
+    decode_records,
+    decode_results,
+    encode_fixes,
+    encode_records,
+)
 from shared.wire.batch.fixes import FIX_LADDER
+from shared.wire.batch.results import Results
 from shared.wire.batch.schema import LADDER, ColumnLadder, Ladder
 from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, Changes, Clashes, FixPage, HeardFixes
 
@@ -56,7 +65,7 @@ class Decisions(msgspec.Struct, frozen=True):
 
 
 #: What a batch holds, or why it cannot be read.
-Held: TypeAlias = FixColumns | Decisions | list[Operation] | Invalid
+Held: TypeAlias = FixColumns | Decisions | Results | list[Operation] | Invalid
 
 
 class Uplink:
@@ -130,6 +139,8 @@ class Uplink:
             taken = await batches.take_fixes(connection, held, station_id, origin, now_ms)
         elif isinstance(held, Decisions):
             taken = await batches.take_decisions(connection, held.decisions, station_id, now_ms)
+        elif isinstance(held, Results):
+            taken = await take_results(connection, held, station_id, now_ms)
         else:
             operations = [replace(operation, origin=origin) for operation in held]
             taken = await batches.take_operations(connection, operations, now_ms)
@@ -270,6 +281,8 @@ def _opened(batch: Batch, ladder: Ladder, fix_ladder: ColumnLadder) -> Held:
     try:
         if batch.channel in OF_FIXES:
             return decode_fixes(batch.payload, fix_ladder)
+        if batch.channel == "results":
+            return decode_results(batch.payload)
         if batch.channel == "flags":
             return Decisions(decode_records(batch.payload, Decision, ladder))
         return decode_records(batch.payload, Operation, ladder)

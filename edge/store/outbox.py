@@ -8,8 +8,9 @@ Everything here runs inside a transaction of the writer thread. What an answer o
        +-------- StartOver -----+------------ ResumeFrom, StartOver ------------+
 
 A batch is frozen in the transaction that takes its rows from the outbox, so a row is in exactly one place whatever ends
-the process. ``runs`` says what a batch held: of fixes pairs of first and last row, of records pairs of kind and row.
-The payload of records stays after the receipt, because it holds the operations with their ids; fixes are read anew.
+the process. ``runs`` says what a batch held: of fixes pairs of first and last row, of records pairs of kind and row, of
+what models said the animals and tiles. The payload of records stays after the receipt, because it holds the operations
+with their ids; all else is read anew.
 What waits and how a batch is cut from it is in ``edge.store.unsent``.
 """
 
@@ -22,7 +23,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from edge.store import unsent
+from edge.store import results, unsent
 from edge.store.decisions import Decided
 from edge.store.driver import Connection
 from edge.store.unsent import Held, Run, Waiting
@@ -126,6 +127,7 @@ def enrol(
             f" SELECT 'fix', pk, pk, 'flag' FROM fixes WHERE flags & {BY_HAND} <> 0 ORDER BY pk"
         )
         _offer(db, ENTITIES.values())
+        results.wait_whole(db)
     db.execute(
         "INSERT INTO enrolment (pk, url, station_id, private_key, epoch, cloud_epoch, cursor, enrolled_ms)"
         " VALUES (1, ?, ?, ?, ?, ?, 0, ?)",
@@ -300,7 +302,7 @@ def items_of(db: Connection, channel: Channel, n: int) -> int:
 def _freeze_behind(
     db: Connection, epoch: str, channel: Channel, behind: Head, limit: int, now_ms: int
 ) -> Batch | None:  # fmt: skip
-    frozen = unsent.cut(db, channel, limit)
+    frozen = unsent.cut(db, channel, limit, now_ms)
     if frozen is None:
         return None
     batch = streams.freeze(Sender(epoch, channel, behind), frozen.payload).unacked
@@ -405,6 +407,8 @@ def _put_back(db: Connection, condition: str, values: Sequence[Any]) -> None:
                 ("fix", each.pk, each.pk, "flag", each.id.encode("ascii"))
                 for each in msgspec.msgpack.decode(runs, type=list[Decided])
             ]
+        elif channel == "results":
+            results.put_back(db, msgspec.msgpack.decode(runs, type=results.Cut))
         else:
             held = msgspec.msgpack.decode(runs, type=list[Held])
             operations: list[Operation] = decode_records(payload, Operation)

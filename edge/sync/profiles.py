@@ -9,7 +9,8 @@ cell  50,000,000   64,000    2,000    all                             yes     ye
 sat   200,000      1,000     200      alerts, newest, records         no      no
 ===== ============ ========= ======== =============================== ======= =====
 
-Outside its windows (UTC, on a sure clock) a link carries alerts alone. What a day is: ``edge.sync.meter``.
+What models said may use half of the bytes of a day. Outside its windows (UTC, on a sure clock) a link carries alerts
+alone. What a day is: ``edge.sync.meter``.
 """
 
 from __future__ import annotations

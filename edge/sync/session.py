@@ -37,6 +37,7 @@ from shared.errors import (
     BatchTooNew,
     BatchTooOld,
     CorruptBatch,
+    Invalid,
     LinkError,
     NotFound,
     OutpostError,
@@ -65,7 +66,7 @@ from shared.sync.streams import (
 from shared.wire.batch import decode_fixes, decode_records
 from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.schema import LADDER
-from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel, HeardFixes
+from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, SPARE, Channel, HeardFixes
 
 log = structlog.get_logger()
 
@@ -85,6 +86,8 @@ class Synced(msgspec.Struct, kw_only=True):
     fixes: int = 0
     #: what people decided of fixes
     decisions: int = 0
+    #: what models said of animals, and tiles of maps
+    results: int = 0
     batches: int = 0
     outcomes: dict[str, int] = {}
     quarantined: int = 0
@@ -182,6 +185,8 @@ class _Session:
         self._done = Synced()
         self._damaged = 0
         self._newest_s: float | None = None
+        #: channels that have had their share of the link today
+        self._resting: set[Channel] = set()
         #: the newest of the fixes that wait in the cloud are here
         self._has_newest = False
 
@@ -225,7 +230,7 @@ class _Session:
     async def _note(self) -> None:
         """Write the session into the log, also one that broke off."""
         done, now_ms = self._done, to_ms(self._clock.now())
-        total = done.records + done.fixes + done.changes + done.heard
+        total = done.records + done.fixes + done.results + done.changes + done.heard
         session = sync_log.Session(
             id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path=self.path,
             total=total, synced=total - done.quarantined - done.lost_edits, conflicts=done.lost_edits,
@@ -396,13 +401,19 @@ class _Session:
 
     async def _send_first(self, channel: Channel) -> bool:
         """Send the next batch of a channel; False where nothing waits in it."""
-        if channel in self._done.held:
+        if channel in self._done.held or channel in self._resting:
             return False
         now_ms, limit = to_ms(self._clock.now()), self._limits[channel]
         batch = await self._store.write(functools.partial(outbox.freeze, channel=channel, limit=limit, now_ms=now_ms))
         if batch is None:
             return False
-        await self._send(channel, batch)
+        try:
+            await self._send(channel, batch)
+        except LinkSpent:
+            if channel not in SPARE:
+                raise
+            self._resting.add(channel)  # the rest of the day's bytes is for others
+            return False
         return channel not in self._done.held
 
     def _is_time_for_newest(self) -> bool:
@@ -441,6 +452,12 @@ class _Session:
             said = await self._cloud.put_batch(batch)
         except (BatchTooNew, BatchTooOld) as error:  # the same bytes are right once both read the same
             log.warning("sync.held", channel=channel, n=batch.n, detail=error.detail)
+            self._done.held.append(channel)
+            return
+        except Invalid as error:
+            if channel not in SPARE:
+                raise
+            log.warning("sync.held", channel=channel, n=batch.n, detail=error.detail)  # a cloud of before it was
             self._done.held.append(channel)
             return
         except CorruptBatch:
@@ -496,11 +513,13 @@ class _Session:
             done.fixes += items
         elif channel == "flags":
             done.decisions += items
+        elif channel == "results":
+            done.results += items
         else:
             done.records += items
         for outcome, count in receipt.counts.items():
             done.outcomes[outcome] = done.outcomes.get(outcome, 0) + count
-        self._progress(done.records + done.fixes + done.decisions)
+        self._progress(done.records + done.fixes + done.decisions + done.results)
         for each in receipt.exceptions:
             done.quarantined += each.outcome == "quarantined"
             done.lost_edits += bool(each.lost)

@@ -42,6 +42,7 @@ from shared.wire.link import (
     MAX_CHANGES,
     MAX_FIXES,
     OF_OPERATIONS,
+    SPARE,
     Changes,
     Channel,
     Clashes,
@@ -71,6 +72,7 @@ _NUMBER: Final = "stick.number"
 #: The fact that says how much of a file the cloud had when it answered a stick.
 _FILE_AT: Final = "stick.file"
 _NO_RECORDS: Final = encode_records([])
+_CARRIED: Final = tuple(channel for channel in CHANNELS if channel not in SPARE)
 
 
 class Exported(msgspec.Struct, kw_only=True):
@@ -208,7 +210,7 @@ async def _going_up(
     done: Exported, progress: Callable[[int], None],
 ) -> AsyncIterator[Message]:  # fmt: skip
     acked: dict[Channel, int] = {}
-    for channel in CHANNELS:
+    for channel in _CARRIED:
         acked[channel] = (await store.read(functools.partial(outbox.sender, channel=channel))).acked.n
     clashes = await store.read(functools.partial(run, job=fact(CLASH_CURSOR)))
     files = await accounts.tables.read(blobs.waiting())
@@ -219,7 +221,7 @@ async def _going_up(
         files=[blob.sha256 for blob in files], models=await accounts.tables.read(fact(MODELS_TAKEN)),
         has=await accounts.tables.read(blobs.of_models()),
     )  # fmt: skip
-    for channel in CHANNELS:
+    for channel in _CARRIED:
         n = 0
         while True:
             batch = await store.read(functools.partial(outbox.waiting_batch, channel=channel, after_n=n))

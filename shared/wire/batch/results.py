@@ -60,6 +60,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     interval_s: float | None = None
     path_sd_m: float | None = None
     suitability: float | None = None
+    distance_24h_m: float | None = None
     models: dict[str, str] = {}
     missing: dict[str, str] = {}
     advice: Advice | None = None
