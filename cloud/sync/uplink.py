@@ -17,6 +17,7 @@ from cloud.store.batches import Taken
 from cloud.store.database import Connection
 from cloud.store.records import note
 from cloud.store.results import take_results
+from cloud.store.station_frames import take_frames
 from cloud.store.store import PostgresStore
 from shared.errors import CorruptBatch, Invalid, StaleCursor
 from shared.ids import derived_id
@@ -50,6 +51,7 @@ from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.results import Results
 from shared.wire.batch.schema import LADDER, ColumnLadder, Ladder
 from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, Changes, Clashes, FixPage, HeardFixes
+from shared.wire.raw import FRAMES, RawFrame
 
 log = structlog.get_logger()
 
@@ -64,8 +66,14 @@ class Decisions(msgspec.Struct, frozen=True):
     decisions: list[Decision]
 
 
+class RawFrames(msgspec.Struct, frozen=True):
+    """What a batch of the channel ``frames`` holds."""
+
+    frames: list[RawFrame]
+
+
 #: What a batch holds, or why it cannot be read.
-Held: TypeAlias = FixColumns | Decisions | Results | list[Operation] | Invalid
+Held: TypeAlias = FixColumns | Decisions | Results | RawFrames | list[Operation] | Invalid
 
 
 class Uplink:
@@ -141,6 +149,8 @@ class Uplink:
             taken = await batches.take_decisions(connection, held.decisions, station_id, now_ms)
         elif isinstance(held, Results):
             taken = await take_results(connection, held, station_id, now_ms)
+        elif isinstance(held, RawFrames):
+            taken = await take_frames(connection, held.frames, station_id, now_ms)
         else:
             operations = [replace(operation, origin=origin) for operation in held]
             taken = await batches.take_operations(connection, operations, now_ms)
@@ -281,6 +291,8 @@ def _opened(batch: Batch, ladder: Ladder, fix_ladder: ColumnLadder) -> Held:
     try:
         if batch.channel in OF_FIXES:
             return decode_fixes(batch.payload, fix_ladder)
+        if batch.channel == FRAMES:
+            return RawFrames(decode_records(batch.payload, RawFrame, ladder))
         if batch.channel == "results":
             return decode_results(batch.payload)
         if batch.channel == "flags":
