@@ -272,7 +272,8 @@ def test_a_viewer_gets_no_exact_position_in_any_answer(station: WatchedStation, 
         return "".join(texts)
 
     ranger, viewer = bodies("ranger"), bodies("viewer")
-    exact = set(re.findall(r"3[67]\.\d{4,}|-2\.\d{4,}", ranger))
+    found = set(re.findall(r"3[67]\.\d{4,}|-2\.\d{4,}", ranger))
+    exact = {text for text in found if float(text) != round(float(text), 2)}  # one may lie on the grid by chance
     assert len(exact) > 100
     assert exact.isdisjoint(re.findall(r"3[67]\.\d{4,}|-2\.\d{4,}", viewer))
     page = open_page(look(station, "viewer"))
