@@ -42,7 +42,7 @@ from shared.sync.streams import (
     answer_of,
 )
 from shared.sync.take import leave, take
-from shared.wire.link import DOWN, OF_OPERATIONS, Channel
+from shared.wire.link import DOWN, OF_OPERATIONS, OWN, Channel
 from tests.schedules import (
     STATIONS,
     Ahead,
@@ -219,7 +219,9 @@ class Cloud:
         self._write(effects, operation.id)
 
     def has(self, station: str, key: Key) -> bool:
-        """Say whether a record is in a station's scope."""
+        """Say whether a record is in a station's scope, or one of its own where it has no others."""
+        if key[0] in OWN:
+            return (station, key) in self.made_by
         assigned = self.scopes.get(station)
         return key[0] != "animal" or assigned is None or key[1] in assigned or (station, key) in self.made_by
 
