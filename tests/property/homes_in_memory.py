@@ -262,6 +262,11 @@ class Cloud:
         """Return what lies in the quarantine, as far as a later program can read it."""
         return {name_of(item) for channel, payload in self.quarantine for item in unpacked(channel, payload)[1]}
 
+    def refused_keys(self) -> set[Key]:
+        """Return the alerts that a station raised and that lie in the quarantine: it has them alone."""
+        items = [item for channel, payload in self.quarantine for item in unpacked(channel, payload)[1]]
+        return {(item.entity, item.row_id) for item in items if isinstance(item, Operation) and item.entity in OWN}
+
     def _apply(self, station: str, batch: Batch) -> bool:
         version, items = unpacked(batch.channel, batch.payload)
         held = self.rules.opened(version, items)
@@ -683,7 +688,8 @@ class World:
             found.append("an edit taken away before its ruling")
         for station in self.stations:
             wanted = {key: row for key, row in state_of(cloud.rows).items() if cloud.has(station.name, key)}
-            if state_of(station.rows) != wanted:
+            here = state_of(station.rows)
+            if {key: row for key, row in here.items() if key in wanted or key not in cloud.refused_keys()} != wanted:
                 found.append("diverged")
         return found
 
