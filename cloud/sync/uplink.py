@@ -50,7 +50,7 @@ from shared.wire.batch import (
 from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.results import Results
 from shared.wire.batch.schema import LADDER, ColumnLadder, Ladder
-from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, Changes, Clashes, FixPage, HeardFixes
+from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, OWN, Changes, Clashes, FixPage, HeardFixes
 from shared.wire.raw import FRAMES, RawFrame
 
 log = structlog.get_logger()
@@ -200,7 +200,8 @@ class Uplink:
             ours = await feed.epoch(connection)
             begin = since if epoch == ours else 0
             is_limited = await scope.is_limited(connection, station_id)
-            asked = clashes.since(begin, station_id, DOWN, MAX_CLASHES, is_limited=is_limited)
+            shared_kinds = [kind for kind in DOWN if kind not in OWN]
+            asked = clashes.since(begin, station_id, shared_kinds, MAX_CLASHES, is_limited=is_limited)
             found, after = await run(connection, asked)
         return Clashes(ours, after, len(found) == MAX_CLASHES, found)
 

@@ -2,8 +2,8 @@
 
 Rows that wait go as they stand when they are frozen: a fix, what a person decided of one (``flag``), and a record that
 has no edit of its own. ``newest`` has no rows of its own: they are picked out of those of ``fixes``. What models said
-waits elsewhere (``edge.store.results``), frames are the ledger's (``edge.store.frames_up``). Everything here runs inside
-a transaction; numbers, hashes and answers are the business of ``edge.store.outbox``.
+waits elsewhere (``edge.store.results``), frames are the ledger's (``edge.store.frames_up``). Everything here runs
+inside a transaction; numbers, hashes and answers are the business of ``edge.store.outbox``.
 """
 
 from __future__ import annotations

@@ -55,8 +55,11 @@ OF_OPERATIONS: Final[frozenset[Channel]] = frozenset({"alerts", "records"})
 
 #: Records that the cloud sends down. A record comes as it stands, tombstones too.
 DOWN: Final[tuple[EntityName, ...]] = (
-    "animal", "collar", "deployment", "zone", "corridor", "team", "ranger", "patrol_route",
+    "animal", "collar", "deployment", "zone", "corridor", "team", "ranger", "patrol_route", "observation", "alert",
+    "patrol_log", "patrol",
 )  # fmt: skip
+#: Of these a station is sent those that it entered itself: what became of them, and all of them when it was restored.
+OWN: Final[tuple[EntityName, ...]] = ("alert", "patrol_log", "patrol")
 MAX_CHANGES: Final = 1_000
 MAX_FIXES: Final = 5_000
 MAX_CLASHES: Final = 200

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0025"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 
 
 def upgrade() -> None:

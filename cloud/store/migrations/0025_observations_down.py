@@ -1,11 +1,11 @@
-"""Frames as stations heard them."""
+"""Observations come down to stations."""
 
 from __future__ import annotations
 
 from cloud.store.migrate import run_sql
 
-revision = "0026"
-down_revision = "0025"
+revision = "0025"
+down_revision = "0024"
 
 
 def upgrade() -> None:
