@@ -42,9 +42,13 @@ OFFSET: Final = "Upload-Offset"
 LENGTH: Final = "Upload-Length"
 
 #: Channels by priority: each is a stream of its own, so a backlog in one never delays another. ``alerts``; the newest
-#: position of each collar while a backlog waits; what people edit; the fixes; decisions on fixes, which need them.
-Channel = Literal["alerts", "newest", "records", "fixes", "flags"]
-CHANNELS: Final[tuple[Channel, ...]] = ("alerts", "newest", "records", "fixes", "flags")
+#: position of each collar while a backlog waits; what people edit; the fixes; decisions on fixes, which need them; what
+#: the station's models said; frames as they were heard.
+Channel = Literal["alerts", "newest", "records", "fixes", "flags", "results", "frames"]
+CHANNELS: Final[tuple[Channel, ...]] = ("alerts", "newest", "records", "fixes", "flags", "results", "frames")
+#: Channels that nobody misses while they wait. A cloud of before does not know them: there they are held. No stick
+#: carries them, because a program of before reads all of one or nothing; of a capped link they may use half.
+SPARE: Final[frozenset[Channel]] = frozenset({"results", "frames"})
 #: Channels whose batches hold fixes, and those whose batches hold operations; ``flags`` holds decisions.
 OF_FIXES: Final[frozenset[Channel]] = frozenset({"newest", "fixes"})
 OF_OPERATIONS: Final[frozenset[Channel]] = frozenset({"alerts", "records"})
