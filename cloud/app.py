@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import tempfile
@@ -209,10 +210,21 @@ async def serve(config: Config, *, clock: Clock, port: int | None = None) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     async with running(config, clock=clock, port=port) as (_, ended):
+        settle()
         asked = asyncio.create_task(told.wait(), name="told")
         await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
     log.info("cloud.stopped")
+
+
+def settle() -> None:
+    """Have the collector of cycles leave alone what the program is made of, and look at what is new less often.
+
+    It would walk through half a million objects that live to the end, time and again: a fifth of what an upload takes.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @contextlib.asynccontextmanager
