@@ -178,7 +178,7 @@ class Link(Protocol):
         ...
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send a receipt, where the link can; a link that cannot ignores it."""
+        """Send a receipt and come back once the peer has it, where the link can; a link that cannot ignores it."""
         ...
 
     async def close(self) -> None:

@@ -117,6 +117,16 @@ class Broker:
         """End it in order: what it holds is saved where it is persistent."""
         self._end(signal.SIGTERM)
 
+    def freeze(self) -> None:
+        """Have it stand still with its connections open, until ``thaw``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on after ``freeze``."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         """Stop and start on the same port."""
         self.stop()

@@ -1,4 +1,4 @@
-"""From a link into the ledger: read, commit, acknowledge, in this order and no other."""
+"""From a link into the ledger: read, commit, receipt, acknowledge, in this order and no other."""
 
 from __future__ import annotations
 
@@ -74,11 +74,15 @@ async def _commit(link: Link, ledger: Appends, entries: Sequence[Entry]) -> None
 
 
 async def _confirm(link: Link, heard: Sequence[Heard]) -> None:
+    """Send the receipts, one for all copies of a frame, then acknowledge: what brings the next frames comes last.
+
+    A gateway sends again whatever has no receipt. If acknowledgements went first, a slow broker would hand over copies
+    faster than it takes the receipts that would end them.
+    """
+    receipts = dict.fromkeys(receipt for item in heard if (receipt := receipt_for(item.frame)) is not None)
     try:
+        await asyncio.gather(*(link.publish(*receipt) for receipt in receipts))
         await link.acknowledge(heard)
-        for item in heard:
-            if (receipt := receipt_for(item.frame)) is not None:
-                await link.publish(*receipt)
     except LinkError as error:
         # the peer sends again and the ledger counts a copy
         log.warning("link.unconfirmed", link=link.name, frames=len(heard), reason=error.detail)

@@ -123,6 +123,11 @@ class BrokerConnection:
             self._on_down(self._lost_because)
             await asyncio.sleep(self._backoff.next_s())
 
+    @property
+    def is_paused(self) -> bool:
+        """Say whether the socket is not read."""
+        return self._is_paused
+
     def pause(self) -> None:
         """Stop reading the socket, and do not reconnect: the reader has enough."""
         if not self._is_paused:

@@ -7,6 +7,10 @@ chain of receipts ends at the station's ledger::
 
 - The session never expires and does not start clean: the broker queues while the station is down.
 - At most ``receive_maximum`` messages are unacknowledged; the broker then waits. That is the back-pressure.
+- ``publish`` comes back when the broker has the receipt. paho keeps twenty under way and a broker that writes each
+  change to disk reads one packet of ours a turn: who acknowledges only after the receipts is never sent messages, and
+  with them copies, faster than their receipts get through. Nobody waits for it where it cannot come: with the
+  connection gone, while the socket is not read, longer than ``patience_s``.
 - A packet id means something on its own connection only. A receipt token therefore holds the number of the connection
   (its generation); a token of an earlier one acknowledges nothing, the broker sends the message again, and the ledger
   knows it already.
@@ -28,6 +32,7 @@ from datetime import datetime
 import msgspec
 import structlog
 from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
@@ -37,6 +42,8 @@ from firmware_bridge.transports.capture import Tap
 from firmware_bridge.transports.inbox import Inbox
 
 MAX_PAYLOAD_BYTES = 256 * 1024
+#: So long a receipt may wait for the broker's word before its message is acknowledged all the same.
+PATIENCE_S = 30.0
 
 log = structlog.get_logger()
 
@@ -69,10 +76,14 @@ class MqttLink:
         max_batch: int = 500,
         tap: Tap | None = None,
         rng: random.Random | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.name = name
         self.device = device
         self._now = now
+        self._patience_s = patience_s
+        #: receipts under way, by packet id of this connection
+        self._receipts: dict[int, asyncio.Future[None]] = {}
         self._topics = tuple(topics)
         self._version = version
         self._max_batch = max_batch
@@ -90,6 +101,7 @@ class MqttLink:
             on_down=self._went_down,
             on_message=self._hear,
             on_subscribed=self._subscribed,
+            on_published=self._published,
             rng=rng,
         )
         # Twice what the broker may send: the rest of a broken connection and all of its successor.
@@ -129,9 +141,21 @@ class MqttLink:
                 client.ack(receipt.mid, 1)
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send a receipt with QoS 1; without a connection it is not sent, and follows when the message comes again."""
-        if self._connection.client is not None:
-            self._connection.client.publish(topic, payload, qos=1)
+        """Send a receipt with QoS 1 and come back when the broker has it.
+
+        Without a connection it is not sent, and follows when the message comes again.
+        """
+        client = self._connection.client
+        if client is None:
+            return
+        info = client.publish(topic, payload, qos=1)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS or self._connection.is_paused:
+            return
+        taken = self._receipts[info.mid] = asyncio.get_running_loop().create_future()
+        await asyncio.wait([taken], timeout=self._patience_s)
+        if not taken.done():
+            self._receipts.pop(info.mid, None)
+            log.warning("link.receipt_slow", link=self.name, topic=topic, waited_s=self._patience_s)
 
     async def close(self) -> None:
         """End the link; the broker keeps what was not acknowledged for the next start."""
@@ -140,6 +164,7 @@ class MqttLink:
             await self._connection.settle()
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
+        self._wait_no_more()
         self._status.is_up = False
         self._inbox.clear()
         self._inbox.close(f"{self.name}: closed")
@@ -164,7 +189,20 @@ class MqttLink:
         if refused:
             log.warning("link.subscription_refused", link=self.name, refused=refused)
 
+    def _published(self, mid: int, reason: ReasonCode) -> None:
+        if reason.is_failure:
+            log.warning("link.receipt_refused", link=self.name, reason=str(reason))
+        if (taken := self._receipts.pop(mid, None)) is not None and not taken.done():
+            taken.set_result(None)
+
+    def _wait_no_more(self) -> None:
+        for taken in self._receipts.values():
+            if not taken.done():
+                taken.set_result(None)
+        self._receipts.clear()
+
     def _went_down(self, because: str) -> None:
+        self._wait_no_more()
         self._status.is_up = False
         self._status.last_error = because
 
@@ -186,6 +224,7 @@ class MqttLink:
         self._inbox.put([Heard(Frame("mqtt", payload, topic), token)])
         if self._inbox.is_full:
             self._connection.pause()
+            self._wait_no_more()
 
     def _refuse(self, message: MQTTMessage, topic: str | None) -> None:
         self._status.damaged_frames += 1

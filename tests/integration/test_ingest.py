@@ -152,7 +152,7 @@ def nothing() -> None:
 
 
 # --- the order of events
-async def test_a_link_is_acknowledged_after_the_commit_and_the_receipt_comes_last(tmp_path: Path) -> None:
+async def test_a_receipt_goes_out_after_the_commit_and_the_acknowledgement_comes_last(tmp_path: Path) -> None:
     told: list[str] = []
     link = FakeLink(told=told)
     async with writing(tmp_path, told) as (writer, ledger):
@@ -163,9 +163,19 @@ async def test_a_link_is_acknowledged_after_the_commit_and_the_receipt_comes_las
             assert told == []  # the commit is under way and nobody has been told anything
             ledger.gate.set()
             await until(lambda: len(told) == 4)
-            assert told == ["committed 1", "woke the decoder", "acknowledged 1", "published outpost/station/gate/ack"]
+            assert told == ["committed 1", "woke the decoder", "published outpost/station/gate/ack", "acknowledged 1"]
             await link.close()
             await running
+
+
+async def test_copies_get_one_receipt_and_are_acknowledged_after_it(tmp_path: Path) -> None:
+    link = FakeLink()
+    async with writing(tmp_path) as (writer, _), task(receive(link, writer, FakeClock(), nothing)):
+        copies = [json_fix(hours) for _ in range(100) for hours in range(3)]
+        link.hear(*copies, topic="outpost/station/gate/fix", framing="mqtt")
+        await until(lambda: len(link.acknowledged) == 300)
+        assert link.told == ["published outpost/station/gate/ack"] * 3 + ["acknowledged 300"]
+        assert len({body for _, body in link.published}) == 3
 
 
 async def test_what_was_heard_is_in_the_ledger_with_time_clock_and_device(tmp_path: Path) -> None:

@@ -414,6 +414,49 @@ async def test_a_receipt_reaches_the_sender(broker: Broker) -> None:
         assert heard[0].frame == Frame("mqtt", b"kept", "outpost/s/g/ack")
 
 
+async def test_a_receipt_is_waited_for_until_the_broker_has_it(broker: Broker) -> None:
+    async with started(mqtt_link(broker)) as station:
+        broker.freeze()
+        try:
+            receipts = [asyncio.create_task(station.publish("outpost/s/g/ack", b"%d" % n)) for n in range(30)]
+            done, _ = await asyncio.wait(receipts, timeout=0.2)
+            assert not done
+        finally:
+            broker.thaw()
+        await asyncio.wait_for(asyncio.gather(*receipts), DEADLINE_S)
+
+
+async def test_a_receipt_is_not_waited_for_where_it_cannot_come(broker: Broker) -> None:
+    async with started(mqtt_link(broker)) as station:
+        broker.freeze()
+        receipt = asyncio.create_task(station.publish("outpost/s/g/ack", b"kept"))
+        await asyncio.sleep(0)  # it is under way
+        broker.kill()
+        await asyncio.wait_for(receipt, DEADLINE_S)
+        await asyncio.wait_for(station.publish("outpost/s/g/ack", b"kept"), DEADLINE_S)  # nobody is there
+        broker.start()
+    async with started(mqtt_link(broker, patience_s=0.01)) as station:
+        broker.freeze()
+        try:
+            await asyncio.wait_for(station.publish("outpost/s/g/ack", b"kept"), DEADLINE_S)
+        finally:
+            broker.thaw()
+
+
+async def test_a_receipt_is_not_waited_for_while_the_socket_is_not_read(broker: Broker) -> None:
+    async with started(mqtt_link(broker, receive_maximum=1, max_batch=1)) as link:
+        flood = Client(CallbackAPIVersion.VERSION2, client_id="flood")
+        flood.connect(broker.host, broker.port)
+        flood.loop_start()
+        sent = [flood.publish("outpost/s/g/fix", str(number).encode(), qos=0) for number in range(20)]
+        await asyncio.to_thread(sent[-1].wait_for_publish, DEADLINE_S)
+        flood.disconnect()
+        flood.loop_stop()
+        await until(lambda: link.status.frames >= 2)  # the inbox is full: its answer could not be read
+        await asyncio.wait_for(link.publish("outpost/s/g/ack", b"kept"), DEADLINE_S)
+        assert len(await collect(link, 20)) == 20
+
+
 async def test_a_message_that_nobody_subscribed_is_sent_until_somebody_does(broker: Broker) -> None:
     async with gateway(broker) as publisher:
         await publisher.publish("outpost/s/g/fix", b"early")
