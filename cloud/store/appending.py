@@ -88,10 +88,18 @@ class Lane(msgspec.Struct):
             end = start + _ROWS
             ids = ids_of(names[start:end], raw_ms[start:end], lon_e7[start:end], lat_e7[start:end])
             self.ids += [ids[at : at + 16] for at in range(0, len(ids), 16)]
-            digits = ids.hex()
-            some = (text[start:end] for text in texts)
-            rows = zip([digits[at : at + 32] for at in range(0, len(digits), 32)], *some, strict=True)
-            yield "\n".join(map("\t".join, rows)) + "\n"
+            yield _rows_of(ids, [text[start:end] for text in texts])
+
+
+def copy_text(ids: Sequence[bytes], columns: Mapping[str, Sequence[Any]]) -> str:
+    """Return rows as COPY reads them: their ids and ``columns`` of theirs."""
+    return _rows_of(b"".join(ids), _texts(columns))
+
+
+def _rows_of(ids: bytes, texts: Sequence[Sequence[str]]) -> str:
+    digits = ids.hex()
+    rows = zip([digits[at : at + 32] for at in range(0, len(digits), 32)], *texts, strict=True)
+    return "\n".join(map("\t".join, rows)) + "\n"
 
 
 def ids_of(

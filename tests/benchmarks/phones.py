@@ -32,7 +32,6 @@ import typer
 import uvicorn
 
 from cloud.api.app import create_app as create_cloud
-from cloud.app import settle
 from cloud.demo.cluster import PrivateCluster
 from cloud.store.database import Database
 from cloud.store.migrate import migrate
@@ -40,6 +39,7 @@ from cloud.store.store import PostgresStore
 from edge.api.app import create_app as create_station
 from edge.api.events import EventHub
 from edge.store.store import SpatialiteStore
+from shared.collector import settle
 from shared.sync.records import to_ms
 from tests.access import accounts_over, rosters_over
 from tests.benchmarks import machine, tables
