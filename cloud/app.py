@@ -46,6 +46,7 @@ from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
 from shared.clock import Clock
+from shared.collector import settle
 from shared.configuration import boot_id, own_hosts
 from shared.errors import ConfigError, StoreError
 from shared.habitat import Habitat
@@ -210,6 +211,7 @@ async def serve(config: Config, *, clock: Clock, port: int | None = None) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     async with running(config, clock=clock, port=port) as (_, ended):
+        settle()
         asked = asyncio.create_task(told.wait(), name="told")
         await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()

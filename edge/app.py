@@ -80,6 +80,7 @@ from shared.accounts.sealing import derived
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
+from shared.collector import settle
 from shared.configuration import LOOPBACK, boot_id, own_hosts
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
@@ -174,6 +175,7 @@ async def serve(config: Config, *, port: int | None = None, file: Path | None = 
 
     async def live() -> None:
         async with running(config, port=port, file=file):
+            settle()
             is_up.set()
             await ended.wait()
 
