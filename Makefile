@@ -12,6 +12,8 @@ CODE ?=
 PORT ?= 0
 ANIMALS ?= 12
 DATA ?= ../shared/data
+# files of tests that run side by side
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud evaluate train test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
@@ -65,7 +67,7 @@ shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
 station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl faketime chromium g++ network-manager nftables nginx-light certbot
+	@bash .ci/apt systemd openssl faketime chromium network-manager nftables nginx-light certbot
 
 dev-env: station-env cloud-env test-services shared/web/client/node_modules/.done $(VENV)/.dev
 
@@ -80,7 +82,7 @@ run-cloud: cloud-env ## the cloud on a PostgreSQL of its own, which runs only as
 
 test: dev-env ## everything that proves the promises, with real services that the tests start themselves
 	@$(MAKE) --no-print-directory lint types layers
-	$(PYTEST) -m "not nightly"
+	$(PYTEST) -m "not nightly" -n $(JOBS) --dist loadfile
 
 # --- for those who change it ----------------------------------------------------------------------------------------
 quick: dev-env lint types layers ## lint, types, layers, unit and property tests: under a minute

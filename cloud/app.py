@@ -36,6 +36,7 @@ from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
+from cloud.store.tidying import tidy
 from models.artifact import PACKAGED
 from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
@@ -45,6 +46,7 @@ from shared.accounts.moments import moments_of, sure_ms
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.service import Accounts
 from shared.clock import Clock
+from shared.collector import settle
 from shared.configuration import boot_id, own_hosts
 from shared.errors import ConfigError, StoreError
 from shared.habitat import Habitat
@@ -209,6 +211,7 @@ async def serve(config: Config, *, clock: Clock, port: int | None = None) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     async with running(config, clock=clock, port=port) as (_, ended):
+        settle()
         asked = asyncio.create_task(told.wait(), name="told")
         await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
@@ -262,7 +265,7 @@ async def running(
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
-                sweeping = asyncio.create_task(_sweep_hourly(accounts, clock), name="sweep")
+                sweeping = asyncio.create_task(_sweep_hourly(accounts, database, clock), name="sweep")
                 ended = asyncio.create_task(_first(http, *tasks), name="ended")
                 try:
                     yield address, ended
@@ -287,12 +290,15 @@ async def _calibrate(accounts: Accounts) -> None:
         accounts.hasher = Hasher(time_cost)
 
 
-async def _sweep_hourly(accounts: Accounts, clock: Clock) -> None:
+async def _sweep_hourly(accounts: Accounts, database: Database, clock: Clock) -> None:
     """Forget from time to time what is of no use; each process of the service does, and finds little after another."""
     while True:
         try:
             done = await sweep(accounts, sure_ms(clock))
-            log.info("cloud.swept", removed=done.removed, sync_log=done.sync_log, files=done.files)
+            tidied = await tidy(database, sure_ms(clock))
+            log.info(
+                "cloud.swept", removed=done.removed, sync_log=done.sync_log, files=done.files, frames=tidied.frames
+            )
         except StoreError as error:
             log.warning("cloud.unswept", code=error.code, detail=error.detail)
         await asyncio.sleep(EVERY_S)

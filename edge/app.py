@@ -59,6 +59,7 @@ from edge.store.spool import keep_public
 from edge.store.store import SpatialiteStore
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
+from edge.sync.frames import Frames
 from edge.sync.people import exchange
 from edge.sync.profiles import profile_of
 from edge.sync.releases import Fetching, take_release
@@ -79,6 +80,7 @@ from shared.accounts.sealing import derived
 from shared.accounts.service import Accounts
 from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
+from shared.collector import settle
 from shared.configuration import LOOPBACK, boot_id, own_hosts
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
@@ -173,6 +175,7 @@ async def serve(config: Config, *, port: int | None = None, file: Path | None = 
 
     async def live() -> None:
         async with running(config, port=port, file=file):
+            settle()
             is_up.set()
             await ended.wait()
 
@@ -265,7 +268,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         for each in (models, advisor, habitat):
             each.turn_to(await folder_of(shelf, PACKAGED))
         shelf.follow(take)
-        uplink = _uplink(config, store, clock, accounts, shelf) if config.cloud.is_enabled else None
+        uplink = _uplink(config, key, store, clock, accounts, shelf) if config.cloud.is_enabled else None
         backups = BackupRounds(
             backed_up(config, file, key), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
             daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
@@ -475,7 +478,9 @@ def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
     )  # fmt: skip
 
 
-def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf) -> Background:
+def _uplink(
+    config: Config, key: bytes | None, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf
+) -> Background:
     section, architecture = config.update, updates.this_architecture()
     news = functools.partial(updates.wants, section.dir, running=version("outpost"), architecture=architecture)
     fetching = Fetching(inbox=section.inbox, public_keys=section.public_keys, architecture=architecture, is_news=news)
@@ -486,7 +491,10 @@ def _uplink(config: Config, store: SpatialiteStore, clock: Clock, accounts: Acco
         config.station.data_dir,
         interval_s=config.cloud.interval_s,
         batch_fixes=config.cloud.batch_fixes,
-        profile=profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows),
+        profile=profile_of(
+            config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows, frames=config.cloud.frames
+        ),
+        frames=Frames(config.ledger_dir, key),
         people=lambda cloud, here: exchange(cloud, here, accounts),
         models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
         release=(lambda cloud, meter: take_release(cloud, meter, fetching)) if config.update.is_fetched else None,

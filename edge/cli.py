@@ -40,6 +40,7 @@ from edge.sync import stick
 from edge.sync.background import sole_session
 from edge.sync.client import CloudClient, checked
 from edge.sync.client import enrol as enrol_at
+from edge.sync.frames import Frames
 from edge.sync.meter import Meter
 from edge.sync.metered import MeteredCloud
 from edge.sync.outgoing import send
@@ -317,17 +318,18 @@ def sync(
     section = settings.cloud
     link = profile_of(
         profile or section.profile, section.bytes_a_day if profile in (None, section.profile) else None,
-        section.windows,
+        section.windows, frames=section.frames if profile in (None, section.profile) else None,
     )  # fmt: skip
 
     async def job(store: SpatialiteStore) -> Any:
-        async with _sole_session(settings), await _cloud(store) as cloud:
+        frames = Frames(settings.ledger_dir, settings.key())
+        async with contextlib.aclosing(frames), _sole_session(settings), await _cloud(store) as cloud:
             people = await app.accounts_of(settings, store, system_clock())
             await exchange(cloud, await store.read(outbox.enrolled), people)
             with progress_of("sending", as_json=as_json) as advance:
                 return await sync_once(
                     store, MeteredCloud(cloud, Meter(store, link, system_clock(), boot_id())), system_clock(),
-                    batch_fixes=section.batch_fixes, profile=link, progress=advance,
+                    batch_fixes=section.batch_fixes, profile=link, frames=frames, progress=advance,
                 )  # fmt: skip
 
     print_facts(with_store(settings, job), as_json=as_json)

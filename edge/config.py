@@ -92,6 +92,7 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: str = "lan"
     bytes_a_day: int | None = None
     windows: tuple[str, ...] = ()
+    frames: bool | None = None
 
 
 class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -282,7 +283,9 @@ def _check(config: Config) -> None:
         raise ConfigError(f"cloud.interval_s: must be {_SHORTEST_INTERVAL_S:g} to {_LONGEST_INTERVAL_S:g}")
     if not 1 <= config.cloud.batch_fixes <= MAX_ROWS:
         raise ConfigError(f"cloud.batch_fixes: must be 1 to {MAX_ROWS}")
-    profile_of(config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows)
+    profile_of(
+        config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows, frames=config.cloud.frames
+    )  # fmt: skip
     if min(config.backup.hourly_kept, config.backup.daily_kept) < 1:
         raise ConfigError("backup.hourly_kept, backup.daily_kept: at least 1 is kept")
     if re.fullmatch("(?:[0-9a-f]{64})?", config.backup.recovery_public) is None:

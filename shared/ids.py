@@ -21,23 +21,23 @@ import struct
 import uuid
 
 _KEY = struct.Struct(">qqq")
-_NO_POSITION = -(2**62)
-_MAX_48 = 2**48 - 1
+NO_POSITION = -(2**62)
+MAX_48 = 2**48 - 1
 # Of the last 80 bits of a fix's id, what the hash fills, and what marks version and variant.
-_HASH = 0x0FFF_3FFF_FFFF_FFFF_FFFF
-_MARKS = 0x8000_8000_0000_0000_0000
+HASH = 0x0FFF_3FFF_FFFF_FFFF_FFFF
+MARKS = 0x8000_8000_0000_0000_0000
 
 
 def fix_id(device: str, raw_ms: int, lon_e7: int | None, lat_e7: int | None) -> bytes:
     """Return the 16-byte id of the fix that ``device`` recorded at ``raw_ms`` (ms since 1970, its own clock)."""
     packed = _KEY.pack(
         raw_ms,
-        _NO_POSITION if lon_e7 is None else lon_e7,
-        _NO_POSITION if lat_e7 is None else lat_e7,
+        NO_POSITION if lon_e7 is None else lon_e7,
+        NO_POSITION if lat_e7 is None else lat_e7,
     )
     digest = hashlib.blake2b(device.encode() + b"\x00" + packed, digest_size=10).digest()
-    head = min(max(raw_ms, 0), _MAX_48) << 80
-    return (head | int.from_bytes(digest, "big") & _HASH | _MARKS).to_bytes(16, "big")
+    head = min(max(raw_ms, 0), MAX_48) << 80
+    return (head | int.from_bytes(digest, "big") & HASH | MARKS).to_bytes(16, "big")
 
 
 def fix_time_ms(fix: bytes) -> int:

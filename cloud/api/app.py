@@ -24,6 +24,7 @@ from cloud.api.site import summary_of
 from cloud.api.stations import StationLink
 from cloud.api.stations_seen import StationsSeen
 from cloud.api.tiles import Tiles
+from cloud.api.told import ToldRoutes
 from cloud.ingest.service import Ingest
 from cloud.jobs.files import Files
 from cloud.jobs.kinds import Kinds
@@ -103,6 +104,7 @@ def create_app(
         routes=[
             Health,
             StationsSeen,
+            ToldRoutes,
             Tiles,
             StationLink,
             ReleaseLink,

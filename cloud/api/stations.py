@@ -239,7 +239,7 @@ class StationLink(Controller):
         """Give conflicts that concern the station after a cursor, resolved ones too."""
         return _message(await uplink.clashes(signed, epoch, since))
 
-    @get("/{station_id:str}/heard", summary="Fixes that came another way", responses=documented(401, 410))
+    @get("/{station_id:str}/heard", summary="Fixes that came another way", responses=documented(401, 410, 426))
     async def heard(
         self,
         uplink: UplinkGiven,
@@ -248,12 +248,13 @@ class StationLink(Controller):
         after: Annotated[str | None, QueryParameter(description="The rest of the cursor, 32 hex digits.")] = None,
         epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
+        schema: Annotated[int, QueryParameter(ge=1, le=1_000_000, description="The version of fixes it reads.")] = 1,
     ) -> Response[bytes]:
         """Give fixes that the cloud took itself and, in a station's scope, those of others too, after a cursor."""
         _check_after(after)
-        return _message(await uplink.heard(signed, epoch, since, after, limit))
+        return _message(await uplink.heard(signed, epoch, since, after, limit, schema))
 
-    @get("/{station_id:str}/heard/newest", summary="Newest fix of each collar", responses=documented(401, 410))
+    @get("/{station_id:str}/heard/newest", summary="Newest fix of each collar", responses=documented(401, 410, 426))
     async def newest(
         self,
         uplink: UplinkGiven,
@@ -261,11 +262,12 @@ class StationLink(Controller):
         since: Annotated[int, QueryParameter(ge=0, description="The cursor; 0 for everything.")] = 0,
         epoch: Annotated[str | None, QueryParameter(description="The life of the cloud that it is of.")] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
+        schema: Annotated[int, QueryParameter(ge=1, le=1_000_000, description="The version of fixes it reads.")] = 1,
     ) -> Response[bytes]:
         """Give the newest fix of each collar of which ``heard`` has more than a page; no cursor moves by it."""
-        return _message(await uplink.newest(signed, epoch, since, limit))
+        return _message(await uplink.newest(signed, epoch, since, limit, schema))
 
-    @get("/{station_id:str}/fixes", summary="Fixes of a collar", responses=documented(401))
+    @get("/{station_id:str}/fixes", summary="Fixes of a collar", responses=documented(401, 426))
     async def fixes(
         self,
         uplink: UplinkGiven,
@@ -273,10 +275,11 @@ class StationLink(Controller):
         collar_id: Annotated[str, QueryParameter(description="A collar that the station has brought fixes of.")],
         after: Annotated[str | None, QueryParameter(description="The id to go on after, 32 hex digits.")] = None,
         limit: Annotated[int, QueryParameter(ge=1, le=MAX_FIXES)] = MAX_FIXES,
+        schema: Annotated[int, QueryParameter(ge=1, le=1_000_000, description="The version of fixes it reads.")] = 1,
     ) -> Response[bytes]:
         """Give the fixes that the cloud holds of a collar, as in a batch, for a comparison."""
         _check_after(after)
-        return _message(await uplink.fixes(signed, collar_id, after, limit))
+        return _message(await uplink.fixes(signed, collar_id, after, limit, schema))
 
 
 def _check_after(after: str | None) -> None:

@@ -8,17 +8,20 @@ whole collars, to the writer of rows (``cloud.store.fixes``); both store the sam
 from __future__ import annotations
 
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from cloud.store.neighbourhood import Bounds
 from shared.domain import NewFix
-from shared.ids import fix_id
+from shared.ids import HASH, MARKS, MAX_48, NO_POSITION
 from shared.movement.calm import COLUMNS as JUDGED_COLUMNS
 from shared.movement.calm import Appended, CalmEnd, CollarEnd, append
 from shared.movement.quality import Limits
@@ -36,6 +39,11 @@ _NULL: Final = r"\N"
 #: So many rows are made at a time.
 _ROWS: Final = 256
 _ESCAPES: Final = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+_NEEDS_ESCAPES: Final = re.compile(r"[\\\t\n\r]").search
+#: What an id is made of: what is hashed, what of the hash fills it, and what marks version and variant.
+_KEY: Final = struct.Struct(">qqq")
+_HASH: Final = np.frombuffer(HASH.to_bytes(10, "big"), np.uint8)
+_MARKS: Final = np.frombuffer(MARKS.to_bytes(10, "big"), np.uint8)
 _END: Final = struct.Struct("<qqqdqBI")
 
 
@@ -74,13 +82,46 @@ class Lane(msgspec.Struct):
     def copy_texts(self) -> Iterator[str]:
         """Give the rows as COPY reads them, some at a time: the server writes those while the next are made."""
         self.ids = []
-        texts = [_as_text(name, values) for name, values in self.columns.items()]
+        texts = _texts(self.columns)
+        names, raw_ms, lon_e7, lat_e7 = self.keys
         for start in range(0, len(self.places), _ROWS):
-            ids = list(map(fix_id, *(values[start : start + _ROWS] for values in self.keys)))
-            self.ids += ids
-            some = (text[start : start + _ROWS] for text in texts)
-            rows = zip([identity.hex() for identity in ids], *some, strict=True)
-            yield "\n".join(map("\t".join, rows)) + "\n"
+            end = start + _ROWS
+            ids = ids_of(names[start:end], raw_ms[start:end], lon_e7[start:end], lat_e7[start:end])
+            self.ids += [ids[at : at + 16] for at in range(0, len(ids), 16)]
+            yield _rows_of(ids, [text[start:end] for text in texts])
+
+
+def copy_text(ids: Sequence[bytes], columns: Mapping[str, Sequence[Any]]) -> str:
+    """Return rows as COPY reads them: their ids and ``columns`` of theirs."""
+    return _rows_of(b"".join(ids), _texts(columns))
+
+
+def _rows_of(ids: bytes, texts: Sequence[Sequence[str]]) -> str:
+    digits = ids.hex()
+    rows = zip([digits[at : at + 32] for at in range(0, len(digits), 32)], *texts, strict=True)
+    return "\n".join(map("\t".join, rows)) + "\n"
+
+
+def ids_of(
+    names: Sequence[str], raw_ms: Sequence[int], lon_e7: Sequence[int | None], lat_e7: Sequence[int | None]
+) -> bytes:
+    """Return the ids of fixes (``shared.ids.fix_id``), 16 bytes each, one after the other."""
+    prefixes = {name: name.encode() + b"\0" for name in set(names)}
+    digests = b"".join(
+        [
+            blake2b(
+                prefixes[name]
+                + _KEY.pack(ms, NO_POSITION if lon is None else lon, NO_POSITION if lat is None else lat),
+                digest_size=10,
+            ).digest()
+            for name, ms, lon, lat in zip(names, raw_ms, lon_e7, lat_e7, strict=True)
+        ]
+    )
+    ids = np.empty((len(names), 16), np.uint8)
+    times = np.array(raw_ms, np.int64).clip(0, MAX_48).astype(">u8")
+    ids[:, :6] = times.view(np.uint8).reshape(-1, 8)[:, 2:]
+    ids[:, 6:] = np.frombuffer(digests, np.uint8).reshape(-1, 10) & _HASH | _MARKS
+    return ids.tobytes()
 
 
 def columns_of(fixes: Sequence[NewFix]) -> dict[str, Sequence[Any]]:
@@ -233,10 +274,30 @@ def _lane(places: list[int], columns: Columns, wearers: _Wearers, judged: Append
     )  # fmt: skip
 
 
-def _as_text(name: str, values: Sequence[Any]) -> list[str]:
+def _texts(columns: Mapping[str, Sequence[Any]]) -> list[Sequence[str]]:
+    """Return the text of every value, column by column."""
+    made: dict[int, Sequence[str]] = {}  # of columns that are one and the same
+    for name, values in columns.items():
+        if id(values) not in made:
+            made[id(values)] = _as_text(name, values)
+    return [made[id(values)] for values in columns.values()]
+
+
+def _as_text(name: str, values: Sequence[Any]) -> Sequence[str]:
+    first = values[0]
+    if values.count(first) == len(values):
+        return [_text_of(name, first)] * len(values)
     if name in _TEXT:
-        forms = {value: _NULL if value is None else value.translate(_ESCAPES) for value in set(values)}
+        if None not in values and not _NEEDS_ESCAPES("".join(values)):
+            return values
+        forms = {value: _text_of(name, value) for value in set(values)}
         return [forms[value] for value in values]
-    if values.count(None):
+    if None in values:
         return [_NULL if value is None else str(value) for value in values]
     return list(map(str, values))
+
+
+def _text_of(name: str, value: Any) -> str:
+    if value is None:
+        return _NULL
+    return value.translate(_ESCAPES) if name in _TEXT else str(value)

@@ -12,6 +12,8 @@ transaction, statements are never prepared on the server, and nothing outlives t
 from __future__ import annotations
 
 import contextlib
+import math
+import select
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, Self
@@ -22,6 +24,7 @@ from psycopg import AsyncConnection, AsyncCursor, conninfo, errors, sql
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from cloud.store.arrays import ADAPTERS
 from shared.accounts.fields import NO_KEYS, FieldKeys
 from shared.errors import ConfigError, DatabaseCorrupt, Invalid, StoreError, StoreFull
 
@@ -41,6 +44,15 @@ class Connection(AsyncConnection[TupleRow]):
     """A connection of the pool, which knows how the cloud's personal fields are sealed once the database was told."""
 
     fields: FieldKeys = NO_KEYS
+    #: when it last ended a transaction, on the monotonic clock
+    used_s: float = -math.inf
+
+    def is_sound(self) -> bool:
+        """Say whether it answered a moment ago and has not been ended since, as far as this machine has heard.
+
+        Between transactions a server says nothing, unless it is to end the connection: no round trip is needed.
+        """
+        return time.monotonic() - self.used_s < _SOUND_S and not _is_readable(self.fileno())
 
 
 #: PostgreSQL 15, the oldest that the SQL of this store is tried on.
@@ -49,6 +61,8 @@ PREPARE_AFTER: Final = 5
 #: Statements that take longer are named in the log, by their first characters.
 SLOW_S: Final = 0.5
 _TOLD: Final = 200
+#: A connection that nobody has used for so long is asked whether it still works before anybody has it.
+_SOUND_S: Final = 5.0
 
 log = structlog.get_logger()
 #: A failed attempt to connect is repeated for this long and then left to the next request, so that the pool is never in
@@ -70,7 +84,7 @@ _SETTINGS: Final = """
            CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
                 THEN set_config('synchronous_commit', 'on', %(is_local)s) END
 """
-_SNAPSHOT: Final = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
 class _TimedCursor(AsyncCursor[TupleRow]):
@@ -138,12 +152,13 @@ class Database:
                 "autocommit": True,
                 "prepare_threshold": None if is_pooled else PREPARE_AFTER,
                 "cursor_factory": _TimedCursor,
+                "context": ADAPTERS,
             },
             min_size=pool_min,
             max_size=pool_max,
             configure=None if is_pooled else configure,
-            # costs one round trip, and no caller meets a connection that a restart of the server has ended
-            check=AsyncConnectionPool.check_connection,
+            # no caller meets a connection that a restart of the server has ended
+            check=_check,
             timeout=wait_s,
             reconnect_timeout=_RECONNECT_S,
             name=application_name,
@@ -173,17 +188,32 @@ class Database:
                 if self._is_pooled:
                     await connection.execute(_SETTINGS, self._settings)
                 yield connection
+                connection.used_s = time.monotonic()
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Connection]:
         """Give a connection that reads one state of the database, whatever others commit, and cannot write."""
         with translated(self.where):
-            async with self._pool.connection() as connection, connection.transaction():
+            async with self._pool.connection() as connection:  # which ends what is begun in it
                 connection.fields = self.fields
-                await connection.execute(_SNAPSHOT)
+                await connection.execute(_SNAPSHOT, prepare=False)
                 if self._is_pooled:
                     await connection.execute(_SETTINGS, self._settings)
                 yield connection
+                connection.used_s = time.monotonic()
+
+
+async def _check(connection: Connection) -> None:
+    """Raise the driver's error where a connection has ended."""
+    if not connection.is_sound():
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _is_readable(socket_number: int) -> bool:
+    """Say whether something waits to be read from a socket: words of the server, or its end."""
+    poll = select.poll()
+    poll.register(socket_number, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def parameters(url: str, application_name: str) -> dict[str, Any]:

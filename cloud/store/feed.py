@@ -20,7 +20,7 @@ from shared.sync.operations import STANDS_FOR
 from shared.sync.personal import opened_rows
 from shared.sync.records import ENTITIES, SCOPED, EntityName, Record
 from shared.wire.batch import FIX_COLUMNS, FixColumns
-from shared.wire.link import DOWN
+from shared.wire.link import DOWN, OWN
 
 _ELSEWHERE: Final = {"collar_id": "c.id", "said_animal_id": "a.id"}
 _FIX: Final = ", ".join(_ELSEWHERE.get(column.name, f"f.{column.name}") for column in FIX_COLUMNS)
@@ -33,6 +33,11 @@ _NOW_CALLED: Final = (
 _IN_SCOPE: Final = (
     "(n.entity <> ALL(%(scoped)s) OR EXISTS (SELECT FROM station_rows w WHERE w.station_id = %(station)s"
     " AND w.entity = n.entity AND w.row_id = n.row_id))"
+)
+#: Or of a kind of which the station has what it entered itself.
+_IS_FOR_IT: Final = (
+    "(n.entity <> ALL(%(own)s) OR EXISTS (SELECT FROM changes m WHERE m.row_id = n.row_id AND m.entity = n.entity"
+    " AND m.entity <> 'fix' AND m.kind = 'insert' AND m.origin = %(station)s))"
 )
 _COLLAR_IN_SCOPE: Final = (
     "EXISTS (SELECT FROM station_rows w JOIN collars k ON k.id = w.row_id WHERE w.station_id = %(station)s"
@@ -62,7 +67,8 @@ async def changed_records(connection: Connection, station_id: str, since: int, l
     """Return what a station has not heard of after ``since``.
 
     A record that changed often comes once, with the records that it refers to: as it stands now it may name one that
-    is newer than this page. What is not in the station's scope (``cloud.store.scope``) does not come. Numbers were
+    is newer than this page. What is not in the station's scope (``cloud.store.scope``) does not come, nor
+    what others entered of some kinds (``shared.wire.link.OWN``). Numbers were
     given at the end of each transaction, so a snapshot that shows one shows all below it. Raises StaleCursor for a
     cursor beyond the last number.
     """
@@ -72,10 +78,10 @@ async def changed_records(connection: Connection, station_id: str, since: int, l
     is_limited = await scope.is_limited(connection, station_id)
     found = await connection.execute(
         f"(SELECT seq, entity, row_id, false FROM changes n WHERE seq > %(since)s AND entity <> 'fix'"
-        f" AND {_IN_SCOPE if is_limited else 'true'} ORDER BY seq LIMIT %(limit)s) UNION ALL"
+        f" AND {_IS_FOR_IT} AND {_IN_SCOPE if is_limited else 'true'} ORDER BY seq LIMIT %(limit)s) UNION ALL"
         " (SELECT seq, entity, row_id, true FROM scope_changes WHERE station_id = %(station)s AND seq > %(since)s"
         " AND entity <> 'fix' ORDER BY seq LIMIT %(limit)s) ORDER BY 1 LIMIT %(limit)s".encode(),
-        {"station": station_id, "since": since, "limit": limit, "scoped": list(SCOPED)},
+        {"station": station_id, "since": since, "limit": limit, "scoped": list(SCOPED), "own": list(OWN)},
     )
     lines = await found.fetchall()
     is_more = len(lines) == limit

@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 from psycopg import sql
 
-from cloud.store.appending import Columns, Lane, columns_of, lane_of, packed_end
+from cloud.store.appending import Columns, Lane, columns_of, copy_text, lane_of, packed_end
 from cloud.store.arrays import bytes_array, numbers_array, texts_array
 from cloud.store.database import Connection
 from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch, read
@@ -430,16 +430,19 @@ class FixWriter:
     async def _write(self, fresh: Sequence[Row], updated: Sequence[Row], flags: Mapping[bytes, int]) -> None:
         async with self._connection.cursor() as cursor:
             if fresh:
-                names = [name for name in _WRITTEN if any(row[name] is not None for row in fresh)]
-                statement = sql.SQL("COPY fixes ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
-                async with cursor.copy(statement) as copy:
-                    for row in fresh:
-                        await copy.write_row([row["id"].hex(), *[row[name] for name in names[1:]]])
-            await cursor.executemany(_UPDATE, [[*(row[name] for name in _UPDATED), row["id"].hex()] for row in updated])
-            await cursor.executemany(
-                "UPDATE fixes SET flags = %s WHERE id = %s",
-                [(each, identity.hex()) for identity, each in flags.items()],
-            )
+                columns = {name: [row[name] for row in fresh] for name in _WRITTEN if name != "id"}
+                columns = {name: values for name, values in columns.items() if values.count(None) < len(values)}
+                names = sql.SQL(", ").join(map(sql.Identifier, ("id", *columns)))
+                async with cursor.copy(sql.SQL("COPY fixes ({}) FROM STDIN").format(names)) as copy:
+                    await copy.write(copy_text([row["id"] for row in fresh], columns))
+            if updated:
+                rows = [[*(row[name] for name in _UPDATED), row["id"].hex()] for row in updated]
+                await cursor.executemany(_UPDATE, rows)
+            if flags:
+                await cursor.executemany(
+                    "UPDATE fixes SET flags = %s WHERE id = %s",
+                    [(each, identity.hex()) for identity, each in flags.items()],
+                )
 
     def _note(self, rows: Iterable[Row]) -> None:
         spans: dict[str, list[int]] = {}

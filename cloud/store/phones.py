@@ -9,7 +9,7 @@ from uuid import UUID
 
 from cloud.store.accounts import run
 from cloud.store.appending import Columns
-from cloud.store.arrays import texts_array, words_array
+from cloud.store.arrays import BigintArray, UuidArray, texts_array
 from cloud.store.batches import halving, picked
 from cloud.store.database import Connection, Database
 from cloud.store.effects import apply
@@ -65,21 +65,15 @@ _MAP: Final = (
     " ON CONFLICT (device, tbl, local_id) DO UPDATE SET server_id = excluded.server_id, hash = excluded.hash"
 )
 _MAP_FIXES: Final = (
-    "INSERT INTO phone_fixes (key, fix_id, said) SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[])"
+    "INSERT INTO phone_fixes (key, fix_id, said) SELECT * FROM unnest(%s, %s, %s)"
     " ON CONFLICT (key) DO UPDATE SET fix_id = excluded.fix_id, said = excluded.said"
 )
 
 
-def _key(key: LocalId) -> str:
+def _key(key: LocalId) -> bytes:
     """Return the key of a position in ``phone_fixes``, as the migration that made the table works it out."""
     device, _, local_id = key
-    return hashlib.sha256(f"{device}\x1f{local_id}".encode()).hexdigest()[:32]
-
-
-def _said(hashed: str) -> int:
-    """Return 64 bits of a hash as PostgreSQL's bigint."""
-    number = int(hashed[:16], 16)
-    return number - (number >> 63 << 64)
+    return hashlib.sha256(f"{device}\x1f{local_id}".encode()).digest()[:16]
 
 
 async def epoch(database: Database) -> int:
@@ -111,7 +105,7 @@ class Run:
         self._lines: list[Noted] = []
         self._new_fixes = 0
         #: of positions, which are looked up and then written
-        self._keys: dict[LocalId, str] = {}
+        self._keys: dict[LocalId, bytes] = {}
 
     async def of(self, job: Job[T]) -> T:
         """Run ``job`` and return its result."""
@@ -186,10 +180,10 @@ class Run:
         if positions:
             cursor = self._connection.cursor(binary=True)
             await cursor.execute(
-                "SELECT key, fix_id, said FROM phone_fixes WHERE key = ANY(%s::uuid[])", (words_array(positions),)
+                "SELECT key, fix_id, said FROM phone_fixes WHERE key = ANY(%s)", (UuidArray(list(positions)),)
             )
             for key, fix_id, said in await cursor.fetchall():
-                found[positions[key.hex]] = (str(fix_id), f"{said & _64_BITS:016x}")
+                found[positions[key.bytes]] = (str(fix_id), f"{said & _64_BITS:016x}")
         others = [key for key in keys if key[1] != TRACKING]
         if others:
             rows = await self._connection.execute(
@@ -203,11 +197,15 @@ class Run:
     async def _map(self, became: Mapping[LocalId, tuple[str, str]]) -> None:
         """Write what local ids became, in one order for everybody: two uploads of one device do not wait in a ring."""
         positions = sorted(
-            (self._keys.get(key) or _key(key), server_id, str(_said(said)))
-            for key, (server_id, said) in became.items() if key[1] == TRACKING
+            (self._keys.get(key) or _key(key), server_id, said[:16]) for key, (server_id, said) in became.items()
+            if key[1] == TRACKING
         )  # fmt: skip
         if positions:
-            await self._connection.execute(_MAP_FIXES, [words_array(column) for column in zip(*positions, strict=True)])
+            keys, server_ids, said = zip(*positions, strict=True)
+            fix_ids = bytes.fromhex("".join(server_ids).replace("-", ""))
+            await self._connection.execute(
+                _MAP_FIXES, (UuidArray(keys), UuidArray(_cut(fix_ids, 16)), BigintArray(_cut(_bits(said), 8)))
+            )
         others = sorted((*key, *known) for key, known in became.items() if key[1] != TRACKING)
         if others:
             await self._connection.execute(_MAP, [texts_array(column) for column in zip(*others, strict=True)])
@@ -255,6 +253,15 @@ class Run:
         effects = Effects(outcome="superseded", lost=wish.lost, kept=wish.kept)
         if (clash := clashes.of_loss(wish.operation, effects, self._now_ms)) is not None:
             await run(self._connection, clashes.note([clash]))
+
+
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _bits(hashed: Sequence[str]) -> bytes:
+    """Return the first 64 bits of hashes, as PostgreSQL's bigint has them."""
+    return bytes.fromhex("".join(hashed))
 
 
 def _marked(statement: str) -> bytes:

@@ -203,6 +203,20 @@ def _upsert(entity: Entity) -> sql.Composed:
 _UPSERTS: Final[dict[EntityName, sql.Composed]] = {name: _upsert(ENTITIES[name]) for name in _ORDER}
 
 
+#: One statement, so that whoever waits for the counter's row waits for a commit alone. It is locked first by everybody.
+_NUMBER: Final = (
+    "WITH last AS (UPDATE counters SET value = value + %(n)s WHERE name = 'change' RETURNING value),"
+    " counted AS (UPDATE counters SET value = value + %(new_fixes)s WHERE name = 'fixes' AND %(new_fixes)s <> 0"
+    " AND EXISTS (SELECT FROM last)),"
+    " told AS (INSERT INTO changes (seq, entity, row_id, kind, first_ms, last_ms, origin, rev)"
+    " SELECT last.value - %(n)s + l.n, entity, row_id, kind, first_ms, last_ms, origin, rev FROM last,"
+    " unnest(%(entities)s::text[], %(rows)s::text[], %(kinds)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[],"
+    " %(origins)s::text[], %(revs)s::bigint[]) WITH ORDINALITY"
+    " l (entity, row_id, kind, first_ms, last_ms, origin, rev, n))"
+    " SELECT value FROM last"
+)
+
+
 class Noted(msgspec.Struct, frozen=True):
     """One line of the change log: a record, or the fixes of a collar between two raw times."""
 
@@ -247,30 +261,24 @@ async def number(
     """Number lines of the change log, and what entered and left scopes behind them; return the last number."""
     (last,) = await one(
         connection,
-        "UPDATE counters SET value = value + %s WHERE name = 'change' RETURNING value",
-        (len(lines) + len(crossings),),
-    )
-    if new_fixes:
-        await connection.execute("UPDATE counters SET value = value + %s WHERE name = 'fixes'", (new_fixes,))
-    if lines:
-        await connection.execute(
-            "INSERT INTO changes (seq, entity, row_id, kind, first_ms, last_ms, origin, rev)"
-            " SELECT %s + n - 1, entity, row_id, kind, first_ms, last_ms, origin, rev FROM unnest(%s::text[],"
-            " %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[]) WITH ORDINALITY"
-            " l (entity, row_id, kind, first_ms, last_ms, origin, rev, n)",
-            (
-                int(last) - len(crossings) - len(lines) + 1, texts_array([line.entity for line in lines]),
-                texts_array([line.row_id for line in lines]), texts_array([line.kind for line in lines]),
-                numbers_array([line.first_ms for line in lines]), numbers_array([line.last_ms for line in lines]),
-                texts_array([line.origin for line in lines]), numbers_array([line.rev for line in lines]),
-            ),
-        )  # fmt: skip
+        _NUMBER,
+        {
+            "n": len(lines) + len(crossings), "new_fixes": new_fixes,
+            "entities": texts_array([line.entity for line in lines]),
+            "rows": texts_array([line.row_id for line in lines]),
+            "kinds": texts_array([line.kind for line in lines]),
+            "firsts": numbers_array([line.first_ms for line in lines]),
+            "lasts": numbers_array([line.last_ms for line in lines]),
+            "origins": texts_array([line.origin for line in lines]),
+            "revs": numbers_array([line.rev for line in lines]),
+        },
+    )  # fmt: skip
     if crossings:
         await scope.write(connection, crossings, int(last) - len(crossings) + 1)
     return int(last)
 
 
-async def one(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
+async def one(connection: Connection, statement: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Sequence[Any]:
     """Return the one row that ``statement`` gives."""
     found = await connection.execute(statement.encode(), values)
     row = await found.fetchone()

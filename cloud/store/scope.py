@@ -9,6 +9,7 @@ deployment of an animal in scope
 collars    of those; that it entered or brought fixes of; of nobody, if they were in the area in the same way
 zones      and corridors that touch the area; all of them where there is no area; those that it drew
 routes     of patrols with a place in the area, or with no place at all; those that it brought
+sightings  and what else people observed: of animals in scope, in the area, or entered at the station
 ========== ============================================================================================================
 
 No clock is asked: thirty days are counted back from an animal's own newest fix, so what is in scope follows from what
@@ -93,6 +94,12 @@ _BELONGS: Final[Mapping[EntityName, tuple[str, str]]] = {
         " OR EXISTS (SELECT FROM jsonb_to_recordset(r.waypoints::jsonb) p (lat float8, lon float8)"
         " WHERE ST_Intersects(ST_SetSRID(ST_MakePoint(p.lon, p.lat), 4326), s.scope_geom))"),
     ),
+    "observation": (
+        "observations",
+        ("EXISTS (SELECT FROM station_rows w WHERE w.station_id = s.id AND w.entity = 'animal'"
+        " AND w.row_id = r.animal_id)"
+        " OR ST_Intersects(ST_SetSRID(ST_MakePoint(r.lon_e7 / 1e7, r.lat_e7 / 1e7), 4326), s.scope_geom)"),
+    ),
 }  # fmt: skip
 
 
@@ -150,6 +157,10 @@ async def follow(connection: Connection, lines: Sequence[Noted], met: Collection
     await _touch_around(connection, stations, touched, [line for line in lines if line.entity == "fix"])
     crossings: list[Crossing] = []
     for entity in SCOPED:
+        if entity == "observation":
+            touched[entity] |= await _observed(
+                connection, {each.row_id for each in crossings if each.entity == "animal"}
+            )
         if touched[entity]:
             crossings += await _settle(connection, entity, stations, touched[entity], makers.get(entity, []))
     entered = [each for each in crossings if each.kind == "enter"]
@@ -259,6 +270,12 @@ async def _touch_around(
             (list(stations),),
         )
         touched["collar"].update(identity for (identity,) in await found.fetchall())
+
+
+async def _observed(connection: Connection, animals: Collection[str]) -> set[str]:
+    """Return the observations of animals that entered a scope or left it."""
+    found = await connection.execute("SELECT id FROM observations WHERE animal_id = ANY(%s)", (sorted(animals),))
+    return {identity for (identity,) in await found.fetchall()}
 
 
 async def _settle(

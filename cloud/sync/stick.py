@@ -278,7 +278,7 @@ class Sticks:
                 break
         since, after = (asked.heard_cursor, asked.heard_after) if is_known else (0, None)
         while True:
-            heard = await self._uplink.heard(asked.station_id, ours, since, after, MAX_FIXES)
+            heard = await self._uplink.heard(asked.station_id, ours, since, after, MAX_FIXES, asked.fixes_schema)
             yield HeardPage(since, after, heard)
             since, after = heard.next, heard.after
             if not heard.is_more:

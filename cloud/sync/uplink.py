@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -15,6 +16,8 @@ from cloud.store.accounts import run
 from cloud.store.batches import Taken
 from cloud.store.database import Connection
 from cloud.store.records import note
+from cloud.store.results import take_results
+from cloud.store.station_frames import take_frames
 from cloud.store.store import PostgresStore
 from shared.errors import CorruptBatch, Invalid, StaleCursor
 from shared.ids import derived_id
@@ -36,14 +39,24 @@ from shared.sync.streams import (
     answer_of,
     receive,
 )
-from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
-from shared.wire.batch.schema import LADDER, Ladder
-from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, Changes, Clashes, FixPage, HeardFixes
+from shared.wire.batch import (
+    FixColumns,
+    decode_fixes,
+    decode_records,
+    decode_results,
+    encode_fixes,
+    encode_records,
+)
+from shared.wire.batch.fixes import FIX_LADDER
+from shared.wire.batch.results import Results
+from shared.wire.batch.schema import LADDER, ColumnLadder, Ladder
+from shared.wire.link import DOWN, MAX_CLASHES, OF_FIXES, OWN, Changes, Clashes, FixPage, HeardFixes
+from shared.wire.raw import FRAMES, RawFrame
 
 log = structlog.get_logger()
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_NO_FIXES: Final = encode_fixes({"collar_id": [], "raw_ms": []})
+_NO_FIXES: Final[FixColumns] = {"collar_id": [], "raw_ms": []}
 _DAMAGED: Final = "the batch is not what its hash says: it was damaged on the way"
 
 
@@ -53,17 +66,31 @@ class Decisions(msgspec.Struct, frozen=True):
     decisions: list[Decision]
 
 
+class RawFrames(msgspec.Struct, frozen=True):
+    """What a batch of the channel ``frames`` holds."""
+
+    frames: list[RawFrame]
+
+
 #: What a batch holds, or why it cannot be read.
-Held: TypeAlias = FixColumns | Decisions | list[Operation] | Invalid
+Held: TypeAlias = FixColumns | Decisions | Results | RawFrames | list[Operation] | Invalid
 
 
 class Uplink:
-    """The stations' side of the cloud over its store; ``ladder`` has the versions of records that stations speak."""
+    """The stations' side of the cloud over its store; the ladders have the versions that stations speak."""
 
-    def __init__(self, store: PostgresStore, *, now: Callable[[], datetime], ladder: Ladder = LADDER) -> None:
+    def __init__(
+        self,
+        store: PostgresStore,
+        *,
+        now: Callable[[], datetime],
+        ladder: Ladder = LADDER,
+        fix_ladder: ColumnLadder = FIX_LADDER,
+    ) -> None:
         self._store = store
         self._now = now
         self._ladder = ladder
+        self._fix_ladder = fix_ladder
 
     async def take(self, station_id: str, batch: Batch, claimed_hash: bytes) -> bytes | StreamAnswer:
         """Apply ``batch``, or repeat its receipt: return the receipt's very bytes, or why nothing was applied.
@@ -72,7 +99,7 @@ class Uplink:
         """
         if batch.hash != claimed_hash:  # before anything is made of it
             raise CorruptBatch(_DAMAGED)
-        held = _opened(batch, self._ladder)
+        held = _opened(batch, self._ladder, self._fix_ladder)
         if isinstance(held, dict):
             await self._store.partitions.ensure(held["raw_ms"])
         now_ms = to_ms(self._now())
@@ -120,6 +147,10 @@ class Uplink:
             taken = await batches.take_fixes(connection, held, station_id, origin, now_ms)
         elif isinstance(held, Decisions):
             taken = await batches.take_decisions(connection, held.decisions, station_id, now_ms)
+        elif isinstance(held, Results):
+            taken = await take_results(connection, held, station_id, now_ms)
+        elif isinstance(held, RawFrames):
+            taken = await take_frames(connection, held.frames, station_id, now_ms)
         else:
             operations = [replace(operation, origin=origin) for operation in held]
             taken = await batches.take_operations(connection, operations, now_ms)
@@ -169,29 +200,38 @@ class Uplink:
             ours = await feed.epoch(connection)
             begin = since if epoch == ours else 0
             is_limited = await scope.is_limited(connection, station_id)
-            asked = clashes.since(begin, station_id, DOWN, MAX_CLASHES, is_limited=is_limited)
+            shared_kinds = [kind for kind in DOWN if kind not in OWN]
+            asked = clashes.since(begin, station_id, shared_kinds, MAX_CLASHES, is_limited=is_limited)
             found, after = await run(connection, asked)
         return Clashes(ours, after, len(found) == MAX_CLASHES, found)
 
-    async def heard(self, station_id: str, epoch: str | None, since: int, after: str | None, limit: int) -> HeardFixes:
-        """Return fixes that the cloud took itself after a station's cursor; raises StaleCursor as for changes."""
+    async def heard(
+        self, station_id: str, epoch: str | None, since: int, after: str | None, limit: int, schema: int | None = None
+    ) -> HeardFixes:
+        """Return fixes that the cloud took itself after a station's cursor; raises as for changes."""
+        self._fix_ladder.check(self._fix_ladder.newest if schema is None else schema)
         async with self._store.database.snapshot() as connection:
             ours = await feed.epoch(connection)
             if since and epoch != ours:
                 raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
-            page, collar_ids = await _heard(connection, ours, station_id, since, after, limit)
+            page, collar_ids = await _heard(
+                connection, ours, station_id, since, after, limit, functools.partial(self._packed_fixes, schema=schema)
+            )
         await self._let_compare(station_id, collar_ids)
         return page
 
-    async def newest(self, station_id: str, epoch: str | None, since: int, limit: int) -> HeardFixes:
+    async def newest(
+        self, station_id: str, epoch: str | None, since: int, limit: int, schema: int | None = None
+    ) -> HeardFixes:
         """Return the newest fix of each collar of which some wait after a station's cursor, which stays where it is."""
+        self._fix_ladder.check(self._fix_ladder.newest if schema is None else schema)
         async with self._store.database.snapshot() as connection:
             ours = await feed.epoch(connection)
             if since and epoch != ours:
                 raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
             columns = await feed.newest_fixes(connection, station_id, since, limit)
         await self._let_compare(station_id, set(columns["collar_id"]))
-        return HeardFixes(ours, since, None, False, encode_fixes(columns))
+        return HeardFixes(ours, since, None, False, self._packed_fixes(columns, schema))
 
     async def _let_compare(self, station_id: str, collar_ids: set[str]) -> None:
         """Let a station that will hold fixes of these collars compare them with ours."""
@@ -199,11 +239,16 @@ class Uplink:
             async with self._store.database.transaction() as connection:
                 await stations.may_read(connection, station_id, collar_ids)
 
-    async def fixes(self, station_id: str, collar_id: str, after: str | None, limit: int) -> FixPage:
+    async def fixes(
+        self, station_id: str, collar_id: str, after: str | None, limit: int, schema: int | None = None
+    ) -> FixPage:
         """Return a page of the fixes of a collar that the station has brought fixes of."""
         async with self._store.database.snapshot() as connection:
             columns, last = await feed.fixes_of(connection, station_id, collar_id, after, limit)
-        return FixPage(last, encode_fixes(columns))
+        return FixPage(last, self._packed_fixes(columns, schema))
+
+    def _packed_fixes(self, columns: FixColumns, schema: int | None) -> bytes:
+        return encode_fixes(columns, schema, self._fix_ladder)
 
 
 def _session(station_id: str, batch: Batch, taken: Taken, began_ms: int, now_ms: int) -> Session:
@@ -218,7 +263,13 @@ def _session(station_id: str, batch: Batch, taken: Taken, began_ms: int, now_ms:
 
 
 async def _heard(
-    connection: Connection, epoch: str, station_id: str, since: int, after: str | None, limit: int
+    connection: Connection,
+    epoch: str,
+    station_id: str,
+    since: int,
+    after: str | None,
+    limit: int,
+    pack: Callable[[FixColumns], bytes],
 ) -> tuple[HeardFixes, set[str]]:
     """Return a page of the cloud's own fixes and the collars in it; fewer where long notes would burst it."""
     while True:
@@ -226,21 +277,25 @@ async def _heard(
         columns = page.columns
         count = len(columns["raw_ms"])
         try:
-            packed, collar_ids = encode_fixes(columns), set(columns["collar_id"])
+            packed, collar_ids = pack(columns), set(columns["collar_id"])
         except Invalid as error:
             if count > 1:  # not one of several, so that nothing else is passed over with it
                 limit = max(1, min(limit, count) // 2)
                 continue
             log.error("feed.unsendable", entity="fix", collar=columns["collar_id"][0], why=error.detail)
-            packed, collar_ids = _NO_FIXES, set()
+            packed, collar_ids = pack(_NO_FIXES), set()
         return HeardFixes(epoch, page.next, page.after, page.is_more, packed, page.decisions), collar_ids
 
 
-def _opened(batch: Batch, ladder: Ladder) -> Held:
+def _opened(batch: Batch, ladder: Ladder, fix_ladder: ColumnLadder) -> Held:
     """Return what a batch holds, or why it cannot be read."""
     try:
         if batch.channel in OF_FIXES:
-            return decode_fixes(batch.payload)
+            return decode_fixes(batch.payload, fix_ladder)
+        if batch.channel == FRAMES:
+            return RawFrames(decode_records(batch.payload, RawFrame, ladder))
+        if batch.channel == "results":
+            return decode_results(batch.payload)
         if batch.channel == "flags":
             return Decisions(decode_records(batch.payload, Decision, ladder))
         return decode_records(batch.payload, Operation, ladder)

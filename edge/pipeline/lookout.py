@@ -25,7 +25,7 @@ from models.live.ahead import Shape, aheads, shape_within
 from models.live.forecasts import MEMORY, SPAN, OwnPast, worked_out
 from models.live.runtime import Fixes, Models
 from shared.domain import RiskLevel, ZoneType
-from shared.insight import Ahead
+from shared.insight import Ahead, Predicted
 from shared.movement.areas import Place
 
 #: How far a zone may be from an animal that is looked at.
@@ -57,11 +57,14 @@ class Lookout:
         #: from which fix an animal was looked at last
         self._looked_ms: dict[int, int] = {}
         self._shapes: dict[tuple[str, int], Shape] = {}
+        #: where the animals of the last turn will be, of whom that was worked out
+        self.foretold: dict[int, tuple[Predicted, ...]] = {}
 
     async def ahead(
         self, store: SpatialiteStore, outcomes: Sequence[Outcome], thread: concurrent.futures.Executor
     ) -> dict[int, tuple[Ahead, ...]]:
         """Return what lies ahead of each animal that was looked at, by its row."""
+        self.foretold = {}
         looks = await store.read(lambda db: [look for each in outcomes if (look := self._look(db, each)) is not None])
         found: dict[int, tuple[Ahead, ...]] = {look.animal_pk: () for look in looks if look.track is None}
         if len(found) < len(looks):
@@ -113,6 +116,11 @@ class Lookout:
         tracks = [(look.species, track) for look, track in near]
         keys = [(look.animal_pk, look.species) for look, _ in near]
         said = worked_out(self._models, tracks, self._past, keys)
+        self.foretold = {
+            look.animal_pk: predicted
+            for (look, _), predicted in zip(near, said, strict=True)
+            if not isinstance(predicted, str)
+        }
         return {
             look.animal_pk: aheads(predicted, look.shapes, look.species)
             for (look, _), predicted in zip(near, said, strict=True)

@@ -10,7 +10,7 @@ import msgspec
 from edge.store.computing import Computed, Fixes, Step, Window
 from models.hmm.runtime import LAG, StepState
 from models.live import runtime as live
-from shared.insight import Ahead
+from shared.insight import Ahead, Predicted
 
 #: After so many newer fixes the variance of the path is estimated anew.
 VARIANCE_AFTER: Final = 12
@@ -33,6 +33,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     again_ms: int | None
     computed: Computed
     ahead: tuple[Ahead, ...] | None = None
+    #: where it will be, where that was worked out on the way
+    predicted: tuple[Predicted, ...] = ()
 
     @property
     def shown(self) -> Step | None:

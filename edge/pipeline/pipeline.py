@@ -26,7 +26,7 @@ import structlog
 from edge.pipeline.lookout import Lookout
 from edge.pipeline.occurrence import OccurrenceKeeper
 from edge.pipeline.outcome import TURN, Outcome, outcomes_of
-from edge.store import computing
+from edge.store import computing, results
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from models.live import runtime as live
@@ -162,7 +162,12 @@ class Pipeline:
         outcomes = await loop.run_in_executor(self._thread, outcomes_of, present, self._models)
         if self._lookout is not None:
             ahead = await self._lookout.ahead(self._store, outcomes, self._thread)
-            outcomes = [msgspec.structs.replace(each, ahead=ahead.get(each.window.subject.pk)) for each in outcomes]
+            foretold = self._lookout.foretold
+            outcomes = [
+                msgspec.structs.replace(each, ahead=ahead.get(pk), predicted=foretold.get(pk, ()))
+                for each in outcomes
+                for pk in [each.window.subject.pk]
+            ]
         gone = [due for due, window in windows if window is None]
         await self._store.read(lambda db: self._judge.look(db, outcomes))
         if gone:
@@ -202,6 +207,8 @@ class Pipeline:
             animal_pk = outcome.window.subject.pk
             computing.write_steps(db, animal_pk, outcome.since_ms, outcome.through_ms, outcome.steps)
             computing.write_computed(db, animal_pk, outcome.computed)
+            if outcome.predicted and outcome.computed.through_ms is not None:
+                results.write_forecast(db, animal_pk, outcome.computed.through_ms, outcome.predicted)
             computing.spoil_utilisation(db, animal_pk, outcome.window.due.since_ms)
             computing.settle(db, outcome.window.due, outcome.again_ms)
         return self._judge.judge(db, outcomes)

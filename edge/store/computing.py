@@ -420,7 +420,7 @@ def owe_to_others(db: Connection, model_of: Callable[[str], tuple[str, int] | No
 def forget(db: Connection, gone: Iterable[Due]) -> None:
     """Drop what was said of animals that are gone, and their turns."""
     for due in gone:
-        for table in ("steps", "computed", "utilisations", "utilisation_tiles"):
+        for table in ("steps", "computed", "utilisations", "utilisation_tiles", "forecasts"):
             db.execute(f"DELETE FROM {table} WHERE animal_pk = ?", (due.animal_pk,))
         settle(db, due, None)
 

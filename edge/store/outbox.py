@@ -8,8 +8,9 @@ Everything here runs inside a transaction of the writer thread. What an answer o
        +-------- StartOver -----+------------ ResumeFrom, StartOver ------------+
 
 A batch is frozen in the transaction that takes its rows from the outbox, so a row is in exactly one place whatever ends
-the process. ``runs`` says what a batch held: of fixes pairs of first and last row, of records pairs of kind and row.
-The payload of records stays after the receipt, because it holds the operations with their ids; fixes are read anew.
+the process. ``runs`` says what a batch held: of fixes pairs of first and last row, of records pairs of kind and row, of
+what models said the animals and tiles, of frames their places in the ledger. The payload of records stays after the
+receipt, because it holds the operations with their ids; all else is read anew.
 What waits and how a batch is cut from it is in ``edge.store.unsent``.
 """
 
@@ -22,10 +23,11 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from edge.store import unsent
+from edge.store import frames_up, results, unsent
 from edge.store.decisions import Decided
 from edge.store.driver import Connection
-from edge.store.unsent import Held, Run, Waiting
+from edge.store.ledger import Row
+from edge.store.unsent import Frozen, Held, Run, Waiting
 from shared.errors import Conflict, NotFound
 from shared.sync import streams
 from shared.sync.fixes import BY_HAND
@@ -33,13 +35,16 @@ from shared.sync.operations import Operation
 from shared.sync.records import ENTITIES, Entity, EntityName, Record
 from shared.sync.streams import GENESIS, Action, Batch, Head, ResumeFrom, Sender, SendNext, StartOver
 from shared.wire.batch import decode_records
-from shared.wire.batch.schema import Ladder
+from shared.wire.batch.schema import ColumnLadder, Ladder
 from shared.wire.link import CHANNELS, DOWN, OF_FIXES, Channel
+from shared.wire.raw import FRAMES
 
 #: Acknowledged batches are kept this long, to fill a cloud that was restored from a backup.
 RETAINED_MS: Final = 90 * 86_400_000
 #: The fact that says which version of records was spoken last.
 _SCHEMA: Final = "records_schema"
+#: The same of fixes.
+_FIXES_SCHEMA: Final = "fixes_schema"
 #: The fact that says which channels were held in the last session.
 _HELD: Final = "sync_held"
 
@@ -124,6 +129,8 @@ def enrol(
             f" SELECT 'fix', pk, pk, 'flag' FROM fixes WHERE flags & {BY_HAND} <> 0 ORDER BY pk"
         )
         _offer(db, ENTITIES.values())
+        results.wait_whole(db)
+        frames_up.wait_whole(db)
     db.execute(
         "INSERT INTO enrolment (pk, url, station_id, private_key, epoch, cloud_epoch, cursor, enrolled_ms)"
         " VALUES (1, ?, ?, ?, ?, ?, 0, ?)",
@@ -204,8 +211,23 @@ def forget_cursor(db: Connection) -> None:
 
 def schema(db: Connection) -> int:
     """Return the version of records that this station's database was last spoken with to a cloud."""
-    row = db.execute("SELECT value FROM facts WHERE name = ?", (_SCHEMA,)).fetchone()
-    return 1 if row is None else int(row[0])
+    return _version(db, _SCHEMA)
+
+
+def fixes_schema(db: Connection) -> int:
+    """Return the version of fixes that this station's database was last spoken with to a cloud."""
+    return _version(db, _FIXES_SCHEMA)
+
+
+def begin_fixes_schema(db: Connection, ladder: ColumnLadder) -> None:
+    """Take up a later version of fixes: those that came down lack what the older program could not read.
+
+    They come once more, each a richer copy of itself. What goes up is read from its row when it is frozen.
+    """
+    if fixes_schema(db) >= ladder.newest:
+        return
+    db.execute("UPDATE enrolment SET heard_cursor = 0, heard_after = NULL")
+    _set_fact(db, _FIXES_SCHEMA, str(ladder.newest))
 
 
 def begin_schema(db: Connection, ladder: Ladder) -> None:
@@ -228,6 +250,11 @@ def begin_schema(db: Connection, ladder: Ladder) -> None:
         db.execute("UPDATE enrolment SET cursor = 0")
         _forget_revisions(db)
     _set_fact(db, _SCHEMA, str(ladder.newest))
+
+
+def _version(db: Connection, name: str) -> int:
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return 1 if row is None else int(row[0])
 
 
 def _forget_revisions(db: Connection) -> None:
@@ -278,7 +305,20 @@ def items_of(db: Connection, channel: Channel, n: int) -> int:
 def _freeze_behind(
     db: Connection, epoch: str, channel: Channel, behind: Head, limit: int, now_ms: int
 ) -> Batch | None:  # fmt: skip
-    frozen = unsent.cut(db, channel, limit)
+    return _keep(db, epoch, channel, behind, unsent.cut(db, channel, limit, now_ms), now_ms)
+
+
+def freeze_frames(db: Connection, rows: Sequence[Row], now_ms: int) -> Batch | None:
+    """Return the batch of frames that waits for its receipt, or a new one of ``rows``; None for nothing."""
+    state = sender(db, FRAMES)
+    if state.unacked is not None:
+        return state.unacked
+    return _keep(db, state.epoch, FRAMES, state.acked, unsent.freeze_frames(db, rows), now_ms)
+
+
+def _keep(
+    db: Connection, epoch: str, channel: Channel, behind: Head, frozen: Frozen | None, now_ms: int
+) -> Batch | None:  # fmt: skip
     if frozen is None:
         return None
     batch = streams.freeze(Sender(epoch, channel, behind), frozen.payload).unacked
@@ -383,6 +423,10 @@ def _put_back(db: Connection, condition: str, values: Sequence[Any]) -> None:
                 ("fix", each.pk, each.pk, "flag", each.id.encode("ascii"))
                 for each in msgspec.msgpack.decode(runs, type=list[Decided])
             ]
+        elif channel == FRAMES:
+            frames_up.put_back(db, msgspec.msgpack.decode(runs, type=frames_up.Stretch))
+        elif channel == "results":
+            results.put_back(db, msgspec.msgpack.decode(runs, type=results.Cut))
         else:
             held = msgspec.msgpack.decode(runs, type=list[Held])
             operations: list[Operation] = decode_records(payload, Operation)

@@ -23,7 +23,7 @@ from shared.sync.operations import Operation
 from shared.sync.records import ENTITIES
 from shared.sync.streams import Batch, Exceptional, Receipt
 from shared.wire.batch import FixColumns, decode_fixes, decode_records
-from shared.wire.link import OF_FIXES
+from shared.wire.link import OF_FIXES, SPARE
 
 _TRACKING: Final = "tracking"
 _POST: Final = "oseq, entity, first_pk, last_pk, operation, body"
@@ -46,7 +46,8 @@ def note_receipt(db: Connection, batch: Batch, receipt: Receipt, sync_id: str, n
         return
     station_id = outbox.enrolled(db).station_id
     exceptions = {each.place: each for each in receipt.exceptions}
-    if batch.channel == "flags":  # what a decision was on is in the log; the person sees the fix as it is
+    if batch.channel == "flags" or batch.channel in SPARE:
+        # what a decision was on is in the log; the person sees the fix as it is. What models said is said again
         return
     if batch.channel in OF_FIXES:
         columns = decode_fixes(batch.payload)

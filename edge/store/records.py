@@ -213,7 +213,7 @@ class RecordWriter:
         self._connection.executemany(
             "DELETE FROM left_scope WHERE entity = ? AND row_id = ?", [(each.entity, each.id) for each in records]
         )
-        log.note(self._connection, log.of_records(changes, "cloud"))
+        log.note(self._connection, log.of_records([change for change in changes if change.is_news], "cloud"))
         self._give(taken)
         return len(taken)
 

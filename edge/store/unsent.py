@@ -1,8 +1,9 @@
 """What waits for the cloud, and the batches that are cut from it: what the table ``outbox`` says.
 
 Rows that wait go as they stand when they are frozen: a fix, what a person decided of one (``flag``), and a record that
-has no edit of its own. ``newest`` has no rows of its own: they are picked out of those of ``fixes``. Everything here
-runs inside a transaction; numbers, hashes and answers are the business of ``edge.store.outbox``.
+has no edit of its own. ``newest`` has no rows of its own: they are picked out of those of ``fixes``. What models said
+waits elsewhere (``edge.store.results``), frames are the ledger's (``edge.store.frames_up``). Everything here runs
+inside a transaction; numbers, hashes and answers are the business of ``edge.store.outbox``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any, Final, TypeVar, get_args
 import msgspec
 import structlog
 
+from edge.store import frames_up, results
 from edge.store.decisions import forget_gone, newest_waiting, take_out, waiting_decisions
 from edge.store.driver import Connection
+from edge.store.ledger import Row
 from edge.store.records import record_of, selecting
 from shared.errors import Invalid
 from shared.ids import derived_id
@@ -38,6 +41,8 @@ _OF_CHANNEL: Final[Mapping[Channel, str]] = {
     "records": "entity <> 'fix' AND entity <> 'alert'",
     "fixes": "entity = 'fix' AND operation <> 'flag'",
     "flags": "entity = 'fix' AND operation = 'flag'",
+    "results": "false",
+    "frames": "false",
 }
 #: An outbox row that stands for a record which an earlier cloud had: where this one knows better, it is right.
 AGAIN: Final = "again"
@@ -85,14 +90,14 @@ class _Posted(msgspec.Struct, frozen=True):
 
 
 class Frozen(msgspec.Struct, frozen=True):
-    """What a batch holds; ``runs`` are pairs of rows of fixes, or kinds and rows of records."""
+    """What a batch holds; ``runs`` says of which rows: of fixes, of records with their kinds, or a ``results.Cut``."""
 
     payload: bytes
     items: int
     runs: bytes
 
 
-def cut(db: Connection, channel: Channel, limit: int) -> Frozen | None:
+def cut(db: Connection, channel: Channel, limit: int, now_ms: int) -> Frozen | None:
     """Take what goes next in a channel off the outbox, at most ``limit`` items; None for nothing."""
     match channel:
         case "fixes":
@@ -101,6 +106,10 @@ def cut(db: Connection, channel: Channel, limit: int) -> Frozen | None:
             return _freeze_newest(db, limit)
         case "flags":
             return _freeze_decisions(db)
+        case "results":
+            return _freeze_results(db, limit, now_ms)
+        case "frames":
+            return None  # they are read from the ledger beforehand: freeze_frames
         case _:
             return _freeze_records(db, channel, limit)
 
@@ -151,6 +160,29 @@ def _freeze_decisions(db: Connection) -> Frozen | None:
         return None
     db.executemany("DELETE FROM outbox WHERE oseq = ?", [(oseq,) for oseq, _, _ in found[:count]])
     return Frozen(payload, count, msgspec.msgpack.encode([decided for _, decided, _ in found[:count]]))
+
+
+def _freeze_results(db: Connection, limit: int, now_ms: int) -> Frozen | None:
+    found = results.cut(db, limit, now_ms)
+    if found is None:
+        return None
+    payload, held = found
+    return Frozen(payload, held.items, msgspec.msgpack.encode(held))
+
+
+def freeze_frames(db: Connection, rows: Sequence[Row]) -> Frozen | None:
+    """Return a batch of the first of ``rows`` of the ledger, which follow what went before; None for nothing."""
+    after_seq, _ = msgspec.structs.astuple(frames_up.position(db))
+    frames = frames_up.frames_of([row for row in rows if row.seq > after_seq])
+    while frames:
+        payload, count, reason = _fitting(frames, encode_records)
+        last_seq = frames[max(count, 1) - 1].seq
+        frames_up.move(db, last_seq)
+        if payload is not None:
+            return Frozen(payload, count, msgspec.msgpack.encode(frames_up.Stretch(after_seq, last_seq)))
+        _refuse(db, "frame", last_seq, reason)
+        frames = frames[1:]
+    return None
 
 
 def _encoded(rows: Sequence[Sequence[Any]]) -> bytes:
@@ -292,6 +324,8 @@ def waiting(db: Connection) -> dict[Channel, Waiting]:
         (frozen,) = db.execute(
             "SELECT coalesce(sum(items), 0) FROM batches WHERE channel = ? AND acknowledged_ms IS NULL", (channel,)
         ).fetchone()
+        items += results.waiting(db) if channel == "results" else 0
+        items += frames_up.waiting(db) if channel == "frames" else 0
         found[channel] = Waiting(items + frozen, _oldest_ms(db, channel))
     return found
 

@@ -16,6 +16,7 @@ from edge.store import outbox
 from edge.store.outbox import Enrolment
 from edge.store.store import SpatialiteStore
 from edge.sync.client import Cloud, CloudBusy
+from edge.sync.frames import Frames
 from edge.sync.meter import Meter
 from edge.sync.metered import MeteredCloud
 from edge.sync.profiles import LAN, Profile
@@ -74,6 +75,7 @@ class Background:
         people: Callable[[Cloud, Enrolment], Awaitable[None]] | None = None,
         models: Callable[[Cloud, Enrolment, Meter], Awaitable[int]] | None = None,
         release: Callable[[Cloud, Meter], Awaitable[bool]] | None = None,
+        frames: Frames | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -87,6 +89,7 @@ class Background:
         self._people = people
         self._models = models
         self._release = release
+        self._frames = frames
         self._backoff = Backoff(rng, first_s=FIRST_WAIT_S, longest_s=LONGEST_WAIT_S)
         self._cloud: Cloud | None = None
         self._of: tuple[str, str, bytes] | None = None
@@ -103,6 +106,8 @@ class Background:
                 await asyncio.sleep(wait_s)
         finally:
             await self._hang_up()
+            if self._frames is not None:
+                await self._frames.aclose()
 
     async def turn(self) -> float:
         """Hold a session if there is anybody to hold it with; return how long to wait for the next, in seconds."""
@@ -116,7 +121,7 @@ class Background:
                     await self._people(cloud, here)
                 self.last = await sync_once(
                     self._store, MeteredCloud(cloud, self._meter), self._clock, batch_fixes=self._batch_fixes,
-                    profile=self.profile,
+                    profile=self.profile, frames=self._frames,
                 )  # fmt: skip
                 if self._models is not None:  # and models after it
                     await self._models(cloud, here, self._meter)

@@ -44,6 +44,7 @@ from shared.errors import (
 from shared.sync.blobs import Blob
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire import signatures
+from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.schema import LADDER
 from shared.wire.link import (
     BATCH,
@@ -180,7 +181,7 @@ class CloudClient:
         self, epoch: str | None, since: int, after: str | None, limit: int = MAX_FIXES
     ) -> HeardFixes | None:
         """Return fixes that came another way, after a cursor; None from a cloud of before there were any."""
-        asked: dict[str, Any] = {"since": since, "limit": limit}
+        asked: dict[str, Any] = {"since": since, "limit": limit, "schema": FIX_LADDER.newest}
         asked |= {name: value for name, value in (("epoch", epoch), ("after", after)) if value is not None}
         answer = await self._send("GET", "/heard", asked)
         if answer.status_code == httpx.codes.NOT_FOUND:
@@ -189,7 +190,9 @@ class CloudClient:
 
     async def newest(self, epoch: str | None, since: int, limit: int = MAX_FIXES) -> HeardFixes | None:
         """Return the newest fix of each collar of which some wait; None from a cloud of before there were any."""
-        asked = {"since": since, "limit": limit, **({} if epoch is None else {"epoch": epoch})}
+        asked = {
+            "since": since, "limit": limit, "schema": FIX_LADDER.newest, **({} if epoch is None else {"epoch": epoch})
+        }  # fmt: skip
         answer = await self._send("GET", "/heard/newest", asked)
         return None if answer.status_code == httpx.codes.NOT_FOUND else _decoded(_accepted(answer), HeardFixes)
 
@@ -201,7 +204,10 @@ class CloudClient:
 
     async def fixes(self, collar_id: str, after: str | None, limit: int = MAX_FIXES) -> FixPage:
         """Return the cloud's fixes of a collar after the id ``after`` (hex digits)."""
-        asked = {"collar_id": collar_id, "limit": limit, **({} if after is None else {"after": after})}
+        asked = {
+            "collar_id": collar_id, "limit": limit, "schema": FIX_LADDER.newest,
+            **({} if after is None else {"after": after}),
+        }  # fmt: skip
         return _decoded(_accepted(await self._send("GET", "/fixes", asked)), FixPage)
 
     async def blob_offset(self, sha256: str) -> int:

@@ -2,8 +2,8 @@
 
 A day is any 24 hours of *measured* time: monotonic seconds of this station, added up over restarts. A station may not
 know the time, and hours in which it was off count for nothing, so a cap is never exceeded, only used more slowly. A
-tenth of it is kept for alerts. How many bytes come down is known when they are there: one answer may go beyond the cap,
-and is then paid for by the next day.
+tenth of it is kept for alerts, and half from what may wait for ever (``SPARE``). How many bytes come down is known when
+they are there: one answer may go beyond the cap, and is then paid for by the next day.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class Meter:
         self._pause = pause
         self._free_s = clock.monotonic()
 
-    async def allow(self, size: int, *, is_urgent: bool = False) -> None:
+    async def allow(self, size: int, *, is_urgent: bool = False, is_spare: bool = False) -> None:
         """Count ``size`` bytes before they go, and wait until the link is free; raises LinkSpent, and counts nothing.
 
         Counted first: what ends the process on the way must not make the day's use forgotten.
         """
         cap, mono_s = self.profile.bytes_a_day, self._clock.monotonic()
         if cap is not None:
-            limit = cap if is_urgent else cap - cap // _FOR_ALERTS
+            limit = cap if is_urgent else cap // 2 if is_spare else cap - cap // _FOR_ALERTS
 
             def job(db: Connection) -> int:
                 used, hour = _used(db, self.profile.name, self._boot, mono_s)

@@ -9,7 +9,7 @@ from edge.sync.client import Cloud
 from edge.sync.meter import OVERHEAD_BYTES, Meter
 from shared.sync.blobs import Blob
 from shared.sync.streams import Batch, Receipt, StreamAnswer
-from shared.wire.link import MAX_CHANGES, MAX_FIXES, Changes, Clashes, FixPage, Heads, HeardFixes
+from shared.wire.link import MAX_CHANGES, MAX_FIXES, SPARE, Changes, Clashes, FixPage, Heads, HeardFixes
 
 T = TypeVar("T")
 
@@ -33,8 +33,10 @@ class MeteredCloud:
 
     async def put_batch(self, batch: Batch) -> Receipt | StreamAnswer:
         """Bring a batch; raises CorruptBatch where it arrived damaged."""
-        is_urgent = batch.channel == "alerts"
-        return await self._asked(self._cloud.put_batch(batch), len(batch.payload), is_urgent=is_urgent)
+        return await self._asked(
+            self._cloud.put_batch(batch), len(batch.payload), is_urgent=batch.channel == "alerts",
+            is_spare=batch.channel in SPARE,
+        )  # fmt: skip
 
     async def heads(self, epoch: str) -> Heads:
         """Return the heads of this station's streams in one of its epochs."""
@@ -74,9 +76,11 @@ class MeteredCloud:
         """End the connection."""
         await self._cloud.close()
 
-    async def _asked(self, request: Awaitable[T], size: int = 0, *, is_urgent: bool = False) -> T:
+    async def _asked(
+        self, request: Awaitable[T], size: int = 0, *, is_urgent: bool = False, is_spare: bool = False
+    ) -> T:
         try:
-            await self._meter.allow(size + OVERHEAD_BYTES, is_urgent=is_urgent)
+            await self._meter.allow(size + OVERHEAD_BYTES, is_urgent=is_urgent, is_spare=is_spare)
         except BaseException:
             getattr(request, "close", lambda: None)()  # it was never sent
             raise

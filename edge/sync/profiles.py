@@ -5,11 +5,12 @@ name  bytes a day  bytes a s fixes a  channels                        files   fi
                              batch                                            down
 ===== ============ ========= ======== =============================== ======= =====
 lan   no limit     no limit  4,000    all                             yes     yes
-cell  50,000,000   64,000    2,000    all                             yes     yes
+cell  50,000,000   64,000    2,000    all but frames                  yes     yes
 sat   200,000      1,000     200      alerts, newest, records         no      no
 ===== ============ ========= ======== =============================== ======= =====
 
-Outside its windows (UTC, on a sure clock) a link carries alerts alone. What a day is: ``edge.sync.meter``.
+What models said, and frames, may use half of the bytes of a day. Outside its windows (UTC, on a sure clock) a link
+carries alerts alone. What a day is: ``edge.sync.meter``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import msgspec
 
 from shared.errors import ConfigError
 from shared.wire.link import CHANNELS, MAX_CHANGES, Channel
+from shared.wire.raw import FRAMES
 
 _WINDOW: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
@@ -48,10 +50,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return self.channels if is_open else ("alerts",)
 
 
+_NO_FRAMES: Final = tuple(channel for channel in CHANNELS if channel != FRAMES)
 LAN: Final = Profile(name="lan")
 PROFILES: Final[Mapping[str, Profile]] = {
     "lan": LAN,
-    "cell": Profile(name="cell", bytes_a_day=50_000_000, bytes_a_second=64_000, batch_fixes=2_000),
+    "cell": Profile(name="cell", bytes_a_day=50_000_000, bytes_a_second=64_000, batch_fixes=2_000, channels=_NO_FRAMES),
     "sat": Profile(
         name="sat",
         bytes_a_day=200_000,
@@ -66,8 +69,13 @@ PROFILES: Final[Mapping[str, Profile]] = {
 }
 
 
-def profile_of(name: str, bytes_a_day: int | None = None, windows: tuple[str, ...] = ()) -> Profile:
-    """Return a profile by its name, with another cap or windows like ``01:00-05:30``; raises ConfigError."""
+def profile_of(
+    name: str, bytes_a_day: int | None = None, windows: tuple[str, ...] = (), *, frames: bool | None = None
+) -> Profile:
+    """Return a profile by its name, with another cap or windows like ``01:00-05:30``; raises ConfigError.
+
+    ``frames`` says whether frames go up as they were heard; None: as the profile has it.
+    """
     found = PROFILES.get(name)
     if found is None:
         raise ConfigError(f"cloud.profile: must be one of {', '.join(PROFILES)}")
@@ -80,7 +88,14 @@ def profile_of(name: str, bytes_a_day: int | None = None, windows: tuple[str, ..
             raise ConfigError(f"cloud.windows: {window}: a window is like 01:00-05:30, in UTC")
         first, second, third, fourth = map(int, parts.groups())
         spans.append((first * 60 + second, third * 60 + fourth))
-    return msgspec.structs.replace(found, bytes_a_day=bytes_a_day or found.bytes_a_day, windows=tuple(spans))
+    channels = found.channels
+    if frames is not None:
+        if frames and name == "sat":
+            raise ConfigError("cloud.frames: the profile sat carries no frames")
+        channels = (*(channel for channel in channels if channel != FRAMES), *((FRAMES,) if frames else ()))
+    return msgspec.structs.replace(
+        found, bytes_a_day=bytes_a_day or found.bytes_a_day, windows=tuple(spans), channels=channels
+    )
 
 
 def _is_in(minute: int, window: tuple[int, int]) -> bool:

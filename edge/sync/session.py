@@ -24,11 +24,12 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from edge.store import outbox, queue
+from edge.store import frames_up, outbox, queue
 from edge.store.driver import Connection
 from edge.store.jobs import run
 from edge.store.store import CLASH_CURSOR, SpatialiteStore
 from edge.sync.client import Cloud
+from edge.sync.frames import Frames
 from edge.sync.meter import LinkSpent
 from edge.sync.profiles import LAN, Profile
 from shared.accounts.facts import fact
@@ -37,6 +38,7 @@ from shared.errors import (
     BatchTooNew,
     BatchTooOld,
     CorruptBatch,
+    Invalid,
     LinkError,
     NotFound,
     OutpostError,
@@ -63,8 +65,10 @@ from shared.sync.streams import (
     StartOver,
 )
 from shared.wire.batch import decode_fixes, decode_records
+from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.schema import LADDER
-from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, Channel, HeardFixes
+from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, SPARE, Channel, HeardFixes
+from shared.wire.raw import FRAMES
 
 log = structlog.get_logger()
 
@@ -84,6 +88,10 @@ class Synced(msgspec.Struct, kw_only=True):
     fixes: int = 0
     #: what people decided of fixes
     decisions: int = 0
+    #: what models said of animals, and tiles of maps
+    results: int = 0
+    #: frames as they were heard
+    frames: int = 0
     batches: int = 0
     outcomes: dict[str, int] = {}
     quarantined: int = 0
@@ -122,19 +130,23 @@ async def sync_once(
     batch_fixes: int = 1_000,
     batch_records: int = RECORDS_IN_BATCH,
     profile: Profile = LAN,
+    frames: Frames | None = None,
     progress: Callable[[int], None] = lambda _: None,
     epochs: Callable[[], str] = new_epoch,
 ) -> Synced:
     """Hold one session and return what it did; ``progress`` hears how many items the cloud has confirmed.
 
-    ``profile`` says what goes; a cloud that is counted (``MeteredCloud``) ends a session early when it is enough.
+    ``profile`` says what goes, ``frames`` is the ledger (without it no frame goes); a cloud that is counted
+    (``MeteredCloud``) ends a session early when it is enough.
 
     Raises LinkError where the cloud cannot be reached, AccessError where it refuses this station, NotFound where there
     is no enrolment, SyncError where the two cannot agree. What was confirmed until then stays confirmed.
     """
     n_records, n_fixes = min(batch_records, profile.batch_records), min(batch_fixes, profile.batch_fixes)
     limits = {channel: n_records if channel in OF_OPERATIONS else n_fixes for channel in CHANNELS}
-    return await _Session(store, cloud, clock, limits, profile, progress, epochs).hold()
+    session = _Session(store, cloud, clock, limits, profile, progress, epochs)
+    session.frames = frames
+    return await session.hold()
 
 
 async def take_reply(
@@ -157,6 +169,8 @@ class _Session:
     path: sync_log.Path = "session"
     #: whether the heads of the cloud say where it stands now
     is_comparing = True
+    #: where frames are read that go up
+    frames: Frames | None = None
 
     def __init__(
         self,
@@ -181,6 +195,8 @@ class _Session:
         self._done = Synced()
         self._damaged = 0
         self._newest_s: float | None = None
+        #: channels that have had their share of the link today
+        self._resting: set[Channel] = set()
         #: the newest of the fixes that wait in the cloud are here
         self._has_newest = False
 
@@ -224,7 +240,7 @@ class _Session:
     async def _note(self) -> None:
         """Write the session into the log, also one that broke off."""
         done, now_ms = self._done, to_ms(self._clock.now())
-        total = done.records + done.fixes + done.changes + done.heard
+        total = done.records + done.fixes + done.results + done.frames + done.changes + done.heard
         session = sync_log.Session(
             id=self._id, user_id=None, device_id=(await self._store.read(outbox.enrolled)).station_id, path=self.path,
             total=total, synced=total - done.quarantined - done.lost_edits, conflicts=done.lost_edits,
@@ -238,6 +254,8 @@ class _Session:
         untaken: OutpostError | None = None
         if await self._store.read(outbox.schema) < LADDER.newest:
             await self._store.write(functools.partial(outbox.begin_schema, ladder=LADDER))
+        if await self._store.read(outbox.fixes_schema) < FIX_LADDER.newest:
+            await self._store.write(functools.partial(outbox.begin_fixes_schema, ladder=FIX_LADDER))
         await self._finish()
         while await self._send_first("alerts"):  # whatever else there is, in whichever direction
             pass
@@ -393,14 +411,36 @@ class _Session:
 
     async def _send_first(self, channel: Channel) -> bool:
         """Send the next batch of a channel; False where nothing waits in it."""
-        if channel in self._done.held:
+        if channel in self._done.held or channel in self._resting:
             return False
         now_ms, limit = to_ms(self._clock.now()), self._limits[channel]
-        batch = await self._store.write(functools.partial(outbox.freeze, channel=channel, limit=limit, now_ms=now_ms))
+        if channel == FRAMES:
+            batch = await self._freeze_frames(limit, now_ms)
+        else:
+            freeze = functools.partial(outbox.freeze, channel=channel, limit=limit, now_ms=now_ms)
+            batch = await self._store.write(freeze)
         if batch is None:
             return False
-        await self._send(channel, batch)
+        try:
+            await self._send(channel, batch)
+        except LinkSpent:
+            if channel not in SPARE:
+                raise
+            self._resting.add(channel)  # the rest of the day's bytes is for others
+            return False
         return channel not in self._done.held
+
+    async def _freeze_frames(self, limit: int, now_ms: int) -> Batch | None:
+        """Return the next batch of frames; what lies in the ledger beyond the decoder waits for it."""
+        if self.frames is None:
+            return None
+        there = await self._store.write(frames_up.position)
+        rows = []
+        if there.last_seq > there.after_seq:
+            rows = [row for row in await self.frames.read(there.after_seq, limit) if row.seq <= there.last_seq]
+            if not rows:  # they were removed, or damage took them
+                await self._store.write(functools.partial(frames_up.move, last_seq=there.last_seq))
+        return await self._store.write(lambda db: outbox.freeze_frames(db, rows, now_ms))
 
     def _is_time_for_newest(self) -> bool:
         """Say whether a look for newer positions is due: it walks through all that waits."""
@@ -438,6 +478,12 @@ class _Session:
             said = await self._cloud.put_batch(batch)
         except (BatchTooNew, BatchTooOld) as error:  # the same bytes are right once both read the same
             log.warning("sync.held", channel=channel, n=batch.n, detail=error.detail)
+            self._done.held.append(channel)
+            return
+        except Invalid as error:
+            if channel not in SPARE:
+                raise
+            log.warning("sync.held", channel=channel, n=batch.n, detail=error.detail)  # a cloud of before it was
             self._done.held.append(channel)
             return
         except CorruptBatch:
@@ -493,11 +539,15 @@ class _Session:
             done.fixes += items
         elif channel == "flags":
             done.decisions += items
+        elif channel == "results":
+            done.results += items
+        elif channel == FRAMES:
+            done.frames += items
         else:
             done.records += items
         for outcome, count in receipt.counts.items():
             done.outcomes[outcome] = done.outcomes.get(outcome, 0) + count
-        self._progress(done.records + done.fixes + done.decisions)
+        self._progress(done.records + done.fixes + done.decisions + done.results + done.frames)
         for each in receipt.exceptions:
             done.quarantined += each.outcome == "quarantined"
             done.lost_edits += bool(each.lost)

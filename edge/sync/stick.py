@@ -35,12 +35,14 @@ from shared.sync.blobs import Blob
 from shared.sync.records import to_ms
 from shared.sync.streams import Batch, Receipt, StreamAnswer
 from shared.wire.batch import encode_records
+from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.schema import LADDER
 from shared.wire.link import (
     CHANNELS,
     MAX_CHANGES,
     MAX_FIXES,
     OF_OPERATIONS,
+    SPARE,
     Changes,
     Channel,
     Clashes,
@@ -70,6 +72,7 @@ _NUMBER: Final = "stick.number"
 #: The fact that says how much of a file the cloud had when it answered a stick.
 _FILE_AT: Final = "stick.file"
 _NO_RECORDS: Final = encode_records([])
+_CARRIED: Final = tuple(channel for channel in CHANNELS if channel not in SPARE)
 
 
 class Exported(msgspec.Struct, kw_only=True):
@@ -207,18 +210,18 @@ async def _going_up(
     done: Exported, progress: Callable[[int], None],
 ) -> AsyncIterator[Message]:  # fmt: skip
     acked: dict[Channel, int] = {}
-    for channel in CHANNELS:
+    for channel in _CARRIED:
         acked[channel] = (await store.read(functools.partial(outbox.sender, channel=channel))).acked.n
     clashes = await store.read(functools.partial(run, job=fact(CLASH_CURSOR)))
     files = await accounts.tables.read(blobs.waiting())
     yield Request(
         station_id=here.station_id, number=done.number, epoch=here.epoch, cloud_epoch=here.cloud_epoch,
         cursor=here.cursor, heard_cursor=here.heard_cursor, heard_after=here.heard_after, clashes=clashes, acked=acked,
-        schema=LADDER.newest,
+        schema=LADDER.newest, fixes_schema=FIX_LADDER.newest,
         files=[blob.sha256 for blob in files], models=await accounts.tables.read(fact(MODELS_TAKEN)),
         has=await accounts.tables.read(blobs.of_models()),
     )  # fmt: skip
-    for channel in CHANNELS:
+    for channel in _CARRIED:
         n = 0
         while True:
             batch = await store.read(functools.partial(outbox.waiting_batch, channel=channel, after_n=n))

@@ -37,7 +37,7 @@ from models.forecast.features import (
     context_slice,
     lags_of,
 )
-from models.forecast.fitted import ALL_GROUPS, SPEAKERS, Fitted, Network, Scaling
+from models.forecast.fitted import ALL_GROUPS, NETWORK, SPEAKERS, Fitted, Network, Scaling
 from models.forecast.heads import FREEDOM, WIDTH, Distribution, cut, spread_of, units_m
 from models.forecast.runtime import Forecaster
 from models.forecast.samples import Samples, before_test, known_of, samples_of
@@ -56,7 +56,7 @@ SHARES_OF_NETWORK: Final = tuple(round(0.1 * i, 1) for i in range(1, 11))
 
 #: For animals of no group: which plain forecast the network is drawn to, and how much of its own is left. What other
 #: species' validation parts would choose says little of one that nobody has trained on; staying where it is errs least
-#: when it errs.
+#: when it errs. So no validation part chooses who speaks to a stranger either, and its radii are those of this place.
 STRANGER: Final = SPEAKERS.index("persistence"), 0.5
 
 
@@ -260,7 +260,8 @@ def measured(
             plain, share = STRANGER if group == "other" else _best_share(own)
             fitted.served_plain[number, h], fitted.share[number, h] = plain, share
             own = [one.drawn(plain, share) for one in own]
-            fitted.served[number, h] = plain if _is_plain_better(own, plain) else 0
+            is_plain = group != "other" and _is_plain_better(own, plain)
+            fitted.served[number, h] = plain if is_plain else SPEAKERS.index(NETWORK)
             for speaker in range(1 + b):
                 fitted.levels[number, speaker, h] = levels(np.concatenate([one.distance(speaker) for one in own]))
     return Learned(fitted, weights, scaling)

@@ -77,6 +77,11 @@ class Forecasts:
             else:
                 self._keep(animal, predicted=said)
 
+    def take(self, animal: LiveAnimal, predicted: tuple[Predicted, ...]) -> None:
+        """Keep the forecast of an animal's newest fix that another home worked out, unless there is one."""
+        if self._of(animal) is None:
+            self._keep(animal, predicted=predicted)
+
     def of(self, animal: LiveAnimal, now: datetime) -> Forecast:
         """Return the forecast of an animal's newest fix, without what is past; ``missing`` where there is none yet."""
         found = self._of(animal)

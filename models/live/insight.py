@@ -11,6 +11,7 @@ import hashlib
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -137,30 +138,30 @@ class OnDemand:
 
     async def _live(self, view: View, animals: Sequence[LiveAnimal]) -> list[insight.AnimalInsight]:
         """Return what models say of animals that ``view`` sees exactly."""
-        moved = await self._moved(view, animals)
-        standing = await self._standing(animals)
-        advised = await self._advice(view, animals, standing)
-        return await self._insights(
-            view,
-            animals,
-            [
-                Known(
-                    step=shown(said.behaviour),
-                    distance_24h_m=None if each is None else each.distance_24h_m,
-                    path_sd_m=None if said.path is None else said.path.sd_m,
-                    models={**spoke_of(said), **spoke_of_place(place)},
-                    missing={
-                        **dict(said.missing.items()),
-                        **missing_of_place(place),
-                        **({"corridor": advice} if isinstance(advice, str) else {}),
-                    },
-                    suitability=place.suitability,
-                    advice=None if isinstance(advice, str) else advice,
-                )
-                for each, place, advice in zip(moved, standing, advised, strict=True)
-                for said in [_UNSAID if each is None else each.said]
-            ],
-        )
+        return await self._insights(view, animals, await self._known(view, animals))
+
+    async def _known(
+        self, view: View, animals: Sequence[LiveAnimal], told: Mapping[str, Known] = MappingProxyType({})
+    ) -> list[Known]:
+        """Return what models say of animals that ``view`` sees exactly, but for what lies ahead of them.
+
+        ``told`` is what another home's models said, by animal: only what it lacks of places is worked out here.
+        """
+        unmoved = [each for each in animals if each.animal.id not in told]
+        moved = {each.animal.id: said for each, said in zip(unmoved, await self._moved(view, unmoved), strict=True)}
+        known = [told.get(each.animal.id) or _known_of(moved[each.animal.id]) for each in animals]
+        lacking = [
+            each for each, one in zip(animals, known, strict=True) if one.suitability is None or one.advice is None
+        ]
+        standing = await self._standing(lacking)
+        advised = await self._advice(view, lacking, standing)
+        places = {
+            each.animal.id: (place, advice) for each, place, advice in zip(lacking, standing, advised, strict=True)
+        }
+        return [
+            _placed(one, *places[each.animal.id]) if each.animal.id in places else one
+            for each, one in zip(animals, known, strict=True)
+        ]
 
     async def _moved(self, view: View, animals: Sequence[LiveAnimal]) -> list[Moved | None]:
         """Return what models say of how animals moved, None of whom it is not known yet.
@@ -526,6 +527,36 @@ async def alerts_now(store: Store, view: View) -> Mapping[str, insight.AlertsNow
             has_critical=known.has_critical or alert.severity == "critical",
         )
     return found
+
+
+def _known_of(moved: Moved | None) -> Known:
+    said = _UNSAID if moved is None else moved.said
+    return Known(
+        step=shown(said.behaviour),
+        distance_24h_m=None if moved is None else moved.distance_24h_m,
+        path_sd_m=None if said.path is None else said.path.sd_m,
+        models=spoke_of(said),
+        missing={str(stage): reason for stage, reason in said.missing.items()},
+    )
+
+
+def _placed(known: Known, place: Standing, advice: insight.Advice | str) -> Known:
+    """Return what is known of an animal with what is said here of its place, where nothing was."""
+    missing, models = dict(known.missing), dict(known.models)
+    if known.suitability is None:
+        missing.pop("habitat", None)
+        missing |= missing_of_place(place)
+        models |= spoke_of_place(place)
+    if known.advice is None:
+        missing.pop("corridor", None)
+        missing |= {"corridor": advice} if isinstance(advice, str) else {}
+    return msgspec.structs.replace(
+        known,
+        models=models,
+        missing=missing,
+        suitability=place.suitability if known.suitability is None else known.suitability,
+        advice=known.advice or (None if isinstance(advice, str) else advice),
+    )
 
 
 def _holds_s(animal_id: str) -> float:

@@ -159,6 +159,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_V1}/animals/{{animal_id}}/movement_trail": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation": _read("animals", is_exact=True),
     f"GET {_V1}/animals/{{animal_id}}/utilisation/{{z}}/{{x}}/{{tile}}": _read("animals", is_exact=True),
+    f"GET {_V1}/animals/{{animal_id}}/results": _read("animals", is_exact=True),
     **_crud(
         f"{_V1}/collars", "collar", "collars", _write("collars", FIELD, ranger_at="station"),
         _write("collars", MANAGERS),
@@ -298,6 +299,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_V1}/stations": _factor(ADMIN),
     f"POST {_STATION}/retire": _factor(ADMIN),
     f"GET {_STATION}/scope": Rule(roles=ADMIN),
+    f"GET {_STATION}/frames": Rule(roles=ADMIN, needs_factor=True, is_exact=True),
     f"PUT {_STATION}/scope": _factor(ADMIN),
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,

@@ -29,6 +29,8 @@ TYPE: Final = "at+jwt"
 _ALGORITHM: Final = "EdDSA"
 _KID: Final = re.compile("[0-9a-f]{8}")
 _REFRESH_BYTES: Final = 32
+#: So many tokens are kept as they were read: the same is shown with every request.
+_MOST_READ: Final = 1_024
 #: Room for our claims, a small part of what servers take as a header.
 _LONGEST: Final = 4_096
 
@@ -56,6 +58,7 @@ class Signer:
         self._home = home
         self._keys: dict[str, Ed25519PrivateKey] = {}
         self.current = current
+        self._read: dict[bytes, Claims] = {}
         raw = self._key(FIRST).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         #: what the first key is called in a token, from before keys had names
         self._first = hashlib.sha256(raw).hexdigest()[:16]
@@ -92,6 +95,19 @@ class Signer:
 
     def read(self, token: str, now: Moment) -> Claims:
         """Return what a token says; raises NotAuthenticated for one that is forged, foreign or expired."""
+        shown = hashlib.sha256(token.encode(errors="replace")).digest()
+        if (found := self._read.get(shown)) is None:
+            found = self._verified(token)
+            if len(self._read) >= _MOST_READ:
+                self._read.clear()
+            self._read[shown] = found
+        passed_s = elapsed_s(found.made, now)
+        if passed_s is None or passed_s > ACCESS_S:
+            raise NotAuthenticated("this token has expired: fetch another with the refresh token")
+        return found
+
+    def _verified(self, token: str) -> Claims:
+        """Return what a token says, whenever it was made; raises NotAuthenticated for one that is forged or foreign."""
         try:
             if len(token) > _LONGEST:
                 raise NotAuthenticated("this is no token of this home")
@@ -104,24 +120,19 @@ class Signer:
                 token, self._key(name).public_key(), algorithms=[_ALGORITHM], audience=self._home, issuer=self._home,
                 options={
                     "require": ["iss", "aud", "sub", "iat", "exp", "jti"],
-                    # the library asks the wall clock; ours is asked below
+                    # the library asks the wall clock; ours is asked with every request
                     "verify_exp": False, "verify_iat": False, "verify_nbf": False,
                 },
             )  # fmt: skip
-            made = Moment(int(claims["ms"]), int(claims["mono_ms"]), str(claims["boot"]), bool(claims["sure"]))
-            found = Claims(
+            return Claims(
                 user_id=str(claims["sub"]),
                 session_id=str(claims["sid"]),
-                made=made,
+                made=Moment(int(claims["ms"]), int(claims["mono_ms"]), str(claims["boot"]), bool(claims["sure"])),
                 token_id=str(claims["jti"]),
                 key=name,
             )
         except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
             raise NotAuthenticated("this is no token of this home") from error
-        passed_s = elapsed_s(made, now)
-        if passed_s is None or passed_s > ACCESS_S:
-            raise NotAuthenticated("this token has expired: fetch another with the refresh token")
-        return found
 
 
 def new_refresh_token() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -100,7 +101,29 @@ def read_tracks(path: Path, zone: tzinfo | None = UTC) -> Iterator[TrackRow | Ba
 
 
 def csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str | None] | str]]:
-    """Yield line number and cells of each row of a CSV, or why it cannot be read; raises Invalid for other files."""
+    """Yield line number and cells of each row of a CSV, or why it cannot be read; raises Invalid for other files.
+
+    A last row that lacks cells and its line's end was cut off while it was copied: what its last cell says is no fact.
+    """
+    rows = _csv_rows(path, required)
+    last = next(rows, None)
+    if last is None:
+        return
+    for row in rows:
+        yield last
+        last = row
+    line, cells = last
+    is_cut = not isinstance(cells, str) and None in cells.values() and path.is_file() and not _ends_with_line(path)
+    yield (line, "the file ends inside this row") if is_cut else last
+
+
+def _ends_with_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) in b"\r\n"
+
+
+def _csv_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str | None] | str]]:
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.DictReader(file)

@@ -50,6 +50,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             return "delete"
         return "insert" if self.before is None or self.before.is_deleted else "update"
 
+    @property
+    def is_news(self) -> bool:
+        """Say whether whoever reads the row here finds another one: what the cloud is known to have he does not see."""
+        return self.before is None or self.before.rev != self.record.rev
+
 
 class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """What a home has to write, in this order: changes, then ``rekeyed`` (from, to), then ``moved`` collars."""

@@ -197,7 +197,9 @@ ENTITIES: Final[Mapping[str, Entity]] = {
 }  # fmt: skip
 
 #: Kinds of records that lie in a station's scope or do not; of the others every station has all that come down.
-SCOPED: Final[tuple[EntityName, ...]] = ("animal", "deployment", "collar", "zone", "corridor", "patrol_route")
+SCOPED: Final[tuple[EntityName, ...]] = (
+    "animal", "deployment", "collar", "zone", "corridor", "patrol_route", "observation",
+)  # fmt: skip
 
 #: The words that a column takes, where it takes no others.
 WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {

@@ -31,6 +31,9 @@ def take(theirs: Record, rows: Rows, pending: Iterable[str], now_ms: int) -> Eff
         unmarked = Mark(1 if theirs.marks else theirs.rev)
         is_clash = any(theirs.marks.get(name, unmarked).rev > mine.cloud_rev for name in others.keys() - columns.keys())
         is_clash = is_clash or bool(kept and theirs.is_deleted != mine.is_deleted)
+        if not (columns or is_clash or kept) and theirs.is_deleted == mine.is_deleted:  # as it was sent from here
+            echo = replace(mine, cloud_rev=theirs.rev, author=theirs.author)
+            return Effects(outcome="duplicate", changes=(Change(before=mine, record=echo, columns={}),))
         rev = mine.rev + 1
         record = replace(
             mine,

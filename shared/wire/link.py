@@ -42,17 +42,24 @@ OFFSET: Final = "Upload-Offset"
 LENGTH: Final = "Upload-Length"
 
 #: Channels by priority: each is a stream of its own, so a backlog in one never delays another. ``alerts``; the newest
-#: position of each collar while a backlog waits; what people edit; the fixes; decisions on fixes, which need them.
-Channel = Literal["alerts", "newest", "records", "fixes", "flags"]
-CHANNELS: Final[tuple[Channel, ...]] = ("alerts", "newest", "records", "fixes", "flags")
+#: position of each collar while a backlog waits; what people edit; the fixes; decisions on fixes, which need them; what
+#: the station's models said; frames as they were heard.
+Channel = Literal["alerts", "newest", "records", "fixes", "flags", "results", "frames"]
+CHANNELS: Final[tuple[Channel, ...]] = ("alerts", "newest", "records", "fixes", "flags", "results", "frames")
+#: Channels that nobody misses while they wait. A cloud of before does not know them: there they are held. No stick
+#: carries them, because a program of before reads all of one or nothing; of a capped link they may use half.
+SPARE: Final[frozenset[Channel]] = frozenset({"results", "frames"})
 #: Channels whose batches hold fixes, and those whose batches hold operations; ``flags`` holds decisions.
 OF_FIXES: Final[frozenset[Channel]] = frozenset({"newest", "fixes"})
 OF_OPERATIONS: Final[frozenset[Channel]] = frozenset({"alerts", "records"})
 
 #: Records that the cloud sends down. A record comes as it stands, tombstones too.
 DOWN: Final[tuple[EntityName, ...]] = (
-    "animal", "collar", "deployment", "zone", "corridor", "team", "ranger", "patrol_route",
+    "animal", "collar", "deployment", "zone", "corridor", "team", "ranger", "patrol_route", "observation", "alert",
+    "patrol_log", "patrol",
 )  # fmt: skip
+#: Of these a station is sent those that it entered itself: what became of them, and all of them when it was restored.
+OWN: Final[tuple[EntityName, ...]] = ("alert", "patrol_log", "patrol")
 MAX_CHANGES: Final = 1_000
 MAX_FIXES: Final = 5_000
 MAX_CLASHES: Final = 200

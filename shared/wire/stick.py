@@ -51,6 +51,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     acked: dict[Channel, int]
     #: the version of records that the station reads
     schema: int = 1
+    #: and that of fixes
+    fixes_schema: int = 1
     #: files of which it wants to hear how far they have come
     files: list[str] = []
     #: the list of models that it took last (life of the cloud and number), and how much it has of model files

@@ -39,9 +39,11 @@ from cloud.store.store import PostgresStore
 from edge.api.app import create_app as create_station
 from edge.api.events import EventHub
 from edge.store.store import SpatialiteStore
+from shared.collector import settle
 from shared.sync.records import to_ms
 from tests.access import accounts_over, rosters_over
 from tests.benchmarks import machine, tables
+from tests.benchmarks.reconcile import by_copy
 from tests.benchmarks.tables import Table
 from tests.fakes import START, FakeClock, FakeHealth
 from tests.services import free_port
@@ -70,7 +72,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="outpost-bench-") as folder:
         Path(folder).chmod(0o755)
         with PrivateCluster(Path(folder) / "cluster") as cluster:
-            uploads = [_uploads(cluster, herd, n, requests) for herd in HERDS for n in (1, 2)]
+            uploads = [row for herd in HERDS for row in _of_herd(cluster, herd, requests)]
             settings = [*_settings(cluster.url()), *_indexes(cluster.url("up_1_0_1"))]
             synced = [
                 _synced("cloud", _fresh(cluster, "sync"), rows, rounds),
@@ -79,7 +81,17 @@ def main(
     made = [
         Table(
             "Bulk uploads of 100 fixes into the cloud",
-            ("collars a request", "of each phone", "workers", "fixes", "fixes/s", "p50", "p95", "CPU ms a request"),
+            (
+                "collars a request",
+                "of each phone",
+                "workers",
+                "fixes",
+                "fixes/s",
+                "beside COPY",
+                "p50",
+                "p95",
+                "CPU ms a request",
+            ),
             uploads,
         ),
         Table(
@@ -137,7 +149,9 @@ def _serve(home: str, where: str, port: int) -> None:
         async with Database.open(where, pool_min=4, pool_max=8) as database:
             store = PostgresStore(database, now=clock.now)
             accounts = accounts_over(store, clock)
-            await _run(create_cloud(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts)), port)
+            app = create_cloud(store, clock=clock, accounts=accounts, rosters=rosters_over(store, accounts))
+            settle()
+            await _run(app, port)
 
     asyncio.run(run())
 
@@ -210,10 +224,36 @@ def _body(phone: int, n: int, collars: int = 50, *, is_shared: bool = False) -> 
     return json.dumps({"device_id": f"device-{phone}", "tracking": fixes}).encode()
 
 
-def _uploads(cluster: PrivateCluster, herd: tuple[int, bool], workers: int, requests: int) -> tuple[str, ...]:
+def _of_herd(cluster: PrivateCluster, herd: tuple[int, bool], requests: int) -> list[tuple[str, ...]]:
+    """Return what one worker makes of a herd, and two, beside COPY of the same fixes, as many a commit."""
     collars, is_shared = herd
-    name = f"up_{collars}_{int(is_shared)}_{workers}"
-    url = _fresh(cluster, name)
+    names = {n: f"up_{collars}_{int(is_shared)}_{n}" for n in (1, 2)}
+    made = [(n, _uploads(_fresh(cluster, name), cluster, herd, n, requests)) for n, name in names.items()]
+    raw = _fresh(cluster, f"raw_{collars}_{int(is_shared)}")
+    stored = (requests + 1) * PHONES * FIXES_A_REQUEST
+    copied_per_s = stored / by_copy(cluster.url(names[1]), raw, FIXES_A_REQUEST)
+    return [
+        (
+            str(collars), "no, of all" if is_shared else "yes", str(n), f"{found.fixes:,}",
+            f"{found.fixes / found.whole_s:,.0f}", f"{found.fixes / found.whole_s / copied_per_s:.2f}",
+            _ms([found.took_s[len(found.took_s) // 2]]), _ms([found.took_s[int(len(found.took_s) * 0.95)]]),
+            f"{1000 * found.cpu_s / len(found.took_s):.1f}",
+        )
+        for n, found in made
+    ]  # fmt: skip
+
+
+class _Uploaded(NamedTuple):
+    """What was measured of uploads; ``took_s`` of each request, in order of size, ``cpu_s`` of servers and database."""
+
+    fixes: int
+    whole_s: float
+    took_s: list[float]
+    cpu_s: float
+
+
+def _uploads(url: str, cluster: PrivateCluster, herd: tuple[int, bool], workers: int, requests: int) -> _Uploaded:
+    collars, is_shared = herd
     bodies = [[_body(phone, n, collars, is_shared=is_shared) for n in range(requests + 1)] for phone in range(PHONES)]
     token = _token_of_cloud(url)
     with ExitStack() as stack:
@@ -235,12 +275,7 @@ def _uploads(cluster: PrivateCluster, herd: tuple[int, bool], workers: int, requ
         for table in ("fixes", "phone_fixes"):
             (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[misc]
             assert count == n, (table, count, n)
-    ordered = sorted(took)
-    return (
-        str(collars), "no, of all" if is_shared else "yes", str(workers), f"{len(took) * FIXES_A_REQUEST:,}",
-        f"{len(took) * FIXES_A_REQUEST / whole_s:,.0f}", f"{1000 * statistics.median(ordered):.0f} ms",
-        f"{1000 * ordered[int(len(ordered) * 0.95)]:.0f} ms", f"{1000 * cpu_s / len(took):.1f}",
-    )  # fmt: skip
+    return _Uploaded(len(took) * FIXES_A_REQUEST, whole_s, sorted(took), cpu_s)
 
 
 def _send(client: _Client, bodies: Sequence[bytes], token: str) -> list[float]:

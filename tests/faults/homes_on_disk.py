@@ -36,7 +36,7 @@ from shared.ids import fix_id, id_text
 from shared.privacy import OPERATOR, view_for
 from shared.sync.operations import Operation
 from shared.sync.records import ENTITIES, SCOPED, Entity, Record, to_ms
-from shared.wire.link import DOWN
+from shared.wire.link import DOWN, OWN
 from shared.wire.signatures import new_key
 from tests.clouds import ask
 from tests.fakes import START, FakeClock
@@ -309,6 +309,9 @@ class Homes:
         self, post: Post, rows: dict[tuple[str, str], dict[str, Any]]
     ) -> dict[tuple[str, str], dict[str, Any]]:
         """Return what of the cloud's records a station is told of."""
+        made = "SELECT entity, row_id FROM changes WHERE kind = 'insert' AND entity <> 'fix' AND origin = %s"
+        own = set(self.ask(made, post.name))
+        rows = {key: columns for key, columns in rows.items() if key[0] not in OWN or key in own}
         limited = "SELECT scope_animals IS NOT NULL FROM stations WHERE id = %s"
         if not self.ask(limited, post.name)[0][0]:
             return rows

@@ -20,6 +20,7 @@ import pytest
 from cloud.accounts.secret import make_secret
 from cloud.cli import main
 from cloud.store.migrate import known_versions
+from shared import console
 from tests.clouds import ask
 from tests.original_platform import OriginalDatabase
 
@@ -74,7 +75,7 @@ def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith("OUTPOST_") or name in ("DATABASE_URL", "ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console.console, "width", 200)  # it may have read another when it was made
     monkeypatch.chdir(tmp_path)
 
 

@@ -21,9 +21,12 @@ from shared.sync.decisions import Decision
 from shared.sync.operations import Operation
 from shared.sync.records import ANIMAL, Record
 from shared.sync.streams import GENESIS, Batch, Receipt
-from shared.wire.batch import decode_records, encode_records
+from shared.wire.batch import FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
+from shared.wire.batch.columns import Column, read_columns, write_columns
+from shared.wire.batch.container import FIXES as CONTAINER_OF_FIXES
 from shared.wire.batch.container import RECORDS, pack, unpack
-from shared.wire.batch.schema import Ladder, Plain, Step
+from shared.wire.batch.fixes import FIX_LADDER
+from shared.wire.batch.schema import ColumnLadder, ColumnStep, Ladder, Plain, Step
 from tests.clouds import EPOCH, START_MS, VIEW, Cloud, operation, serving, wipe
 from tests.fakes import FakeClock
 
@@ -219,3 +222,108 @@ async def test_a_station_that_was_brought_up_to_date_raises_what_waits_and_takes
 def test_an_operation_of_this_version_is_read_without_a_step() -> None:
     made = operation("animal", "A", {"name": "N"})
     assert decode_records(encode_records([made]), Operation) == [made]
+
+
+# --- fixes
+
+#: An invented history of fixes: version 2 told of a mount, version 3 gives its batteries in tenths of a volt.
+_FIRST: Final = FIX_LADDER.table(1)
+_SECOND: Final = msgspec.structs.replace(_FIRST, columns=(*_FIRST.columns, Column("mount", "text")))
+_THIRD: Final = msgspec.structs.replace(_SECOND, columns=(*_SECOND.columns, Column("battery_dv", "integer")))
+
+
+def _on_the_neck(columns: FixColumns) -> FixColumns:
+    return {**columns, "mount": ["neck"] * len(columns["raw_ms"])}
+
+
+def _with_volts(columns: FixColumns) -> FixColumns:
+    values = [None if value is None else value // 100 for value in columns["battery_mv"]]
+    return {**columns, "battery_dv": values}
+
+
+def _lacking(name: str) -> Any:
+    return lambda columns: {each: values for each, values in columns.items() if each != name}
+
+
+FIXES: Final = ColumnLadder(
+    _FIRST,
+    [
+        ColumnStep(_SECOND, up=_on_the_neck, down=_lacking("mount")),
+        ColumnStep(_THIRD, up=_with_volts, down=_lacking("battery_dv")),
+    ],
+)
+LATER_FIXES: Final = ColumnLadder(
+    _FIRST,
+    [
+        ColumnStep(_SECOND, up=lambda columns: columns, down=_lacking("mount")),
+        ColumnStep(_THIRD, up=lambda columns: columns, down=_lacking("battery_dv")),
+        ColumnStep(_THIRD, up=lambda columns: columns, down=lambda columns: columns),
+    ],
+)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_fixes_of_the_last_versions_are_raised_and_lowered_step_by_step(version: int) -> None:
+    said: dict[str, list[Any]] = {"collar_id": ["K1", "K1"], "raw_ms": [1, 2], "battery_mv": [3_712, None]}
+    if version >= 2:
+        said["mount"] = ["ear", None]
+    if version >= 3:
+        said["battery_dv"] = [40, 41]
+    written = pack(CONTAINER_OF_FIXES, version, write_columns(FIXES.table(version), said))
+    read_again = decode_fixes(written, FIXES)
+    assert read_again["battery_mv"] == [3_712, None]
+    assert read_again["mount"] == (["neck", "neck"] if version == 1 else ["ear", None])
+    assert read_again["battery_dv"] == ([40, 41] if version == 3 else [37, None])
+    lowered = encode_fixes(read_again, version, FIXES)
+    assert unpack(lowered, CONTAINER_OF_FIXES, 9)[0] == version
+    read_once_more = read_columns(FIXES.table(version), *unpack(lowered, CONTAINER_OF_FIXES, 9)[1])
+    assert {name: read_once_more[name] for name in said} == said
+    assert read_once_more.keys() == {column.name for column in FIXES.table(version).columns}
+
+
+def test_fixes_of_a_version_three_behind_are_refused_and_of_a_later_program_wait() -> None:
+    first = encode_fixes({"collar_id": ["K1"], "raw_ms": [1]})
+    with pytest.raises(BatchTooOld, match="version 1 of fixes"):
+        decode_fixes(first, LATER_FIXES)
+    with pytest.raises(BatchTooOld):
+        encode_fixes({"collar_id": ["K1"], "raw_ms": [1]}, 1, LATER_FIXES)
+    with pytest.raises(BatchTooNew):
+        decode_fixes(encode_fixes({"collar_id": ["K1"], "raw_ms": [1]}, 4, LATER_FIXES), FIXES)
+
+
+async def test_fixes_of_an_older_station_are_taken_and_it_is_answered_in_its_own_version(cloud: Cloud) -> None:
+    cloud.station("post-1")
+    ladder = ColumnLadder(_FIRST, [ColumnStep(_SECOND, up=_lacking("mount"), down=_lacking("mount"))])
+    uplink = Uplink(cloud.store, now=cloud.clock.now, fix_ladder=ladder)
+    columns: FixColumns = {"collar_id": ["K1"], "raw_ms": [START_MS], "received_ms": [START_MS], "lon_e7": [370000000],
+                           "lat_e7": [-20000000]}  # fmt: skip
+    batch = Batch(EPOCH, "fixes", 1, GENESIS.hash, encode_fixes(columns))
+    answer = await uplink.take("post-1", batch, batch.hash)
+    assert isinstance(answer, bytes)
+    assert msgspec.msgpack.decode(answer, type=Receipt).counts == {"applied": 1}
+    for schema in (1, 2):
+        page = await uplink.fixes("post-1", "K1", None, 10, schema)
+        version, sections = unpack(page.batch, CONTAINER_OF_FIXES, 9)
+        assert version == schema
+        assert read_columns(ladder.table(version), *sections)["raw_ms"] == [START_MS]
+
+
+async def test_a_station_that_reads_a_later_version_of_fixes_takes_those_from_above_once_more(tmp_path: Path) -> None:
+    store = SpatialiteStore(tmp_path / "station.db", None, now=FakeClock().now)
+    try:
+        await store.write(
+            lambda db: outbox.enrol(
+                db, url="https://cloud.example.org", station_id="post-1", private_key=bytes(32), cloud_epoch="life",
+                epoch=EPOCH, now_ms=START_MS,
+            )
+        )  # fmt: skip
+        await store.write(lambda db: outbox.set_heard(db, "life", 7, "ab" * 16))
+        await store.write(lambda db: outbox.begin_fixes_schema(db, FIX_LADDER))  # the version that it speaks already
+        assert (await store.read(outbox.enrolled)).heard_cursor == 7
+        await store.write(lambda db: outbox.begin_fixes_schema(db, FIXES))
+        assert ((await store.read(outbox.enrolled)).heard_cursor, await store.read(outbox.fixes_schema)) == (0, 3)
+        await store.write(lambda db: outbox.set_heard(db, "life", 9, None))
+        await store.write(lambda db: outbox.begin_fixes_schema(db, FIXES))  # once
+        assert (await store.read(outbox.enrolled)).heard_cursor == 9
+    finally:
+        await store.close()

@@ -14,10 +14,10 @@ from cloud.store import scope, stations
 from cloud.store.scope import Scope
 from shared.errors import Invalid, NotFound
 from shared.sync.clashes import Clash
-from shared.sync.operations import STANDS_FOR
+from shared.sync.operations import STANDS_FOR, Operation
 from shared.sync.records import SCOPED, Record
 from shared.wire.batch import decode_fixes, decode_records
-from shared.wire.link import Changes, Clashes, HeardFixes
+from shared.wire.link import OWN, Changes, Clashes, HeardFixes
 from tests.clouds import START_MS, VIEW, Cloud, Station, fix_row, operation, rows_of, serving, wipe
 from tests.fakes import START
 
@@ -237,6 +237,54 @@ async def test_conflicts_are_told_where_their_record_is_in_scope_and_when_it_ent
     assert (clash.row_id, clash.status) == (animal.id, "open")
 
 
+async def test_observations_come_down_of_animals_in_scope_of_its_area_and_its_own(cloud: Cloud) -> None:
+    north, south = Replica(cloud.station("post-1")), cloud.station("post-2")
+    near, far = await wearing(cloud, "Near", "K1"), await wearing(cloud, "Far", "K2")
+    await limit(cloud, "post-1", area=AREA, animals=[near])
+
+    def seen(identity: str, **columns: Any) -> Operation:
+        columns = {"observation_type": "sighting", "recorded_ms": START_MS, **columns}
+        return operation("observation", identity, columns, id=f"op-{identity}")
+
+    await south.bring_operations(
+        seen("of-near", animal_id=near), seen("of-far", animal_id=far), seen("of-far-here", animal_id=far, **INSIDE),
+        seen("here", **INSIDE), seen("there", **OUTSIDE), seen("of-nobody"),
+    )  # fmt: skip
+    await north.station.bring_operations(seen("own", **OUTSIDE), seen("own-of-far", animal_id=far))
+    await north.pull()
+    told = {identity for entity, identity in north.living if entity == "observation"}
+    assert told == {"of-near", "here", "of-far-here", "own", "own-of-far"}
+    assert ("animal", far) not in north.living
+    await limit(cloud, "post-1", area=AREA, animals=[far])  # with the animal go and come its observations
+    await north.pull()
+    told = {identity for entity, identity in north.living if entity == "observation"}
+    assert told == {"of-far", "here", "of-far-here", "own", "own-of-far"}
+    await limit(cloud, "post-1")
+    await north.pull()
+    assert len([key for key in north.living if key[0] == "observation"]) == 8
+
+
+async def test_of_alerts_and_patrols_a_station_is_told_what_became_of_its_own_alone(cloud: Cloud) -> None:
+    north, south = Replica(cloud.station("post-1")), Replica(cloud.station("post-2"))
+    raised = {"alert_type": "rapid_movement", "title": "Runs", "detected_ms": START_MS}
+    await north.station.bring_operations(
+        operation("alert", "a1", raised),
+        operation("patrol", "p1", {"started_ms": START_MS, "note": "fence"}),
+        operation("patrol_log", "l1", {"log_type": "checkpoint", "title": "Gate", "recorded_ms": START_MS}),
+    )
+    await south.station.bring_operations(operation("alert", "a2", raised, id="op-a2"))
+    await cloud.store.update_alert(VIEW, "a1", {"status": "acknowledged", "acknowledged_by": "ann"})
+    assert await north.pull() >= {("alert", "a1"), ("patrol", "p1"), ("patrol_log", "l1")}
+    assert north.rows["alert", "a1"].columns["status"] == "acknowledged"
+    await south.pull()
+    assert {key for key in south.living if key[0] in OWN} == {("alert", "a2")}
+    await limit(cloud, "post-1", area=AREA)  # a scope takes none of them
+    await cloud.store.update_alert(VIEW, "a1", {"status": "resolved"})
+    await north.pull()
+    assert north.rows["alert", "a1"].columns["status"] == "resolved"
+    assert not [key for key in north.left if key[0] in OWN]
+
+
 async def test_the_newest_fix_of_each_collar_can_be_had_before_the_others(cloud: Cloud) -> None:
     north, south = cloud.station("post-1"), cloud.station("post-2")
     await south.bring_fixes(*(fix_row(minute, f"K{1 + minute % 3}", **INSIDE) for minute in range(30)))
@@ -330,6 +378,10 @@ async def happen(
             ),
         )
         animals.append(f"of-{turn}")
+    elif chance < 0.9:
+        seen = {"observation_type": "sighting", "recorded_ms": START_MS + turn, **rng.choice((INSIDE, OUTSIDE, {}))}
+        whose = {"animal_id": rng.choice(animals)} if rng.random() < 0.5 else {}
+        await post.bring_operations(operation("observation", f"seen-{turn}", seen | whose, id=f"see-{turn}"))
     elif chance < 0.95:
         worn = (await cloud.store.deployments(VIEW, animal_id=None, collar_id=None, offset=0, limit=50)).results
         if worn:

@@ -42,7 +42,7 @@ from shared.sync.streams import (
     answer_of,
 )
 from shared.sync.take import leave, take
-from shared.wire.link import DOWN, OF_OPERATIONS, Channel
+from shared.wire.link import DOWN, OF_OPERATIONS, OWN, Channel
 from tests.schedules import (
     STATIONS,
     Ahead,
@@ -219,7 +219,9 @@ class Cloud:
         self._write(effects, operation.id)
 
     def has(self, station: str, key: Key) -> bool:
-        """Say whether a record is in a station's scope."""
+        """Say whether a record is in a station's scope, or one of its own where it has no others."""
+        if key[0] in OWN:
+            return (station, key) in self.made_by
         assigned = self.scopes.get(station)
         return key[0] != "animal" or assigned is None or key[1] in assigned or (station, key) in self.made_by
 
@@ -259,6 +261,11 @@ class Cloud:
     def kept(self) -> set[str]:
         """Return what lies in the quarantine, as far as a later program can read it."""
         return {name_of(item) for channel, payload in self.quarantine for item in unpacked(channel, payload)[1]}
+
+    def refused_keys(self) -> set[Key]:
+        """Return the alerts that a station raised and that lie in the quarantine: it has them alone."""
+        items = [item for channel, payload in self.quarantine for item in unpacked(channel, payload)[1]]
+        return {(item.entity, item.row_id) for item in items if isinstance(item, Operation) and item.entity in OWN}
 
     def _apply(self, station: str, batch: Batch) -> bool:
         version, items = unpacked(batch.channel, batch.payload)
@@ -681,7 +688,8 @@ class World:
             found.append("an edit taken away before its ruling")
         for station in self.stations:
             wanted = {key: row for key, row in state_of(cloud.rows).items() if cloud.has(station.name, key)}
-            if state_of(station.rows) != wanted:
+            here = state_of(station.rows)
+            if {key: row for key, row in here.items() if key in wanted or key not in cloud.refused_keys()} != wanted:
                 found.append("diverged")
         return found
 

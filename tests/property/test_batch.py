@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from shared.errors import BatchTooNew, Invalid
 from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes
+from shared.wire.batch.columns import Column
 from shared.wire.batch.container import FIXES, Reader, Writer, pack, unpack
-from shared.wire.batch.fixes import FixColumn
 from shared.wire.batch.integers import read_integers, read_walks, write_integers, write_walks
 from tests.unit.shared.wire.test_batch import Gone, Note, herd, rows
 
@@ -32,7 +32,7 @@ FLOATS = st.one_of(
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
-def values_of(column: FixColumn) -> st.SearchStrategy[object]:
+def values_of(column: Column) -> st.SearchStrategy[object]:
     """Return what ``column`` may hold."""
     if column.name == "is_clock_unset":
         return st.integers(0, 1)

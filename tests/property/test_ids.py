@@ -8,6 +8,7 @@ import uuid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud.store.appending import ids_of
 from shared.ids import fix_id, fix_time_ms, id_bytes, id_text
 
 LAW = settings(
@@ -48,3 +49,12 @@ def test_every_id_is_a_valid_uuid_and_survives_text(content: tuple[str, int, int
     assert (len(raw), parsed.version, parsed.variant) == (16, 8, uuid.RFC_4122)
     assert id_bytes(id_text(raw)) == raw
     assert fix_time_ms(raw) == min(max(content[1], 0), 2**48 - 1)
+
+
+@LAW
+@given(st.lists(CONTENTS, min_size=1, max_size=8))
+def test_ids_that_the_cloud_works_out_many_at_a_time_are_the_same(
+    contents: list[tuple[str, int, int | None, int | None]],
+) -> None:
+    names, raw_ms, lon_e7, lat_e7 = zip(*contents, strict=True)
+    assert ids_of(names, raw_ms, lon_e7, lat_e7) == b"".join(fix_id(*each) for each in contents)

@@ -140,10 +140,9 @@ def test_the_real_client_holds_the_same_laws(world: World, said: list[Step]) -> 
         station = world.fresh()
         await station.open()
         clock = FakeClock()
-        own = accounts_over(station.store, clock)
-        app = create_station(
-            cast("Any", _Now(station)), health=FakeHealth(), events=EventHub(), clock=clock, accounts=own
-        )
+        now = cast("Any", _Now(station))
+        own = accounts_over(now, clock)
+        app = create_station(now, health=FakeHealth(), events=EventHub(), clock=clock, accounts=own)
         try:
             async with serving_app(app) as here, serving_app(world.cloud.app) as above, AsyncExitStack() as stack:
                 homes = {"station": (here, own), "cloud": (above, world.cloud.accounts)}

@@ -41,9 +41,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[homes.Home
         yield cloud
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Give Debian's browser."""
+    """Give Debian's browser; while it is open its loop is the thread's, and no other test may need one."""
     homes.require_browser()
     with sync_playwright() as playwright:
         browser = homes.open_browser(playwright)

@@ -41,6 +41,33 @@ def test_an_administrator_invites_a_station_by_code_and_picture(cloud: tuple[Hom
     assert enrolled["station_id"] == "south-gate"
 
 
+def test_an_administrator_limits_what_a_station_is_told_of_and_lets_it_have_everything_again(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, _ = cloud
+    code = home.post("/stations/", {"name": "Far Post"})["code"]
+    home.post("/stations/enrol", {"code": code, "public_key": "ce" * 32})
+    animal = home.post("/animals/", {"name": "Resiato", "species": "Elephant", "collar_id": "of-resiato"})
+    page = open_page(look(home, "admin", viewport={"width": 1400, "height": 900}), "stations")
+    row = page.get_by_role("row", name=re.compile("Far Post"))
+    expect(row).to_contain_text("everything", timeout=PATIENCE_MS)
+    row.get_by_role("button", name="Limit").click()
+    page.get_by_label("Corners").fill("37 -3\n38 -3\n38 -2\n37 -2")
+    page.get_by_label("Resiato").check()
+    page.get_by_role("button", name="Save").click()
+    expect(row).to_contain_text("an area or animals", timeout=PATIENCE_MS)
+    ring = [[37, -3], [38, -3], [38, -2], [37, -2], [37, -3]]
+    scope = home.api.get("/stations/far-post/scope").json()
+    assert scope == {"area": {"type": "Polygon", "coordinates": [ring]}, "animals": [animal["id"]]}
+    row.get_by_role("button", name="Limit").click()
+    expect(page.get_by_label("Corners")).to_have_value(re.compile(r"^37\.0+ -3\.0+\n"), timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Begin anew").click()
+    page.get_by_label("Resiato").uncheck()
+    page.get_by_role("button", name="Save").click()
+    expect(row).to_contain_text("everything", timeout=PATIENCE_MS)
+    assert home.api.get("/stations/far-post/scope").json() == {"area": None, "animals": None}
+
+
 def test_a_person_is_entered_with_a_picture_for_the_app_and_shut_out_again(
     cloud: tuple[Home, CloudProcess], look: Open
 ) -> None:

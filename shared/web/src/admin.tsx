@@ -5,6 +5,7 @@ import { all, call, get, post, withFactor } from "./api";
 import { role } from "./boot";
 import { loadHealth } from "./live";
 import { useRows } from "./records";
+import { StationScope } from "./scope";
 import { homeNow, stations, use } from "./state";
 import { t } from "./strings";
 import type { ApiKey, AuditLine, Station, User } from "./types";
@@ -24,6 +25,7 @@ interface Code { id: string; name: string; code: string; expires_at: string }
 export function Stations() {
   const rows = use(stations);
   const [open, setOpen] = useState(false);
+  const [limited, setLimited] = useState<Station | null>(null);
   const [code, setCode] = useState<Code | null>(null);
   const invite = async (said: Record<string, Value>) => {
     const made = await withFactor(() => post<Code>("/api/v1/stations/", said), askCode);
@@ -34,6 +36,7 @@ export function Stations() {
     if (await withFactor(() => post(`/api/v1/stations/${row.id}/retire/`), askCode)) await loadHealth();
   };
   const late = (row: Station) => !row.last_seen_at || homeNow() - Date.parse(row.last_seen_at) > 3_600_000;
+  if (limited) return <StationScope station={limited} close={() => setLimited(null)} />;
   if (open) return <Page title={t("nav.stations")}><Form title={t("station.invite")} values={{}} save={invite} close={() => setOpen(false)} fields={[
     { name: "name", label: t("station.name"), isRequired: true }, { name: "id", label: t("station.id"), hint: t("station.id_hint") }]} /></Page>;
   return (
@@ -46,12 +49,13 @@ export function Stations() {
         <p><code>outpost-station enrol {location.origin} {code.code}</code></p>
         <button onClick={() => setCode(null)}>{t("form.close")}</button></section>}
       <Table rows={rows} label={t("nav.stations")} empty={t("station.none")} columns={[
-        { key: "name", label: t("station.name"), cell: (row) => <>{row.is_retired ? "" : <span class={late(row) ? "warn" : "age-fresh"}>{late(row) ? "⚠ " : "● "}</span>}{row.name}</>, sort: (row) => row.name },
+        { key: "name", label: t("station.name"), cell: (row) => <>{row.is_retired ? "" : <span class={late(row) ? "warn" : "age-fresh"}>{late(row) ? "⚠ " : "● "}</span>}{row.name}{row.doubled_at && <p class="warn">⚠ {t("station.doubled")} <Time at={row.doubled_at} /></p>}</>, sort: (row) => row.name },
         { key: "id", label: t("station.id"), cell: (row) => row.id },
         { key: "seen", label: t("station.seen"), cell: (row) => <><Time at={row.last_seen_at} /> {row.last_seen_at && <>(<Time at={row.last_seen_at} ago />)</>}</>, sort: (row) => row.last_seen_at ?? "" },
         { key: "behind", label: t("station.behind"), cell: (row) => row.behind, sort: (row) => row.behind, isNumber: true },
+        { key: "scope", label: t("scope.label"), cell: (row) => t(row.has_scope ? "scope.limited" : "scope.everything") },
         { key: "enrolled", label: t("station.enrolled"), cell: (row) => <Time at={row.enrolled_at} /> },
-        { key: "act", label: t("table.acts"), cell: (row) => row.is_retired ? t("station.retired") : role === "admin" ? <Act class="danger" act={retire(row)}>{t("station.retire")}</Act> : "" },
+        { key: "act", label: t("table.acts"), cell: (row) => row.is_retired ? t("station.retired") : role === "admin" ? <><button onClick={() => setLimited(row)}>{t("scope.set")}</button> <Act class="danger" act={retire(row)}>{t("station.retire")}</Act></> : "" },
       ]} />
     </Page>
   );

@@ -11,7 +11,7 @@ import { t, word } from "./strings";
 import type { Corridor, Geometry } from "./types";
 import { Act, Page, Time, askCode, confirmed, options, say, sayError } from "./ui";
 import { distance } from "./words";
-import { drawn as drawnRing, read as readRing, written as writtenRing } from "./zones";
+import { drawn as drawnRing, read as readRing, written as writtenRing } from "./outline";
 
 interface Scores {
   cost: number; terms: Record<string, number>; bound: number; bound_terms: Record<string, number>; cost_ratio: number;

@@ -87,6 +87,7 @@ export interface Station {
   id: string; name: string; enrolled_at: string; last_seen_at: string | null; is_retired: boolean; behind: number;
   follows: string[] | null; has_scope: boolean; doubled_at: string | null;
 }
+export interface Scope { area: Zone["geometry"] | null; animals: string[] | null }
 export interface User {
   id: string; email: string; name: string; role: string; is_active: boolean; last_login: string | null;
   stations: string[]; has_totp: boolean; recovery_codes_left: number;

@@ -1,11 +1,10 @@
 /** Areas with a risk: a list, and a map to draw them on, with corners as numbers for who cannot point. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { call, post, withFactor } from "./api";
 import { isManager } from "./boot";
 import { loadAreas } from "./live";
-import type { MapView } from "./map/view";
-import { corners, type Feature, type Pair } from "./map/shapes";
-import { collars, corridors, live, use, zones } from "./state";
+import { Canvas, Corners, useOutline } from "./outline";
+import { use, zones } from "./state";
 import { t } from "./strings";
 import type { Zone } from "./types";
 import { Act, Form, Page, Table, askCode, confirmed, options, say, sayError, type Field, type Value } from "./ui";
@@ -20,54 +19,11 @@ const zoneFields = (): Field[] => [
   { name: "description", label: t("zone.words"), kind: "long" },
 ];
 
-/** Corners as people write them: one a line, longitude and latitude. */
-export const written = (ring: Pair[]) => ring.map(([lon, lat]) => `${lon.toFixed(5)} ${lat.toFixed(5)}`).join("\n");
-export function read(text: string): Pair[] | null {
-  const ring: Pair[] = [];
-  for (const line of text.split("\n").map((each) => each.trim()).filter(Boolean)) {
-    const [lon, lat, ...more] = line.split(/[\s,;]+/).map(Number);
-    if (lon === undefined || lat === undefined || more.length || !(Math.abs(lon) <= 180) || !(Math.abs(lat) <= 90)) return null;
-    ring.push([lon, lat]);
-  }
-  return ring;
-}
-export function drawn(ring: Pair[]): Feature[] {
-  const features: Feature[] = ring.map((at, n) => ({ type: "Feature", properties: { n }, geometry: { type: "Point", coordinates: at } }));
-  if (ring.length > 2) features.unshift({ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] } });
-  else if (ring.length === 2) features.unshift({ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ring } });
-  return features;
-}
-
 function Editor({ zone, close }: { zone: Zone | null; close: () => void }) {
-  const box = useRef<HTMLDivElement>(null);
-  const view = useRef<MapView | null>(null);
-  const rings = zone?.geometry.type === "Polygon" ? (zone.geometry.coordinates as Pair[][]) : null;
-  const isSimple = !zone || rings?.length === 1;
-  const [ring, setRing] = useState<Pair[]>(rings && isSimple ? rings[0]!.slice(0, -1) : []);
-  const [text, setText] = useState(written(ring));
-  const held = useRef(ring);
-  const change = (next: Pair[]) => { held.current = next; setRing(next); setText(written(next)); };
-  useEffect(() => {
-    let made: MapView | null = null;
-    let isGone = false;
-    void import("./map/view").then(({ MapView }) => {
-      if (isGone || !box.current) return;
-      made = new MapView(box.current, isSimple ? {
-        tap: (at) => change([...held.current, at]),
-        corner: (n, to) => change(held.current.map((each, m) => (m === n ? to : each))),
-      } : {});
-      view.current = made;
-      made.draw({ live: live.value, trails: null, zones: zones.value.filter((each) => each.id !== zone?.id), corridors: corridors.value, collars: collars.value, selected: null });
-      const points = zone ? corners(zone.geometry.coordinates) : [];
-      if (points.length) setTimeout(() => made?.fitTo(points, false), 0);
-      made.setDrawing(drawn(held.current));
-    });
-    return () => { isGone = true; made?.remove(); };
-  }, []);
-  useEffect(() => view.current?.setDrawing(drawn(ring)), [ring]);
+  const outline = useOutline(zone?.geometry ?? null);
   const save = async (said: Record<string, Value>) => {
-    if (isSimple && ring.length < 3) throw new Error(t("zone.too_few"));
-    const body = { ...said, ...(isSimple ? { geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] } } : {}) };
+    if (outline.isSimple && !outline.geometry) throw new Error(t("zone.too_few"));
+    const body = { ...said, ...(outline.geometry ? { geometry: outline.geometry } : {}) };
     if (zone) await call("PATCH", `/api/v1/conflict-zones/${zone.id}/`, body);
     else await post("/api/v1/conflict-zones/", body);
     say(t("form.saved"));
@@ -80,18 +36,10 @@ function Editor({ zone, close }: { zone: Zone | null; close: () => void }) {
   };
   return (
     <div class="editor">
-      <div class="map"><div ref={box} class="canvas" />
-        <p class="hint">{isSimple ? t("zone.draw") : t("zone.many")}</p>
-        {isSimple && <div class="tools"><button onClick={() => change(ring.slice(0, -1))}>{t("zone.undo")}</button><button onClick={() => change([])}>{t("zone.clear")}</button></div>}
-      </div>
+      <Canvas outline={outline} without={zone?.id} />
       <Form title={zone?.name ?? t("zone.new")} fields={zoneFields()} save={save} close={close}
         values={zone ? { ...zone, geometry: null } : { zone_type: "agriculture", risk_level: "medium", buffer_distance_km: 0, is_active: true }}>
-        {isSimple && <label class="wide"><span>{t("zone.corners")}</span>
-          <textarea rows={6} value={text} onInput={(event) => {
-            setText(event.currentTarget.value);
-            const next = read(event.currentTarget.value);
-            if (next) { held.current = next; setRing(next); }
-          }} /><small>{t("zone.corners_hint")}</small></label>}
+        <Corners outline={outline} />
         {zone && <Act class="danger" act={remove}>{t("zone.remove")}</Act>}
       </Form>
     </div>

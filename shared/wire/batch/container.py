@@ -21,9 +21,10 @@ MAX_ROWS: Final = 20_000
 
 FIXES: Final = ord("F")
 RECORDS: Final = ord("R")
+RESULTS: Final = ord("M")
 
 _MAGIC: Final = 0xCB
-_KINDS: Final = {FIXES: "fixes", RECORDS: "records"}
+_KINDS: Final = {FIXES: "fixes", RECORDS: "records", RESULTS: "results"}
 _MAX_VARINT_BYTES: Final = 10
 #: The slowest level still costs a small batch less than a millisecond; a large one would hold up a small computer.
 _BEST_LEVEL: Final = 19

@@ -63,12 +63,12 @@ def test_a_line_of_the_developers_file_sets_a_variable(tmp_path: Path, line: str
     assert configuration.environment(tmp_path)["OUTPOST_X"] == value
 
 
-@pytest.mark.parametrize("line", ["OUTPOST_X", "OUTPOST-X=1", "=1", "OUTPOST_X='open", "OUTPOST_X='a' b"])
+@pytest.mark.parametrize("line", ["OUTPOST_X", "OUTPOST-X=1", "=1", "OUTPOST_X='sesame", "OUTPOST_X='a' b"])
 def test_a_line_that_sets_nothing_is_refused_by_its_number(tmp_path: Path, line: str) -> None:
     (tmp_path / ".env").write_text(f"A=1\n{line}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="line 2") as refused:
         configuration.environment(tmp_path)
-    assert "open" not in refused.value.detail  # it may be a password
+    assert "sesame" not in refused.value.detail  # it may be a password
 
 
 def test_a_variable_that_is_set_is_not_set_by_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,18 @@ from shared.sync.streams import (
     answer_of,
     receive,
 )
-from shared.wire.batch import FIX_COLUMNS, FixColumns, decode_fixes, decode_records, encode_fixes, encode_records
+from shared.wire.batch import (
+    FIX_COLUMNS,
+    FixColumns,
+    decode_fixes,
+    decode_records,
+    decode_results,
+    encode_fixes,
+    encode_records,
+)
+from shared.wire.batch.results import Results
 from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, OF_FIXES, Changes, Clashes, FixPage, Heads, HeardFixes
+from shared.wire.raw import RawFrame
 
 NAMES = [column.name for column in FIX_COLUMNS]
 
@@ -72,6 +82,8 @@ class InMemoryCloud:
         self.conflicts: list[Clash] = []
         #: files, as far as they have come
         self.blobs: dict[str, bytes] = {}
+        #: what models said, batch by batch
+        self.results: list[Results] = []
         self.bytes_up = 0
         self.bytes_down = 0
         self.is_closed = False
@@ -186,6 +198,10 @@ class InMemoryCloud:
                     take = self._take_fixes
                 elif batch.channel == "flags":
                     take = self._take_decisions
+                elif batch.channel == "results":
+                    take = self._take_results
+                elif batch.channel == "frames":
+                    take = self._take_frames
                 counts, exceptions = take(batch)
                 receipt = Receipt(n=head.n, hash=head.hash, counts=dict(counts), exceptions=tuple(exceptions))
                 self.kept.heads[stream] = head
@@ -226,6 +242,13 @@ class InMemoryCloud:
             assert identity in self.kept.fixes  # a decision never comes before its fix
             self.decided[identity] = decision.is_excluded
         return Counter({"applied": len(decisions)}), []
+
+    def _take_results(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
+        self.results.append(decode_results(batch.payload))
+        return Counter({"applied": len(self.results[-1].rest.said)}), []
+
+    def _take_frames(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
+        return Counter({"applied": len(decode_records(batch.payload, RawFrame))}), []
 
     def _take_records(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
         counts: Counter[Any] = Counter()

@@ -204,3 +204,37 @@ async def test_after_a_month_alone_alerts_go_first_then_where_animals_are_then_t
     took_s = clock.monotonic() - begun_s
     # 96 times as many in the same way: minutes, not hours
     assert took_s * 96 < 1_200
+
+
+async def test_what_may_wait_for_ever_uses_half_of_a_day_and_ends_no_session(
+    store: SpatialiteStore, clock: FakeClock
+) -> None:
+    meter = Link(store, clock, SLOW).meter
+    await meter.allow(5_000, is_spare=True)
+    with pytest.raises(LinkSpent):
+        await meter.allow(1, is_spare=True)
+    await meter.allow(4_000)
+
+    cloud = InMemoryCloud()
+    await store.create_animal(VIEW, {"name": "Saba", "species": "elephant"})
+    profile = replace(SLOW, name="half", bytes_a_day=40_000)
+    for others in (0, 20_000):
+        await store.write(
+            lambda db: db.execute("INSERT OR REPLACE INTO computed (animal_pk, missing) VALUES (1, '{}')")
+        )
+        link = Link(store, clock, profile)
+        await link.meter.allow(others)
+        done = await sync_once(store, MeteredCloud(cloud, link.meter), clock, profile=profile)
+        assert not done.is_spent
+    assert puts(cloud) == ["records", "results"]  # the second found half of the day's bytes used
+    assert (await store.read(unsent.waiting))["results"].items == 1
+
+
+async def test_a_satellite_takes_no_results(store: SpatialiteStore, clock: FakeClock) -> None:
+    cloud = InMemoryCloud()
+    await store.create_animal(VIEW, {"name": "Saba", "species": "elephant"})
+    await store.write(lambda db: db.execute("INSERT INTO computed (animal_pk, missing) VALUES (1, '{}')"))
+    await sync_once(store, cloud, clock, profile=PROFILES["sat"])
+    assert puts(cloud) == ["records"]
+    await sync_once(store, cloud, clock)
+    assert puts(cloud) == ["records", "results"]

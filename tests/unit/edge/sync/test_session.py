@@ -25,7 +25,7 @@ from edge.sync.queue import StationQueue
 from edge.sync.session import BLOB_PART_BYTES, Synced, sync_once
 from shared.clock import ClockState
 from shared.domain import NewFix
-from shared.errors import BatchTooNew, LinkError, NotAuthenticated, NotFound, SyncError
+from shared.errors import BatchTooNew, Invalid, LinkError, NotAuthenticated, NotFound, SyncError
 from shared.privacy import OPERATOR, Principal, view_for
 from shared.sync import blobs, clashes
 from shared.sync import log as sync_log
@@ -564,3 +564,23 @@ async def test_what_a_later_cloud_sends_down_waits_there_and_fixes_still_go_up(
     cloud.changes = changes  # type: ignore[method-assign] # this one brought up to date
     await sync(store, cloud, clock)
     assert (await store.animal(VIEW, "a-cloud")).name == "Saba"
+
+
+async def test_a_cloud_of_before_a_channel_was_holds_it_and_nothing_else(
+    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
+) -> None:
+    await store.create_animal(VIEW, ELEPHANT)
+    await store.write(lambda db: db.execute("INSERT INTO computed (animal_pk, missing) VALUES (1, '{}')"))
+    put = cloud.put_batch
+
+    async def older(batch: Batch) -> Receipt | StreamAnswer:
+        if batch.channel == "results":
+            raise Invalid("channel: must be one of alerts, newest, records, fixes, flags")
+        return await put(batch)
+
+    cloud.put_batch = older  # type: ignore[method-assign] # an older program
+    done = await sync(store, cloud, clock)
+    assert (done.held, done.records) == (["results"], 1)
+    cloud.put_batch = put  # type: ignore[method-assign] # brought up to date
+    done = await sync(store, cloud, clock)
+    assert (done.held, done.results, done.outcomes) == ([], 1, {"applied": 1})

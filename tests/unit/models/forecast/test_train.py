@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 from models.artifact import PACKAGED, load, versions
 from models.cli import cli
-from models.forecast.baselines import HORIZONS_H
-from models.forecast.calibration import is_known_by, own_anchors
+from models.forecast.baselines import HORIZONS_H, FloatArray
+from models.forecast.calibration import SHARES, is_known_by, own_anchors
 from models.forecast.datasets import folds, read, splits
+from models.forecast.engines import NumpyEngine
 from models.forecast.evaluate import SERVED, Evaluation, evaluate, report
-from models.forecast.fitted import ALL_GROUPS, SPEAKERS, fitted_of
+from models.forecast.fitted import ALL_GROUPS, SPEAKERS, Network, fitted_of, scaling_of, weights_of
 from models.forecast.runtime import load_forecaster
 from models.forecast.samples import samples_of
 from models.forecast.train import Recipe, train
@@ -102,6 +103,17 @@ def test_an_evaluation_has_every_model_split_and_bar(evaluation: Evaluation) -> 
     assert "| promise | found | kept |" in report(evaluation)
 
 
+def test_an_evaluation_of_the_promises_alone_finds_what_a_whole_one_finds(
+    herd: Path, trained: Path, evaluation: Evaluation
+) -> None:
+    found = evaluate(herd, herd, trained, is_whole=False)
+    assert found.speed == []
+    assert found.without == []
+    assert found.bars == [bar for bar in evaluation.bars if "takes less than" not in bar.promise]
+    assert found.against == evaluation.against
+    assert found.rows == [row for row in evaluation.rows if not row.model.startswith("network without ")]
+
+
 def test_what_is_measured_is_what_a_station_says(herd: Path, trained: Path) -> None:
     """The tables rest on many anchors at once; a station asks for one, with the fixes up to then."""
     animal = read(herd).animals[0]
@@ -135,12 +147,34 @@ def test_an_animal_of_a_kind_that_nothing_was_learned_of_is_drawn_half_way_to_wh
         fitted = fitted_of(load(folder, "forecast", 1, path.stem))
         assert fitted.served_plain[other].tolist() == [persistence] * 5, path.stem
         assert fitted.share[other].tolist() == [0.5] * 5, path.stem
-        assert set(fitted.served[other].tolist()) <= {0, persistence}, path.stem
+        # No validation part chooses persistence alone for it: it says as little of strangers as of the share.
+        assert fitted.served[other].tolist() == [SPEAKERS.index("network")] * 5, path.stem
     (animal, *_) = read(herd).animals
     lion = load_forecaster("lion", folder, engine="numpy")
     samples = samples_of(msgspec.structs.replace(animal, group=None), lion._fitted.baselines)
     own = lion.network().distribution(samples.anchors, lion._fitted.growth).place_m
     np.testing.assert_allclose(lion.by_speaker(samples.anchors)["network"].place_m, own / 2)
+
+
+def test_a_strangers_ellipses_hold_their_share_of_the_validation_truths_around_the_place_that_is_served(
+    herd: Path, trained: Path
+) -> None:
+    loaded = load(trained, "forecast", 1, "float")
+    fitted, engine = fitted_of(loaded), NumpyEngine(weights_of(loaded))
+    network = Network(engine=engine, scaling=scaling_of(loaded, engine.n_context), version=1)
+    away: list[list[FloatArray]] = [[] for _ in HORIZONS_H]
+    for animal in read(herd).animals:
+        samples = samples_of(animal, fitted.baselines).of_part(1)
+        said = network.distribution(samples.anchors, fitted.growth)
+        served = msgspec.structs.replace(said, place_m=said.place_m / 2)
+        distance = served.distance(samples.target_m)
+        for h, of_horizon in enumerate(away):
+            of_horizon.append(distance[samples.split[:, h] == 1, h])
+    radii = load_forecaster("lion", trained, engine="numpy").radii(np.full((len(HORIZONS_H), 1), np.nan))
+    for h, of_horizon in enumerate(away):
+        truths = np.concatenate(of_horizon)
+        inside = (truths[:, None] <= radii[h]).mean(axis=0)
+        np.testing.assert_allclose(inside, SHARES, atol=0.02, err_msg=f"{HORIZONS_H[h]} h")
 
 
 def test_int8_costs_next_to_nothing(evaluation: Evaluation) -> None:

@@ -117,6 +117,22 @@ def test_rows_of_other_sensors_are_passed_over_and_undeployed_ones_are_kept(tmp_
     assert "both are empty" in nobody.reason
 
 
+@pytest.mark.parametrize(
+    ("form", "head", "whole", "cut"),
+    [
+        ("movebank", PLAIN, "1,true,2026-06-01 12:00:00,37.5,-2.5,gps,,K1,Ayo", -9),
+        ("tidy", "individual,timestamp,lon,lat,species", "Ayo,2026-06-01T12:00:00Z,37.5,-2.5,lion", -6),
+    ],
+)
+def test_a_row_that_the_end_of_the_file_cuts_short_is_no_fix(
+    tmp_path: Path, form: ImportFormat, head: str, whole: str, cut: int
+) -> None:
+    short = BadRow(3, "the file ends inside this row")
+    assert rows(tmp_path, f"{head}\n{whole}\n{whole[:cut]}", form)[1:] == [short]
+    assert isinstance(rows(tmp_path, f"{head}\n{whole}", form)[0], TrackRow)
+    assert short not in rows(tmp_path, f"{head}\n{whole}\n{whole[:cut]}\n", form)
+
+
 def test_deployments_are_read_with_dates_and_times_and_written_so_that_they_read_the_same(tmp_path: Path) -> None:
     path = tmp_path / "reference.csv"
     path.write_text(

@@ -551,6 +551,20 @@ def test_only_what_is_newer_is_taken(desk: Desk) -> None:
         assert again == Effects(outcome="duplicate")
 
 
+def test_what_comes_back_as_it_was_sent_is_no_news(desk: Desk) -> None:
+    desk.do("animal", "a", "insert", ANIMAL)
+    mine = desk.get("animal", "a")
+    effects = take(sent("animal", "a", 3, animal(desk), author=mine.author), desk.rows, (), desk.now_ms + 5)
+    (change,) = effects.changes
+    assert (effects.outcome, change.is_news) == ("duplicate", False)
+    assert change.record == replace(mine, cloud_rev=3)  # neither a revision nor a time of change
+    desk.rows.take(effects)
+    gone = sent("animal", "a", 4, animal(desk), deleted_ms=T0)
+    (change,) = take(gone, desk.rows, (), desk.now_ms + 5).changes
+    assert change.is_news
+    assert change.record.is_deleted
+
+
 def test_columns_with_an_edit_of_their_own_are_kept(desk: Desk) -> None:
     desk.do("animal", "a", "insert", ANIMAL)
     theirs = sent("animal", "a", 3, animal(desk, name="B", age=3.0))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import typer
 
+from cloud.commands.opening import ConfigOption, JsonOption
 from shared.console import console, print_facts, print_json
 from shared.errors import Invalid
 from shared.privacy import OPERATOR
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TOKEN: str = "OUTPOST_DESTINATION_TOKEN"  # noqa: S105 - the name of a variable
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file; /etc/outpost/cloud.toml by default.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")]
 NameArgument = Annotated[str, typer.Argument(metavar="DESTINATION", help="Its name or id.")]
 
 

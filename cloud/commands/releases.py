@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cloud.commands.opening import ConfigOption, JsonOption
 from shared.accounts.service import Accounts
 from shared.console import console, print_json
 from shared.errors import Invalid
-from shared.people import ConfigOption, JsonOption, Opens
+from shared.people import Opens
 from shared.privacy import OPERATOR
 
 if TYPE_CHECKING:

@@ -1,0 +1,13 @@
+"""What models said at the stations."""
+
+from __future__ import annotations
+
+from cloud.store.migrate import run_sql
+
+revision = "0026"
+down_revision = "0025"
+
+
+def upgrade() -> None:
+    """Run the SQL file beside this one."""
+    run_sql(__file__)
