@@ -19,7 +19,7 @@ from edge.ops.backup_rounds import BackupRounds
 from edge.ops.heal import mark_of
 from edge.store.driver import connect, transaction
 from edge.store.migrate import migrations, schema_version, statements
-from edge.store.snapshot import contents_of
+from edge.store.snapshot import contents_of, snapshot
 from edge.store.store import SpatialiteStore
 from shared.errors import StoreFull
 from shared.sealed_stream import new_recovery_key
@@ -27,6 +27,8 @@ from tests.access import operator_of_station
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import KEY
 from tests.integration.test_cli import run
+from tests.services import require
+from tests.small_disk import SmallDisk
 
 pytestmark = pytest.mark.integration
 
@@ -169,6 +171,27 @@ def test_a_newer_schema_comes_after_a_proved_copy_of_the_older_one(tmp_path: Pat
         assert schema_version(db) == older
     SpatialiteStore(path, KEY, now=lambda: START, readers=1).close_now()
     assert sorted(tmp_path.glob("*.schema-*")) == [copy]
+
+
+def test_a_copy_fits_where_there_is_room_for_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "station.db"
+    with closing(connect(path, KEY, is_spatial=False)) as db:
+        db.execute("CREATE TABLE held (n INTEGER PRIMARY KEY, what BLOB)")
+        with transaction(db):
+            db.executemany("INSERT INTO held (what) VALUES (?)", ((bytes([n % 251]) * 900,) for n in range(5_000)))
+    assert 5 * 2**20 < path.stat().st_size < 6 * 2**20
+    disk = SmallDisk(tmp_path / "medium", 8)
+    try:
+        require(disk.is_mounted, f"a mount namespace needs root: {disk.answer}")
+        copy = disk.seen_at / "copy.db"
+        held = snapshot(path, copy, KEY)
+        assert held["held"].rows == 5_000
+        assert [each.name for each in disk.seen_at.iterdir()] == ["copy.db"]
+        with closing(connect(copy, KEY, is_spatial=False)) as db:  # and it is written as any other
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    finally:
+        disk.close()
 
 
 def test_without_room_for_the_copy_the_schema_stays(tmp_path: Path) -> None:
