@@ -17,7 +17,7 @@ JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run run-cloud evaluate train test quick fmt lint types layers unit property integration e2e faults golden bench simulate \
-  wheel-check screenshots sbom audit web deb deb-check coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
+  wheel-check screenshots sbom audit web deb deb-check images coverage fast test-nightly soak lock clean station-env cloud-env dev-env services \
   cloud-services test-services
 
 help: ## list the targets
@@ -67,7 +67,7 @@ shared/web/dist/.done: .ci/web $(WEB) $(VENV)/.station
 station-env: $(VENV)/.station services shared/api/assets/.done shared/web/dist/.done
 cloud-env: station-env $(VENV)/.cloud cloud-services
 test-services:
-	@bash .ci/apt systemd openssl faketime chromium network-manager nftables nginx-light
+	@bash .ci/apt systemd openssl faketime chromium network-manager nftables nginx-light certbot
 
 dev-env: station-env cloud-env test-services shared/web/client/node_modules/.done $(VENV)/.dev
 
@@ -159,6 +159,9 @@ deb: $(VENV)/.station shared/api/assets/.done shared/web/dist/.done ## dist/outp
 
 deb-check: deb ## the package on a clean Debian 12: installed, run, upgraded, under systemd, purged; needs root
 	@bash .ci/deb-check
+
+images: shared/api/assets/.done shared/web/dist/.done ## the cloud's three images, by docker, podman or buildah; BASE=debootstrap where no registry is
+	@bash .ci/images
 
 sbom: $(VENV)/.dev ## dist/sbom-station.json and dist/sbom-cloud.json, CycloneDX, out of the locks
 	@mkdir -p dist

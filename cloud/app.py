@@ -36,6 +36,7 @@ from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
 from cloud.store.store import PostgresStore
+from cloud.store.tidying import tidy
 from models.artifact import PACKAGED
 from models.live.advice import Advisor
 from models.live.habitat import MappedHabitat
@@ -264,7 +265,7 @@ async def running(
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
-                sweeping = asyncio.create_task(_sweep_hourly(accounts, clock), name="sweep")
+                sweeping = asyncio.create_task(_sweep_hourly(accounts, database, clock), name="sweep")
                 ended = asyncio.create_task(_first(http, *tasks), name="ended")
                 try:
                     yield address, ended
@@ -289,12 +290,15 @@ async def _calibrate(accounts: Accounts) -> None:
         accounts.hasher = Hasher(time_cost)
 
 
-async def _sweep_hourly(accounts: Accounts, clock: Clock) -> None:
+async def _sweep_hourly(accounts: Accounts, database: Database, clock: Clock) -> None:
     """Forget from time to time what is of no use; each process of the service does, and finds little after another."""
     while True:
         try:
             done = await sweep(accounts, sure_ms(clock))
-            log.info("cloud.swept", removed=done.removed, sync_log=done.sync_log, files=done.files)
+            tidied = await tidy(database, sure_ms(clock))
+            log.info(
+                "cloud.swept", removed=done.removed, sync_log=done.sync_log, files=done.files, frames=tidied.frames
+            )
         except StoreError as error:
             log.warning("cloud.unswept", code=error.code, detail=error.detail)
         await asyncio.sleep(EVERY_S)

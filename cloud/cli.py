@@ -11,6 +11,7 @@ import json
 from importlib.metadata import version
 from typing import Annotated
 
+import msgspec
 import typer
 
 from cloud.commands import carrying, copies, science, stations
@@ -19,6 +20,7 @@ from cloud.commands.opening import (
     ConfigOption,
     JsonOption,
     load_config,
+    over_database,
     plain,
     print_rows,
     print_stations,
@@ -196,6 +198,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Remove what is of no use any more, as the service does each hour."""
+    from cloud.store.tidying import tidy
     from shared.sync.sweeping import Swept
     from shared.sync.sweeping import sweep as sweep_now
 
@@ -208,6 +211,8 @@ def sweep(
         "ranger_positions": swept.ranger_positions, "resealed": swept.resealed,
         "numbers": swept.numbers,
     }  # fmt: skip
+    tidied = asyncio.run(over_database(load_config(config), lambda database: tidy(database, sure_ms(server_clock()))))
+    done |= msgspec.structs.asdict(tidied)
     if audit_days is not None:
         done["audit_lines"] = with_accounts(config, lambda accounts: accounts.prune_audit(audit_days))
     print_facts(done, as_json=as_json)

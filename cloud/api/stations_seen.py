@@ -8,11 +8,12 @@ from typing import Annotated, Any, Final
 
 from litestar import Controller, get, post, put
 from litestar.di import Dependency
-from litestar.params import FromPath, JSONBody, SkipValidationMarker
+from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMarker
 from msgspec import Meta, Struct, json
 
-from cloud.store import stations
+from cloud.store import station_frames, stations
 from cloud.store.scope import Scope, scope_of
+from cloud.store.station_frames import Frame
 from cloud.store.stations import Station
 from cloud.store.store import PostgresStore
 from shared.accounts.audit import Entry
@@ -20,14 +21,17 @@ from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven, ViewGiven
-from shared.errors import Conflict, Invalid
-from shared.sync.records import to_ms
+from shared.errors import Conflict, Invalid, NotFound
+from shared.sync.records import from_ms, to_ms
 from shared.wire.reading import text
 
 PostgresGiven = Annotated[PostgresStore, Dependency(kind="named"), SkipValidationMarker()]
 
 #: Long enough to carry a code to the machine beside; it is good once.
 CODE_VALID: Final = timedelta(minutes=10)
+#: Frames of one answer; an instant that no clock reads.
+MOST_FRAMES: Final = 1_000
+FOREVER_MS: Final = 2**62
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -77,6 +81,31 @@ class CodeOut(Struct, frozen=True, kw_only=True):
     name: str
     code: str
     expires_at: datetime
+
+
+class FrameOut(Struct, frozen=True, kw_only=True):
+    """A frame as a station heard it: ``payload`` in hex digits, ``copies`` of it on that day until it was sent.
+
+    ``received_at`` is the station's clock, whose state was ``clock``; ``taken_at`` this home's.
+    """
+
+    seq: int
+    received_at: datetime
+    clock: str
+    link: str
+    framing: str
+    topic: str
+    device: str
+    payload: str
+    copies: int
+    taken_at: datetime
+
+
+class FramesOut(Struct, frozen=True, kw_only=True):
+    """Frames by their place in the station's ledger; ``next``: what to go on after, null where there are no more."""
+
+    frames: list[FrameOut]
+    next: int | None
 
 
 class StationsSeen(Controller):
@@ -143,6 +172,29 @@ class StationsSeen(Controller):
         async with postgres.database.snapshot() as connection:
             return _scope(await scope_of(connection, station_id))
 
+    @get("/{station_id:str}/frames", summary="Frames as a station heard them", responses=documented(403, 404))
+    async def frames(
+        self,
+        postgres: PostgresGiven,
+        station_id: FromPath[str],
+        since: Annotated[datetime | None, QueryParameter(description="Heard from then on.")] = None,
+        until: Annotated[datetime | None, QueryParameter(description="Heard before then.")] = None,
+        after: Annotated[int, QueryParameter(ge=0, description="The place to go on after.")] = 0,
+        limit: Annotated[int, QueryParameter(ge=1, le=MOST_FRAMES)] = 100,
+    ) -> FramesOut:
+        """Give frames that a station sent up, by place; each is kept for 180 days after it came."""
+        async with postgres.database.snapshot() as connection:
+            if station_id not in {each.id for each in await stations.stations(connection)}:
+                raise NotFound(f"there is no station {station_id}")
+            span = (
+                -FOREVER_MS if since is None else to_ms(since),
+                FOREVER_MS if until is None else to_ms(until),
+            )
+            found = await station_frames.frames_of(connection, station_id, *span, after, limit)
+        return FramesOut(
+            frames=[_frame(each) for each in found], next=found[-1].frame.seq if len(found) == limit else None
+        )
+
     @put("/{station_id:str}/scope", summary="Limit what a station is told of", dto=JsonBody, responses=documented(404))
     async def limit(
         self,
@@ -164,6 +216,15 @@ class StationsSeen(Controller):
             found = await scope_of(connection, station_id)
         await accounts.note([Entry(to_ms(clock.now()), caller.principal.user_id, "station.scope", station_id)])
         return _scope(found)
+
+
+def _frame(found: Frame) -> FrameOut:
+    frame = found.frame
+    return FrameOut(
+        seq=frame.seq, received_at=from_ms(frame.received_ms), clock=frame.clock, link=frame.link,
+        framing=frame.framing, topic=frame.topic, device=frame.device, payload=frame.payload.hex(),
+        copies=frame.copies, taken_at=from_ms(found.taken_ms),
+    )  # fmt: skip
 
 
 def _scope(found: Scope) -> ScopeOut:

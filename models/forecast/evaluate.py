@@ -25,7 +25,7 @@ from models.forecast.baselines import HORIZONS_H, NAMES, FloatArray
 from models.forecast.calibration import OWN, OWN_DAYS, is_known_by, own_anchors
 from models.forecast.datasets import Animal, read
 from models.forecast.engines import NumpyEngine
-from models.forecast.features import COMMON_VECTORS, DAY_S, N_VECTORS, Anchors, BoolArray, context_slice
+from models.forecast.features import COMMON_VECTORS, DAY_S, N_VECTORS, Anchors, BoolArray, Known, context_slice
 from models.forecast.fitted import (
     ALL_GROUPS,
     ENGINES,
@@ -37,8 +37,9 @@ from models.forecast.fitted import (
     scaling_of,
     weights_of,
 )
+from models.forecast.heads import Distribution
 from models.forecast.runtime import Forecaster, load_forecaster
-from models.forecast.samples import Samples, samples_of
+from models.forecast.samples import Samples, known_of, rows_of, samples_of
 from shared.errors import ModelUnavailable
 
 #: Fewer truths than this are no row.
@@ -60,6 +61,7 @@ _WITHOUT: Final = "network without "
 _WEEK_S: Final = 7 * 86_400.0
 _RESAMPLES: Final = 1_000
 _SPEED_TRACKS: Final = 20
+_AT_ONCE: Final = 500
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,14 +152,32 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     week: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 
-def evaluate(data: Path, reference: Path, folder: Path = PACKAGED) -> Evaluation:  # noqa: ARG001 - every model takes it
-    """Return the figures for the tracks in ``data``; raises ModelUnavailable without a network to measure."""
+def evaluate(
+    data: Path,
+    reference: Path,  # noqa: ARG001 - every model takes it
+    folder: Path = PACKAGED,
+    *,
+    is_whole: bool = True,
+) -> Evaluation:
+    """Return the figures for the tracks in ``data``; raises ModelUnavailable without a network to measure.
+
+    Not ``is_whole``: without those of speed, and of a network from which a part is hidden.
+    """
     animals = read(data).animals
     (fitted, networks, number), _ = load_newest(folder, "forecast", NETWORK, _opened)
     networks[FLOAT] = _float_network(folder, number)
     served = load_forecaster(None, folder).network()
-    asked = [_forward(animal, fitted, networks, served) for animal in animals]
-    asked += _left_out(animals, folder, number)
+    unseen = _folds(folder, number)
+    forward: list[_Asked] = []
+    left_out: dict[tuple[int, int], _Asked] = {}
+    for place, animal in enumerate(animals):
+        # What is known at an animal's anchors is most of the work, and the same whoever is asked.
+        known = known_of(animal)
+        forward.append(_forward(animal, known, fitted, networks, served, PARTS if is_whole else ()))
+        for fold, (titles, its_fitted, network) in enumerate(unseen):
+            if animal.title in titles:
+                left_out[fold, place] = _left_out(animal, known, its_fitted, network)
+    asked = [*forward, *(left_out[key] for key in sorted(left_out))]
     rows = [*_rows(asked, of_individuals=False), *_rows(asked, of_individuals=True)]
     against = [
         one
@@ -165,7 +185,7 @@ def evaluate(data: Path, reference: Path, folder: Path = PACKAGED) -> Evaluation
         for one in _against([one for one in asked if one.split == split])
     ]
     costs = _costs(rows, networks, folder, number)
-    speed = [_speed(animals, folder, engine) for engine in ENGINES if engine in networks]
+    speed = [_speed(animals, folder, engine) for engine in ENGINES if engine in networks and is_whole]
     loaded = load(folder, "forecast", number, NETWORK)
     return Evaluation(
         version=number,
@@ -174,7 +194,7 @@ def evaluate(data: Path, reference: Path, folder: Path = PACKAGED) -> Evaluation
         rows=rows,
         against=against,
         int8=costs,
-        without=_without(rows),
+        without=_without(rows) if is_whole else [],
         speed=speed,
         bars=_bars(rows, against, costs, speed),
     )
@@ -196,23 +216,30 @@ def _float_network(folder: Path, version: int) -> Network:
     return Network(engine=engine, scaling=scaling_of(loaded, engine.n_context), version=version)
 
 
-def _forward(animal: Animal, fitted: Fitted, networks: Mapping[str, Network], served: Network) -> _Asked:
+def _forward(
+    animal: Animal,
+    known: Known,
+    fitted: Fitted,
+    networks: Mapping[str, Network],
+    served: Network,
+    hidden: Sequence[str],
+) -> _Asked:
     # The test part, and before it what the first ellipses follow.
     times_s, is_test = animal.times_s[animal.at], (animal.split == 2).any(axis=1)
     first_s = float(times_s[is_test].min()) if bool(is_test.any()) else math.inf
-    samples = samples_of(animal, fitted.baselines, rows=np.asarray(times_s >= first_s - OWN_DAYS * DAY_S))
+    rows = np.asarray(times_s >= first_s - OWN_DAYS * DAY_S)
+    samples = samples_of(animal, fitted.baselines, known=rows_of(known, rows), rows=rows)
     forecaster = Forecaster(animal.species, fitted, served)
-    error, nll = _measured(samples, forecaster)
+    said = _said(samples, forecaster)
     for name, network in networks.items():
-        said = Forecaster(animal.species, fitted, network).by_speaker(samples.anchors)[NETWORK]
         title = name if name == FLOAT else f"network, int8 {name}"
-        error[title] = _distances(said.place_m, samples.target_m)
-        nll[title] = said.negative_log_likelihood(samples.target_m)
-    for part in PARTS:
-        blind = Forecaster(animal.species, fitted, served).by_speaker(_hidden(samples.anchors, part, served))[NETWORK]
-        error[f"{_WITHOUT}{part}"] = _distances(blind.place_m, samples.target_m)
-        nll[f"{_WITHOUT}{part}"] = blind.negative_log_likelihood(samples.target_m)
-    return _asked(samples, "forward", np.asarray(samples.split == 2), forecaster, error, nll)
+        is_served = network.engine.name == served.engine.name
+        said[title] = (
+            said[NETWORK] if is_served else Forecaster(animal.species, fitted, network).of_network(samples.anchors)
+        )
+    for part in hidden:
+        said[f"{_WITHOUT}{part}"] = forecaster.of_network(_hidden(samples.anchors, part, served))
+    return _asked(samples, "forward", np.asarray(samples.split == 2), forecaster, said)
 
 
 def _hidden(anchors: Anchors, part: str, network: Network) -> Anchors:
@@ -238,29 +265,27 @@ def _hidden(anchors: Anchors, part: str, network: Network) -> Anchors:
     return msgspec.structs.replace(anchors, context=context, vectors=vectors, tokens=tokens)
 
 
-def _left_out(animals: Sequence[Animal], folder: Path, version: int) -> list[_Asked]:
+def _folds(folder: Path, version: int) -> list[tuple[list[str], Fitted, Network]]:
+    """The network of each fold with the titles of the animals that it has never seen."""
     found = []
-    place = folder / "forecast" / str(version)
-    for path in sorted(place.glob("fold*.json")):
+    for path in sorted((folder / "forecast" / str(version)).glob("fold*.json")):
         loaded = load(folder, "forecast", version, path.stem)
-        fitted = fitted_of(loaded)
         engine = NumpyEngine(weights_of(loaded))
         network = Network(engine=engine, scaling=scaling_of(loaded, engine.n_context), version=version)
-        for animal in animals:
-            if animal.title in loaded.manifest.settings["left_out"]:
-                samples = samples_of(animal, fitted.baselines)
-                forecaster = Forecaster(animal.species, fitted, network)
-                has_truth = np.asarray(np.isfinite(samples.target_m).all(axis=2))
-                found.append(_asked(samples, "left out", has_truth, forecaster, *_measured(samples, forecaster)))
+        found.append((loaded.manifest.settings["left_out"], fitted_of(loaded), network))
     return found
 
 
-def _measured(samples: Samples, forecaster: Forecaster) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    said = {**forecaster.by_speaker(samples.anchors), SERVED: forecaster.said(samples.anchors)}
-    return (
-        {name: _distances(one.place_m, samples.target_m) for name, one in said.items()},
-        {name: one.negative_log_likelihood(samples.target_m) for name, one in said.items()},
-    )
+def _left_out(animal: Animal, known: Known, fitted: Fitted, network: Network) -> _Asked:
+    samples = samples_of(animal, fitted.baselines, known=known)
+    forecaster = Forecaster(animal.species, fitted, network)
+    has_truth = np.asarray(np.isfinite(samples.target_m).all(axis=2))
+    return _asked(samples, "left out", has_truth, forecaster, _said(samples, forecaster))
+
+
+def _said(samples: Samples, forecaster: Forecaster) -> dict[str, Distribution]:
+    speaking = forecaster.by_speaker(samples.anchors)
+    return {**speaking, SERVED: forecaster.said(samples.anchors, speaking)}
 
 
 def _distances(place_m: FloatArray, target_m: FloatArray) -> FloatArray:
@@ -268,27 +293,26 @@ def _distances(place_m: FloatArray, target_m: FloatArray) -> FloatArray:
 
 
 def _asked(
-    samples: Samples,
-    split: str,
-    is_in: BoolArray,
-    forecaster: Forecaster,
-    error: dict[str, FloatArray],
-    nll: dict[str, FloatArray],
+    samples: Samples, split: str, is_in: BoolArray, forecaster: Forecaster, said: Mapping[str, Distribution]
 ) -> _Asked:
-    distance = forecaster.said(samples.anchors).distance(samples.target_m)
+    distance = said[SERVED].distance(samples.target_m)
     times_s = samples.anchors.times_s
-    own = np.full((times_s.size, len(HORIZONS_H), OWN), np.nan)
-    for now in range(times_s.size):
-        earlier = own_anchors(times_s, now)
-        known = is_known_by(times_s[earlier], float(times_s[now]))
-        own[now, :, : earlier.size] = np.where(known, distance[earlier], np.nan).T
+    radii = []
+    for begin in range(0, times_s.size, _AT_ONCE):
+        those = range(begin, min(begin + _AT_ONCE, times_s.size))
+        own = np.full((len(those), len(HORIZONS_H), OWN), np.nan)
+        for row, now in enumerate(those):
+            earlier = own_anchors(times_s, now)
+            known = is_known_by(times_s[earlier], float(times_s[now]))
+            own[row, :, : earlier.size] = np.where(known, distance[earlier], np.nan).T
+        radii.append(forecaster.radii(own))
     return _Asked(
         animal=samples.animal,
         split=split,
         is_in=is_in,
-        error_m=error,
-        nll=nll,
-        inside=(distance[..., None] <= forecaster.radii(own)).astype(np.float64),
+        error_m={name: _distances(one.place_m, samples.target_m) for name, one in said.items()},
+        nll={name: one.negative_log_likelihood(samples.target_m) for name, one in said.items()},
+        inside=(distance[..., None] <= np.concatenate(radii)).astype(np.float64),
         week=(times_s // _WEEK_S).astype(np.int64),
     )
 

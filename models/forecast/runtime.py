@@ -13,7 +13,7 @@ network that is missing, altered or of the wrong shape is refused, and the plain
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -221,9 +221,12 @@ class Forecaster:
             begin = end
         return found
 
-    def said(self, anchors: Anchors) -> Distribution:
-        """Return the forecast served at each anchor and horizon, before calibration."""
-        speaking = self.by_speaker(anchors)
+    def said(self, anchors: Anchors, speaking: Mapping[str, Distribution] | None = None) -> Distribution:
+        """Return the forecast served at each anchor and horizon, before calibration.
+
+        ``speaking`` is what ``by_speaker`` said of these anchors, if it is at hand.
+        """
+        speaking = self.by_speaker(anchors) if speaking is None else speaking
         chosen = [speaking[SPEAKERS[i]] for i in self._speakers]
         return Distribution(
             place_m=np.stack([one.place_m[:, h] for h, one in enumerate(chosen)], axis=1),
@@ -234,16 +237,25 @@ class Forecaster:
     def by_speaker(self, anchors: Anchors) -> dict[str, Distribution]:
         """Return what each model says at the anchors; without the network where there is none."""
         fitted, number = self._fitted, self._number
-        places = fitted.baselines[number].all_m(anchors.lags_m, anchors.states)
-        turned = [anchors.to_frame(place_m) for place_m in places]
-        found = {}
-        if self._network is not None:
-            said = self._network.distribution(anchors, fitted.growth)
-            plain = [turned[int(i) - 1][:, h] for h, i in enumerate(fitted.served_plain[number])]
-            found[NETWORK] = drawn(said, np.stack(plain, axis=1), fitted.share[number])
+        turned = self._plain_m(anchors)
+        found = {} if self._network is None else {NETWORK: self._drawn(self._network, anchors, turned)}
         for b, name in enumerate(NAMES):
             found[name] = circles(turned[b], anchors.scale_m, fitted.growth, fitted.spread[number, b])
         return found
+
+    def of_network(self, anchors: Anchors) -> Distribution:
+        """Return what the network alone says at the anchors; raises ModelUnavailable where it was refused."""
+        return self._drawn(self.network(), anchors, self._plain_m(anchors))
+
+    def _plain_m(self, anchors: Anchors) -> list[FloatArray]:
+        """The place of each plain forecast in the frames of the anchors."""
+        places = self._fitted.baselines[self._number].all_m(anchors.lags_m, anchors.states)
+        return [anchors.to_frame(place_m) for place_m in places]
+
+    def _drawn(self, network: Network, anchors: Anchors, plain_m: Sequence[FloatArray]) -> Distribution:
+        fitted, number = self._fitted, self._number
+        plain = [plain_m[int(i) - 1][:, h] for h, i in enumerate(fitted.served_plain[number])]
+        return drawn(network.distribution(anchors, fitted.growth), np.stack(plain, axis=1), fitted.share[number])
 
     def radii(self, own: FloatArray) -> FloatArray:
         """Return the radius of both shares from own distances (..., H, k), NaN where no truth is known: (..., H, 2)."""

@@ -14,7 +14,7 @@ from models.forecast.features import Anchors, BoolArray, IntArray, Known, anchor
 from models.forecast.fitted import ALL_GROUPS
 
 # Anchors whose features are worked out at once.
-_AT_ONCE: Final = 1_000
+_AT_ONCE: Final = 500
 
 
 class Samples(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -57,6 +57,11 @@ def known_of(animal: Animal, rows: BoolArray | None = None) -> Known:
         for begin in range(0, max(at.size, 1), _AT_ONCE)
     ]
     return Known(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in Known.__struct_fields__})
+
+
+def rows_of(known: Known, rows: BoolArray) -> Known:
+    """Return what is known at some of the anchors."""
+    return Known(**{name: getattr(known, name)[rows] for name in Known.__struct_fields__})
 
 
 def samples_of(

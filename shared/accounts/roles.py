@@ -299,6 +299,7 @@ RULES: Final[Mapping[str, Rule]] = {
     f"POST {_V1}/stations": _factor(ADMIN),
     f"POST {_STATION}/retire": _factor(ADMIN),
     f"GET {_STATION}/scope": Rule(roles=ADMIN),
+    f"GET {_STATION}/frames": Rule(roles=ADMIN, needs_factor=True, is_exact=True),
     f"PUT {_STATION}/scope": _factor(ADMIN),
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,

@@ -69,31 +69,38 @@ class Behind(http.server.BaseHTTPRequestHandler):
 class Proxy:
     """nginx with the shipped configuration, on ports and with a certificate of the test's own."""
 
-    def __init__(self, folder: Path, behind: int) -> None:
+    def __init__(
+        self, folder: Path, behind: int, *, certificate: Path | None = None, webroot: Path = Path("/var/www/certbot")
+    ) -> None:
+        """``certificate`` is a folder of certbot's; without one nginx gets a certificate that signs itself."""
         self.tls, self.plain = free_port(), free_port()
-        made = run(
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
-            "1", "-subj", "/CN=cloud.example.org", "-keyout", folder / "key.pem", "-out", folder / "cert.pem",
-        )  # fmt: skip
-        assert made.returncode == 0, made.stderr
+        if certificate is None:
+            certificate = folder
+            made = run(
+                "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                "-days", "1", "-subj", "/CN=cloud.example.org", "-keyout", folder / "privkey.pem", "-out",
+                folder / "fullchain.pem",
+            )  # fmt: skip
+            assert made.returncode == 0, made.stderr
         text = (DEPLOY / "nginx.conf").read_text()
         for pattern, to in (
             (r"\t*listen \[::\].*\n", ""), ("listen 80;", f"listen 127.0.0.1:{self.plain};"),
             ("listen 443 ", f"listen 127.0.0.1:{self.tls} "), ("127.0.0.1:8000", f"127.0.0.1:{behind}"),
-            ("ssl_certificate /.*;", f"ssl_certificate {folder}/cert.pem;"),
-            ("ssl_certificate_key .*;", f"ssl_certificate_key {folder}/key.pem;"),
+            ("/etc/letsencrypt/live/cloud.example.org/", f"{certificate}/"),
+            ("root /var/www/certbot;", f"root {webroot};"),
         ):  # fmt: skip
             text, changed = re.subn(pattern, to, text)
             assert changed, pattern
         temporary = "".join(
             f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        (folder / "nginx.conf").write_text(
+        self._config = folder / "nginx.conf"
+        self._config.write_text(
             f"pid {folder}/pid;\nerror_log stderr;\ndaemon off;\n{'user root;' if os.geteuid() == 0 else ''}\n"
             f"events {{}}\nhttp {{\naccess_log off;\n{temporary}{text}}}\n"
         )
         self._process = subprocess.Popen(
-            ["nginx", "-p", folder, "-e", "stderr", "-c", folder / "nginx.conf"], stderr=subprocess.PIPE
+            ["nginx", "-p", folder, "-e", "stderr", "-c", self._config], stderr=subprocess.PIPE
         )
 
     def ask(self) -> http.client.HTTPSConnection:
@@ -116,6 +123,11 @@ class Proxy:
             else:
                 return
 
+    def spoil(self) -> None:
+        """Write something into its configuration that does not parse."""
+        with self._config.open("a") as config:
+            config.write("nonsense {\n")
+
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(timeout=10)
@@ -123,8 +135,8 @@ class Proxy:
         self._process.stderr.close()
 
 
-@pytest.fixture
-def behind() -> Iterator[http.server.ThreadingHTTPServer]:
+def serving() -> Iterator[http.server.ThreadingHTTPServer]:
+    """Run ``Behind`` on a free port; its ``release`` ends the stream."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Behind)
     server.release = threading.Event()  # type: ignore[attr-defined] # asked for by the handler
     thread = threading.Thread(target=server.serve_forever)
@@ -134,6 +146,11 @@ def behind() -> Iterator[http.server.ThreadingHTTPServer]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def behind() -> Iterator[http.server.ThreadingHTTPServer]:
+    yield from serving()
 
 
 @pytest.fixture

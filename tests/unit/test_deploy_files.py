@@ -79,9 +79,18 @@ def test_what_a_containerfile_copies_is_there_and_it_runs_as_nobody(name: str) -
     users = [line.split()[1] for line in lines if line.startswith("USER ")]
     assert users
     assert "root" not in users
-    for line in lines:
-        if line.startswith("FROM "):
-            assert re.match(r"FROM docker\.io/library/\w+:[\w.-]+( AS \w+)?$", line), line
+
+
+def test_every_image_stands_on_the_debian_that_is_tested_and_is_built_by_one_command() -> None:
+    files = sorted(DEPLOY.glob("Containerfile*"))
+    built = {service["build"]["dockerfile"]: service["image"] for service in compose()["services"].values()}
+    script = (ROOT / ".ci" / "images").read_text(encoding="utf-8")
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            if line.startswith("FROM "):
+                assert re.match(r"FROM docker\.io/library/debian:bookworm-slim( AS \w+)?$", line), line
+        assert f"{built[f'cloud/deploy/{file.name}']}:{file.name}" in script
+    assert len(built) == len(files)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,19 @@ def test_a_script_parses_and_can_be_run(script: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("script", [".ci/deb", ".ci/deb-check", ".ci/audit", ".ci/sign-update"])
+def test_the_hook_of_renewals_reloads_nginx_in_its_container_where_it_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "docker").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/said\n')
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "compose").write_text("/srv/outpost/compose.yaml\n")
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "OUTPOST_COMPOSE": str(tmp_path / "compose")}
+    subprocess.run([DEPLOY / "certbot-reload"], env=environment, check=True)
+    assert (tmp_path / "said").read_text().splitlines() == [
+        "compose", "-f", "/srv/outpost/compose.yaml", "exec", "-T", "nginx", "sh", "-c",
+        "nginx -t -q && nginx -s reload",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("script", [".ci/deb", ".ci/deb-check", ".ci/audit", ".ci/sign-update", ".ci/images"])
 def test_a_script_of_the_build_parses(script: str) -> None:
     done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -44,6 +44,7 @@ from shared.wire.batch import (
 )
 from shared.wire.batch.results import Results
 from shared.wire.link import DOWN, MAX_CHANGES, MAX_FIXES, OF_FIXES, Changes, Clashes, FixPage, Heads, HeardFixes
+from shared.wire.raw import RawFrame
 
 NAMES = [column.name for column in FIX_COLUMNS]
 
@@ -199,6 +200,8 @@ class InMemoryCloud:
                     take = self._take_decisions
                 elif batch.channel == "results":
                     take = self._take_results
+                elif batch.channel == "frames":
+                    take = self._take_frames
                 counts, exceptions = take(batch)
                 receipt = Receipt(n=head.n, hash=head.hash, counts=dict(counts), exceptions=tuple(exceptions))
                 self.kept.heads[stream] = head
@@ -243,6 +246,9 @@ class InMemoryCloud:
     def _take_results(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
         self.results.append(decode_results(batch.payload))
         return Counter({"applied": len(self.results[-1].rest.said)}), []
+
+    def _take_frames(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
+        return Counter({"applied": len(decode_records(batch.payload, RawFrame))}), []
 
     def _take_records(self, batch: Batch) -> tuple[Counter[Any], list[Exceptional]]:
         counts: Counter[Any] = Counter()

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.forecast.baselines import HORIZONS_H
 from models.forecast.engines import LAYERS, Float32Array, LiteRtEngine, NumpyEngine, OnnxEngine, dequantised, quantised
 from models.forecast.export import int8_of, onnx_of
 from models.forecast.features import N_CONTEXT, N_TOKENS, TOKEN_WIDTH
+from models.forecast.heads import WIDTH
 from models.forecast.tflite import tflite_of
 from models.forecast.train import Net, net_of
 from shared.errors import ArtifactError
@@ -43,6 +45,16 @@ def test_numpy_says_what_torch_says(net: Net, weights: dict[str, Float32Array]) 
     with torch.no_grad():
         again = net_of(weights)(torch.tensor(tokens), torch.tensor(context)).numpy()
     assert np.abs(again - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("n", [0, 1_023, 1_024, 1_025, 2_500])
+def test_numpy_says_the_same_of_many_anchors_as_of_few(weights: dict[str, Float32Array], n: int) -> None:
+    engine = NumpyEngine(weights)
+    tokens, context = question(n)
+    found = engine.heads(tokens, context)
+    few = [engine.heads(tokens[at : at + 100], context[at : at + 100]) for at in range(0, n, 100)]
+    assert found.shape == (n, len(HORIZONS_H), WIDTH)
+    np.testing.assert_allclose(found, np.concatenate([found[:0], *few]), atol=1e-5)
 
 
 def test_int8_weights_are_within_half_a_step(weights: dict[str, Float32Array]) -> None:

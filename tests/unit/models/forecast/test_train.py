@@ -103,6 +103,17 @@ def test_an_evaluation_has_every_model_split_and_bar(evaluation: Evaluation) -> 
     assert "| promise | found | kept |" in report(evaluation)
 
 
+def test_an_evaluation_of_the_promises_alone_finds_what_a_whole_one_finds(
+    herd: Path, trained: Path, evaluation: Evaluation
+) -> None:
+    found = evaluate(herd, herd, trained, is_whole=False)
+    assert found.speed == []
+    assert found.without == []
+    assert found.bars == [bar for bar in evaluation.bars if "takes less than" not in bar.promise]
+    assert found.against == evaluation.against
+    assert found.rows == [row for row in evaluation.rows if not row.model.startswith("network without ")]
+
+
 def test_what_is_measured_is_what_a_station_says(herd: Path, trained: Path) -> None:
     """The tables rest on many anchors at once; a station asks for one, with the fixes up to then."""
     animal = read(herd).animals[0]
