@@ -6,6 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -102,7 +103,7 @@ async def test_rows_as_text_arrive_as_they_were(database: Database) -> None:
     drawn = random.Random(7)
     words = ["a", "", "\\", "\\N", "\\.", "tab\there", "line\nend\r", "\b\f\v", "Übung", None]
     numbers, floats = [0, 1, -1, 2**63 - 1, -(2**63), None], [0.5, -1e300, 1e-300, 3.0, 7, None]
-    columns = {
+    columns: dict[str, list[Any]] = {
         "n": [drawn.choice(numbers) for _ in range(300)],
         "x": [drawn.choice(floats) for _ in range(300)],
         "notes": [drawn.choice(words) for _ in range(300)],
