@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import json
 import re
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from tests.access import operator_of_station
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import KEY
 from tests.integration.test_cli import run
+from tests.services import require
+from tests.small_disk import SmallDisk
 
 pytestmark = pytest.mark.integration
 
@@ -169,6 +173,41 @@ def test_a_newer_schema_comes_after_a_proved_copy_of_the_older_one(tmp_path: Pat
         assert schema_version(db) == older
     SpatialiteStore(path, KEY, now=lambda: START, readers=1).close_now()
     assert sorted(tmp_path.glob("*.schema-*")) == [copy]
+
+
+#: Copies a database where this process does not see the disk, and opens the copy as any other is opened.
+COPIES = """
+import sys
+from pathlib import Path
+from edge.store.driver import connect
+from edge.store.snapshot import snapshot
+source, copy, key = Path(sys.argv[1]), Path(sys.argv[2]), bytes.fromhex(sys.argv[3])
+rows = snapshot(source, copy, key)["held"].rows
+db = connect(copy, key, is_spatial=False)
+(mode,), (found,) = db.execute("PRAGMA journal_mode").fetchone(), db.execute("PRAGMA integrity_check").fetchone()
+db.close()
+print(f"{rows} rows, {mode}, {found}")
+"""
+
+
+def test_a_copy_fits_where_there_is_room_for_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "station.db"
+    with closing(connect(path, KEY, is_spatial=False)) as db:
+        db.execute("CREATE TABLE held (n INTEGER PRIMARY KEY, what BLOB)")
+        with transaction(db):
+            db.executemany("INSERT INTO held (what) VALUES (?)", ((bytes([n % 251]) * 900,) for n in range(6_000)))
+    assert 5 * 2**20 < path.stat().st_size < 7 * 2**20
+    disk = SmallDisk(tmp_path / "medium", 8)
+    try:
+        require(disk.is_mounted, f"a mount namespace needs root: {disk.answer}")
+        done = subprocess.run(
+            [*disk.prefix, sys.executable, "-c", COPIES, path, disk.folder / "copy.db", KEY.hex()],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "6000 rows, wal, ok\n"), done.stderr
+        assert [each.name for each in disk.seen_at.iterdir()] == ["copy.db"]
+    finally:
+        disk.close()
 
 
 def test_without_room_for_the_copy_the_schema_stays(tmp_path: Path) -> None:

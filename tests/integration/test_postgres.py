@@ -510,6 +510,16 @@ async def test_after_a_restart_of_the_server_the_next_request_is_served(folder: 
                 assert await value_of_one(database) == 1
 
 
+async def test_a_connection_that_ended_a_moment_after_its_use_is_not_given(blank_database_url: str) -> None:
+    async with Database.open(blank_database_url, pool_min=1, pool_max=1) as database:
+        async with database.snapshot() as used:
+            pid = await value(used, "SELECT pg_backend_pid()")
+        assert used.is_sound()
+        assert rows(blank_database_url, f"SELECT pg_terminate_backend({pid}, 20000)") == [(True,)]
+        assert not used.is_sound()
+        assert await value_of_one(database) == 1
+
+
 async def test_a_server_that_was_away_for_longer_than_the_pool_tries_is_found_again(folder: Path) -> None:
     with cluster_in(folder / "pg") as cluster:
         async with Database.open(cluster.url(), pool_min=1, pool_max=2, wait_s=0.2) as database:

@@ -1,8 +1,9 @@
-"""Reads of the cloud's accounts that share a snapshot, and the arrays that its statements send."""
+"""Reads of the cloud's accounts that share a snapshot, and what its statements send: arrays, rows as text."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator
 
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from cloud.store.accounts import PostgresTables
+from cloud.store.appending import copy_text
 from cloud.store.arrays import BigintArray, UuidArray
 from cloud.store.database import Database
 from shared.accounts.facts import fact, set_fact
@@ -94,3 +96,25 @@ async def test_arrays_arrive_as_they_were_meant(database: Database) -> None:
             "SELECT %s", (BigintArray([n.to_bytes(8, "big", signed=True) for n in numbers]),)
         )
         assert await cursor.fetchone() == (numbers,)
+
+
+async def test_rows_as_text_arrive_as_they_were(database: Database) -> None:
+    drawn = random.Random(7)
+    words = ["a", "", "\\", "\\N", "\\.", "tab\there", "line\nend\r", "\b\f\v", "Übung", None]
+    numbers, floats = [0, 1, -1, 2**63 - 1, -(2**63), None], [0.5, -1e300, 1e-300, 3.0, 7, None]
+    columns = {
+        "n": [drawn.choice(numbers) for _ in range(300)],
+        "x": [drawn.choice(floats) for _ in range(300)],
+        "notes": [drawn.choice(words) for _ in range(300)],
+        "link": [drawn.choice(("one", "other")) for _ in range(300)],
+        "same": [5] * 300,
+    }
+    ids = sorted(uuid.UUID(int=drawn.getrandbits(128)) for _ in range(300))
+    async with database.transaction() as connection:
+        await connection.execute(
+            "CREATE TEMP TABLE rows (id uuid, n bigint, x float8, notes text, link text, same int) ON COMMIT DROP"
+        )
+        async with connection.cursor().copy("COPY rows FROM STDIN") as copy:
+            await copy.write(copy_text([each.bytes for each in ids], columns))
+        found = await (await connection.execute("SELECT * FROM rows ORDER BY id")).fetchall()
+    assert found == list(zip(ids, *columns.values(), strict=True))
