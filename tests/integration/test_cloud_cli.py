@@ -192,7 +192,7 @@ def test_the_shell_reads_and_cannot_write(url: str) -> None:
         "EXPLAIN ANALYZE DELETE FROM counters",
     ):
         assert refusal("db", "--sql", statement).startswith("invalid: "), statement
-        assert ask(url, "SELECT count(*) FROM counters") == [(5,)]
+        assert ask(url, "SELECT count(*) FROM counters") == [(6,)]
 
 
 def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:
@@ -203,7 +203,7 @@ def test_a_statement_that_fails_does_not_end_the_shell(url: str) -> None:
     said = run("db", stdin="\n".join(lines)).stdout
     assert "nonsense" in said
     assert "42" in said
-    assert ask(url, "SELECT count(*) FROM counters") == [(5,)]
+    assert ask(url, "SELECT count(*) FROM counters") == [(6,)]
 
 
 # --- stations -------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def noting(station: Station, brought: set[Key]) -> Station:
         brought.update((row["collar_id"], row["raw_ms"], row["lon_e7"]) for row in rows)
         return await bring(*rows)
 
-    station.bring_fixes = noted  # type: ignore[method-assign,assignment] # it notes, and brings them
+    station.bring_fixes = noted  # type: ignore[method-assign] # it notes, and brings them
     return station
 
 

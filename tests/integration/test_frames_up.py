@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from edge.sync.profiles import LAN, PROFILES, profile_of
 from edge.sync.session import sync_once
 from shared.errors import ConfigError
 from shared.sync.records import to_ms
-from shared.sync.streams import GENESIS, Action, Head, Receipt, ResumeFrom, SendNext, StartOver
+from shared.sync.streams import GENESIS, Action, Batch, Head, Receipt, ResumeFrom, SendNext, StartOver
 from shared.wire.batch import decode_records, encode_records
 from shared.wire.raw import DAY_MS, RawFrame
 from tests.access import logged_in, person
@@ -101,12 +102,12 @@ async def decoded(store: SpatialiteStore, seq: int) -> None:
 
 
 def sent_of(cloud: InMemoryCloud) -> list[RawFrame]:
-    return [
-        frame
-        for batch in cloud.payloads
-        if batch.channel == "frames"
-        for frame in decode_records(batch.payload, RawFrame)
-    ]
+    return [frame for batch in cloud.payloads if batch.channel == "frames" for frame in frames_in(batch)]
+
+
+def frames_in(batch: Batch) -> list[RawFrame]:
+    found: list[RawFrame] = decode_records(batch.payload, RawFrame)
+    return found
 
 
 async def test_they_go_after_all_else_over_a_link_that_costs_nothing_and_no_further_than_the_decoder(
@@ -158,7 +159,7 @@ async def test_whatever_is_lost_put_back_or_begun_anew_every_frame_arrives(
         if batch is None:
             return False
         if batch.n >= len(heads):
-            there.update(frame.seq for frame in decode_records(batch.payload, RawFrame))
+            there.update(frame.seq for frame in frames_in(batch))
             heads.append(batch.head)
             arrived.append(set(there))
         if is_heard:
@@ -219,8 +220,8 @@ async def test_the_cloud_keeps_each_once_with_its_copies_shows_them_to_administr
             copies=copies,
         )
 
-    async def bring(*frames: RawFrame) -> dict[str, int]:
-        return dict((await station.bring("frames", encode_records(frames))).counts)
+    async def bring(*frames: RawFrame) -> dict[Any, int]:
+        return (await station.bring("frames", encode_records(frames))).counts
 
     assert await bring(said(1), said(2), said(2, 3)) == {"applied": 2, "duplicate": 1}
     assert await bring(said(1, 5), said(3)) == {"applied": 1, "duplicate": 1}
