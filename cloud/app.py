@@ -297,7 +297,12 @@ async def _sweep_hourly(accounts: Accounts, database: Database, clock: Clock) ->
             done = await sweep(accounts, sure_ms(clock))
             tidied = await tidy(database, sure_ms(clock))
             log.info(
-                "cloud.swept", removed=done.removed, sync_log=done.sync_log, files=done.files, frames=tidied.frames
+                "cloud.swept",
+                removed=done.removed,
+                sync_log=done.sync_log,
+                files=done.files,
+                frames=tidied.frames,
+                lines=tidied.lines,
             )
         except StoreError as error:
             log.warning("cloud.unswept", code=error.code, detail=error.detail)

@@ -117,10 +117,12 @@ def print_stations(found: object) -> None:
         table.add_column(heading, overflow="fold")
     for each in found if isinstance(found, list) else []:
         seen = "never" if each.last_seen_at is None else f"{each.last_seen_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(
-            Text(each.id), Text(each.name), f"{each.enrolled_at:%Y-%m-%d}", seen, str(each.cursor),
-            "retired" if each.is_retired else "runs twice" if each.doubled_at is not None else "",
-        )  # fmt: skip
+        notes = {
+            "retired": each.is_retired, "runs twice": each.doubled_at is not None and not each.is_retired,
+            "has a scope": each.has_scope,
+        }  # fmt: skip
+        said = ", ".join(note for note, holds in notes.items() if holds)
+        table.add_row(Text(each.id), Text(each.name), f"{each.enrolled_at:%Y-%m-%d}", seen, str(each.cursor), said)
     console.print(table)
 
 

@@ -184,6 +184,13 @@ async def see(connection: Connection, station_id: str, now_ms: int, cursor: int 
     )
 
 
+async def hear(connection: Connection, station_id: str, now_ms: int, cursor: int) -> None:
+    """Note how far a station said to have come in the fixes that the cloud took itself."""
+    await connection.execute(
+        "UPDATE stations SET heard_cursor = %s, heard_ms = %s WHERE id = %s", (cursor, now_ms, station_id)
+    )
+
+
 async def note_epoch(connection: Connection, station_id: str, epoch: str, now_ms: int) -> bool:
     """Note that a batch of ``epoch`` is applied, before its head moves; say whether two cards are found by it.
 

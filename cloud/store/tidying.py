@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from cloud.store import station_frames
+from cloud.store import folding, station_frames
 from cloud.store.database import Database
 
 #: Steps of one round at most: what is left waits for the next.
@@ -21,6 +21,11 @@ class Tidied(msgspec.Struct, kw_only=True):
 
     #: frames as stations heard them, older than they are kept
     frames: int = 0
+    #: lines of the change log that a later one says as well
+    lines: int = 0
+    #: how long the change log is then, and the number through which it is folded
+    log_lines: int = 0
+    log_folded: int = 0
 
 
 async def tidy(database: Database, sure_now_ms: int | None) -> Tidied:
@@ -33,4 +38,15 @@ async def tidy(database: Database, sure_now_ms: int | None) -> Tidied:
             done.frames += gone
             if gone < station_frames.PRUNED_AT_ONCE:
                 break
+    async with database.snapshot() as connection:
+        up_to = await folding.floor(connection, sure_now_ms)
+    for _ in range(_MOST_STEPS):
+        async with database.transaction() as connection:
+            step = await folding.fold(connection, up_to)
+        done.lines += step.gone
+        if not step.is_more:
+            break
+    async with database.snapshot() as connection:
+        log = await folding.size(connection)
+    done.log_lines, done.log_folded = log.lines, log.folded
     return done

@@ -217,7 +217,9 @@ class Uplink:
             page, collar_ids = await _heard(
                 connection, ours, station_id, since, after, limit, functools.partial(self._packed_fixes, schema=schema)
             )
-        await self._let_compare(station_id, collar_ids)
+        async with self._store.database.transaction() as connection:
+            await stations.hear(connection, station_id, to_ms(self._now()), since)
+            await stations.may_read(connection, station_id, collar_ids)
         return page
 
     async def newest(
