@@ -39,7 +39,7 @@ from shared.privacy import OPERATOR, view_for
 from shared.store import AnimalQuery, FixQuery, PatrolLogQuery, RangerPositionQuery, RangerQuery, RecordEdit
 from shared.sync.records import to_ms
 from shared.sync.streams import GENESIS, Batch
-from shared.wire.link import HeardFixes
+from shared.wire.link import CHANNELS, HeardFixes
 from shared.wire.signatures import new_key
 from tests.access import operator_of_station
 from tests.clouds import ask, wipe
@@ -622,7 +622,7 @@ async def test_a_running_station_sends_by_itself_and_says_how_far_it_is(home: Ho
         await outpost_station(config, "sync", "--once")
         detail = (await http.get("/health/detail")).json()["cloud"]
         assert (detail["station_id"], detail["last_error"]) == ("post-9", None)
-        assert list(detail["waiting"]) == ["alerts", "newest", "records", "fixes", "flags"]
+        assert list(detail["waiting"]) == list(CHANNELS)
         assert {each["items"] for each in detail["waiting"].values()} == {0}
         assert "as post-9, last receipt" in " ".join((await outpost_station(config, "status")).split())
 
