@@ -39,6 +39,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("cloud", "profile", '"sat"', "sat", "sat"),
     ("cloud", "bytes_a_day", "90000", "90000", 90_000),
     ("cloud", "windows", '["22:00-04:30"]', "22:00-04:30", ("22:00-04:30",)),
+    ("cloud", "frames", "true", "true", True),
     ("backup", "dir", '"/mnt/usb/backup"', "/mnt/usb/backup", "/mnt/usb/backup"),
     ("backup", "recovery_public", f'"{"0a" * 32}"', "0a" * 32, "0a" * 32),
     ("backup", "hourly_kept", "3", "3", 3),
