@@ -116,6 +116,9 @@ class JobWorker:
                 for attempt in list(self._running):
                     attempt.stop(JobInterrupted)
                 working.cancel()
+                # told while it was beginning, it may have taken that for nothing
+                while not (await asyncio.wait((working,), timeout=self._settings.stop_s + 5.0))[0]:
+                    working.cancel()
             (ended,) = await asyncio.gather(working, return_exceptions=True)
             if told.is_set():
                 return
