@@ -38,7 +38,8 @@ from shared.privacy import OPERATOR, View, view_for
 from shared.store import Store
 from tests.access import TokenAuth, accounts_over, logged_in, operator_of, person, rosters_over
 from tests.clouds import wipe
-from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger
+from tests.memory_store import InMemoryStore
 from tests.services import Postgres
 
 KEY = bytes(range(32))

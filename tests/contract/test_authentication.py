@@ -20,7 +20,8 @@ from shared.privacy import OPERATOR, Role
 from shared.store import Store
 from tests.access import TokenAuth, accounts_over, logged_in, person
 from tests.contract.conftest import client_of
-from tests.fakes import FakeClock, FakeMessenger, InMemoryStore
+from tests.fakes import FakeClock, FakeMessenger
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.auth]
 
