@@ -19,7 +19,7 @@ from shared.privacy import OPERATOR
 from shared.store import Store
 from shared.sync.sweeping import sweep
 from tests.access import SECRET, accounts_over, logged_in
-from tests.contract.test_authentication import PASSWORD, enter, log_in
+from tests.contract.logins import PASSWORD, enter, log_in
 from tests.fakes import FakeClock
 from tests.memory_store import InMemoryStore
 
