@@ -365,6 +365,25 @@ async def halving(
         await halving(connection, places[middle:], take, refuse)
 
 
+async def halving_fit(
+    connection: Connection,
+    n: int,
+    check: Callable[[int], None],
+    take: Callable[[Sequence[int]], Awaitable[None]],
+    refuse: Callable[[int, str, str], None],
+) -> None:
+    """Have ``take`` write those of ``n`` items that ``check`` lets pass; it raises Invalid of one that it does not."""
+    fit: list[int] = []
+    for place in range(n):
+        try:
+            check(place)
+        except Invalid as error:
+            refuse(place, error.code, error.detail)
+        else:
+            fit.append(place)
+    await halving(connection, fit, take, refuse)
+
+
 def picked(columns: Mapping[str, Sequence[Any]], places: Sequence[int]) -> FixColumns:
     """Return the rows at ``places`` of a batch."""
     return {name: [values[place] for place in places] for name, values in columns.items()}
