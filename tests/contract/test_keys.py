@@ -19,8 +19,9 @@ from shared.privacy import OPERATOR
 from shared.store import Store
 from shared.sync.sweeping import sweep
 from tests.access import SECRET, accounts_over, logged_in
-from tests.contract.test_authentication import PASSWORD, enter, log_in
-from tests.fakes import FakeClock, InMemoryStore
+from tests.contract.logins import PASSWORD, enter, log_in
+from tests.fakes import FakeClock
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.auth]
 

@@ -21,7 +21,8 @@ from edge.ingest.group_commit import MAX_FRAMES, LedgerWriter
 from edge.ingest.receive import discipline, receipt_for, receive
 from edge.store.fixes import StoredFix
 from edge.store.ledger import Entry, Ledger, LedgerReader, Row
-from edge.store.store import SpatialiteStore, Undecoded
+from edge.store.store import SpatialiteStore
+from edge.store.undecoded_frames import Undecoded
 from firmware_bridge.codecs.lora_packet import pack_lp0
 from firmware_bridge.codecs.opencollar import PORT_SHORT, PORT_STATUS, encode_short, encode_status
 from firmware_bridge.codecs.outpost_json import encode_fix

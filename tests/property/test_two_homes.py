@@ -40,7 +40,8 @@ from shared.sync.fixes import OPTIONAL
 from shared.sync.operations import Kind, Operation
 from shared.sync.records import EntityName, Record, to_ms
 from tests.clouds import START_MS, VIEW, ask, columns_of, wipe
-from tests.fakes import START, InMemoryStore
+from tests.fakes import START
+from tests.memory_store import InMemoryStore
 from tests.property.test_store import ANIMAL, COLLAR, OTHER, RADIO, new_fixes
 from tests.services import Postgres
 
