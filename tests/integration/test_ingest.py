@@ -39,7 +39,7 @@ pytestmark = pytest.mark.integration
 
 KEY = bytes(range(32))
 VIEW = view_for(OPERATOR)
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 EUI = "0101010101010101"
 HOUR = timedelta(hours=1)
 
