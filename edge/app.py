@@ -83,6 +83,7 @@ from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.collector import settle
 from shared.configuration import LOOPBACK, boot_id, own_hosts
+from shared.ending import end
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
 from shared.logs import configure_logging
@@ -474,9 +475,7 @@ class Tasks:
 
     async def cancel(self) -> None:
         """End every task and wait for it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

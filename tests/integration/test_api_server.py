@@ -21,7 +21,7 @@ from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.integration, pytest.mark.api]
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 
 
 class Station:

@@ -487,7 +487,7 @@ async def test_tls_is_the_urls_matter(postgres: Postgres) -> None:
         with pytest.raises(StoreError, match="SSL"):
             async with Database.open(f"postgresql://u@127.0.0.1:{port}/x?sslmode=require"):
                 pass
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 120)
 
 
 async def test_after_a_restart_of_the_server_the_next_request_is_served(folder: Path) -> None:
