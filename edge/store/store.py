@@ -23,7 +23,7 @@ from edge.store.home_secret import field_keys
 from edge.store.jobs import run
 from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
-from edge.store.snapshot import before_migration
+from edge.store.upgrading import prepare
 from shared.accounts.facts import set_fact
 from shared.domain import (
     AddedFix,
@@ -134,7 +134,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            before_migration(path, key)
+            prepare(path, key)
         self._db = connect(path, key, synchronous=synchronous)
         self._open_readers: list[Connection] = []
         try:
