@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from cloud.accounts.rosters import Rosters
 from cloud.accounts.secret import read_secret
 from cloud.api.app import create_app
+from cloud.api.traces import traced
 from cloud.config import Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.jobs import queue
@@ -271,7 +272,8 @@ async def running(
                 ingest.running(
                     *_links(config.ingest)
                 ) as tasks,  # until the last request has ended: it may hold a frame
-                _http(app, config.api.host, config.api.port if port is None else port) as (address, http),
+                traced(app, config.traces) as served,
+                _http(served, config.api.host, config.api.port if port is None else port) as (address, http),
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
@@ -351,7 +353,7 @@ def _links(section: IngestSection) -> tuple[list[MqttSource], DirectIp | None]:
 
 
 @contextlib.asynccontextmanager
-async def _http(app: Litestar, host: str, port: int) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+async def _http(app: ASGIApp, host: str, port: int) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """Answer requests while the block runs; gives the address and the task that ends with it."""
     server = _Server(
         uvicorn.Config(
