@@ -50,6 +50,7 @@ from shared.accounts.service import Accounts
 from shared.clock import Clock
 from shared.collector import settle
 from shared.configuration import boot_id, own_hosts
+from shared.ending import end
 from shared.errors import ConfigError, StoreError
 from shared.habitat import Habitat
 from shared.logs import configure_logging
@@ -117,8 +118,7 @@ async def shelf_of(config: Config, database: Database, clock: Clock) -> AsyncIte
         try:
             yield shelf
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            await end(looking)
 
 
 def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: HomeShelf) -> Kinds:
@@ -282,10 +282,7 @@ async def running(
                 try:
                     yield address, ended
                 finally:
-                    ended.cancel()
-                    calibrating.cancel()
-                    sweeping.cancel()
-                    why, _, _ = await asyncio.gather(ended, calibrating, sweeping, return_exceptions=True)
+                    why, _, _ = await end(ended, calibrating, sweeping)
                 if isinstance(why, StoreError):
                     raise why
         finally:

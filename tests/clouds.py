@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -239,3 +240,13 @@ def operation(entity: Any, row_id: str, columns: dict[str, Any] | None = None, *
         "columns": columns or {}, "author": "warden",
     }  # fmt: skip
     return Operation(**{**said, **fields})
+
+
+def alpha(**fields: Any) -> Operation:
+    """Return the operation that enters an animal."""
+    return operation("animal", "a1", {"name": "Alpha", "species": "elephant"}, **fields)
+
+
+def noise(seed: int) -> str:
+    """Return a long text that no compression makes small."""
+    return "".join(map(chr, random.Random(seed).choices(range(33, 900), k=9_000)))

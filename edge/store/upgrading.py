@@ -16,8 +16,8 @@ from edge.store.migrate import migrations, schema_version
 from edge.store.snapshot import before_migration
 from shared.errors import StoreFull
 
-#: What a change of the schema may write into the log, as a share of the database; the last one wrote nothing to speak of
-#: on three million fixes, but one that writes a column of every fix would come near.
+#: What a change of the schema may write into the log, as a share of the database. The last one wrote nothing to speak
+#: of on three million fixes; one that writes a column of every fix would come near.
 LOG_SHARE: Final = 0.25
 _MIB: Final = 2**20
 
