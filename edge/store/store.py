@@ -18,11 +18,7 @@ from edge.store.driver import Connection, Synchronous, quick_check
 from edge.store.fixes import FixWriter, StoredFix
 from edge.store.jobs import run
 from edge.store.records import RecordWriter
-<<<<<<< HEAD
-from edge.store.upgrading import prepare
-=======
 from edge.store.undecoded_frames import Undecoded
->>>>>>> main
 from shared.accounts.facts import set_fact
 from shared.domain import (
     AddedFix,
@@ -119,34 +115,10 @@ class SpatialiteStore(RecordEdits, PatrolReads):
     ) -> None:
         self._now = now
         self._stored = stored
-<<<<<<< HEAD
-        self._writer_thread = concurrent.futures.ThreadPoolExecutor(1, "store-writer")
-        self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
-        self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            prepare(path, key)
-        self._db = connect(path, key, synchronous=synchronous)
-        self._open_readers: list[Connection] = []
-        try:
-            with translated(path):
-                self.schema = migrate(self._db)
-                #: what seals and opens personal fields
-                self.fields = field_keys(self._db)
-            for _ in range(readers):
-                reader = self._opened(connect(path, key, is_readonly=True))
-                self._open_readers.append(reader)
-                self._readers.put(reader)
-        except BaseException:
-            self._close_connections()
-            raise
-        self._write_over(self._db)
-=======
         self._database = Database(path, key, Writers, synchronous=synchronous, readers=readers)
         self.schema = self._database.schema
         #: what seals and opens personal fields
         self.fields = self._database.fields
->>>>>>> main
 
     @property
     def _fixes(self) -> FixWriter:
