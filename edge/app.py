@@ -58,6 +58,7 @@ from edge.store.home_secret import known_secret
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.spool import keep_public
 from edge.store.store import SpatialiteStore
+from edge.sync.audit_up import tell_audit
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.frames import Frames
@@ -523,6 +524,7 @@ def _uplink(
         ),
         frames=Frames(config.ledger_dir, key),
         people=lambda cloud, here: exchange(cloud, here, accounts),
+        audit=lambda cloud, here, meter: tell_audit(cloud, here, accounts, meter),
         models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
         release=(lambda cloud, meter: take_release(cloud, meter, fetching)) if config.update.is_fetched else None,
     )

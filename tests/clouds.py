@@ -37,7 +37,7 @@ _TABLES = (
     "receipts", "streams",
     "blob_copies", "blob_parts", "blobs", "models", "model_choices", "sync_items", "sync_log", "conflicts",
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
-    "station_frames", "station_results", "station_steps", "station_maps", "station_map_tiles",
+    "station_audit", "station_frames", "station_results", "station_steps", "station_maps", "station_map_tiles",
     "station_rows", "scope_changes", "enrolment_codes", "sticks", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
     "predictions", "patrols", "phone_ids", "phone_fixes", "phone_rulings",

@@ -19,7 +19,7 @@ import structlog
 from edge.store.driver import Connection, Synchronous, connect, sqlite, transaction, translated
 from edge.store.home_secret import field_keys
 from edge.store.migrate import migrate
-from edge.store.snapshot import before_migration
+from edge.store.upgrading import prepare
 from shared.errors import DatabaseCorrupt, StoreError
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Database(Generic[M]):
         self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            before_migration(path, key)
+            prepare(path, key)
         self._db = connect(path, key, synchronous=synchronous)
         self._open_readers: list[Connection] = []
         try:

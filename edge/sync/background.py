@@ -66,7 +66,8 @@ def sole_session(data_dir: Path, name: str = "sync.lock") -> Iterator[bool]:
 
 class Background:
     """Holds a session every ``interval_s`` while the station runs; ``connect`` opens the cloud of an enrolment, and
-    ``people`` brings its roster down before anything else, ``models`` what it chose of models after everything else.
+    ``people`` brings its roster down before anything else, ``audit`` the audit log up and ``models`` what it chose of
+    models down after everything else.
 
     A session that fails is tried again, later and later; one that brought something before the link failed is followed
     by another as soon as a first failure is. An alert ends the rest. A station may be enrolled anew while this runs.
@@ -83,6 +84,7 @@ class Background:
         batch_fixes: int,
         profile: Profile = LAN,
         people: Callable[[Cloud, Enrolment], Awaitable[None]] | None = None,
+        audit: Callable[[Cloud, Enrolment, Meter], Awaitable[int]] | None = None,
         models: Callable[[Cloud, Enrolment, Meter], Awaitable[int]] | None = None,
         release: Callable[[Cloud, Meter], Awaitable[bool]] | None = None,
         frames: Frames | None = None,
@@ -98,6 +100,7 @@ class Background:
         self.profile = profile
         self._meter = Meter(store, profile, clock, boot_id())
         self._people = people
+        self._audit = audit
         self._models = models
         self._release = release
         self._frames = frames
@@ -141,6 +144,8 @@ class Background:
                     self._store, MeteredCloud(cloud, self._meter), self._clock, batch_fixes=self._batch_fixes,
                     profile=self.profile, frames=self._frames, within_s=SESSION_S, progress=self._confirm,
                 )  # fmt: skip
+                if self._audit is not None:
+                    await self._audit(cloud, here, self._meter)
                 if self._models is not None:  # and models after it
                     await self._models(cloud, here, self._meter)
                 if self._release is not None:
