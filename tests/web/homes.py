@@ -61,7 +61,7 @@ CLOUD_WAYS = (
     "", "stations", "animals", "collars", "observations", "rangers", "charts", "zones", "studio", "conflicts", "models",
     "reports", "sheet", "users", "phones", "keys", "audit",
 )  # fmt: skip
-READY_S = 30.0
+READY_S = 120.0
 #: The cloud's maps have so many cells on a side.
 SIDE = 70
 RASTERS = """
