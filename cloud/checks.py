@@ -24,8 +24,8 @@ from shared.findings import Finding, fault, fine, look_at_memory, look_at_python
 
 #: What a cloud cannot be without; each has one home in the code, which imports it on first use or at the start.
 PACKAGES: Final = (
-    "alembic", "argon2", "cryptography", "dask", "httptools", "httpx", "litestar", "msgspec", "numpy", "onnxruntime",
-    "openpyxl", "paho", "PIL", "procrastinate", "psycopg", "psycopg_pool", "pyarrow", "pyproj", "rasterio", "reportlab",
+    "alembic", "argon2", "cryptography", "dask", "httptools", "httpx", "litestar", "msgspec", "numpy", "openpyxl",
+    "paho", "PIL", "procrastinate", "psycopg", "psycopg_pool", "pyarrow", "pyproj", "rasterio", "reportlab",
     "scipy", "skimage", "structlog", "twilio", "uvicorn", "zstandard",
 )  # fmt: skip
 SHORTEST_PASSWORD: Final = 16
