@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from shared.domain import (
     AddedFix,
@@ -31,7 +31,6 @@ from shared.store import (
     AlertCount,
     AlertQuery,
     AnimalQuery,
-    BoundingBox,
     CorridorQuery,
     FixQuery,
     LiveAnimal,
@@ -55,7 +54,6 @@ from shared.sync.fixes import (
     flags_by_hand,
     fold,
     fold_batch,
-    is_placed,
     judged_columns,
     place,
     retime,
@@ -88,19 +86,7 @@ from shared.sync.records import (
     zone_of,
 )
 from tests.geometry import distance_m, is_area
-
-T = TypeVar("T")
-
-_ORDERS: Mapping[str, Mapping[str, str]] = {
-    "animal": {name: name for name in ("name", "species", "status", "created_at", "updated_at")},
-    "fix": {"timestamp": "recorded_at", "received_at": "received_at", "created_at": "age"},
-    "observation": {"timestamp": "recorded_at", "created_at": "created_at"},
-    "zone": {name: name for name in ("name", "created_at")},
-    "corridor": {name: name for name in ("name", "created_at")},
-    "patrol": {name: name for name in ("started_at", "created_at")},
-    "alert": {name: name for name in ("detected_at", "created_at")},
-    "prediction": {name: name for name in ("created_at", "confidence")},
-}
+from tests.selecting import is_found, is_inside, is_within, matches, ordered, page_of
 
 
 class InMemoryStore(RecordEdits, PatrolReads):
@@ -155,9 +141,9 @@ class InMemoryStore(RecordEdits, PatrolReads):
         rows = [
             animal
             for animal in self._all_animals()
-            if _matches(animal, wanted) and _found(query.search, animal.name, animal.species, animal.collar_id)
+            if matches(animal, wanted) and is_found(query.search, animal.name, animal.species, animal.collar_id)
         ]
-        return _page(_ordered(rows, query.ordering, "animal"), query.offset, query.limit)
+        return page_of(ordered(rows, query.ordering, "animal"), query.offset, query.limit)
 
     async def animal(self, view: View, animal_id: str) -> Animal:
         """Return one animal; raises NotFound."""
@@ -180,8 +166,10 @@ class InMemoryStore(RecordEdits, PatrolReads):
 
     async def collars(self, view: View, *, search: str | None, offset: int, limit: int) -> Page[Collar]:
         """List collars, by id."""
-        rows = [collar for collar in map(_collar, self._living("collar")) if _found(search, collar.id, *collar.aliases)]
-        return _page(sorted(rows, key=lambda row: row.id), offset, limit)
+        rows = [
+            collar for collar in map(_collar, self._living("collar")) if is_found(search, collar.id, *collar.aliases)
+        ]
+        return page_of(sorted(rows, key=lambda row: row.id), offset, limit)
 
     async def collar(self, view: View, collar_id: str) -> Collar:
         """Return one collar; raises NotFound."""
@@ -192,8 +180,8 @@ class InMemoryStore(RecordEdits, PatrolReads):
     ) -> Page[Deployment]:
         """List deployments, newest first."""
         wanted = {"animal_id": animal_id, "collar_id": collar_id}
-        rows = [row for row in map(deployment_of, self._living("deployment")) if _matches(row, wanted)]
-        return _page(sorted(rows, key=lambda row: row.started_at, reverse=True), offset, limit)
+        rows = [row for row in map(deployment_of, self._living("deployment")) if matches(row, wanted)]
+        return page_of(sorted(rows, key=lambda row: row.started_at, reverse=True), offset, limit)
 
     async def deployment(self, view: View, deployment_id: str) -> Deployment:
         """Return one deployment; raises NotFound."""
@@ -207,9 +195,9 @@ class InMemoryStore(RecordEdits, PatrolReads):
             "animal_id": query.animal_id, "collar_id": query.collar_id, "source": query.source,
             "activity_type": query.activity_type,
         }  # fmt: skip
-        rows = [self._fix(row) for row in self._fixes.values() if query.bbox is None or _is_inside(row, query.bbox)]
-        rows = [fix for fix in rows if _matches(fix, wanted) and self._is_asked_for(fix, query)]
-        return _page(_ordered(rows, query.ordering, "fix"), query.offset, query.limit)
+        rows = [self._fix(row) for row in self._fixes.values() if query.bbox is None or is_inside(row, query.bbox)]
+        rows = [fix for fix in rows if matches(fix, wanted) and self._is_asked_for(fix, query)]
+        return page_of(ordered(rows, query.ordering, "fix"), query.offset, query.limit)
 
     async def fix(self, view: View, fix_id: str) -> Fix:
         """Return one fix; raises NotFound."""
@@ -237,11 +225,11 @@ class InMemoryStore(RecordEdits, PatrolReads):
         rows = [
             row
             for row in map(observation_of, self._living("observation"))
-            if _matches(row, wanted)
-            and _is_within(row.recorded_at, query.since, query.until)
-            and _found(query.search, row.description, self._column(row.animal_id, "name"))
+            if matches(row, wanted)
+            and is_within(row.recorded_at, query.since, query.until)
+            and is_found(query.search, row.description, self._column(row.animal_id, "name"))
         ]
-        return _page(_ordered(rows, query.ordering, "observation"), query.offset, query.limit)
+        return page_of(ordered(rows, query.ordering, "observation"), query.offset, query.limit)
 
     async def observation(self, view: View, observation_id: str) -> Observation:
         """Return one observation; raises NotFound."""
@@ -250,8 +238,8 @@ class InMemoryStore(RecordEdits, PatrolReads):
     async def zones(self, view: View, query: ZoneQuery) -> Page[Zone]:
         """List zones."""
         wanted = {"zone_type": query.zone_type, "risk_level": query.risk_level, "is_active": query.is_active}
-        rows = [row for row in map(zone_of, self._living("zone")) if _matches(row, wanted)]
-        return _page(_ordered(rows, query.ordering, "zone"), query.offset, query.limit)
+        rows = [row for row in map(zone_of, self._living("zone")) if matches(row, wanted)]
+        return page_of(ordered(rows, query.ordering, "zone"), query.offset, query.limit)
 
     async def zone(self, view: View, zone_id: str) -> Zone:
         """Return one zone; raises NotFound."""
@@ -263,9 +251,9 @@ class InMemoryStore(RecordEdits, PatrolReads):
         rows = [
             row
             for row in map(corridor_of, self._living("corridor"))
-            if _matches(row, wanted) and _found(query.search, row.name, row.description)
+            if matches(row, wanted) and is_found(query.search, row.name, row.description)
         ]
-        return _page(_ordered(rows, query.ordering, "corridor"), query.offset, query.limit)
+        return page_of(ordered(rows, query.ordering, "corridor"), query.offset, query.limit)
 
     async def corridor(self, view: View, corridor_id: str) -> Corridor:
         """Return one corridor; raises NotFound."""
@@ -293,7 +281,7 @@ class InMemoryStore(RecordEdits, PatrolReads):
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""
-        return _page(_ordered(self._alerts_wanted(query), query.ordering, "alert"), query.offset, query.limit)
+        return page_of(ordered(self._alerts_wanted(query), query.ordering, "alert"), query.offset, query.limit)
 
     async def alert_counts(self, view: View, query: AlertQuery) -> list[AlertCount]:
         """Count alerts by type, severity and status."""
@@ -308,7 +296,7 @@ class InMemoryStore(RecordEdits, PatrolReads):
         return [
             row
             for row in map(alert_of, self._living("alert"))
-            if _matches(row, wanted) and _is_within(row.detected_at, query.since, query.until)
+            if matches(row, wanted) and is_within(row.detected_at, query.since, query.until)
         ]
 
     async def alert(self, view: View, alert_id: str) -> Alert:
@@ -320,9 +308,9 @@ class InMemoryStore(RecordEdits, PatrolReads):
         rows = [
             row
             for row in map(patrol_of, self._living("patrol"))
-            if _matches(row, {"created_by": query.created_by}) and _is_within(row.started_at, query.since, query.until)
+            if matches(row, {"created_by": query.created_by}) and is_within(row.started_at, query.since, query.until)
         ]
-        return _page(_ordered(rows, query.ordering, "patrol"), query.offset, query.limit)
+        return page_of(ordered(rows, query.ordering, "patrol"), query.offset, query.limit)
 
     async def patrol(self, view: View, patrol_id: str) -> Patrol:
         """Return one patrol; raises NotFound."""
@@ -336,7 +324,7 @@ class InMemoryStore(RecordEdits, PatrolReads):
             record
             for record in self._living(asked.entity)
             if all(value is None or _said(record, name) == value for name, value in asked.equal.items())
-            and _found(asked.search, *(record.columns[name] for name in asked.search_in))
+            and is_found(asked.search, *(record.columns[name] for name in asked.search_in))
             and (asked.since_ms is None or record.columns["recorded_ms"] >= asked.since_ms)
             and (asked.until_ms is None or record.columns["recorded_ms"] < asked.until_ms)
             and self._is_seen(record, asked.sight)
@@ -352,7 +340,7 @@ class InMemoryStore(RecordEdits, PatrolReads):
             raise Invalid(f"ordering: must be one of {', '.join(ORDERS[asked.entity])}, with - for descending")
         ordered = sorted(enumerate(rows), key=lambda row: (_or_last(_said(row[1], column)), row[0]))
         found = [row for _, row in (reversed(ordered) if asked.ordering.startswith("-") else ordered)]
-        return _page(found, asked.offset, asked.limit)
+        return page_of(found, asked.offset, asked.limit)
 
     def _is_seen(self, record: Record, sight: Sight) -> bool:
         if sight.kind != "team":
@@ -392,10 +380,10 @@ class InMemoryStore(RecordEdits, PatrolReads):
         rows = [
             row
             for row in self._predictions.values()
-            if _matches(row, wanted)
-            and _found(query.search, self._column(row.animal_id, "name"), self._column(row.animal_id, "species"))
+            if matches(row, wanted)
+            and is_found(query.search, self._column(row.animal_id, "name"), self._column(row.animal_id, "species"))
         ]
-        return _page(_ordered(rows, query.ordering, "prediction"), query.offset, query.limit)
+        return page_of(ordered(rows, query.ordering, "prediction"), query.offset, query.limit)
 
     async def prediction(self, view: View, prediction_id: str) -> Prediction:
         """Return one prediction; raises NotFound."""
@@ -568,9 +556,9 @@ class InMemoryStore(RecordEdits, PatrolReads):
     def _is_asked_for(self, fix: Fix, query: FixQuery) -> bool:
         collar_id = None if fix.collar_id.startswith(STANDS_FOR) else fix.collar_id
         return (
-            _is_within(fix.recorded_at, query.since, query.until)
+            is_within(fix.recorded_at, query.since, query.until)
             and (query.is_usable is None or is_usable(fix.flags) == query.is_usable)
-            and _found(
+            and is_found(
                 query.search, self._column(fix.animal_id, "name"), self._column(fix.animal_id, "species"), collar_id
             )
         )
@@ -592,38 +580,3 @@ def _plausible_last(record: Record) -> tuple[bool, int]:
     """Order so that of each ranger the last is the newest that no wrong clock has dated."""
     recorded_ms = record.columns["recorded_ms"]
     return recorded_ms <= record.created_ms + AHEAD_MS, recorded_ms
-
-
-def _matches(row: object, wanted: Mapping[str, Any]) -> bool:
-    return all(value is None or getattr(row, name) == value for name, value in wanted.items())
-
-
-def _found(search: str | None, *texts: str | None) -> bool:
-    return not search or any(text and search.lower() in text.lower() for text in texts)
-
-
-def _is_within(instant: datetime, since: datetime | None, until: datetime | None) -> bool:
-    return (since is None or since <= instant) and (until is None or instant < until)
-
-
-def _is_inside(row: Row, box: BoundingBox) -> bool:
-    if not is_placed(row):
-        return False
-    lon_deg, lat_deg = row["lon_e7"] / 1e7, row["lat_e7"] / 1e7
-    west, east = box.west <= lon_deg, lon_deg <= box.east
-    is_between = west and east if box.west <= box.east else west or east
-    return bool(is_between and box.south <= lat_deg <= box.north)
-
-
-def _ordered(rows: Iterable[T], ordering: str, what: str) -> list[T]:
-    columns = _ORDERS[what]
-    column = columns.get(ordering.removeprefix("-"))
-    if column is None:
-        raise Invalid(f"ordering: must be one of {', '.join(columns)}, with - for descending")
-    # Ties, and "age", go by the order in which rows came, like a database's row numbers.
-    ordered = sorted(enumerate(rows), key=lambda row: (getattr(row[1], column, None) or 0, row[0]))
-    return [row for _, row in (reversed(ordered) if ordering.startswith("-") else ordered)]
-
-
-def _page(rows: list[T], offset: int, limit: int) -> Page[T]:
-    return Page(len(rows), rows[offset : offset + limit])

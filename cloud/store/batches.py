@@ -160,35 +160,13 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
         del fresh[identity]
 
     async def take(places: Sequence[int]) -> None:
-        decided: list[tuple[Operation, Effects]] = []
-        refused: list[tuple[int, RequestError]] = []
-        lines: list[Noted] = []
-        noted: list[Clash] = []
-        n = 0
-        for stretch in _runs(operations, places):
-            rows = await load(connection, wanted(operations[place] for place in stretch))
-            begun = len(decided)
-            for place in stretch:
-                try:
-                    effects = decide(operations[place], rows)
-                except RequestError as error:
-                    refused.append((place, error))
-                    if isinstance(error, CollarTaken):
-                        other = error.other
-                        noted.append(clashes.of_collar(operations[place], other.id, other.columns, now_ms))
-                else:
-                    rows.take(effects)
-                    decided.append((operations[place], effects))
-            more, more_fixes = await apply(connection, decided[begun:], now_ms)
-            lines += more
-            n += more_fixes
-        await run(connection, clashes.note(noted))
+        done = await _do(connection, operations, places, now_ms)
         # noted when all of it is written: of what the database refuses there is no trace
-        taken.lines += lines
-        taken.new_fixes += n
-        for place, refusal in refused:
+        taken.lines += done.lines
+        taken.new_fixes += done.new_fixes
+        for place, refusal in done.refused:
             set_aside(place, refusal.code, refusal.detail)
-        for operation, effects in decided:
+        for operation, effects in done.decided:
             outcomes[operation.id] = effects.outcome
             if effects.lost:
                 taken.exceptions.append(
@@ -209,6 +187,40 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
     async with connection.cursor() as cursor:
         await cursor.executemany("INSERT INTO applied_operations (id, outcome) VALUES (%s, %s)", list(outcomes.items()))
     return taken
+
+
+class _Done(msgspec.Struct):
+    """What some operations of a batch did, and which were refused, by place."""
+
+    decided: list[tuple[Operation, Effects]] = []
+    refused: list[tuple[int, RequestError]] = []
+    lines: list[Noted] = []
+    new_fixes: int = 0
+
+
+async def _do(connection: Connection, operations: Sequence[Operation], places: Sequence[int], now_ms: int) -> _Done:
+    """Decide the operations at ``places`` one after the other and write what they do, a run of them at a time."""
+    done = _Done()
+    noted: list[Clash] = []
+    for stretch in _runs(operations, places):
+        rows = await load(connection, wanted(operations[place] for place in stretch))
+        begun = len(done.decided)
+        for place in stretch:
+            try:
+                effects = decide(operations[place], rows)
+            except RequestError as error:
+                done.refused.append((place, error))
+                if isinstance(error, CollarTaken):
+                    other = error.other
+                    noted.append(clashes.of_collar(operations[place], other.id, other.columns, now_ms))
+            else:
+                rows.take(effects)
+                done.decided.append((operations[place], effects))
+        lines, new_fixes = await apply(connection, done.decided[begun:], now_ms)
+        done.lines += lines
+        done.new_fixes += new_fixes
+    await run(connection, clashes.note(noted))
+    return done
 
 
 def ruled_again(operations: Sequence[Operation], origin: str) -> list[Noted]:

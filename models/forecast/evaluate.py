@@ -40,16 +40,7 @@ from models.forecast.findings import (
     pairs,
     report,
 )
-from models.forecast.fitted import (
-    ENGINES,
-    NETWORK,
-    Fitted,
-    Network,
-    fitted_of,
-    network_of,
-    scaling_of,
-    weights_of,
-)
+from models.forecast.fitted import ENGINES, NETWORK, Fitted, Network, fitted_of, network_of, scaling_of, weights_of
 from models.forecast.heads import Distribution
 from models.forecast.runtime import Forecaster, load_forecaster
 from models.forecast.samples import Samples, known_of, rows_of, samples_of

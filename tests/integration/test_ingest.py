@@ -17,15 +17,7 @@ from shared.clock import ClockState
 from shared.errors import StoreFull
 from shared.sync.records import to_ms
 from tests.fakes import START, FakeClock
-from tests.integration.ingesting import (
-    KEY,
-    FakeLink,
-    json_fix,
-    nothing,
-    task,
-    until,
-    writing,
-)
+from tests.integration.ingesting import KEY, FakeLink, json_fix, nothing, task, until, writing
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from shared.sync.operations import Rows
-from shared.sync.streams import (
-    Receipt,
-    StreamAnswer,
-)
+from shared.sync.streams import Receipt, StreamAnswer
 from shared.wire.link import DOWN
 from tests.property.homes_in_memory import AHEAD, LIFE, VERSION, Cloud, Key, Lost, Request, Rules, Seen, Station, packed
 from tests.schedules import (
