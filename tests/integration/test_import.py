@@ -350,7 +350,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-# Seen: 13 MiB at 100,000 rows of twenty animals. Giving an animal its fixes by statements of 5,000 took 15 more, because
+# Seen: 13 MiB at 100,000 rows of twenty animals. To give an animal its fixes by statements of 5,000 took 15 more:
 # among fixes of many animals each lies on a page of its own, and one statement holds all pages that it changes.
 LONG = 400_000 if os.environ.get("OUTPOST_NIGHTLY") else 60_000
 GROWTH_LIMIT_MIB = 20.0
