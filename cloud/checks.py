@@ -63,7 +63,7 @@ async def _service(config: Config) -> tuple[Finding, Finding]:
         return warning("service", f"nobody listens at {host}:{config.api.port}", step), fine("answers")
     except httpx.HTTPError as error:
         step = "`journalctl -u outpost-cloud -n 100`, then `sudo systemctl restart outpost-cloud`"
-        return fault("service", f"it does not answer: {error or type(error).__name__}", step), fine("answers")
+        return fault("service", f"it does not answer: {str(error) or type(error).__name__}", step), fine("answers")
     took_s = time.monotonic() - began_s
     service = fine("service")
     if not answer.is_success:
