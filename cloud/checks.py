@@ -24,8 +24,8 @@ from shared.findings import Finding, fault, fine, look_at_memory, look_at_python
 
 #: What a cloud cannot be without; each has one home in the code, which imports it on first use or at the start.
 PACKAGES: Final = (
-    "alembic", "argon2", "cryptography", "dask", "httptools", "httpx", "litestar", "msgspec", "numpy", "onnxruntime",
-    "openpyxl", "paho", "PIL", "procrastinate", "psycopg", "psycopg_pool", "pyarrow", "pyproj", "rasterio", "reportlab",
+    "alembic", "argon2", "cryptography", "dask", "httptools", "httpx", "litestar", "msgspec", "numpy", "openpyxl",
+    "paho", "PIL", "procrastinate", "psycopg", "psycopg_pool", "pyarrow", "pyproj", "rasterio", "reportlab",
     "scipy", "skimage", "structlog", "twilio", "uvicorn", "zstandard",
 )  # fmt: skip
 SHORTEST_PASSWORD: Final = 16
@@ -63,7 +63,7 @@ async def _service(config: Config) -> tuple[Finding, Finding]:
         return warning("service", f"nobody listens at {host}:{config.api.port}", step), fine("answers")
     except httpx.HTTPError as error:
         step = "`journalctl -u outpost-cloud -n 100`, then `sudo systemctl restart outpost-cloud`"
-        return fault("service", f"it does not answer: {error or type(error).__name__}", step), fine("answers")
+        return fault("service", f"it does not answer: {str(error) or type(error).__name__}", step), fine("answers")
     took_s = time.monotonic() - began_s
     service = fine("service")
     if not answer.is_success:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.api.web import _HASHED, DIST
 from tests.services import free_port, require
 
 pytestmark = pytest.mark.integration
@@ -33,6 +34,10 @@ def test_a_unit_is_exposed_less_than_3(name: str) -> None:
     require(shutil.which("systemd-analyze"), "systemd-analyze is not installed: apt-get install systemd")
     done = run("systemd-analyze", "security", "--offline=true", "--threshold=30", DEPLOY / f"{name}.service")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+#: As the service says of a photograph.
+KEPT = "private, max-age=604800, immutable"
 
 
 class Behind(http.server.BaseHTTPRequestHandler):
@@ -59,6 +64,7 @@ class Behind(http.server.BaseHTTPRequestHandler):
 
     def _say(self, text: str) -> None:
         self.send_response(200)
+        self.send_header("Cache-Control", KEPT)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
@@ -190,6 +196,34 @@ def test_the_proxy_passes_range_and_scheme_on_and_keeps_the_inside_in(proxy: Pro
     answer = plain.getresponse()
     assert (answer.status, answer.headers["Location"]) == (308, "https://cloud.example.org/a?b=1")
     plain.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/app/page-AbCd_234.js", "public, max-age=2592000, immutable"),
+        ("/app/world.json", KEPT),
+        ("/api/v1/blobs/0a/thumbnail", KEPT),
+    ],
+)
+def test_built_files_are_kept_for_thirty_days_and_photographs_as_the_service_says(
+    proxy: Proxy, path: str, kept: str
+) -> None:
+    connection = proxy.ask()
+    connection.request("GET", path, headers={"Host": "cloud.example.org"})
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert answer.headers.get_all("Cache-Control") == [kept]
+    assert "max-age" in answer.headers["Strict-Transport-Security"]
+    connection.close()
+
+
+def test_every_built_file_whose_name_holds_a_hash_is_one_of_those_for_the_proxy() -> None:
+    (pattern,) = re.findall(r'location ~ "([^"]+)"', (DEPLOY / "nginx.conf").read_text())
+    built = [path.name for path in DIST.glob("*") if path.suffix in (".js", ".css")]
+    assert not DIST.exists() or any(re.search(pattern, f"/app/{name}") for name in built)
+    for name in built:
+        assert bool(re.search(pattern, f"/app/{name}")) is bool(_HASHED.search(name)), name
 
 
 def test_the_proxy_holds_no_event_back(proxy: Proxy, behind: http.server.ThreadingHTTPServer) -> None:

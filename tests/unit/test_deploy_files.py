@@ -6,11 +6,15 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+import cloud.checks
+import edge.checks
 
 pytestmark = pytest.mark.unit
 
@@ -120,6 +124,17 @@ def test_the_hook_of_renewals_reloads_nginx_in_its_container_where_it_is_told_so
 def test_a_script_of_the_build_parses(script: str) -> None:
     done = subprocess.run(["bash", "-n", ROOT / script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("lock", "packages"), [("station.lock", edge.checks.PACKAGES), ("cloud.lock", cloud.checks.PACKAGES)]
+)
+def test_what_check_cannot_do_without_is_in_the_homes_lock(lock: str, packages: tuple[str, ...]) -> None:
+    pins = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE)
+    locked = {name.lower() for name in pins}
+    brought_by = packages_distributions()
+    missing = [name for name in packages if not {each.lower() for each in brought_by[name]} & locked]
+    assert missing == []
 
 
 def advised(folder: Path, *affected: dict[str, Any]) -> Path:
