@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import os
@@ -123,10 +124,15 @@ class Proxy:
             else:
                 return
 
-    def spoil(self) -> None:
-        """Write something into its configuration that does not parse."""
-        with self._config.open("a") as config:
-            config.write("nonsense {\n")
+    @contextlib.contextmanager
+    def spoilt(self) -> Iterator[None]:
+        """Its configuration does not parse, as a context."""
+        sound = self._config.read_text()
+        self._config.write_text(f"{sound}nonsense {{\n")
+        try:
+            yield
+        finally:
+            self._config.write_text(sound)
 
     def close(self) -> None:
         self._process.terminate()

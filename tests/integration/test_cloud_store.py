@@ -24,7 +24,8 @@ from shared.ids import fix_id, id_text
 from shared.store import FixQuery
 from shared.sync.records import to_ms
 from tests.clouds import VIEW, ask, wipe
-from tests.fakes import START, InMemoryStore
+from tests.fakes import START
+from tests.memory_store import InMemoryStore
 from tests.services import Postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync, pytest.mark.asyncio(loop_scope="module")]

@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import httpx
 import msgspec
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Response
 from rasterio import warp
 
 from cloud import app as cloud_app
@@ -54,14 +55,14 @@ HERD = (
 INTERVAL_S = 1800
 #: Every page of a home, the map first.
 STATION_WAYS = (
-    "", "collars", "animals", "observations", "rangers", "charts", "zones", "conflicts", "models", "sheet", "phones",
-    "system",
+    "", "collars", "animals", "observations", "rangers", "charts", "zones", "corridors", "conflicts", "models",
+    "sheet", "phones", "system",
 )  # fmt: skip
 CLOUD_WAYS = (
-    "", "stations", "animals", "collars", "observations", "rangers", "charts", "zones", "studio", "conflicts", "models",
-    "reports", "sheet", "users", "phones", "keys", "audit",
+    "", "stations", "animals", "collars", "observations", "rangers", "charts", "zones", "corridors", "studio",
+    "conflicts", "models", "reports", "sheet", "users", "phones", "keys", "audit",
 )  # fmt: skip
-READY_S = 30.0
+READY_S = 120.0
 #: The cloud's maps have so many cells on a side.
 SIDE = 70
 RASTERS = """
@@ -366,3 +367,38 @@ def check_with_axe(page: Page, what: str) -> None:
         if each["impact"] in ("serious", "critical")
     ]
     assert grave == [], (what, grave)
+
+
+#: A place of the herd to four digits and more, and no seconds of an instant.
+_DEGREES = re.compile(r"(?<![:\d])(?:3[67]\.\d{4,}|-2\.\d{4,})")
+
+
+def bodies_of(context: BrowserContext, ways: tuple[str, ...]) -> str:
+    """Return all that a home answered in words while its pages were looked at, also those without a link."""
+    answers: list[Response] = []
+    context.on("response", answers.append)
+    texts = []
+    for way in ways:
+        page = open_page(context, way)
+        page.wait_for_load_state("networkidle") if way else wait_for_map(page)
+        texts += [each.text() for each in answers if _is_of_the_herd(each)]
+        answers.clear()
+        page.close()
+    return "".join(texts)
+
+
+def _is_of_the_herd(answer: Response) -> bool:
+    path = answer.url.split("/", 3)[-1]
+    kind = answer.headers.get("content-type", "")
+    is_text = "json" in kind or "html" in kind
+    return answer.request.method == "GET" and is_text and not path.startswith("app/") and answer.ok
+
+
+def degrees_in(text: str) -> set[str]:
+    """Return what reads as a place of the herd."""
+    return set(_DEGREES.findall(text))
+
+
+def exact_degrees(text: str) -> set[str]:
+    """Return the places that are finer than any grid; some exact ones lie on it."""
+    return {found for found in degrees_in(text) if float(found) != round(float(found), 2)}

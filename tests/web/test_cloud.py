@@ -162,6 +162,17 @@ def test_a_reserves_maps_lie_in_a_folder_of_the_cloud_and_are_layers(
             path.unlink()
 
 
+def test_a_viewer_of_the_cloud_gets_no_exact_position_in_any_answer(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
+    home, _ = cloud
+    manager = homes.bodies_of(look(home, "conservation_manager"), homes.CLOUD_WAYS)
+    viewer = homes.bodies_of(look(home, "viewer"), homes.CLOUD_WAYS)
+    exact = homes.exact_degrees(manager)
+    assert len(exact) > 100
+    assert exact.isdisjoint(homes.degrees_in(viewer))
+
+
 def test_a_viewer_is_told_the_area_of_an_animal_whose_place_is_never_shown(
     cloud: tuple[Home, CloudProcess], look: Open
 ) -> None:

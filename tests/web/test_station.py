@@ -7,13 +7,14 @@ import math
 import re
 import shutil
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyotp
 import pytest
 from PIL import Image
-from playwright.sync_api import Response, expect
+from playwright.sync_api import expect
 
 from shared.api.web import DIST
 from shared.sync import clashes
@@ -237,6 +238,73 @@ def test_zones_are_imported_from_a_file_and_a_bad_one_is_named(station: WatchedS
     expect(page.get_by_role("cell", name="Dam")).to_be_visible(timeout=PATIENCE_MS)
 
 
+def test_a_manager_draws_a_corridor_and_changes_it_and_a_ranger_reads_it(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "conservation_manager", viewport={"width": 1400, "height": 900}), "corridors")
+    page.get_by_role("button", name="Draw a corridor").click()
+    wait_for_map(page)
+    box = page.locator(".editor .canvas").bounding_box()
+    assert box is not None
+    for right, down in ((0.3, 0.3), (0.5, 0.5), (0.7, 0.4)):
+        page.mouse.click(box["x"] + box["width"] * right, box["y"] + box["height"] * down)
+    expect(page.get_by_label("Corners")).to_have_value(re.compile(r"^(-?\d+\.\d+ -?\d+\.\d+\n?){3}$"))
+    page.get_by_label("Corridor *").fill("Olgulului way")
+    page.get_by_label("Width, m").fill("800")
+    page.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row", name=re.compile("Olgulului way.*planned.*800"))
+    expect(row).to_be_visible(timeout=PATIENCE_MS)
+
+    def stored() -> Any:
+        corridors = station.api.get("/corridors/", params={"page_size": 500}).json()["results"]
+        return next(each for each in corridors if each["name"] == "Olgulului way")
+
+    assert (stored()["geometry"]["type"], len(stored()["geometry"]["coordinates"])) == ("LineString", 3)
+    row.get_by_role("button").click()
+    page.get_by_label("Corners").fill("37.5 -2.8\n37.6 -2.7")
+    page.get_by_label("Status").select_option("under_review")
+    page.get_by_role("button", name="Save").click()
+    changed = page.get_by_role("row", name=re.compile("Olgulului way.*under review"))
+    expect(changed).to_be_visible(timeout=PATIENCE_MS)
+    assert stored()["geometry"]["coordinates"] == [[37.5, -2.8], [37.6, -2.7]]
+    ranger = open_page(look(station, "ranger"), "corridors")
+    expect(ranger.get_by_role("cell", name="Olgulului way")).to_be_visible(timeout=PATIENCE_MS)
+    assert ranger.get_by_role("button", name="Draw a corridor").count() == 0
+
+
+def test_corridors_are_imported_from_a_file(station: WatchedStation, look: Open) -> None:
+    line = {"type": "LineString", "coordinates": [[37.5, -2.8], [37.51, -2.79]]}
+    features = [
+        {"type": "Feature", "properties": {"name": name}, "geometry": geometry}
+        for name, geometry in (("Selengei", line), ("Nowhere", {"type": "Point", "coordinates": [1, 2]}))
+    ]
+    page = open_page(look(station, "conservation_manager"), "corridors")
+    body = json.dumps({"type": "FeatureCollection", "features": features}).encode()
+    page.locator("input[type=file]").set_input_files(
+        {"name": "corridors.geojson", "mimeType": "application/geo+json", "buffer": body}
+    )
+    expect(page.get_by_role("status").filter(has_text="1 entered")).to_contain_text("1 refused", timeout=PATIENCE_MS)
+    expect(page.get_by_role("cell", name="Selengei")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_a_collar_tells_how_many_days_its_battery_has_left(station: WatchedStation, look: Open) -> None:
+    animal = station.post("/animals/", {"name": "Lemomo", "species": "Lion"})
+    now = datetime.now(UTC).replace(microsecond=0)
+    collar = "eui:0101010100000fd0"
+    worn = {"animal": animal["id"], "collar_id": collar, "started_at": (now - timedelta(days=9)).isoformat()}
+    station.post("/deployments/", worn)
+    points = [
+        {"collar_id": collar, "timestamp": (now - timedelta(days=days)).isoformat(), "lat": -2.6, "lon": 37.2,
+         "battery_level": f"{40 + 5 * days}%"}
+        for days in (6, 4, 2, 0)
+    ]  # fmt: skip
+    station.post("/tracking/bulk_upload", {"tracking_points": points})
+    try:
+        page = open_page(look(station, "ranger"), "collars")
+        row = page.get_by_role("row", name=re.compile("Lemomo"))
+        expect(row.locator('[data-label="Days left"]')).to_have_text("≈ 8", timeout=PATIENCE_MS)  # 40 % at 5 % a day
+    finally:
+        assert station.api.patch(f"/animals/{animal['id']}/", json={"status": "inactive"}).is_success
+
+
 def test_a_ranger_enters_an_observation_and_changes_it(station: WatchedStation, look: Open) -> None:
     page = open_page(look(station, "ranger"), "observations")
     page.get_by_role("button", name="New observation").click()
@@ -280,24 +348,11 @@ def test_an_animal_is_entered_and_given_a_collar_of_the_past(station: WatchedSta
 
 
 def test_a_viewer_gets_no_exact_position_in_any_answer(station: WatchedStation, look: Open) -> None:
-    def bodies(role: str) -> str:
-        context = look(station, role)
-        answers: list[Response] = []
-        context.on("response", lambda answer: answers.append(answer) if "/api/" in answer.url else None)
-        texts = []
-        for way in ("", "collars", "animals", "observations", "zones"):
-            page = open_page(context, way)
-            page.wait_for_load_state("networkidle") if way else wait_for_map(page)
-            texts += [each.text() for each in answers if each.request.method == "GET" and "events" not in each.url]
-            answers.clear()
-            page.close()
-        return "".join(texts)
-
-    ranger, viewer = bodies("ranger"), bodies("viewer")
-    degrees = re.compile(r"(?<![:\d])(?:3[67]\.\d{4,}|-2\.\d{4,})")  # and no seconds of an instant
-    exact = {text for text in degrees.findall(ranger) if float(text) != round(float(text), 2)}  # some lie on the grid
+    ranger = homes.bodies_of(look(station, "ranger"), homes.STATION_WAYS)
+    viewer = homes.bodies_of(look(station, "viewer"), homes.STATION_WAYS)
+    exact = homes.exact_degrees(ranger)
     assert len(exact) > 100
-    assert exact.isdisjoint(degrees.findall(viewer))
+    assert exact.isdisjoint(homes.degrees_in(viewer))
     page = open_page(look(station, "viewer"))
     assert page.get_by_role("link", name="Station").count() == 0
     assert page.get_by_role("button", name="Acknowledge").count() == 0

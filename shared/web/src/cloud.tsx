@@ -4,6 +4,7 @@ import "./style.css";
 import { Audit, Keys, Stations, Users } from "./admin";
 import { boot, isField, isManager, role } from "./boot";
 import { Charts } from "./charts";
+import { Corridors } from "./corridors";
 import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars } from "./panels";
@@ -27,6 +28,7 @@ if (boot.user) {
     { path: "rangers", label: "nav.rangers", page: Patrols, isShown: isField },
     { path: "charts", label: "nav.charts", page: Charts, isShown: true },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
+    { path: "corridors", label: "nav.corridors", page: Corridors, isShown: true },
     { path: "studio", label: "nav.studio", page: Studio, isShown: isManager },
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
     { path: "models", label: "nav.models", page: Models, isShown: isField },

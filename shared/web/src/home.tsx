@@ -16,12 +16,18 @@ export const ageOfAnimal = (each: Live) =>
 /** Of a place that is not shown, the area around it, where it has a name that may be told. */
 const areaOf = (animal: Live) => (animal.current_position.area ? t("precision.area", { area: animal.current_position.area }) : t("precision.hidden"));
 
+export function Place({ of: animal, digits = 5 }: { of: Live; digits?: number }) {
+  const { lat, lon } = animal.current_position;
+  if (lat === null) return <>{areaOf(animal)}</>;
+  return animal.cell_deg === null ? <>{place(lat, lon, digits)}</> : <>{place(lat, lon, 2)} <span class="tag">{cellSize(animal.cell_deg)}</span></>;
+}
+
 function Card({ animal, close }: { animal: Live; close: () => void }) {
   const at = animal.current_position;
   const m = animal.movement;
   const rows: [string, preact.ComponentChildren][] = [
     [t("animal.species"), animal.species],
-    [t("animal.place"), at.lat === null ? areaOf(animal) : <>{place(at.lat, at.lon, animal.cell_deg ? 2 : 5)}{animal.cell_deg !== null && <> <span class="tag">{cellSize(animal.cell_deg)}</span></>}</>],
+    [t("animal.place"), <Place of={animal} />],
     [t("animal.fix_at"), <><Time at={at.timestamp} /> (<Time at={at.timestamp} ago />)</>],
     [t("animal.received_at"), <Time at={at.received_at} />],
     [t("animal.age"), t(`age.${ageOfAnimal(animal)}`)],
@@ -90,7 +96,7 @@ function MapPane() {
         }} /><span>{name.startsWith("reserve-") ? titleOf(name.slice(8)) : t(`layer.${name}`)}</span></label>)}
       </details>
       <ul class="legend" aria-label={t("map.legend")}>
-        {["resting", "foraging", "migrating"].map((each) => <li key={each}><i class={`state-${each}`} />{t(`state.${each}`)}</li>)}
+        {["resting", "foraging", "migrating", "unknown"].map((each) => <li key={each}><i class={`state-${each}`} />{t(`state.${each}`)}</li>)}
         {["fresh", "late", "silent"].map((each) => <li key={each}><i class={`ring age-${each}`} />{t(`age.${each}`)}</li>)}
         {isField && <li><span aria-hidden="true">▲ </span>{t("role.ranger")}</li>}
       </ul>
@@ -103,15 +109,20 @@ export function AnimalTable() {
   use(collars);
   return <Table rows={(found ?? []).map((each) => ({ ...each, id: each.animal_id }))} label={t("map.table")} onRow={(row) => selected.set(row.animal_id)} start="age" columns={[
     { key: "name", label: t("animal.name"), cell: (row) => row.name, sort: (row) => row.name },
-    { key: "age", label: t("animal.seen"), cell: (row) => <span class={`age-${ageOfAnimal(row)}`}><Time at={row.current_position.timestamp} ago /> {t(`age.${ageOfAnimal(row)}`)}</span>, sort: (row) => Date.parse(row.current_position.timestamp) },
+    { key: "age", label: t("animal.seen"), cell: (row) => <span class={`age-${ageOfAnimal(row)}`}><Time at={row.current_position.timestamp} ago /> · {t(`age.${ageOfAnimal(row)}`)}</span>, sort: (row) => Date.parse(row.current_position.timestamp) },
     { key: "state", label: t("animal.behaviour"), cell: (row) => word("state", row.movement.behavior_state), sort: (row) => row.movement.behavior_state ?? "" },
-    { key: "place", label: t("animal.place"), cell: (row) => row.current_position.lat === null ? areaOf(row) : row.cell_deg !== null ? <>{place(row.current_position.lat, row.current_position.lon, 2)} <span class="tag">{cellSize(row.cell_deg)}</span></> : place(row.current_position.lat, row.current_position.lon) },
+    { key: "place", label: t("animal.place"), cell: (row) => <Place of={row} /> },
   ]} />;
 }
+
+/** A larger herd's table is closed at first, and no row of it is made. */
+const LISTED = 12;
 
 export function Home() {
   const found = use(live);
   const chosen = use(selected);
+  const [isListed, setListed] = useState<boolean | null>(null);
+  const isOpen = isListed ?? (found !== null && found.length <= LISTED);
   const animal = found?.find((each) => each.animal_id === chosen);
   return (
     <div class="home">
@@ -119,7 +130,9 @@ export function Home() {
       <aside>
         {animal && <Card animal={animal} close={() => selected.set(null)} />}
         <Feed />
-        <details class="fold" open={found !== null && found.length <= 12}><summary>{t("map.table")} ({found?.length ?? 0})</summary><AnimalTable /></details>
+        <details class="fold" open={isOpen} onToggle={(event) => { if (event.currentTarget.open !== isOpen) setListed(event.currentTarget.open); }}>
+          <summary>{t("map.table")} ({found?.length ?? 0})</summary>{isOpen && <AnimalTable />}
+        </details>
       </aside>
     </div>
   );

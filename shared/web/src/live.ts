@@ -77,17 +77,31 @@ function settle(): void {
 }
 
 interface FixEvent { animal: string | null; lon: number | null; lat: number | null; recorded_at: string; received_at: string; flags: number }
+/** A herd whose collars are heard together is drawn together: one at once, the rest so much later at most. */
+const TOGETHER_MS = 200;
+let heard = new Map<string, FixEvent>();
+let drawnAt = 0;
+let drawing: ReturnType<typeof setTimeout> | null = null;
+
 /** Move a marker at once; what models say of the new place comes a few seconds later. */
 function moved(fix: FixEvent): void {
-  const known = live.value?.find((each) => each.animal_id === fix.animal);
   settle();
-  if (!known || fix.lon === null || fix.lat === null || fix.flags !== 0) return;
-  if (Date.parse(fix.recorded_at) < Date.parse(known.current_position.timestamp)) return;
-  live.set((live.value ?? []).map((each) => each !== known ? each : {
-    ...each,
-    current_position: {
-      ...each.current_position, lon: fix.lon, lat: fix.lat, timestamp: fix.recorded_at, received_at: fix.received_at,
-    },
+  if (fix.animal === null || fix.lon === null || fix.lat === null || fix.flags !== 0) return;
+  const before = heard.get(fix.animal);
+  if (!before || Date.parse(before.recorded_at) <= Date.parse(fix.recorded_at)) heard.set(fix.animal, fix);
+  drawing ??= setTimeout(draw, Date.now() - drawnAt > TOGETHER_MS ? 0 : TOGETHER_MS);
+}
+
+function draw(): void {
+  const fixes = heard;
+  [heard, drawing, drawnAt] = [new Map(), null, Date.now()];
+  const isNewer = (each: Live) => Date.parse(fixes.get(each.animal_id)?.recorded_at ?? "") >= Date.parse(each.current_position.timestamp);
+  if (!live.value?.some(isNewer)) return;
+  live.set(live.value.map((each) => {
+    const fix = fixes.get(each.animal_id);
+    if (!fix || !isNewer(each)) return each;
+    const { lon, lat, recorded_at: timestamp, received_at } = fix;
+    return { ...each, current_position: { ...each.current_position, lon, lat, timestamp, received_at } };
   }));
 }
 

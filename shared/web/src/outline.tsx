@@ -18,20 +18,25 @@ export function read(text: string): Pair[] | null {
   }
   return ring;
 }
-export function drawn(ring: Pair[]): Feature[] {
+export function drawn(ring: Pair[], isLine = false): Feature[] {
   const features: Feature[] = ring.map((at, n) => ({ type: "Feature", properties: { n }, geometry: { type: "Point", coordinates: at } }));
-  if (ring.length > 2) features.unshift({ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] } });
-  else if (ring.length === 2) features.unshift({ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ring } });
+  if (ring.length > 2 && !isLine) features.unshift({ type: "Feature", properties: {}, geometry: { type: "Polygon", coordinates: [[...ring, ring[0]]] } });
+  else if (ring.length > 1) features.unshift({ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ring } });
   return features;
 }
 
-export interface Outline { ring: Pair[]; change: (ring: Pair[]) => void; isSimple: boolean; geometry: { type: string; coordinates: unknown } | null; start: Zone["geometry"] | null }
-/** The outline of a form; one of several parts, or with holes, is shown and left as it is. */
-export function useOutline(start: Zone["geometry"] | null): Outline {
+export interface Outline { ring: Pair[]; change: (ring: Pair[]) => void; isSimple: boolean; isLine: boolean; geometry: { type: string; coordinates: unknown } | null; start: Zone["geometry"] | null }
+/** The outline of a form: an area, or a line; one of several parts, or with holes, is shown and left as it is. */
+export function useOutline(start: Zone["geometry"] | null, kind: "area" | "line" = "area"): Outline {
   const rings = start?.type === "Polygon" ? (start.coordinates as Pair[][]) : null;
-  const isSimple = !start || rings?.length === 1;
-  const [ring, change] = useState<Pair[]>(rings && isSimple ? rings[0]!.slice(0, -1) : []);
-  return { ring, change, isSimple, start, geometry: isSimple && ring.length > 2 ? { type: "Polygon", coordinates: [[...ring, ring[0]]] } : null };
+  const line = start?.type === "LineString" ? (start.coordinates as Pair[]) : null;
+  const isLine = line !== null || (!start && kind === "line");
+  const isSimple = !start || line !== null || rings?.length === 1;
+  const [ring, change] = useState<Pair[]>(line ?? (rings && isSimple ? rings[0]!.slice(0, -1) : []));
+  const geometry = !isSimple ? null
+    : isLine ? (ring.length > 1 ? { type: "LineString", coordinates: ring } : null)
+    : ring.length > 2 ? { type: "Polygon", coordinates: [[...ring, ring[0]]] } : null;
+  return { ring, change, isSimple, isLine, start, geometry };
 }
 
 export function Canvas({ outline, without, children }: { outline: Outline; without?: string; children?: ComponentChildren }) {
@@ -49,14 +54,14 @@ export function Canvas({ outline, without, children }: { outline: Outline; witho
         corner: (n, to) => outline.change(held.current.map((each, m) => (m === n ? to : each))),
       } : {});
       view.current = made;
-      made.draw({ live: live.value, trails: null, zones: zones.value.filter((each) => each.id !== without), corridors: corridors.value, collars: collars.value, selected: null });
+      made.draw({ live: live.value, trails: null, zones: zones.value.filter((each) => each.id !== without), corridors: corridors.value.filter((each) => each.id !== without), collars: collars.value, selected: null });
       const points = outline.start ? corners(outline.start.coordinates) : [];
       if (points.length) setTimeout(() => made?.fitTo(points, false), 0);
-      made.setDrawing(drawn(held.current));
+      made.setDrawing(drawn(held.current, outline.isLine));
     });
     return () => { isGone = true; made?.remove(); };
   }, []);
-  useEffect(() => view.current?.setDrawing(drawn(outline.ring)), [outline.ring]);
+  useEffect(() => view.current?.setDrawing(drawn(outline.ring, outline.isLine)), [outline.ring]);
   return (
     <div class="map"><div ref={box} class="canvas" />
       <p class="hint">{outline.isSimple ? t("zone.draw") : t("zone.many")}</p>

@@ -1,9 +1,9 @@
 /** How the equipment is: collars, links, what waits for the cloud, frames that nobody can read, stations. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ageOf } from "./ages";
 import { get, type Paged } from "./api";
 import { boot } from "./boot";
-import { heardOf } from "./heard";
+import { daysLeft, heardOf } from "./heard";
 import { uplinkOf } from "./shell";
 import { collars, health, homeNow, live, sparks, trails, use } from "./state";
 import { t, word } from "./strings";
@@ -16,6 +16,29 @@ const batteryOf = (said: string | null) => {
   const text = said ?? "";
   return text.endsWith("%") ? Number.parseFloat(text) : text.endsWith("V") ? Number.parseFloat(text) * 20 : 1000;
 };
+
+/** Days that a battery has left by its own course of a month, asked for once the row is in sight. */
+const left = new Map<string, Promise<number | null>>();
+const leftOf = (animalId: string) => get<{ readings: { at: string; percent: number | null }[] }>(`/api/v1/charts/battery/?animal_id=${animalId}&days=30`)
+  .then((found) => daysLeft(found.readings), () => null);
+
+function DaysLeft({ animalId }: { animalId: string | undefined }) {
+  const [days, setDays] = useState<number | null>(null);
+  const box = useRef<HTMLSpanElement>(null);
+  useEffect(() => {
+    if (!animalId || !box.current) return;
+    const seen = new IntersectionObserver((entries) => {
+      if (!entries.some((each) => each.isIntersecting)) return;
+      seen.disconnect();
+      const asked = left.get(animalId) ?? leftOf(animalId);
+      left.set(animalId, asked);
+      void asked.then(setDays);
+    });
+    seen.observe(box.current);
+    return () => seen.disconnect();
+  }, [animalId]);
+  return <span ref={box}>{days === null ? "–" : `≈ ${days}`}</span>;
+}
 
 export function Collars() {
   const found = use(collars);
@@ -33,6 +56,7 @@ export function Collars() {
         { key: "id", label: t("animal.collar"), cell: (row) => row.id, sort: (row) => row.id },
         { key: "animal", label: t("animal.name"), cell: (row) => animals.get(row.id)?.name ?? "–", sort: (row) => animals.get(row.id)?.name ?? "" },
         { key: "battery", label: t("collar.battery"), cell: (row) => batteryText(row) ?? "–", sort: (row) => batteryOf(batteryText(row)) },
+        { key: "days", label: t("collar.days_left"), cell: (row) => <DaysLeft animalId={animals.get(row.id)?.animal_id} />, isNumber: true },
         { key: "heard", label: t("collar.heard"), cell: (row) => row.last_heard_at ? <><Time at={row.last_heard_at} /> (<Time at={row.last_heard_at} ago />)</> : "–", sort: (row) => row.last_heard_at ?? "" },
         { key: "fix", label: t("animal.fix_at"), cell: (row) => <Time at={animals.get(row.id)?.current_position.timestamp} />, sort: (row) => animals.get(row.id)?.current_position.timestamp ?? "" },
         { key: "interval", label: t("collar.interval"), cell: (row) => row.fix_interval_s ? span(row.fix_interval_s * 1000) : "–", sort: (row) => row.fix_interval_s ?? 0 },

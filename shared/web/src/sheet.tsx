@@ -1,10 +1,9 @@
 /** The day on paper: where everybody was, what rang, what to write on. */
-import { ageOfAnimal } from "./home";
+import { Place, ageOfAnimal } from "./home";
 import { boot } from "./boot";
 import { alerts, collars, health, homeNow, live, use } from "./state";
 import { t, word } from "./strings";
 import { Page, Severity, Table, Time } from "./ui";
-import { place } from "./words";
 
 export function Sheet() {
   const animals = use(live);
@@ -28,7 +27,7 @@ export function Sheet() {
         { key: "name", label: t("animal.name"), cell: (row) => row.name },
         { key: "species", label: t("animal.species"), cell: (row) => row.species },
         { key: "seen", label: t("animal.fix_at"), cell: (row) => <><Time at={row.current_position.timestamp} /> ({t(`age.${ageOfAnimal(row)}`)})</> },
-        { key: "place", label: t("animal.place"), cell: (row) => place(row.current_position.lat, row.current_position.lon, 4) },
+        { key: "place", label: t("animal.place"), cell: (row) => <Place of={row} digits={4} /> },
         { key: "state", label: t("animal.behaviour"), cell: (row) => word("state", row.movement.behavior_state) },
         { key: "battery", label: t("collar.battery"), cell: (row) => worn.get(row.collar_id ?? "")?.battery_level ?? row.movement.battery_level ?? "–" },
         { key: "remarks", label: t("sheet.remarks"), cell: () => <span class="blank" /> },

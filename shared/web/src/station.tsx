@@ -3,6 +3,7 @@ import { render } from "preact";
 import "./style.css";
 import { boot, isField } from "./boot";
 import { Charts } from "./charts";
+import { Corridors } from "./corridors";
 import { Conflicts, Models } from "./decide";
 import { Home } from "./home";
 import { Collars, System } from "./panels";
@@ -23,6 +24,7 @@ if (boot.user) {
     { path: "rangers", label: "nav.rangers", page: Patrols, isShown: isField },
     { path: "charts", label: "nav.charts", page: Charts, isShown: true },
     { path: "zones", label: "nav.zones", page: Zones, isShown: true },
+    { path: "corridors", label: "nav.corridors", page: Corridors, isShown: true },
     { path: "conflicts", label: "nav.conflicts", page: Conflicts, isShown: isField },
     { path: "models", label: "nav.models", page: Models, isShown: isField },
     { path: "sheet", label: "nav.sheet", page: Sheet, isShown: isField },

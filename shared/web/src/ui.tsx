@@ -93,19 +93,19 @@ export function Table<T extends { id?: string }>({ rows, columns, empty, label, 
   }) : rows;
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={label}>
-      <table>
-        <thead><tr>{columns.map((each) => (
-          <th key={each.key} class={each.isNumber ? "number" : ""} scope="col" aria-sort={by.key === each.key ? (by.isDown ? "descending" : "ascending") : undefined}>
+      <table class="rows" role="table">
+        <thead role="rowgroup"><tr role="row">{columns.map((each) => (
+          <th key={each.key} class={[each.isNumber && "number", !each.sort && "still"].filter(Boolean).join(" ")} role="columnheader" scope="col" aria-sort={by.key === each.key ? (by.isDown ? "descending" : "ascending") : undefined}>
             {each.sort ? <button class="sort" onClick={() => setBy({ key: each.key, isDown: by.key === each.key && !by.isDown })}>
               {each.label}{by.key === each.key ? (by.isDown ? " ↓" : " ↑") : ""}</button> : each.label}
           </th>))}</tr></thead>
-        <tbody>
+        <tbody role="rowgroup">
           {shown.map((row, n) => (
-            <tr key={row.id ?? n}>{columns.map((each, m) => (
-              <td key={each.key} class={each.isNumber ? "number" : ""} data-label={each.label}>
+            <tr key={row.id ?? n} role="row">{columns.map((each, m) => (
+              <td key={each.key} role="cell" class={each.isNumber ? "number" : ""} data-label={each.label}>
                 {m === 0 && onRow ? <button class="link" onClick={() => onRow(row)}>{each.cell(row)}</button> : each.cell(row)}
               </td>))}</tr>))}
-          {shown.length === 0 && <tr><td colSpan={columns.length} class="quiet">{empty ?? t("table.empty")}</td></tr>}
+          {shown.length === 0 && <tr role="row"><td role="cell" colSpan={columns.length} class="quiet">{empty ?? t("table.empty")}</td></tr>}
         </tbody>
       </table>
     </div>

@@ -47,14 +47,25 @@ function Editor({ zone, close }: { zone: Zone | null; close: () => void }) {
 }
 
 interface Imported { created: number; duplicates: number; failed: number; results: { index: number; errors?: string[] }[] }
-async function take(file: File): Promise<void> {
+/** Enter what a file of GeoJSON holds; `path` has room for the name that it may lack. */
+export async function take(file: File, path: string): Promise<void> {
   let body: unknown;
   try { body = JSON.parse(await file.text()); } catch { throw new Error(t("zone.no_geojson")); }
-  const found = await post<Imported & { id?: string }>(`/api/v1/conflict-zones/?zone_type=agriculture&name=${encodeURIComponent(file.name.replace(/\.[^.]*$/, ""))}`, body);
+  const found = await post<Imported & { id?: string }>(`${path}&name=${encodeURIComponent(file.name.replace(/\.[^.]*$/, ""))}`, body);
   await loadAreas();
   if (found.results === undefined) return say(t("form.saved"));
   const wrong = found.results.filter((each) => each.errors?.length).slice(0, 3).map((each) => `${each.index + 1}: ${each.errors!.join(", ")}`);
   say([t("zone.imported", { n: found.created, same: found.duplicates, failed: found.failed }), ...wrong].join(" · "), found.failed > 0);
+}
+
+export function Import({ taken }: { taken: (file: File) => void }) {
+  return (
+    <label class="button">{t("zone.import")}<input class="hidden" type="file" accept=".json,.geojson,application/geo+json" onChange={(event) => {
+      const file = event.currentTarget.files?.[0];
+      event.currentTarget.value = "";
+      if (file) taken(file);
+    }} /></label>
+  );
 }
 
 export function Zones() {
@@ -63,11 +74,7 @@ export function Zones() {
   if (open) return <Page title={t("nav.zones")}><Editor zone={open === "new" ? null : open} close={() => setOpen(null)} /></Page>;
   return (
     <Page title={t("nav.zones")} actions={isManager && <>
-      <label class="button">{t("zone.import")}<input class="hidden" type="file" accept=".json,.geojson,application/geo+json" onChange={(event) => {
-        const file = event.currentTarget.files?.[0];
-        event.currentTarget.value = "";
-        if (file) void take(file).catch(sayError);
-      }} /></label>
+      <Import taken={(file) => take(file, "/api/v1/conflict-zones/?zone_type=agriculture").catch(sayError)} />
       <button class="main" onClick={() => setOpen("new")}>{t("zone.new")}</button></>}>
       <Table rows={rows} label={t("nav.zones")} onRow={isManager ? setOpen : undefined} columns={[
         { key: "name", label: t("zone.name"), cell: (row) => row.name, sort: (row) => row.name },

@@ -13,23 +13,32 @@ export async function addReserves(map: maplibre.Map, names: string[], before: st
     maplibre.addProtocol("pmtiles", protocol.tile);
   }
   // what is half transparent lies over what is not
-  for (const name of [...names].sort((a, b) => Number(OVERLAY.test(a)) - Number(OVERLAY.test(b)))) {
-    const url = `${location.origin}/basemap/${name}`;
-    const file = new PMTiles(url);
-    protocol.add(file);
-    try {
-      const header = await file.getHeader();
-      const source = `reserve-${name}`;
-      if (header.tileType === TileType.Mvt) {
-        map.addSource(source, { type: "vector", url: `pmtiles://${url}` });
-        for (const layer of vectorLayers(source)) map.addLayer(layer, before);
-      } else {
-        map.addSource(source, { type: "raster", url: `pmtiles://${url}`, tileSize: 256 });
-        map.addLayer({ id: source, type: "raster", source, paint: { "raster-opacity": OVERLAY.test(name) ? 0.5 : 1 } }, before);
-      }
-    } catch (error) {
-      console.warn("map", name, error); // a damaged file must not take the map with it
+  const ordered = [...names].sort((a, b) => Number(OVERLAY.test(a)) - Number(OVERLAY.test(b)));
+  const files = await Promise.all(ordered.map((name) => opened(name)));
+  for (const found of files) {
+    if (!found) continue;
+    const { name, url, isVector } = found;
+    const source = `reserve-${name}`;
+    if (isVector) {
+      map.addSource(source, { type: "vector", url: `pmtiles://${url}` });
+      for (const layer of vectorLayers(source)) map.addLayer(layer, before);
+    } else {
+      map.addSource(source, { type: "raster", url: `pmtiles://${url}`, tileSize: 256 });
+      map.addLayer({ id: source, type: "raster", source, paint: { "raster-opacity": OVERLAY.test(name) ? 0.5 : 1 } }, before);
     }
+  }
+}
+
+/** Read a file's header; null where it is damaged, which must not take the map with it. */
+async function opened(name: string): Promise<{ name: string; url: string; isVector: boolean } | null> {
+  const url = `${location.origin}/basemap/${name}`;
+  const file = new PMTiles(url);
+  protocol?.add(file);
+  try {
+    return { name, url, isVector: (await file.getHeader()).tileType === TileType.Mvt };
+  } catch (error) {
+    console.warn("map", name, error);
+    return null;
   }
 }
 

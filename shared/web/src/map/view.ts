@@ -20,7 +20,18 @@ export interface MapData {
 }
 export interface Doing { pick?: (animalId: string) => void; tap?: (at: Pair) => void; corner?: (n: number, to: Pair) => void }
 const EMPTY = collection([]);
+const WORLD = ["land", "borders", "names"] as const;
+/** Asked for while the engine is still being read. */
+const world: Promise<Record<(typeof WORLD)[number], unknown>> = fetch("/app/world.json").then((answer) => answer.json());
+world.catch(() => undefined); // whoever draws it says so
 const SOURCES = ["grid", "zones", "corridors", "trails", "paths", "predictions", "cells", "rangers", "animals", "drawing"];
+
+/** How many widths the box tells whoever tests it. */
+const BANDS_TOLD = 20;
+
+/** Whether models have said nothing new: an event of a fix moves a marker and carries what they said before. */
+const isExpectedAlike = (now: Live[], before: Live[]) =>
+  now.length === before.length && now.every((each, n) => each.predictions === before[n]!.predictions);
 
 export class MapView {
   private readonly map: maplibre.Map;
@@ -42,6 +53,8 @@ export class MapView {
       dragRotate: false,
       pitchWithRotate: false,
       fadeDuration: 0,
+      renderWorldCopies: false,
+      validateStyle: false, // the layers are our own; a test looks at each of them
       locale: { "Map.Title": t("map.title") },
     });
     this.map.touchZoomRotate.disableRotation();
@@ -50,24 +63,40 @@ export class MapView {
     addEventListener("outpost-theme", this.restyle);
   }
 
-  private async begin(): Promise<void> {
-    const world = await fetch("/app/world.json").then((answer) => answer.json());
-    for (const name of ["land", "borders", "names"]) this.map.addSource(`world-${name}`, { type: "geojson", data: world[name] });
+  /** The animals do not wait for the world beneath them, nor for a reserve's own maps. */
+  private begin(): void {
+    for (const name of WORLD) this.map.addSource(`world-${name}`, { type: "geojson", data: EMPTY as never });
     for (const name of SOURCES) this.map.addSource(name, { type: "geojson", data: EMPTY as never });
     if (boot.home === "cloud")
       this.map.addSource("fixes", { type: "vector", tiles: [`${location.origin}/api/v1/tiles/fixes/{z}/{x}/{y}.mvt`], maxzoom: 14 });
     for (const layer of layersOf(palette())) this.map.addLayer(layer);
-    await addReserves(this.map, boot.maps, "grid-lines");
     this.map.on("click", (event) => this.tapped(event));
     this.map.on("moveend", () => this.drawGrid());
     this.listenForCorners();
     this.isReady = true;
-    this.box.dataset.map = "ready";
-    this.map.on("idle", () => this.drew());
     this.apply();
     this.showLayers();
     this.drawGrid();
     this.setDrawing(this.drawing);
+    void Promise.all([this.drawWorld(), this.drawReserves()]).then(() => {
+      this.box.dataset.map = "ready";
+      this.map.on("idle", () => this.drew());
+      this.map.triggerRepaint();
+    });
+  }
+
+  private async drawWorld(): Promise<void> {
+    try {
+      const found = await world;
+      for (const name of WORLD) (this.map.getSource(`world-${name}`) as maplibre.GeoJSONSource | undefined)?.setData(found[name] as never);
+    } catch (error) {
+      console.warn("map", "world", error); // animals on an empty map are better than none
+    }
+  }
+
+  private async drawReserves(): Promise<void> {
+    await addReserves(this.map, boot.maps, "grid-lines");
+    this.showLayers();
   }
 
   /** The engine rests: everything that was asked for is on the screen. */
@@ -97,22 +126,28 @@ export class MapView {
       type: "Feature", properties: { id: each.id, name: each.name, status: each.status }, geometry: each.geometry! })));
     if (data.trails !== was.trails) this.set("trails", data.trails ? trailLines(data.trails) : []);
     const animals = data.live ?? [];
-    this.set("animals", animals.filter((each) => each.current_position.lon !== null).map((each) => this.animal(each, data)));
-    this.set("cells", animals.filter((each) => each.cell_deg !== null && each.current_position.lon !== null).map((each) => ({
+    const isOther = data.live !== was.live;
+    const isChosen = data.selected !== was.selected;
+    if (isOther || isChosen || data.collars !== was.collars) this.set("animals", animals.filter((each) => each.current_position.lon !== null).map((each) => this.animal(each, data)));
+    if (isOther) this.set("cells", animals.filter((each) => each.cell_deg !== null && each.current_position.lon !== null).map((each) => ({
       type: "Feature", properties: { name: cellSize(each.cell_deg!) },
       geometry: { type: "Polygon", coordinates: [cell(each.current_position.lon!, each.current_position.lat!, each.cell_deg!)] } })));
-    this.set("predictions", animals.flatMap((each) => predicted(each, each.animal_id === data.selected)));
+    // a marker that moves keeps what was expected of the animal until the models have seen the fix
+    if (isChosen || (isOther && !isExpectedAlike(animals, was.live ?? [])))
+      this.set("predictions", animals.flatMap((each) => predicted(each, each.animal_id === data.selected)));
     if (data.rangers !== was.rangers) this.set("rangers", (data.rangers ?? []).filter((each) => each.current_position).map((each) => ({
       type: "Feature", properties: { name: `${each.name}\n${span((each.age_s ?? 0) * 1000)}`, isAlarm: each.emergencies.length > 0 },
       geometry: { type: "Point", coordinates: [each.current_position!.lon, each.current_position!.lat] } })));
-    if (data.trails !== was.trails || data.live !== was.live) this.set("paths", pathBands(data.trails, animals));
-    if (data.selected !== was.selected && data.selected) this.goTo(animals.find((each) => each.animal_id === data.selected));
+    if (data.trails !== was.trails || (isOther && !isExpectedAlike(animals, was.live ?? []))) {
+      const bands = pathBands(data.trails, animals);
+      this.set("paths", bands);
+      this.box.dataset.paths = String(bands.length);
+      this.box.dataset.pathDots = JSON.stringify(bands.slice(0, BANDS_TOLD).map((each) => each.properties.dots));
+    }
+    if (isChosen && data.selected) this.goTo(animals.find((each) => each.animal_id === data.selected));
     this.drawn = { ...data };
     this.box.dataset.animals = String(animals.length);
     this.box.dataset.rangers = String((data.rangers ?? []).filter((each) => each.current_position).length);
-    const bands = pathBands(data.trails, animals);
-    this.box.dataset.paths = String(bands.length);
-    this.box.dataset.pathDots = JSON.stringify(bands.map((each) => each.properties.dots));
     if (!this.hasFitted && animals.length > 0) { this.hasFitted = true; this.fit(false); }
   }
 
