@@ -39,8 +39,8 @@ DELAY = {
 #: Every list and row that a viewer may read.
 PAGES = (
     "animals/", "animals/live_status/", "animals/trails/", "tracking/", "tracking/live/", "tracking/observations/",
-    "collars/", "deployments/", "conflict-zones/", "conflict-zones/geojson/", "alerts/", "alerts/active/",
-    "alerts/critical/", "alerts/stats/", "predictions/", "predictions/history/",
+    "collars/", "deployments/", "conflict-zones/", "conflict-zones/geojson/", "corridors/", "corridors/geojson/",
+    "alerts/", "alerts/active/", "alerts/critical/", "alerts/stats/", "predictions/", "predictions/history/",
 )  # fmt: skip
 PLACE = (37.123_456_7, -2.769_432_1)
 
@@ -139,10 +139,17 @@ async def test_no_answer_to_a_viewer_holds_a_place_finer_than_its_cell(
             "geometry": {"type": "Polygon", "coordinates": [ring]},
         },
     )  # fmt: skip
+    way = {"name": "Way", "species": "elephant", "description": str(PLACE), "optimization_data": {"via": list(PLACE)}}
+    for where in (
+        {"geometry": {"type": "LineString", "coordinates": [[lon, lat], [lon + 0.5, lat]]}},
+        {"start_point": {"lat": lat, "lon": lon}, "end_point": {"lat": lat, "lon": lon}},
+    ):
+        assert (await client.post("/api/v1/corridors/", json={**way, **where})).status_code == 201
     exact = "".join([(await client.get(f"/api/v1/{page}?page_size=500")).text for page in PAGES])
     assert str(lon) in exact, "the operator sees the place, so this test could fail"
     answers = [await viewer_client.get(f"/api/v1/{page}", params={"page_size": 500}) for page in PAGES]
     seen = {page: answer.json() for page, answer in zip(PAGES, answers, strict=True)}
+    assert [row["geometry"] is None for row in seen["corridors/"]["results"]] == [True, False]
     fixes = seen["tracking/"]["results"]
     for row in fixes:
         answers.append(await viewer_client.get(f"/api/v1/tracking/{row['id']}/"))
