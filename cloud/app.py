@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from cloud.accounts.rosters import Rosters
 from cloud.accounts.secret import read_secret
 from cloud.api.app import create_app
+from cloud.api.traces import traced
 from cloud.config import Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.jobs import queue
@@ -31,6 +32,7 @@ from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
 from cloud.notify.sms import Texter, TwilioAccount
+from cloud.ops.hang import PATIENCE_S, answers_at, end_if_hung, loop_turns
 from cloud.store import stations
 from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
@@ -48,6 +50,7 @@ from shared.accounts.service import Accounts
 from shared.clock import Clock
 from shared.collector import settle
 from shared.configuration import boot_id, own_hosts
+from shared.ending import end
 from shared.errors import ConfigError, StoreError
 from shared.habitat import Habitat
 from shared.logs import configure_logging
@@ -115,8 +118,7 @@ async def shelf_of(config: Config, database: Database, clock: Clock) -> AsyncIte
         try:
             yield shelf
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            await end(looking)
 
 
 def kinds_of(store: PostgresStore, accounts: Accounts, config: Config, shelf: HomeShelf) -> Kinds:
@@ -166,7 +168,11 @@ async def work(config: Config, *, clock: Clock) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await work_until(told, config, clock=clock)
+    watching = asyncio.create_task(end_if_hung(loop_turns), name="watch")
+    try:
+        await work_until(told, config, clock=clock)
+    finally:
+        watching.cancel()
     log.info("worker.stopped")
 
 
@@ -204,17 +210,22 @@ async def _checked_url(config: Config) -> str:
     return url
 
 
-async def serve(config: Config, *, clock: Clock, port: int | None = None) -> None:
-    """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it."""
+async def serve(config: Config, *, clock: Clock, port: int | None = None, patience_s: float = PATIENCE_S) -> None:
+    """Run the cloud until SIGTERM or SIGINT; what was answered is in the database whatever ends it.
+
+    A process that does not answer itself for ``patience_s`` ends too: whoever started it starts another.
+    """
     configure_logging(config.logs.levels)
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    async with running(config, clock=clock, port=port) as (_, ended):
+    async with running(config, clock=clock, port=port) as (address, ended):
         settle()
         asked = asyncio.create_task(told.wait(), name="told")
+        watching = asyncio.create_task(end_if_hung(answers_at(address), patience_s=patience_s), name="watch")
         await asyncio.wait((asked, ended), return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
+        watching.cancel()
     log.info("cloud.stopped")
 
 
@@ -261,7 +272,8 @@ async def running(
                 ingest.running(
                     *_links(config.ingest)
                 ) as tasks,  # until the last request has ended: it may hold a frame
-                _http(app, config.api.host, config.api.port if port is None else port) as (address, http),
+                traced(app, config.traces) as served,
+                _http(served, config.api.host, config.api.port if port is None else port) as (address, http),
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
@@ -270,10 +282,7 @@ async def running(
                 try:
                     yield address, ended
                 finally:
-                    ended.cancel()
-                    calibrating.cancel()
-                    sweeping.cancel()
-                    why, _, _ = await asyncio.gather(ended, calibrating, sweeping, return_exceptions=True)
+                    why, _, _ = await end(ended, calibrating, sweeping)
                 if isinstance(why, StoreError):
                     raise why
         finally:
@@ -341,7 +350,7 @@ def _links(section: IngestSection) -> tuple[list[MqttSource], DirectIp | None]:
 
 
 @contextlib.asynccontextmanager
-async def _http(app: Litestar, host: str, port: int) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+async def _http(app: ASGIApp, host: str, port: int) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """Answer requests while the block runs; gives the address and the task that ends with it."""
     server = _Server(
         uvicorn.Config(

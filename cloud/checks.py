@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import msgspec
+import httpx
 
 from cloud.accounts.secret import read_secret
 from cloud.config import Config
@@ -20,46 +20,76 @@ from models.artifact import PACKAGED
 from models.live.runtime import Models
 from shared.configuration import LOOPBACK
 from shared.errors import ConfigError, OutpostError
+from shared.findings import Finding, fault, fine, look_at_memory, look_at_python, warning
 
-State = Literal["ok", "warning", "fault"]
-
-OLDEST_PYTHON: Final = (3, 11)
+#: What a cloud cannot be without; each has one home in the code, which imports it on first use or at the start.
+PACKAGES: Final = (
+    "alembic", "argon2", "cryptography", "dask", "httptools", "httpx", "litestar", "msgspec", "numpy", "onnxruntime",
+    "openpyxl", "paho", "PIL", "procrastinate", "psycopg", "psycopg_pool", "pyarrow", "pyproj", "rasterio", "reportlab",
+    "scipy", "skimage", "structlog", "twilio", "uvicorn", "zstandard",
+)  # fmt: skip
 SHORTEST_PASSWORD: Final = 16
+SLOW_ANSWER_S: Final = 2.0
 _SURE_TLS: Final = ("require", "verify-ca", "verify-full")
 _KNOWN_WORDS: Final = frozenset({"postgres", "password", "outpost", "secret", "changeme"})
 _SMTP_S: Final = 5.0
+_ANSWER_S: Final = 10.0
 _PRIVATE: Final = 0o077
+_EVERY_INTERFACE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - as somebody may have configured it
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look found; ``cause`` and ``next_step`` are for a person and empty where nothing is wrong."""
-
-    name: str
-    state: State
-    cause: str = ""
-    next_step: str = ""
-
-
-async def look_around(config: Config, *, for_deployment: bool = False) -> list[Finding]:
+async def look_around(
+    config: Config, *, for_deployment: bool = False, meminfo: Path = Path("/proc/meminfo")
+) -> list[Finding]:
     """Return what every look found."""
-    found = [_python(), _secret(config), await _database(config), _models(config), _codes(config)]
-    if found[2].state == "ok":
+    service, answers = await _service(config)
+    database = await _database(config)
+    found = [
+        service, answers, _python(), _secret(config), database, _models(config), _memory(meminfo), _codes(config),
+    ]  # fmt: skip
+    if database.state == "ok":
         found.append(await _jobs(config))
     return [*found, *weak_settings(config)] if for_deployment else found
 
 
+async def _service(config: Config) -> tuple[Finding, Finding]:
+    """Ask the service of this machine whether it is ready, and say how long that took."""
+    host, began_s = _EVERY_INTERFACE.get(config.api.host, config.api.host), time.monotonic()
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=_ANSWER_S) as client:
+            answer = await client.get(f"http://{host}:{config.api.port}/health/ready")
+    except httpx.ConnectError:
+        step = "`sudo systemctl start outpost-cloud`; `journalctl -u outpost-cloud -n 100` says why it ended"
+        return warning("service", f"nobody listens at {host}:{config.api.port}", step), fine("answers")
+    except httpx.HTTPError as error:
+        step = "`journalctl -u outpost-cloud -n 100`, then `sudo systemctl restart outpost-cloud`"
+        return fault("service", f"it does not answer: {error or type(error).__name__}", step), fine("answers")
+    took_s = time.monotonic() - began_s
+    service = fine("service")
+    if not answer.is_success:
+        step = "the look at the database says why; the service goes on by itself once it answers"
+        service = fault("service", f"it answers {answer.status_code}: it is not ready", step)
+    if took_s < SLOW_ANSWER_S:
+        return service, fine("answers")
+    step = '`journalctl -u outpost-cloud -o cat | grep -E "sql.slow|api.slow"` names what takes long'
+    return service, warning("answers", f"it took {took_s:.1f} s to say whether it is ready", step)
+
+
 def _python() -> Finding:
-    if sys.version_info < OLDEST_PYTHON:
-        return _fault("python", f"this is Python {sys.version.split()[0]}", "install Python 3.11 or later")
-    return _ok("python")
+    return look_at_python(PACKAGES, next_step="install the locked packages of this release again, or take its image")
+
+
+def _memory(meminfo: Path) -> Finding:
+    step = "end other programs (`ps aux --sort=-rss | head`), lower jobs.light_jobs, give the worker another machine"
+    return look_at_memory(meminfo, next_step=step)
 
 
 def _secret(config: Config) -> Finding:
     try:
         read_secret(config.accounts.key_file)
     except ConfigError as error:
-        return _fault("secret", error.detail, "bring the copy that was kept; `outpost-cloud init` makes the first one")
-    return _ok("secret")
+        return fault("secret", error.detail, "bring the copy that was kept; `outpost-cloud init` makes the first one")
+    return fine("secret")
 
 
 async def _database(config: Config) -> Finding:
@@ -69,28 +99,28 @@ async def _database(config: Config) -> Finding:
             pass  # whether it answers, in our words
         found, newest = await asyncio.to_thread(schema_version, url), known_versions()[-1]
     except OutpostError as error:
-        return _fault(
+        return fault(
             "database",
             error.detail,
             "`systemctl status postgresql`; then database.url or DATABASE_URL, letter by letter",
         )
     if found != newest:
-        return _fault("database", f"it has schema {found or 'none'}, this program {newest}", "`outpost-cloud migrate`")
-    return _ok("database")
+        return fault("database", f"it has schema {found or 'none'}, this program {newest}", "`outpost-cloud migrate`")
+    return fine("database")
 
 
 def _models(config: Config) -> Finding:
     refused = Models(Path(config.models.folder) if config.models.folder else PACKAGED).load()
     if refused:
         said = "; ".join(f"{name}: {why}" for name, why in sorted(refused.items()))
-        return _warning("models", said, "bring the files again, or name another folder in models.folder")
-    return _ok("models")
+        return warning("models", said, "bring the files again, or name another folder in models.folder")
+    return fine("models")
 
 
 def _codes(config: Config) -> Finding:
     notify = config.notify
     if not (notify.email_host or notify.twilio_account_sid or notify.outbox_file):
-        return _warning(
+        return warning(
             "codes", "no way to send codes is configured: nobody can register",
             "set EMAIL_HOST and its kin, or TWILIO_ACCOUNT_SID and its kin",
         )  # fmt: skip
@@ -98,11 +128,11 @@ def _codes(config: Config) -> Finding:
         try:
             socket.create_connection((notify.email_host, notify.email_port), timeout=_SMTP_S).close()
         except OSError as error:
-            return _fault(
+            return fault(
                 "codes", f"{notify.email_host}:{notify.email_port} cannot be reached: {error.strerror or error}",
                 "look at the name, the port and the firewall; people with an app log in meanwhile",
             )  # fmt: skip
-    return _ok("codes")
+    return fine("codes")
 
 
 async def _jobs(config: Config) -> Finding:
@@ -112,14 +142,14 @@ async def _jobs(config: Config) -> Finding:
     ):
         found = await facts(connection)
     if not found.workers:
-        return _warning("jobs", "no worker runs: exports and corridors wait", "`systemctl start outpost-cloud-worker`")
-    return _ok("jobs")
+        return warning("jobs", "no worker runs: exports and corridors wait", "`systemctl start outpost-cloud-worker`")
+    return fine("jobs")
 
 
 def weak_settings(config: Config) -> list[Finding]:
     """Return each setting that is too weak for the internet, as faults; one that says so where there is none."""
-    found = [_fault("deploy", cause, step) for cause, step in _weak(config)]
-    return found or [_ok("deploy")]
+    found = [fault("deploy", cause, step) for cause, step in _weak(config)]
+    return found or [fine("deploy")]
 
 
 def _weak(config: Config) -> Iterator[tuple[str, str]]:
@@ -177,15 +207,3 @@ def _weak_database(config: Config) -> Iterator[tuple[str, str]]:
         yield "database.url: its password can be guessed", f"one of {SHORTEST_PASSWORD} random characters or more"
     if given.get("user") == "postgres":
         yield "database.url: the service is the server's superuser", "give it a role of its own that owns its database"
-
-
-def _ok(name: str) -> Finding:
-    return Finding(name=name, state="ok")
-
-
-def _warning(name: str, cause: str, next_step: str) -> Finding:
-    return Finding(name=name, state="warning", cause=cause, next_step=next_step)
-
-
-def _fault(name: str, cause: str, next_step: str) -> Finding:
-    return Finding(name=name, state="fault", cause=cause, next_step=next_step)

@@ -46,6 +46,7 @@ cli = typer.Typer(
 cli.add_typer(carrying.commands)
 cli.add_typer(copies.commands)
 cli.add_typer(copies.keys, name="keys")
+cli.add_typer(copies.audit, name="audit")
 cli.add_typer(stations.commands, name="station")
 cli.add_typer(science.commands, name="science")
 cli.add_typer(user_commands(with_accounts, home="cloud"), name="user")

@@ -181,6 +181,13 @@ class LogsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     levels: dict[str, str] = {}
 
 
+class TracesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Traces: ``url`` is a collector's OTLP over HTTP, ``share`` of requests that nobody else decided of are traced."""
+
+    url: str = ""
+    share: float = 1.0
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration of the cloud."""
 
@@ -198,6 +205,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     corridors: CorridorsSection = CorridorsSection()
     models: ModelsSection = ModelsSection()
     logs: LogsSection = LogsSection()
+    traces: TracesSection = TracesSection()
 
     def species(self) -> Species:
         """Return the categories of species; raises ConfigError."""
@@ -255,6 +263,10 @@ def _check(config: Config) -> None:
     jobs = config.jobs
     if min(jobs.light_jobs, jobs.keep_days, jobs.file_hours, jobs.file_limit_mb) < 1 or jobs.poll_s <= 0:
         raise ConfigError("jobs: light_jobs, poll_s, keep_days, file_hours and file_limit_mb must be positive")
+    if config.traces.url and not config.traces.url.startswith(("http://", "https://")):
+        raise ConfigError("traces.url: must be http://HOST:PORT/v1/traces, or https")
+    if not 0 <= config.traces.share <= 1:
+        raise ConfigError("traces.share: must be from 0 to 1")
     configuration.check_port("api.port", config.api.port)
     configuration.check_port("notify.email_port", config.notify.email_port)
     twilio = (config.notify.twilio_account_sid, config.notify.twilio_auth_token, config.notify.twilio_phone_number)

@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from litestar import Litestar
 
 from edge import RELEASED_AT
 from edge.alerts.engine import Engine
@@ -38,7 +39,7 @@ from edge.ops import update as updates
 from edge.ops.backup import Source
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
-from edge.ops.heal import heal, mark_of
+from edge.ops.heal import Healed, heal, mark_of
 from edge.ops.notify import Supervisor
 from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
@@ -57,6 +58,7 @@ from edge.store.home_secret import known_secret
 from edge.store.ledger import Ledger, LedgerReader, check_key
 from edge.store.spool import keep_public
 from edge.store.store import SpatialiteStore
+from edge.sync.audit_up import tell_audit
 from edge.sync.background import Background
 from edge.sync.client import CloudClient
 from edge.sync.frames import Frames
@@ -82,6 +84,7 @@ from shared.accounts.tokens import Signer
 from shared.clock import Clock, StationClock, VirtualClock
 from shared.collector import settle
 from shared.configuration import LOOPBACK, boot_id, own_hosts
+from shared.ending import end
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
 from shared.ids import id_text
 from shared.logs import configure_logging
@@ -207,14 +210,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         spooled = await _until_unlocked(config, port, links, clock, supervisor, tasks) if must_wait else None
         if spooled is not None:
             key = spooled.key
-        if os.environ.get(ROLLED_BACK):
-            left = await asyncio.to_thread(back_to_schema, config.database, key, new_epoch())
-            if left is not None:
-                log.critical("update.schema_left", kept=str(left))
-        # in threads: who has heard locked hears on meanwhile, and systemd hears of it
-        healed = await asyncio.to_thread(
-            heal, config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch
-        )
+        healed = await _healed(config, key)
         hub = EventHub()
         models, advisor = Models(), Advisor()
 
@@ -296,9 +292,8 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
             maps=config.station.data_dir / "maps", unread=store.undecoded,
         )  # fmt: skip
         listening = listen(config.api.host, config.api.port if port is None else port)
-        host = f"[{config.api.host}]" if ":" in config.api.host else config.api.host
         lan_port = listening.getsockname()[1]
-        url = f"http://{host}:{lan_port}"
+        url = f"http://{_written(config.api.host)}:{lan_port}"
 
         stack.push_async_callback(decoder.close)
         stack.callback(pipeline.close)
@@ -306,18 +301,13 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         tasks.start("decode", decoder.run())
         tasks.start("pipeline", pipeline.run())
         tasks.start("habitat", HabitatStage(store, habitat).run())
-        frames_before = 0
         if spooled is None:
-            frames_before += await replay(spool_dir(config), key, ledger)
+            frames_before = await replay(spool_dir(config), key, ledger)
             intake = Intake(ledger, decoder.wake)
             _listen(config, links, intake, clock, tasks)
             tasks.start("heartbeat", supervisor.beat(intake.proof))
         else:
-            frames_before += await replay(spool_dir(config), key, ledger, is_open=True)
-            spooled.intake.lead_to(ledger, decoder.wake)
-            await spooled.writer.close()
-            frames_before += await replay(spool_dir(config), key, ledger)
-            decoder.wake()
+            frames_before = await _taken_over(config, spooled, ledger, decoder)
         tasks.start("advice", advice.run())
         for link in links:
             stack.push_async_callback(link.close)
@@ -347,17 +337,7 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         if authority is None:
             await stack.enter_async_context(serving(app, listening))
         else:
-            own = listen("127.0.0.1", 0)  # commands on this machine need no certificate
-            lan_url, url = f"https://{host}:{lan_port}", f"http://127.0.0.1:{own.getsockname()[1]}"
-            context = authority.context(own_addresses())
-            tasks.start("certificate", authority.keep(context))
-            await stack.enter_async_context(serving(app, own))
-            await stack.enter_async_context(serving(app, listening, context=context, is_second=True))
-            if config.api.redirect_port:
-                plain = listen(config.api.host, config.api.redirect_port)
-                sender = redirecting(trust_of(config, authority), lan_port, hosts)
-                await stack.enter_async_context(serving(sender, plain))
-            log.info("tls.serving", url=lan_url, authority=authority.fingerprint)
+            url = await _serve_tls(config, app, listening, authority, stack, tasks)
         if config.api.is_announced and config.api.host not in LOOPBACK:
             machine = socket.gethostname().partition(".")[0]
             service = service_of(config.station.id, machine, own_addresses(), lan_port, is_tls=config.api.is_tls)
@@ -371,6 +351,56 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         yield url
         if tasks.fallen is not None:
             raise StoreError(f"the station ended because its task {tasks.fallen} fell; see the log")
+
+
+async def _healed(config: Config, key: bytes | None) -> Healed | None:
+    """Leave a schema that an update was gone back from, and set a damaged database aside.
+
+    In threads: who has heard locked hears on meanwhile, and systemd hears of it.
+    """
+    if os.environ.get(ROLLED_BACK):
+        left = await asyncio.to_thread(back_to_schema, config.database, key, new_epoch())
+        if left is not None:
+            log.critical("update.schema_left", kept=str(left))
+    return await asyncio.to_thread(heal, config.database, config.ledger_dir, key, config.backup_dir, epoch=new_epoch)
+
+
+async def _taken_over(config: Config, spooled: Unlocked, ledger: LedgerWriter, decoder: Decoder) -> int:
+    """Take what was heard while the station was locked into the ledger; return how many frames. Hearing goes on."""
+    n = await replay(spool_dir(config), spooled.key, ledger, is_open=True)
+    spooled.intake.lead_to(ledger, decoder.wake)
+    await spooled.writer.close()
+    n += await replay(spool_dir(config), spooled.key, ledger)
+    decoder.wake()
+    return n
+
+
+async def _serve_tls(
+    config: Config,
+    app: Litestar,
+    listening: socket.socket,
+    authority: Authority,
+    stack: contextlib.AsyncExitStack,
+    tasks: Tasks,
+) -> str:
+    """Serve the network with TLS and programs of this machine without; return the address for these."""
+    lan_port = listening.getsockname()[1]
+    own = listen("127.0.0.1", 0)  # commands on this machine need no certificate
+    context = authority.context(own_addresses())
+    tasks.start("certificate", authority.keep(context))
+    await stack.enter_async_context(serving(app, own))
+    await stack.enter_async_context(serving(app, listening, context=context, is_second=True))
+    if config.api.redirect_port:
+        plain = listen(config.api.host, config.api.redirect_port)
+        hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
+        await stack.enter_async_context(serving(redirecting(trust_of(config, authority), lan_port, hosts), plain))
+    log.info("tls.serving", url=f"https://{_written(config.api.host)}:{lan_port}", authority=authority.fingerprint)
+    return f"http://127.0.0.1:{own.getsockname()[1]}"
+
+
+def _written(host: str) -> str:
+    """Return ``host`` as it stands in an address."""
+    return f"[{host}]" if ":" in host else host
 
 
 class Unlocked(msgspec.Struct, frozen=True):
@@ -446,9 +476,7 @@ class Tasks:
 
     async def cancel(self) -> None:
         """End every task and wait for it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -496,6 +524,7 @@ def _uplink(
         ),
         frames=Frames(config.ledger_dir, key),
         people=lambda cloud, here: exchange(cloud, here, accounts),
+        audit=lambda cloud, here, meter: tell_audit(cloud, here, accounts, meter),
         models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
         release=(lambda cloud, meter: take_release(cloud, meter, fetching)) if config.update.is_fetched else None,
     )

@@ -30,7 +30,7 @@ from edge.ops.import_tracks import import_tracks
 from edge.ops.system_clock import system_clock
 from edge.ops.verify import verify as verify_tracks
 from edge.ops.verify_cloud import verify_cloud
-from edge.people import keys, user
+from edge.people import audit, keys, user
 from edge.store import outbox, shell
 from edge.store.accounts import SqliteTables
 from edge.store.export import FORMATS, Selection, export_tracks
@@ -76,6 +76,7 @@ cli.add_typer(founding)
 cli.add_typer(operation)
 cli.add_typer(user, name="user")
 cli.add_typer(keys, name="keys")
+cli.add_typer(audit, name="audit")
 TimezoneOption = Annotated[
     str | None, typer.Option(help="Time zone of times that carry none, AREA/CITY like Africa/Nairobi.")
 ]

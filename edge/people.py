@@ -13,6 +13,7 @@ from edge.config import load
 from edge.ops.system_clock import system_clock
 from edge.store.store import SpatialiteStore
 from shared.accounts.service import Accounts
+from shared.audit_commands import audit_commands
 from shared.key_commands import key_commands
 from shared.people import user_commands
 
@@ -35,3 +36,4 @@ def with_accounts(config: Path | None, job: Callable[[Accounts], Awaitable[T]]) 
 
 user = user_commands(with_accounts, home="station")
 keys = key_commands(with_accounts, home="station")
+audit = audit_commands(with_accounts, home="station")

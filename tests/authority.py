@@ -168,7 +168,7 @@ class Authority:
         (challenge,) = authorization["challenges"]
         name = authorization["identifier"]["value"]
         thumbprint = hashlib.sha256(json.dumps(jwk, sort_keys=True, separators=(",", ":")).encode()).digest()
-        connection = http.client.HTTPConnection(*self._where(name), timeout=20)
+        connection = http.client.HTTPConnection(*self._where(name), timeout=120)
         try:
             connection.request("GET", _CHALLENGE + challenge["token"], headers={"Host": name})
             answer = connection.getresponse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -36,7 +37,7 @@ _TABLES = (
     "receipts", "streams",
     "blob_copies", "blob_parts", "blobs", "models", "model_choices", "sync_items", "sync_log", "conflicts",
     "undecoded", "frames", "cursors", "station_collars", "receipts", "streams",
-    "station_frames", "station_results", "station_steps", "station_maps", "station_map_tiles",
+    "station_audit", "station_frames", "station_results", "station_steps", "station_maps", "station_map_tiles",
     "station_rows", "scope_changes", "enrolment_codes", "sticks", "stations", "applied_operations", "quarantine",
     "lost_edits", "fixes", "changes", "deployments", "collar_aliases", "collars", "observations", "zones", "corridors",
     "predictions", "patrols", "phone_ids", "phone_fixes", "phone_rulings",
@@ -239,3 +240,13 @@ def operation(entity: Any, row_id: str, columns: dict[str, Any] | None = None, *
         "columns": columns or {}, "author": "warden",
     }  # fmt: skip
     return Operation(**{**said, **fields})
+
+
+def alpha(**fields: Any) -> Operation:
+    """Return the operation that enters an animal."""
+    return operation("animal", "a1", {"name": "Alpha", "species": "elephant"}, **fields)
+
+
+def noise(seed: int) -> str:
+    """Return a long text that no compression makes small."""
+    return "".join(map(chr, random.Random(seed).choices(range(33, 900), k=9_000)))

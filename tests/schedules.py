@@ -1,6 +1,6 @@
 """What happens to stations, their cloud and the way between them, drawn from a seed: the same story for every world.
 
-A *script* is a list of steps. ``tests.property.homes_in_memory`` plays it over the pure state machines, hundreds of
+A *script* is a list of steps. ``tests.property.world_in_memory`` plays it over the pure state machines, hundreds of
 seeds in seconds; ``tests.faults.homes_on_disk`` plays the same one over SpatiaLite, PostgreSQL and HTTP, through a
 proxy.
 What a step refers to by ``which`` is a share of what there is by then, because the worlds need not have the same.

@@ -98,7 +98,7 @@ class Broker:
             )
         finally:
             log.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
             try:
@@ -151,7 +151,7 @@ class Broker:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=120)
             self._process = None
 
 

@@ -20,6 +20,8 @@ from cloud.store.database import Database
 from shared.jobs import Job
 from shared.privacy import OPERATOR, Principal
 
+#: A guard against what never comes; no machine is so busy.
+GUARD_S = 120.0
 QUICK = WorkerSettings(poll_s=0.1, heartbeat_s=0.2, stalled_s=1.5, recover_s=0.2, stop_s=5.0)
 
 
@@ -52,7 +54,7 @@ class Working:
         self.database = database
         self.jobs = Jobs(database, kinds, now=now)
 
-    async def until(self, job: Job | str, is_so: Callable[[Job], bool], timeout_s: float = 20.0) -> Job:
+    async def until(self, job: Job | str, is_so: Callable[[Job], bool], timeout_s: float = GUARD_S) -> Job:
         """Wait until a job is so, and return it."""
         identity = job if isinstance(job, str) else job.id
         deadline = time.monotonic() + timeout_s
@@ -107,4 +109,4 @@ class Gate:
 
     async def is_reached(self) -> None:
         """Wait until a job has come here."""
-        assert await asyncio.to_thread(self.reached.wait, 20), "no job has come here"
+        assert await asyncio.to_thread(self.reached.wait, GUARD_S), "no job has come here"

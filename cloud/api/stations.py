@@ -11,9 +11,10 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMarker
 
 from cloud.accounts.rosters import Rosters
-from cloud.store import feed, stations
+from cloud.store import feed, station_audit, stations
 from cloud.store.store import PostgresStore
 from cloud.sync.uplink import Uplink
+from shared.accounts.audit import Line
 from shared.accounts.roster import HandOver
 from shared.api.access import AccountsGiven
 from shared.api.blobs import BlobOut, Offset, Size, checked, media_type
@@ -191,6 +192,18 @@ class StationLink(Controller):
         except msgspec.DecodeError as error:
             raise Invalid(f"the body: {error}") from error
         return Response(msgspec.msgpack.encode(await rosters.take(signed, sent)), media_type=MESSAGES)
+
+    @put("/{station_id:str}/audit/lines", summary="Bring the audit log", status_code=204, responses=documented(401))
+    async def tell_audit(
+        self, request: Request[Any, Any, Any], postgres: PostgresGiven, clock: ClockGiven, signed: SignedGiven
+    ) -> None:
+        """Keep lines of the station's audit log, for good; those that are here already are passed over."""
+        try:
+            lines = msgspec.msgpack.decode(await request.body(), type=list[Line])
+        except msgspec.DecodeError as error:
+            raise Invalid(f"the body: {error}") from error
+        async with postgres.database.transaction() as connection:
+            await station_audit.take(connection, signed, lines, to_ms(clock.now()))
 
     @get(
         "/{station_id:str}/models",

@@ -11,7 +11,7 @@ from litestar.di import Dependency
 from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMarker
 from msgspec import Meta, Struct, json
 
-from cloud.store import station_frames, stations
+from cloud.store import station_audit, station_frames, stations
 from cloud.store.scope import Scope, scope_of
 from cloud.store.station_frames import Frame
 from cloud.store.stations import Station
@@ -21,8 +21,10 @@ from shared.api.access import AccountsGiven, CallerGiven
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven, ViewGiven
+from shared.api.paging import WHOLE_PAGING, PagingGiven
 from shared.errors import Conflict, Invalid, NotFound
 from shared.sync.records import from_ms, to_ms
+from shared.wire.public.accounts import AuditLineOut, AuditOut
 from shared.wire.reading import text
 
 PostgresGiven = Annotated[PostgresStore, Dependency(kind="named"), SkipValidationMarker()]
@@ -194,6 +196,20 @@ class StationsSeen(Controller):
         return FramesOut(
             frames=[_frame(each) for each in found], next=found[-1].frame.seq if len(found) == limit else None
         )
+
+    @get(
+        "/{station_id:str}/audit", summary="A station's audit log", responses=documented(404), dependencies=WHOLE_PAGING
+    )
+    async def audit(self, postgres: PostgresGiven, station_id: FromPath[str], paging: PagingGiven) -> AuditOut:
+        """Give the lines that a station brought, newest first, and the first that is torn from the one before it.
+
+        One that was restored from a backup has written some numbers twice, and is torn there.
+        """
+        async with postgres.database.snapshot() as connection:
+            if station_id not in {each.id for each in await stations.stations(connection)}:
+                raise NotFound(f"there is no station {station_id}")
+            count, lines, torn_at = await station_audit.page(connection, station_id, paging.offset, paging.limit)
+        return AuditOut(count=count, broken_at=torn_at, results=[AuditLineOut.of(line) for line in lines])
 
     @put("/{station_id:str}/scope", summary="Limit what a station is told of", dto=JsonBody, responses=documented(404))
     async def limit(

@@ -16,6 +16,7 @@ from cloud.commands.opening import (
     print_rows,
     with_accounts,
 )
+from shared.audit_commands import audit_commands
 from shared.console import console, errors, print_facts, print_json
 from shared.errors import Invalid
 from shared.key_commands import key_commands
@@ -23,6 +24,7 @@ from shared.sealed_stream import new_recovery_key, recovery_key_of
 
 commands = typer.Typer()
 keys = key_commands(with_accounts, home="cloud")
+audit = audit_commands(with_accounts, home="cloud")
 
 RecoveryKeyOption = Annotated[
     Path | None, typer.Option("--recovery-key", help="A file with the recovery key, as it was printed.")

@@ -86,7 +86,8 @@ async def _run(config: Config, url: str, port: int) -> None:
                     live.console.print(f"A station has joined. The next code: {code}", highlight=False)
                 live.update(Text(_line(found)), refresh=console.is_terminal)
                 try:
-                    await asyncio.wait_for(ended.wait(), _LOOK_S)
+                    async with asyncio.timeout(_LOOK_S):
+                        await ended.wait()
                 except TimeoutError:
                     continue
         ended.set()

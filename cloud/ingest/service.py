@@ -19,6 +19,7 @@ from cloud.store.store import PostgresStore
 from firmware_bridge.frames import Link
 from firmware_bridge.transports.mqtt import MqttLink
 from shared.clock import Clock
+from shared.ending import end
 
 
 class MqttSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +107,4 @@ class Ingest:
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end(*tasks)

@@ -25,6 +25,7 @@ from cloud.jobs.threads import taken_in_thread
 from cloud.store import jobs
 from cloud.store.database import Connection, Database
 from cloud.store.jobs import Begun
+from shared.ending import end
 from shared.errors import Invalid, StoreError
 from shared.ids import derived_id
 from shared.privacy import Principal
@@ -186,8 +187,7 @@ class Attempt(Generic[P]):
         try:
             yield
         finally:
-            pulse.cancel()
-            await asyncio.gather(pulse, return_exceptions=True)
+            await end(pulse)
             await self._flush()
 
     async def add_part(self, n: int, body: bytes) -> None:

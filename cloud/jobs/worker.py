@@ -18,6 +18,7 @@ import msgspec
 import structlog
 from procrastinate import App
 from procrastinate.exceptions import ProcrastinateException
+from procrastinate.worker import Worker
 
 from cloud.jobs import queue
 from cloud.jobs.attempt import Attempt, FileLimits
@@ -26,6 +27,7 @@ from cloud.jobs.queue import HEAVY, LIGHT, TryAgain
 from cloud.store import jobs
 from cloud.store.database import Database
 from cloud.store.jobs import Begun
+from shared.ending import end
 from shared.errors import OutpostError
 from shared.privacy import Principal
 from shared.sync.records import to_ms
@@ -92,39 +94,41 @@ class JobWorker:
                     self._work(app, told, LIGHT, self._settings.light_jobs, does_listen=does_listen),
                 )
             finally:
-                keeping.cancel()
-                await asyncio.gather(keeping, return_exceptions=True)
+                await end(keeping)
 
     async def _work(self, app: App, told: asyncio.Event, name: str, jobs_at_once: int, *, does_listen: bool) -> None:
-        """Take jobs from one queue; begin again when the database was away."""
+        """Take jobs from one queue; begin again when the database was away.
+
+        It is told to stop by the library's own word and not by a cancellation. While it begins it may wait for a
+        connection of the pool, and a cancellation that comes together with the connection is lost there (see
+        ``shared/ending.py``): it would begin its work and never hear of the end. Its word is kept from the first step
+        of ``run`` on, which is taken before anybody can have said it.
+        """
         pause_s = 1.0
         while not told.is_set():
-            working = asyncio.create_task(
-                app.run_worker_async(
-                    queues=[name], name=name, concurrency=jobs_at_once, listen_notify=does_listen,
-                    fetch_job_polling_interval=self._settings.poll_s, install_signal_handlers=False,
-                    update_heartbeat_interval=self._settings.heartbeat_s,
-                    stalled_worker_timeout=self._settings.stalled_s,
-                    shutdown_graceful_timeout=self._settings.stop_s, delete_jobs="always",
-                ),
-                name=f"queue {name}",
+            worker = Worker(
+                app, queues=[name], name=name, concurrency=jobs_at_once, listen_notify=does_listen,
+                fetch_job_polling_interval=self._settings.poll_s, install_signal_handlers=False,
+                update_heartbeat_interval=self._settings.heartbeat_s,
+                stalled_worker_timeout=self._settings.stalled_s,
+                shutdown_graceful_timeout=self._settings.stop_s, delete_jobs="always",
             )  # fmt: skip
+            working = asyncio.create_task(worker.run(), name=f"queue {name}")  # type: ignore[no-untyped-call]
             stop = asyncio.create_task(told.wait(), name=f"told {name}")
             await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
             stop.cancel()
             if not working.done():
                 for attempt in list(self._running):
                     attempt.stop(JobInterrupted)
-                working.cancel()
-                # told while it was beginning, it may have taken that for nothing
-                while not (await asyncio.wait((working,), timeout=self._settings.stop_s + 5.0))[0]:
-                    working.cancel()
-            (ended,) = await asyncio.gather(working, return_exceptions=True)
+                worker.stop()  # type: ignore[no-untyped-call]
+                await asyncio.wait((working,), timeout=self._settings.stop_s + 5.0)
+            (ended,) = await end(working)  # one that hangs, with the database for one, is not waited for
             if told.is_set():
                 return
             log.warning("worker.lost_database", queue=name, error=repr(ended), again_s=pause_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(told.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await told.wait()
             pause_s = min(pause_s * 2, 30.0)
 
     # --- one job

@@ -21,6 +21,7 @@ from cloud.store.database import Connection
 from cloud.store.effects import apply
 from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, load, lock_for_edits, lock_for_fixes
+from cloud.store.texts import cleaned
 from shared.errors import Invalid, NotFound, RequestError
 from shared.ids import derived_id, id_text
 from shared.sync import clashes, log
@@ -159,35 +160,13 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
         del fresh[identity]
 
     async def take(places: Sequence[int]) -> None:
-        decided: list[tuple[Operation, Effects]] = []
-        refused: list[tuple[int, RequestError]] = []
-        lines: list[Noted] = []
-        noted: list[Clash] = []
-        n = 0
-        for stretch in _runs(operations, places):
-            rows = await load(connection, wanted(operations[place] for place in stretch))
-            begun = len(decided)
-            for place in stretch:
-                try:
-                    effects = decide(operations[place], rows)
-                except RequestError as error:
-                    refused.append((place, error))
-                    if isinstance(error, CollarTaken):
-                        other = error.other
-                        noted.append(clashes.of_collar(operations[place], other.id, other.columns, now_ms))
-                else:
-                    rows.take(effects)
-                    decided.append((operations[place], effects))
-            more, more_fixes = await apply(connection, decided[begun:], now_ms)
-            lines += more
-            n += more_fixes
-        await run(connection, clashes.note(noted))
+        done = await _do(connection, operations, places, now_ms)
         # noted when all of it is written: of what the database refuses there is no trace
-        taken.lines += lines
-        taken.new_fixes += n
-        for place, refusal in refused:
+        taken.lines += done.lines
+        taken.new_fixes += done.new_fixes
+        for place, refusal in done.refused:
             set_aside(place, refusal.code, refusal.detail)
-        for operation, effects in decided:
+        for operation, effects in done.decided:
             outcomes[operation.id] = effects.outcome
             if effects.lost:
                 taken.exceptions.append(
@@ -208,6 +187,40 @@ async def take_operations(connection: Connection, operations: Sequence[Operation
     async with connection.cursor() as cursor:
         await cursor.executemany("INSERT INTO applied_operations (id, outcome) VALUES (%s, %s)", list(outcomes.items()))
     return taken
+
+
+class _Done(msgspec.Struct):
+    """What some operations of a batch did, and which were refused, by place."""
+
+    decided: list[tuple[Operation, Effects]] = []
+    refused: list[tuple[int, RequestError]] = []
+    lines: list[Noted] = []
+    new_fixes: int = 0
+
+
+async def _do(connection: Connection, operations: Sequence[Operation], places: Sequence[int], now_ms: int) -> _Done:
+    """Decide the operations at ``places`` one after the other and write what they do, a run of them at a time."""
+    done = _Done()
+    noted: list[Clash] = []
+    for stretch in _runs(operations, places):
+        rows = await load(connection, wanted(operations[place] for place in stretch))
+        begun = len(done.decided)
+        for place in stretch:
+            try:
+                effects = decide(operations[place], rows)
+            except RequestError as error:
+                done.refused.append((place, error))
+                if isinstance(error, CollarTaken):
+                    other = error.other
+                    noted.append(clashes.of_collar(operations[place], other.id, other.columns, now_ms))
+            else:
+                rows.take(effects)
+                done.decided.append((operations[place], effects))
+        lines, new_fixes = await apply(connection, done.decided[begun:], now_ms)
+        done.lines += lines
+        done.new_fixes += new_fixes
+    await run(connection, clashes.note(noted))
+    return done
 
 
 def ruled_again(operations: Sequence[Operation], origin: str) -> list[Noted]:
@@ -301,7 +314,7 @@ async def quarantine(
         await cursor.executemany(
             "INSERT INTO quarantine (station_id, epoch, channel, n, code, detail, body, received_ms)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [(station_id, epoch, channel, n, code, _plain(detail), body, now_ms) for code, detail, body in refused],
+            [(station_id, epoch, channel, n, code, cleaned(detail), body, now_ms) for code, detail, body in refused],
         )
     await run(
         connection,
@@ -326,10 +339,10 @@ def _queued(station_id: str, batch: str, place: int, detail: str, body: bytes, n
             form, told = "fix", {name: fix.get(name) for name in ("collar_id", "raw_ms", "lon_e7", "lat_e7")}
     return log.Item(
         id=derived_id(f"{station_id} {batch}", f"item {place}"), sync_id=None,
-        user_id=None if operation is None or operation.author is None else _plain(operation.author),
+        user_id=None if operation is None or operation.author is None else cleaned(operation.author),
         device_id=station_id, data_type=operation.entity if operation else "tracking" if form == "fix" else "batch",
-        local_id=None if operation is None else _plain(operation.row_id), data=_plain(_json(told)),
-        error_message=_plain(detail), created_ms=now_ms, form=form, body=body,
+        local_id=None if operation is None else cleaned(operation.row_id), data=cleaned(_json(told)),
+        error_message=cleaned(detail), created_ms=now_ms, form=form, body=body,
     )  # fmt: skip
 
 
@@ -338,10 +351,6 @@ def _json(told: Mapping[str, Any]) -> str:
         return msgspec.json.encode(told).decode()
     except UnicodeEncodeError:  # half a surrogate pair: the bytes have it, this is for people
         return "{}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 async def halving(
@@ -366,6 +375,25 @@ async def halving(
         middle = len(places) // 2
         await halving(connection, places[:middle], take, refuse)
         await halving(connection, places[middle:], take, refuse)
+
+
+async def halving_fit(
+    connection: Connection,
+    n: int,
+    check: Callable[[int], None],
+    take: Callable[[Sequence[int]], Awaitable[None]],
+    refuse: Callable[[int, str, str], None],
+) -> None:
+    """Have ``take`` write those of ``n`` items that ``check`` lets pass; it raises Invalid of one that it does not."""
+    fit: list[int] = []
+    for place in range(n):
+        try:
+            check(place)
+        except Invalid as error:
+            refuse(place, error.code, error.detail)
+        else:
+            fit.append(place)
+    await halving(connection, fit, take, refuse)
 
 
 def picked(columns: Mapping[str, Sequence[Any]], places: Sequence[int]) -> FixColumns:

@@ -2,8 +2,7 @@
 
 One call is part of one transaction. Steps, for a batch of any size:
 
-1. devices to collars (aliases resolved, unknown ones entered) and those collars locked: of two batches about one collar
-   the second waits, so each judges a set that nobody else is changing;
+1. devices to collars, which are locked (``cloud.store.collars``);
    what only comes after all that its collar has is judged together and written at once (``cloud.store.appending``);
    for the rest:
 2. rows placed and folded (``shared.sync.fixes``); what is stored already found with one statement;
@@ -15,20 +14,21 @@ One call is part of one transaction. Steps, for a batch of any size:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from psycopg import sql
 
 from cloud.store.appending import Columns, Lane, columns_of, copy_text, lane_of, packed_end
-from cloud.store.arrays import bytes_array, numbers_array, texts_array
+from cloud.store.collars import Collars
 from cloud.store.database import Connection
 from cloud.store.neighbourhood import FIRST_HELPING, Bounds, NotEnough, Stretch, read
 from cloud.store.partitions import highest_id, lowest_id
 from cloud.store.records import Noted
+from cloud.store.texts import cleaned
 from shared.domain import FixFlag, HeardDevice, NewFix
 from shared.ids import fix_time_ms
-from shared.movement.quality import Judged, intrinsic_flags, limits_of, rejudge, stands_alone
+from shared.movement.quality import Judged, intrinsic_flags, rejudge, stands_alone
 from shared.sync.fixes import (
     BY_HAND,
     COLUMNS,
@@ -37,7 +37,6 @@ from shared.sync.fixes import (
     CollarFacts,
     FixOutcome,
     Row,
-    Wearing,
     by_hand_of_both,
     filled,
     flags_by_hand,
@@ -59,19 +58,6 @@ _UPDATE: Final = sql.SQL("UPDATE fixes SET {} WHERE id = %s").format(
     sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in _UPDATED)
 )
 _TEXT: Final = ("source", "link", "local_id", "activity_type", "notes")
-_KEEP_BOUNDS: Final = """
-    UPDATE collars c SET first_fix_ms = n.first_ms, last_fix_ms = n.last_ms, has_rolled = n.has_rolled <> 0,
-      calm_end = n.calm_end,
-      last_heard_ms = CASE WHEN coalesce(c.last_heard_ms, 0) < n.heard_ms THEN n.heard_ms ELSE c.last_heard_ms END,
-      battery_mv = CASE WHEN coalesce(c.last_heard_ms, 0) < n.heard_ms THEN coalesce(n.mv, c.battery_mv)
-        ELSE c.battery_mv END,
-      battery_pct = CASE WHEN coalesce(c.last_heard_ms, 0) < n.heard_ms THEN coalesce(n.pct, c.battery_pct)
-        ELSE c.battery_pct END
-    FROM unnest(%(pks)s::bigint[], %(firsts)s::bigint[], %(lasts)s::bigint[], %(rolled)s::smallint[], %(ends)s::bytea[],
-      %(heard)s::bigint[], %(mv)s::bigint[], %(pct)s::float8[])
-      n (pk, first_ms, last_ms, has_rolled, calm_end, heard_ms, mv, pct)
-    WHERE c.pk = n.pk
-"""
 _ELSEWHERE: Final = int(FixFlag.POSITION_DISAGREEMENT)
 #: So many fixes of a collar are moved or judged at a time when all of them are.
 _STRETCH: Final = 5_000
@@ -97,14 +83,9 @@ class FixWriter:
 
     def __init__(self, connection: Connection, now_ms: int, origin: str = "") -> None:
         self._connection = connection
-        self._now_ms = now_ms
         self._origin = origin
-        self._collars: dict[str, CollarFacts] = {}
-        self._bounds: dict[int, Bounds] = {}
         self._lines: list[Noted] = []
-        self._heard: dict[int, tuple[int, int | None, float | None]] = {}
-        #: the calm ends of collars that were judged, to be kept with their bounds
-        self._ends: dict[int, bytes | None] = {}
+        self._collars = Collars(connection, now_ms, origin, self._lines)
         #: fixes that were found to be at another place than one of the same instant
         self.disagreeing: set[bytes] = set()
 
@@ -119,11 +100,11 @@ class FixWriter:
     async def _take(self, columns: Columns, *, is_heard: bool) -> Added:
         columns = {**columns, **{name: _cleaned(columns[name]) for name in _TEXT}}
         names = columns["collar_id"]
-        await self._know(set(names))
-        said = await self._animal_pks(set(columns["said_animal_id"]))
+        await self._collars.know(set(names))
+        said = await self._collars.animal_pks(set(columns["said_animal_id"]))
         if is_heard:
-            self._hear(columns)
-        lane = lane_of(columns, self._collars, self._bounds, said)
+            self._collars.note_heard(columns)
+        lane = lane_of(columns, self._collars.facts, self._collars.bounds, said)
         if len(lane.places) == len(names):
             lines = await self._append(lane)
             return Added(lane.ids, ["new"] * len(names), lines, len(names))
@@ -143,7 +124,7 @@ class FixWriter:
         rows = []
         for at in places:
             row = {name: values[at] for name, values in columns.items()}
-            collar = self._collars[row.pop("collar_id")]
+            collar = self._collars.facts[row.pop("collar_id")]
             place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], said.get(row.pop("said_animal_id")))
             rows.append(row)
         return rows
@@ -159,7 +140,7 @@ class FixWriter:
             spans = lane.spans()
             widened: dict[int, Bounds] = {}
             for pk, (first_ms, last_ms) in spans.items():
-                bounds, collar = self._bounds[pk], lane.collars[pk]
+                bounds, collar = self._collars.bounds[pk], lane.collars[pk]
                 widened[pk] = Bounds(
                     first_ms if bounds.first_ms is None else bounds.first_ms, last_ms, bounds.has_rolled,
                     packed_end(lane.ends[pk], collar.limits),
@@ -168,7 +149,7 @@ class FixWriter:
                 Noted("fix", lane.collars[pk].id, "insert", self._origin, *spans[pk])
                 for pk in sorted(spans, key=lambda pk: lane.collars[pk].id)
             ]
-        await self._keep_bounds(widened)
+        await self._collars.keep_bounds(widened)
         return self._take_lines()
 
     async def hear(self, heard: Sequence[HeardDevice]) -> None:
@@ -176,31 +157,19 @@ class FixWriter:
 
         Their lines for the change log come with those of the next fixes.
         """
-        if not heard:
-            return
-        await self._know({each.device for each in heard})
-        pk_of = {each.device: self._collars[each.device].pk for each in heard}
-        ordered = sorted(heard, key=lambda each: (pk_of[each.device], each.heard_ms))
-        async with self._connection.cursor() as cursor:
-            await cursor.executemany(
-                "UPDATE collars SET last_heard_ms = %(heard)s, battery_mv = coalesce(%(mv)s, battery_mv),"
-                " battery_pct = coalesce(%(pct)s, battery_pct), firmware = coalesce(%(firmware)s, firmware)"
-                " WHERE pk = %(pk)s AND (coalesce(last_heard_ms, 0) <= %(heard)s OR last_heard_ms > %(now)s)",
-                [
-                    {
-                        "heard": each.heard_ms, "mv": each.battery_mv, "pct": each.battery_pct,
-                        "firmware": _clean(each.firmware), "pk": pk_of[each.device], "now": self._now_ms,
-                    }
-                    for each in ordered
-                ],
-            )  # fmt: skip
+        await self._collars.hear(heard)
+
+    @property
+    def collar_pks(self) -> list[int]:
+        """The collars that this writer has dealt with."""
+        return self._collars.pks
 
     async def readopt(self, collar_ids: Iterable[str]) -> list[Noted]:
         """Give every fix of these collars to whoever wore them, correct its time anew and judge all of them again."""
-        names = await self._existing(collar_ids)
-        await self._know(names)
+        names = await self._collars.existing(collar_ids)
+        await self._collars.know(names)
         for name in sorted(names):
-            await self._readopt(self._collars[name])
+            await self._readopt(self._collars.facts[name])
         return self._take_lines()
 
     async def stand_for(self, animal_ids: Sequence[str]) -> list[str]:
@@ -217,50 +186,39 @@ class FixWriter:
 
         Returns the lines for the change log and by how many rows the fixes became fewer, as a negative number.
         """
-        await self._know({into_id})
-        collar = self._collars[into_id]
-        found = await self._connection.execute(
-            "SELECT pk, last_heard_ms, battery_mv, battery_pct, firmware FROM collars WHERE id = %s FOR UPDATE",
-            (heard_id,),
-        )
-        heard = await found.fetchone()
-        if heard is None or heard[0] == collar.pk:
+        await self._collars.know({into_id})
+        collar = self._collars.facts[into_id]
+        absorbed = await self._collars.absorbed(heard_id)
+        if absorbed is None or absorbed.pk == collar.pk:
             return [], 0
         n = 0
         times_ms: list[int] = []
-        names = [name for name in _WRITTEN if name not in ("animal_pk", "recorded_ms")]
-        statement = (
-            f"DELETE FROM fixes WHERE id IN (SELECT id FROM fixes WHERE collar_pk = %s LIMIT {_STRETCH})"
-            f" RETURNING {', '.join(names)}"
-        )
-        while True:
-            cursor = await self._connection.execute(statement.encode(), (heard[0],))
-            taken = await cursor.fetchall()
-            if not taken:
-                break
-            rows = []
-            for values in taken:
-                row = dict(zip(names, values, strict=True))
-                times_ms.append(row["raw_ms"])
-                row["by_hand"] = row.pop("flags") & BY_HAND
-                place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], row["said_animal_pk"])
-                rows.append(row)
+        while rows := await self._taken_from(absorbed.pk, collar):
+            times_ms += (row["raw_ms"] for row in rows)
             added = await self._store(rows)
             # not new to anybody: who hears of the alias does the same
             self._lines += [msgspec.structs.replace(line, kind="move") for line in added.lines]
             n += added.new - len(rows)
         if times_ms:
             self._lines.append(Noted("fix", heard_id, "gone", self._origin, min(times_ms), max(times_ms)))
-        await self._connection.execute("UPDATE collars SET calm_end = NULL WHERE pk = %s", (heard[0],))
-        await self._last_words(heard, collar.pk)
-        # who brought fixes under the old name may read them under the new one
-        await self._connection.execute(
-            "INSERT INTO station_collars (station_id, collar_pk, is_brought) SELECT station_id, %s, is_brought"
-            " FROM station_collars WHERE collar_pk = %s ON CONFLICT (station_id, collar_pk) DO UPDATE"
-            " SET is_brought = station_collars.is_brought OR excluded.is_brought",
-            (collar.pk, heard[0]),
-        )
+        await self._collars.absorb(absorbed, collar.pk)
         return self._take_lines(), n
+
+    async def _taken_from(self, absorbed_pk: int, collar: CollarFacts) -> list[Row]:
+        """Take a stretch of fixes away from a collar; return them as rows of ``collar``, with ids of its own."""
+        names = [name for name in _WRITTEN if name not in ("animal_pk", "recorded_ms")]
+        cursor = await self._connection.execute(
+            f"DELETE FROM fixes WHERE id IN (SELECT id FROM fixes WHERE collar_pk = %s LIMIT {_STRETCH})"
+            f" RETURNING {', '.join(names)}".encode(),
+            (absorbed_pk,),
+        )
+        rows = []
+        for values in await cursor.fetchall():
+            row = dict(zip(names, values, strict=True))
+            row["by_hand"] = row.pop("flags") & BY_HAND
+            place(row, collar, row["raw_ms"], row["lon_e7"], row["lat_e7"], row["said_animal_pk"])
+            rows.append(row)
+        return rows
 
     async def set_by_hand(self, fix_id: str, *, is_excluded: bool) -> list[Noted] | None:
         """Mark a fix as taken out, or as reinstated, by a person; None where there is no such fix."""
@@ -285,7 +243,7 @@ class FixWriter:
         batch, order = fold_batch(rows)
         if not batch:
             return Added([], [], self._take_lines(), 0)
-        stored = await self._find({identity: row for identity, row in batch.items() if self._may_be_stored(row)})
+        stored = await self._find({identity: row for identity, row in batch.items() if self._collars.may_have(row)})
         changes = _Changes()
         outcomes: dict[bytes, FixOutcome] = {}
         fresh = [row for identity, row in batch.items() if identity not in stored]
@@ -316,58 +274,10 @@ class FixWriter:
             row["flags"] |= row.get("by_hand", 0)
         flags |= {identity: row["flags"] for identity, row in stored.items() if row["flags"] != was[identity]}
         await self._write(fresh, updated, flags)
-        await self._bound((*fresh, *updated))
+        await self._collars.widen((*fresh, *updated))
         self._note((*fresh, *updated))
         answers = said_again([outcomes[identity] for identity in order], order)
         return Added(order, answers, self._take_lines(), len(fresh))
-
-    async def _bound(self, rows: Iterable[Row]) -> None:
-        """Widen the bounds of the collars of ``rows`` where they reach beyond them, and note what was heard of them."""
-        widened: dict[int, Bounds] = {}
-        for row in rows:
-            pk, ms = row["collar_pk"], row["recorded_ms"]
-            if (bounds := widened.get(pk)) is None:
-                bounds = widened[pk] = msgspec.structs.replace(self._bounds[pk])
-            bounds.first_ms = ms if bounds.first_ms is None else min(bounds.first_ms, ms)
-            bounds.last_ms = ms if bounds.last_ms is None else max(bounds.last_ms, ms)
-            bounds.has_rolled |= ms != row["raw_ms"]
-        ends, self._ends = self._ends, {}
-        for pk, end in ends.items():
-            if pk not in widened:
-                widened[pk] = msgspec.structs.replace(self._bounds[pk])
-            widened[pk].calm_end = end
-        await self._keep_bounds(widened)
-
-    async def _keep_bounds(self, widened: Mapping[int, Bounds]) -> None:
-        """Write the bounds of collars where they are others than before, and what was heard of them."""
-        heard, self._heard = self._heard, {}
-        changed = {pk: bounds for pk, bounds in widened.items() if bounds != self._bounds[pk]}
-        self._bounds |= changed
-        if not (touched := changed.keys() | heard.keys()):
-            return
-        pks = sorted(touched)
-        bounds_of = [self._bounds[pk] for pk in pks]
-        heard_of = [heard.get(pk, (None, None, None)) for pk in pks]
-        await self._connection.execute(
-            _KEEP_BOUNDS,
-            {
-                "pks": numbers_array(pks),
-                "firsts": numbers_array([bounds.first_ms for bounds in bounds_of]),
-                "lasts": numbers_array([bounds.last_ms for bounds in bounds_of]),
-                "rolled": numbers_array([int(bounds.has_rolled) for bounds in bounds_of]),
-                "ends": bytes_array([bounds.calm_end for bounds in bounds_of]),
-                "heard": numbers_array([heard_ms for heard_ms, _, _ in heard_of]),
-                "mv": numbers_array([mv for _, mv, _ in heard_of]),
-                "pct": numbers_array([pct for _, _, pct in heard_of]),
-            },
-        )
-
-    def _may_be_stored(self, row: Row) -> bool:
-        """Say whether ``row`` can be there already: what is newer than all that there is of its collar cannot."""
-        bounds = self._bounds[row["collar_pk"]]
-        if bounds.first_ms is None or bounds.last_ms is None:
-            return False
-        return bounds.has_rolled or bounds.first_ms <= row["raw_ms"] <= bounds.last_ms
 
     async def _find(self, batch: Mapping[bytes, Row]) -> dict[bytes, Row]:
         if not batch:
@@ -389,7 +299,7 @@ class FixWriter:
     async def _judge(self, changes: _Changes) -> dict[bytes, int]:
         """Return the flags of every fix whose judgement may have changed."""
         waiting = [
-            (Stretch(collar.pk, first_ms, last_ms, self._bounds[collar.pk]), collar)
+            (Stretch(collar.pk, first_ms, last_ms, self._collars.bounds[collar.pk]), collar)
             for collar, first_ms, last_ms in changes.spans()
         ]
         flags: dict[bytes, int] = {}
@@ -424,7 +334,7 @@ class FixWriter:
             helping *= 8
         for pk, (stretch, collar) in last.items():
             end = stretch.calm_end(changes.judged.get(pk, {}), told[pk], collar.limits)
-            self._ends[pk] = packed_end(end, collar.limits)
+            self._collars.ends_calmly(pk, packed_end(end, collar.limits))
         return flags
 
     async def _write(self, fresh: Sequence[Row], updated: Sequence[Row], flags: Mapping[bytes, int]) -> None:
@@ -454,7 +364,8 @@ class FixWriter:
         ]
 
     def _take_lines(self) -> list[Noted]:
-        lines, self._lines = self._lines, []
+        lines = self._lines.copy()
+        self._lines.clear()  # in place: the collars write into it too
         return lines
 
     # --- all fixes of a collar
@@ -480,7 +391,7 @@ class FixWriter:
             changes.touch(collar, row[0], row[1])
             await self._write([], [], await self._judge(changes))
             after_ms = row[1]
-        await self._bound([])
+        await self._collars.widen([])
         found = await self._connection.execute(
             "SELECT min(raw_ms), max(raw_ms) FROM fixes WHERE collar_pk = %s", (collar.pk,)
         )
@@ -505,137 +416,11 @@ class FixWriter:
             await cursor.executemany(
                 "UPDATE fixes SET recorded_ms = %s WHERE id = %s", [(row["recorded_ms"], row["id"]) for row in moved]
             )
-        await self._bound(moved)
-
-    # --- collars
-
-    async def _know(self, names: set[str]) -> None:
-        """Load the facts of the collars that ``names`` stand for, entering unknown ones, and lock them."""
-        if not (names := names - self._collars.keys()):
-            return
-        plain = {
-            name: name.removeprefix("collar:").replace("\0", "\N{REPLACEMENT CHARACTER}") for name in names
-        }  # PostgreSQL keeps no character 0
-        pks = await self._resolve(plain.values())
-        if missing := sorted(set(plain.values()) - pks.keys()):
-            await self._enter(missing)
-            pks |= await self._resolve(missing)
-        known = numbers_array(sorted(set(pks.values())))
-        found = await self._connection.cursor(binary=True).execute(
-            "SELECT pk, id, stands_for_animal_pk, deleted_ms, limits, first_fix_ms, last_fix_ms, has_rolled, calm_end"
-            " FROM collars WHERE pk = ANY(%s::bigint[]) ORDER BY pk FOR NO KEY UPDATE",
-            (known,),
-        )
-        collars = await found.fetchall()
-        if gone := [(pk, identity) for pk, identity, _, deleted_ms, *_ in collars if deleted_ms is not None]:
-            # they were taken off the list and are heard again
-            await self._connection.execute(
-                "UPDATE collars SET deleted_ms = NULL, updated_ms = %s, rev = rev + 1 WHERE pk = ANY(%s)",
-                (self._now_ms, [pk for pk, _ in gone]),
-            )
-            self._lines += [Noted("collar", identity, "insert", self._origin) for _, identity in gone]
-        wearings: dict[int, list[tuple[Wearing, str]]] = {}
-        found = await self._connection.execute(
-            "SELECT d.collar_pk, d.started_ms, d.ended_ms, d.animal_pk, a.id, a.species FROM deployments d"
-            " JOIN animals a ON a.pk = d.animal_pk WHERE d.collar_pk = ANY(%s::bigint[]) AND d.deleted_ms IS NULL"
-            " ORDER BY d.started_ms",
-            (known,),
-        )
-        for collar_pk, *wearing, species in await found.fetchall():
-            wearings.setdefault(collar_pk, []).append((Wearing(*wearing), species))
-        stood_for = {pk: stands_for for pk, _, stands_for, *_ in collars if stands_for is not None}
-        species_of = await self._species(stood_for.values())
-        facts = {}
-        for pk, identity, stands_for, _, own, *bounds in collars:
-            worn = wearings.get(pk, [])
-            species = species_of.get(stands_for) if stands_for is not None else worn[-1][1] if worn else None
-            facts[pk] = CollarFacts(pk, identity, stands_for, [each for each, _ in worn], limits_of(species, own))
-            self._bounds[pk] = Bounds(*bounds)
-        for name, bare in plain.items():
-            self._collars[name] = facts[pks[bare]]
-
-    async def _resolve(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the keys of the collars that ``names`` stand for: an alias comes before an id of its own."""
-        found = await self._connection.execute(
-            "SELECT n.name, coalesce(a.collar_pk, c.pk) FROM unnest(%s::text[]) n (name)"
-            " LEFT JOIN collar_aliases a ON a.alias = n.name LEFT JOIN collars c ON c.id = n.name"
-            " WHERE coalesce(a.collar_pk, c.pk) IS NOT NULL",
-            (texts_array(list(names)),),
-        )
-        return {name: int(pk) for name, pk in await found.fetchall()}
-
-    async def _enter(self, names: Sequence[str]) -> None:
-        """Enter collars that are heard for the first time, in one order for everybody so that none waits in a ring."""
-        animal_ids = {name: name.removeprefix(STANDS_FOR) for name in names if name.startswith(STANDS_FOR)}
-        animal_pks = await self._animal_pks(set(animal_ids.values()))
-        stands_for = [animal_pks.get(animal_ids.get(name)) for name in names]
-        cursor = await self._connection.execute(
-            "INSERT INTO collars (id, stands_for_animal_pk, rev, cloud_rev, marks, created_ms, updated_ms)"
-            " SELECT id, pk, 1, 0, '{}', %(now)s, %(now)s FROM unnest(%(ids)s::text[], %(pks)s::bigint[]) n (id, pk)"
-            " ON CONFLICT (id) DO NOTHING RETURNING id",
-            {"now": self._now_ms, "ids": list(names), "pks": stands_for},
-        )
-        self._lines += [
-            Noted("collar", identity, "insert", self._origin)
-            for (identity,) in await cursor.fetchall()
-            if not identity.startswith(STANDS_FOR)  # stands for an animal, perhaps for one that comes later
-        ]
-
-    async def _existing(self, names: Iterable[str]) -> set[str]:
-        return set(await self._resolve(names))
-
-    async def _animal_pks(self, ids: Iterable[str | None]) -> dict[str | None, int]:
-        wanted = [identity for identity in ids if identity is not None]
-        if not wanted:
-            return {}
-        found = await self._connection.execute("SELECT id, pk FROM animals WHERE id = ANY(%s)", (wanted,))
-        return {identity: int(pk) for identity, pk in await found.fetchall()}
-
-    async def _species(self, pks: Iterable[int]) -> dict[int, str]:
-        wanted = list(pks)
-        if not wanted:
-            return {}
-        found = await self._connection.execute("SELECT pk, species FROM animals WHERE pk = ANY(%s)", (wanted,))
-        return {int(pk): str(species) for pk, species in await found.fetchall()}
-
-    def _hear(self, columns: Columns) -> None:
-        """Take note of when the collars of a batch were heard and what they said of their batteries."""
-        heard, pk_of = self._heard, {name: collar.pk for name, collar in self._collars.items()}
-        said = (columns[name] for name in ("collar_id", "received_ms", "battery_mv", "battery_pct"))
-        for name, received_ms, battery_mv, battery_pct in zip(*said, strict=True):
-            pk = pk_of[name]
-            if pk not in heard or heard[pk][0] < received_ms:
-                heard[pk] = (received_ms, battery_mv, battery_pct)
-
-    @property
-    def collar_pks(self) -> list[int]:
-        """The collars that this writer has dealt with."""
-        return sorted({collar.pk for collar in self._collars.values()})
-
-    async def _last_words(self, heard: Sequence[Any], into_pk: int) -> None:
-        """Keep what an absorbed collar last said of itself, where it is newer or all that is known."""
-        _, heard_ms, battery_mv, battery_pct, firmware = heard
-        await self._connection.execute(
-            "UPDATE collars SET battery_mv = CASE WHEN %(newer)s > coalesce(last_heard_ms, 0)"
-            " THEN coalesce(%(mv)s, battery_mv) ELSE coalesce(battery_mv, %(mv)s) END,"
-            " battery_pct = CASE WHEN %(newer)s > coalesce(last_heard_ms, 0)"
-            " THEN coalesce(%(pct)s, battery_pct) ELSE coalesce(battery_pct, %(pct)s) END,"
-            " firmware = CASE WHEN %(newer)s > coalesce(last_heard_ms, 0)"
-            " THEN coalesce(%(firmware)s, firmware) ELSE coalesce(firmware, %(firmware)s) END,"
-            " last_heard_ms = nullif(greatest(coalesce(last_heard_ms, 0), %(newer)s), 0) WHERE pk = %(pk)s",
-            {
-                "newer": heard_ms or 0, "mv": battery_mv, "pct": battery_pct, "firmware": firmware, "pk": into_pk,
-            },
-        )  # fmt: skip
+        await self._collars.widen(moved)
 
 
 def _cleaned(texts: Sequence[str | None]) -> Sequence[str | None]:
-    return [_clean(text) for text in texts] if "\0" in "".join(filter(None, texts)) else texts
-
-
-def _clean(text: str | None) -> str | None:
-    """Return ``text`` without what PostgreSQL keeps in no text: the character 0."""
-    return text if text is None or "\0" not in text else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return [cleaned(text) for text in texts] if "\0" in "".join(filter(None, texts)) else texts
 
 
 class _Changes:

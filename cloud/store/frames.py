@@ -21,6 +21,7 @@ from cloud.store.batches import halving
 from cloud.store.database import Connection
 from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, lock_for_fixes, note, one
+from cloud.store.texts import cleaned
 from shared.domain import HeardDevice, NewFix
 from shared.sync.fixes import DAY_MS
 from shared.sync.records import from_ms, to_ms
@@ -99,7 +100,7 @@ async def append(connection: Connection, entries: Sequence[Entry]) -> int:
     for seq, ((day, digest), said) in enumerate(said_of.items(), last + 1):
         first = said[0]
         rows.append((
-            seq, day, digest, first.link, first.framing, _clean(first.topic), first.device, first.payload,
+            seq, day, digest, first.link, first.framing, cleaned(first.topic), first.device, first.payload,
             to_ms(first.received_at), first.clock, len(said), to_ms(said[-1].received_at),
         ))  # fmt: skip
     async with connection.cursor() as cursor:
@@ -203,7 +204,7 @@ async def _list(connection: Connection, seqs: Sequence[int], refused: Mapping[in
     await connection.execute(
         "DELETE FROM undecoded WHERE frame_seq = ANY(%s)", ([seq for seq in seqs if seq not in refused],)
     )
-    rows: list[tuple[Any, ...]] = [(seq, _clean(reason)) for seq, reason in sorted(refused.items())]
+    rows: list[tuple[Any, ...]] = [(seq, cleaned(reason)) for seq, reason in sorted(refused.items())]
     async with connection.cursor() as cursor:
         await cursor.executemany(
             "INSERT INTO undecoded (frame_seq, reason) VALUES (%s, %s)"
@@ -223,8 +224,3 @@ def _newest(heard: Sequence[HeardDevice]) -> list[HeardDevice]:
 def _digest(entry: Entry) -> bytes:
     parts = (entry.link.encode(), entry.framing.encode(), entry.topic.encode(), entry.payload)
     return hashlib.blake2b(b"\x00".join(parts), digest_size=16).digest()
-
-
-def _clean(text: str) -> str:
-    """Return ``text`` without what PostgreSQL keeps in no text: the character 0."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from cloud.store.arrays import texts_array
-from cloud.store.batches import Taken, halving
+from cloud.store.batches import Taken, halving_fit
 from cloud.store.database import Connection
 from shared.errors import Invalid
 from shared.insight import StepSaid
@@ -87,15 +87,7 @@ async def take_results(connection: Connection, results: Results, station_id: str
         taken.refused.append((code, detail, body))
         taken.counts["quarantined"] += 1
 
-    fit: list[int] = []
-    for place, (animal_id, part) in enumerate(parts):
-        try:
-            _check(animal_id, part)
-        except Invalid as error:
-            refuse(place, error.code, error.detail)
-        else:
-            fit.append(place)
-    await halving(connection, fit, take, refuse)
+    await halving_fit(connection, len(parts), lambda place: _check(*parts[place]), take, refuse)
     return taken
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from cloud.store.batches import Taken, halving
+from cloud.store.batches import Taken, halving_fit
 from cloud.store.database import Connection
 from shared.errors import Invalid
 from shared.sync.records import check_text
@@ -62,15 +62,7 @@ async def take_frames(connection: Connection, frames: Sequence[RawFrame], statio
         taken.counts["applied"] += new
         taken.counts["duplicate"] += len(places) - new
 
-    fit: list[int] = []
-    for place, frame in enumerate(frames):
-        try:
-            _check(frame)
-        except Invalid as error:
-            refuse(place, error.code, error.detail)
-        else:
-            fit.append(place)
-    await halving(connection, fit, take, refuse)
+    await halving_fit(connection, len(frames), lambda place: _check(frames[place]), take, refuse)
     return taken
 
 

@@ -169,9 +169,7 @@ class Uplink:
         schema = self._ladder.newest if schema is None else schema
         self._ladder.check(schema)
         async with self._store.database.snapshot() as connection:
-            ours = await feed.epoch(connection)
-            if since and epoch != ours:
-                raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+            ours = await _life(connection, epoch, since)
             page = await self._packed(connection, ours, station_id, since, limit, schema)
         async with self._store.database.transaction() as connection:
             await stations.see(connection, station_id, to_ms(self._now()), since)
@@ -211,9 +209,7 @@ class Uplink:
         """Return fixes that the cloud took itself after a station's cursor; raises as for changes."""
         self._fix_ladder.check(self._fix_ladder.newest if schema is None else schema)
         async with self._store.database.snapshot() as connection:
-            ours = await feed.epoch(connection)
-            if since and epoch != ours:
-                raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+            ours = await _life(connection, epoch, since)
             page, collar_ids = await _heard(
                 connection, ours, station_id, since, after, limit, functools.partial(self._packed_fixes, schema=schema)
             )
@@ -228,9 +224,7 @@ class Uplink:
         """Return the newest fix of each collar of which some wait after a station's cursor, which stays where it is."""
         self._fix_ladder.check(self._fix_ladder.newest if schema is None else schema)
         async with self._store.database.snapshot() as connection:
-            ours = await feed.epoch(connection)
-            if since and epoch != ours:
-                raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+            ours = await _life(connection, epoch, since)
             columns = await feed.newest_fixes(connection, station_id, since, limit)
         await self._let_compare(station_id, set(columns["collar_id"]))
         return HeardFixes(ours, since, None, False, self._packed_fixes(columns, schema))
@@ -262,6 +256,14 @@ def _session(station_id: str, batch: Batch, taken: Taken, began_ms: int, now_ms:
         device_id=station_id, path="batch", total=total, synced=total - failed - conflicts, conflicts=conflicts,
         failed=failed, started_ms=began_ms, completed_ms=now_ms, bytes_up=len(batch.payload),
     )  # fmt: skip
+
+
+async def _life(connection: Connection, epoch: str | None, since: int) -> str:
+    """Return which life of the cloud this is; raises StaleCursor where a cursor is of another one."""
+    ours = await feed.epoch(connection)
+    if since and epoch != ours:
+        raise StaleCursor("this cursor is of another life of the cloud: begin at 0")
+    return ours
 
 
 async def _heard(

@@ -90,18 +90,6 @@ class Keeper:
 
     # --- on its own
 
-    async def judge_animal(self, subject: Subject, seen: Sequence[Seen]) -> list[Told]:
-        """Judge new fixes of an animal in one transaction, and publish what comes of it."""
-        told = await self._store.write(lambda db: self.judge_within(db, subject, seen))
-        self.announce(told)
-        return told
-
-    async def judge_animal_late(self, subject: Subject, stretch: Sequence[Seen]) -> list[Told]:
-        """Judge a stretch of the past in which fixes were found later."""
-        told = await self._store.write(lambda db: self.judge_late_within(db, subject, stretch))
-        self.announce(told)
-        return told
-
     async def tick(self) -> list[Told]:
         """Judge what time alone brings, for every animal that is watched."""
         now_ms, is_sure = to_ms(self._clock.now()), self._clock.state.is_sure

@@ -17,7 +17,8 @@ from edge.api.site import summary_of
 from edge.api.station_metrics import station_metrics
 from edge.api.trust import Trust, pages
 from edge.api.undecoded import Unread, undecoded
-from edge.store.store import SpatialiteStore, Undecoded
+from edge.store.store import SpatialiteStore
+from edge.store.undecoded_frames import Undecoded
 from edge.sync.queue import StationQueue
 from models.live.insight import OnDemand
 from models.live.runtime import Models

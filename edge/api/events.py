@@ -98,7 +98,8 @@ class Listener:
         if not self._queue and self._missed == 0 and not self._is_closed:
             self._woken.clear()
             try:
-                await asyncio.wait_for(self._woken.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._woken.wait()
             except TimeoutError:
                 return []
         lines: list[bytes] = []

@@ -11,7 +11,7 @@ from litestar.di import Dependency
 from litestar.params import QueryParameter, SkipValidationMarker
 from msgspec import Struct
 
-from edge.store.store import Undecoded
+from edge.store.undecoded_frames import Undecoded
 from shared.api.errors import documented
 
 Unread: TypeAlias = Callable[[int], Awaitable[list[Undecoded]]]

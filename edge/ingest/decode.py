@@ -18,7 +18,8 @@ import structlog
 
 from edge.store.fixes import StoredFix
 from edge.store.ledger import LedgerReader, Row
-from edge.store.store import SpatialiteStore, Undecoded
+from edge.store.store import SpatialiteStore
+from edge.store.undecoded_frames import Undecoded
 from firmware_bridge.reception import HEAD_BYTES, Received, facts_of
 from shared.clock import ClockState
 from shared.domain import HeardDevice, NewFix

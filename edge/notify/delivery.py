@@ -90,7 +90,8 @@ class Delivery:
             self._news.clear()
             await self.turn(way)
             try:
-                await asyncio.wait_for(self._news.wait(), way.wait_s)
+                async with asyncio.timeout(way.wait_s):
+                    await self._news.wait()
             except TimeoutError:
                 continue
             if way.last_error is not None:  # news are no reason to hurry a way that fails

@@ -1,4 +1,4 @@
-"""Work that would hold up ingestion, done in a process of its own: neither its memory nor its turns are the station's.
+"""Work that would hold up ingestion, done in a process of its own, which can step back behind all others.
 
 The process ends with what it was asked, with the task that asked, and with the station.
 """
@@ -36,9 +36,13 @@ async def done_aside(work: Callable[..., T], *given: Any) -> T:
             process.terminate()
 
 
+def step_back() -> None:
+    """Let everything else on this machine go first from here on; for work that holds nothing that others wait for."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
 def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard speaks to the station
-    os.nice(NICE)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

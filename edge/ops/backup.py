@@ -28,7 +28,7 @@ import msgspec
 import structlog
 
 from edge.ops.archive import SUFFIX, Opener, unpack, write_archive
-from edge.store.snapshot import Contents, contents_of, file_digest, segments_of, snapshot, sync
+from edge.store.snapshot import Contents, contents_of, copied, file_digest, prove_copy, segments_of, sync
 from shared.errors import Conflict, DatabaseCorrupt, StoreError, StoreFull, WrongKey
 
 log = structlog.get_logger()
@@ -41,6 +41,10 @@ DAILY_KEPT: Final = 30
 _NUMBERED: Final = re.compile(rf"(\d{{6,}})-\d{{8}}T\d{{6}}Z(?:{re.escape(SUFFIX)})?")
 
 Progress = Callable[[int], None]
+
+
+def _nothing(_: int = 0) -> None:
+    """What is done where nobody asked for more."""
 
 
 class FileFacts(msgspec.Struct, frozen=True):
@@ -93,32 +97,27 @@ def newest(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if _number(path) is not None), key=_number_of, reverse=True)
 
 
-def hourly(source: Source, folder: Path, now: datetime, *, kept: int = HOURLY_KEPT) -> Made:
-    """Copy database and ledger as they stand, prove the copy and forget older ones; raises StoreError."""
+def hourly(
+    source: Source, folder: Path, now: datetime, *, kept: int = HOURLY_KEPT, then: Callable[[], None] = _nothing
+) -> Made:
+    """Copy database and ledger as they stand, prove the copies and forget older ones; raises StoreError.
+
+    ``then`` is called once no log of the station's is held any more, with the longer half of the work still to do.
+    """
     with _made_in(folder / "hourly", now) as (part, final):
-        shared = folder / LEDGER
-        shared.mkdir(exist_ok=True)
         (part / LEDGER).mkdir()
-        files: dict[str, FileFacts] = {}
-        found: dict[str, Contents] = {}
-        found[DATABASE] = snapshot(source.database, part / DATABASE, source.key)
-        files[DATABASE] = _facts(part / DATABASE)
+        held = copied(source.database, part / DATABASE, source.key)
         segments = segments_of(source.ledger)
-        known = _known(folder)
-        for segment in segments:
+        targets = ((part / LEDGER / segment.name, segment) for segment in segments[-1:])
+        openly = [(copy, segment, _segment_copied(segment, copy, source.key)) for copy, segment in targets]
+        then()
+        prove_copy(part / DATABASE, source.key, held)
+        files = {DATABASE: _facts(part / DATABASE)}
+        found = {DATABASE: held}
+        _share_closed(segments[:-1], folder, source.key, files, found)
+        for copy, segment, holds in openly:
             name = f"{LEDGER}/{segment.name}"
-            if segment is segments[-1]:
-                files[name] = _copy_segment(segment, part / LEDGER / segment.name, source.key, name, found)
-            elif name in known and (shared / segment.name).exists():
-                files[name] = known[name].files[name]
-                if name in known[name].contents:
-                    found[name] = known[name].contents[name]
-            else:
-                fresh = shared / f"{segment.name}.part"
-                fresh.unlink(missing_ok=True)
-                files[name] = _copy_segment(segment, fresh, source.key, name, found)
-                fresh.replace(shared / segment.name)
-                sync(shared)
+            files[name] = _segment_proved(segment, copy, source.key, holds, name, found)
         manifest = Manifest(
             station=source.station, made_at=_stamp(now), program=version("outpost"), files=files, contents=found
         )
@@ -133,23 +132,28 @@ def hourly(source: Source, folder: Path, now: datetime, *, kept: int = HOURLY_KE
 
 
 def daily(
-    source: Source, folder: Path, now: datetime, *, kept: int = DAILY_KEPT, progress: Progress | None = None
+    source: Source,
+    folder: Path,
+    now: datetime,
+    *,
+    kept: int = DAILY_KEPT,
+    progress: Progress = _nothing,
+    then: Callable[[], None] = _nothing,
 ) -> Made:
     """Seal a copy of this moment into one file, read it back and prove it; of older ones ``kept`` files stay."""
-    copy = hourly(source, folder, now).path
+    copy = hourly(source, folder, now, then=then).path
     manifest = read_manifest(copy)
     target = folder / "daily"
     target.mkdir(parents=True, exist_ok=True)
     path = target / f"{copy.name}{SUFFIX}"
     named = [(MANIFEST, copy / MANIFEST), *((name, located(copy, name)) for name in manifest.files)]
     named += [(name, file) for name, file in source.beside.items() if file.exists()]
-    tell = progress or (lambda _: None)
     write_archive(
         path, named, station=source.station, made_at=manifest.made_at, station_key=source.key,
-        recovery_public=source.recovery_public, progress=tell,
+        recovery_public=source.recovery_public, progress=progress,
     )  # fmt: skip
     try:
-        prove_archive(path, folder, Opener(station_key=source.key), source.key, manifest, tell)
+        prove_archive(path, folder, Opener(station_key=source.key), source.key, manifest, progress)
     except (DatabaseCorrupt, WrongKey):
         path.unlink()
         raise
@@ -211,14 +215,53 @@ def located(folder: Path, name: str) -> Path:
     return own if own.exists() or not name.startswith(f"{LEDGER}/") else folder.parent.parent / name
 
 
-def _copy_segment(segment: Path, target: Path, key: bytes | None, name: str, found: dict[str, Contents]) -> FileFacts:
+def _share_closed(
+    closed: list[Path], folder: Path, key: bytes | None, files: dict[str, FileFacts], found: dict[str, Contents]
+) -> None:
+    """Have each closed segment beside the copies, which share it; what a former copy has proved is not read again."""
+    shared = folder / LEDGER
+    shared.mkdir(exist_ok=True)
+    known = _known(folder)
+    for segment in closed:
+        name = f"{LEDGER}/{segment.name}"
+        if name in known and (shared / segment.name).exists():
+            files[name] = known[name].files[name]
+            if name in known[name].contents:
+                found[name] = known[name].contents[name]
+            continue
+        fresh = shared / f"{segment.name}.part"
+        fresh.unlink(missing_ok=True)
+        held = _segment_copied(segment, fresh, key)
+        files[name] = _segment_proved(segment, fresh, key, held, name, found)
+        fresh.replace(shared / segment.name)
+        sync(shared)
+
+
+def _segment_copied(segment: Path, target: Path, key: bytes | None) -> Contents | None:
+    """Copy a segment and return what it held; one whose pages do not add up is evidence, copied byte by byte: None."""
     try:
-        found[name] = snapshot(segment, target, key)
-    except (DatabaseCorrupt, WrongKey):  # evidence: its bytes are kept as they are
-        target.unlink(missing_ok=True)
-        shutil.copyfile(segment, target)
-        sync(target)
+        return copied(segment, target, key)
+    except (DatabaseCorrupt, WrongKey):
+        _copy_bytes(segment, target)
+        return None
+
+
+def _segment_proved(
+    segment: Path, target: Path, key: bytes | None, held: Contents | None, name: str, found: dict[str, Contents]
+) -> FileFacts:
+    if held is not None:
+        try:
+            prove_copy(target, key, held)
+            found[name] = held
+        except (DatabaseCorrupt, WrongKey):
+            _copy_bytes(segment, target)
     return _facts(target)
+
+
+def _copy_bytes(segment: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    shutil.copyfile(segment, target)
+    sync(target)
 
 
 def _facts(path: Path) -> FileFacts:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from edge.ops.archive import SUFFIX
-from edge.ops.aside import done_aside
+from edge.ops.aside import done_aside, step_back
 from edge.ops.backup import Made, Source, daily, hourly, newest
 from shared.clock import Clock
 from shared.errors import StoreError
@@ -116,7 +116,9 @@ class Failed(msgspec.Struct, frozen=True):
 def _made(source: Source, folder: Path, now: datetime, kept: int, is_sealed: bool) -> Made | Failed:
     """Make a copy, or an archive where it is sealed."""
     try:
-        return daily(source, folder, now, kept=kept) if is_sealed else hourly(source, folder, now, kept=kept)
+        make = daily if is_sealed else hourly
+        # While a log is held every turn that is given away lets it grow.
+        return make(source, folder, now, kept=kept, then=step_back)
     except StoreError as error:
         return Failed(error.code, error.detail)
 

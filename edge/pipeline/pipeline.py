@@ -222,7 +222,8 @@ class Pipeline:
 
     async def _wait(self) -> None:
         try:
-            await asyncio.wait_for(self._news.wait(), LOOK_S)
+            async with asyncio.timeout(LOOK_S):
+                await self._news.wait()
         except TimeoutError:
             pass
 

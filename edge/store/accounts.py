@@ -9,8 +9,8 @@ from edge.store.driver import connect, transaction, translated
 from edge.store.home_secret import home_secret, kept_secret
 from edge.store.jobs import run
 from edge.store.migrate import migrate, migrations, schema_version
-from edge.store.snapshot import before_migration
 from edge.store.store import SpatialiteStore
+from edge.store.upgrading import prepare
 from shared.accounts import rotation
 from shared.accounts.users import Job
 
@@ -43,7 +43,7 @@ def secret_of(path: Path, key: bytes | None) -> tuple[bytes, str]:
                     return kept, run(reader, rotation.tokens_in_use()).current
     finally:
         reader.close()
-    before_migration(path, key)
+    prepare(path, key)
     db = connect(path, key)
     try:
         with translated(path):

@@ -55,6 +55,9 @@ Outcome = Literal["new", "enriched", "duplicate"]
 _CHUNK: Final = 400
 #: How many fixes of a collar are judged at a time when all of them are.
 _STRETCH: Final = 5_000
+#: How many are given to another animal by one statement, which holds every page that it changes in memory, to undo it
+#: alone: beside fixes of many other collars each lies on a page of its own, 4 KiB a fix.
+_GIVEN: Final = 500
 
 COLUMNS: Final = (*COLUMNS_OF_BOTH, "geom")
 INSERT: Final = f"INSERT INTO fixes ({', '.join(COLUMNS)})"
@@ -202,8 +205,7 @@ class FixWriter:
             if corrected != recorded_ms:
                 corrections.append((corrected, pk))
         self._connection.executemany("UPDATE fixes SET recorded_ms = ? WHERE pk = ?", corrections)
-        # one statement over all of them holds every page that it changes in memory, to undo it alone
-        for span_ms in self._spans(collar.pk):
+        for span_ms in self._spans(collar.pk, min(_GIVEN, self._stretch)):
             self._connection.execute(
                 f"UPDATE fixes SET animal_pk = {_WEARER} WHERE collar_pk = ?2 AND recorded_ms BETWEEN ?3 AND ?4"
                 f" AND animal_pk IS NOT {_WEARER}",
@@ -223,17 +225,17 @@ class FixWriter:
         """Judge every fix of ``collar`` anew, a stretch of time after the other: a collar may have a million."""
         self._neighbourhoods.pop(collar.pk, None)
         neighbourhood = Neighbourhood(self._connection, collar.pk)
-        for span_ms in self._spans(collar.pk):
+        for span_ms in self._spans(collar.pk, self._stretch):
             self._write_flags(neighbourhood, rejudge(neighbourhood, span_ms, collar.limits).items(), collar.id)
 
-    def _spans(self, collar_pk: int) -> Iterator[tuple[int, int]]:
-        """Yield first and last instant of one stretch of a collar's fixes after the other."""
+    def _spans(self, collar_pk: int, size: int) -> Iterator[tuple[int, int]]:
+        """Yield first and last instant of ``size`` of a collar's fixes after the other."""
         after_ms = -(2**62)
         while True:
             first_ms, last_ms = self._connection.execute(
                 "SELECT min(recorded_ms), max(recorded_ms) FROM (SELECT recorded_ms FROM fixes WHERE collar_pk = ?"
                 " AND recorded_ms > ? ORDER BY recorded_ms LIMIT ?)",
-                (collar_pk, after_ms, self._stretch),
+                (collar_pk, after_ms, size),
             ).fetchone()
             if first_ms is None:
                 return

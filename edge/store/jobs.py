@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeVar
 
-from edge.store.driver import Connection
+from edge.store.driver import Connection, sqlite
 from shared.accounts.users import Job
 from shared.errors import Conflict
 
@@ -24,7 +24,7 @@ def run(db: Connection, job: Job[T]) -> T:
                 continue
             try:
                 rows = db.execute(statement, list(values)).fetchall()
-            except Exception as error:
+            except sqlite.IntegrityError as error:
                 if _TAKEN in str(error):
                     raise Conflict("somebody else did the same at this moment: try again") from error
                 raise

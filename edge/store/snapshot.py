@@ -61,11 +61,21 @@ def snapshot(source: Path, target: Path, key: bytes | None) -> Contents:
 
     The copy is on disk when this returns. Raises DatabaseCorrupt where it does not hold what the source held.
     """
+    held = copied(source, target, key)
+    prove_copy(target, key, held)
+    return held
+
+
+def copied(source: Path, target: Path, key: bytes | None) -> Contents:
+    """Copy ``source`` to ``target`` and return what the source held at that instant; the copy is not proved yet.
+
+    Until this returns the source's write-ahead log cannot be folded, and grows with all that is written meanwhile.
+    """
     reader = connect(source, key, is_spatial=False, is_readonly=True)
     try:
         with translated(source):
             reader.execute("BEGIN")
-            expected = contents(reader)
+            held = contents(reader)
         copy = connect(target, key, is_spatial=False)
         try:
             with translated(target):
@@ -79,14 +89,18 @@ def snapshot(source: Path, target: Path, key: bytes | None) -> Contents:
             reader.execute("COMMIT")
     finally:
         reader.close()
+    return held
+
+
+def prove_copy(target: Path, key: bytes | None, held: Contents) -> None:
+    """Have a copy on disk and read all of it; raises DatabaseCorrupt where it does not hold what its source held."""
     found = contents_of(target, key)
     for suffix in _SIDES:  # empty: all of it was folded into the file
         target.with_name(target.name + suffix).unlink(missing_ok=True)
-    if found != expected:
-        differing = [name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)]
-        raise DatabaseCorrupt(f"{target}: the copy differs from {source} in {', '.join(sorted(differing))}")
+    if found != held:
+        differing = [name for name in held.keys() | found.keys() if held.get(name) != found.get(name)]
+        raise DatabaseCorrupt(f"{target}: the copy differs from its source in {', '.join(sorted(differing))}")
     sync(target)
-    return found
 
 
 def before_migration(path: Path, key: bytes | None) -> Path | None:

@@ -1,29 +1,24 @@
-"""The station's Store: one writer thread, three readers, one encrypted SpatiaLite file."""
+"""The station's Store: what the protocol asks for, over the two doors of its database (``edge.store.database``)."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import queue
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
-import structlog
 
-from edge.store import changes, outbox, patrols, phones, predictions, queries, unsent
+from edge.store import changes, outbox, patrols, phones, predictions, queries, undecoded_frames, unsent
 from edge.store.areas import areas_near_each
+from edge.store.database import READERS, Database
 from edge.store.decisions import waiting_flags
-from edge.store.driver import Connection, Synchronous, connect, quick_check, sqlite, transaction, translated
+from edge.store.driver import Connection, Synchronous, quick_check
 from edge.store.fixes import FixWriter, StoredFix
-from edge.store.home_secret import field_keys
 from edge.store.jobs import run
-from edge.store.migrate import migrate
 from edge.store.records import RecordWriter
-from edge.store.snapshot import before_migration
+from edge.store.undecoded_frames import Undecoded
 from shared.accounts.facts import set_fact
 from shared.domain import (
     AddedFix,
@@ -40,7 +35,7 @@ from shared.domain import (
     Prediction,
     Zone,
 )
-from shared.errors import DatabaseCorrupt, NotFound, StoreError
+from shared.errors import NotFound
 from shared.ids import id_bytes, id_text
 from shared.movement.areas import Nearby, Place
 from shared.privacy import View
@@ -67,32 +62,14 @@ from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.pull import PullAsk, PullPage, pull
 from shared.sync.phone.push import PushAsk, PushResult, push
 from shared.sync.phone.upload import Brought, Kept, UploadAsk, Uploaded, upload_one
-from shared.sync.records import EntityName, Record, from_ms, to_ms
+from shared.sync.records import EntityName, Record, to_ms
 from shared.sync.rulings import ruling
 from shared.wire.batch import FixColumns
 
 T = TypeVar("T")
 
-READERS: Final = 3
-#: Work on the database that takes longer is named in the log.
-SLOW_S: Final = 0.5
-
-log = structlog.get_logger()
 #: The fact that says how far the conflicts of the cloud are taken: its epoch and a number.
 CLASH_CURSOR: Final = "conflicts.cursor"
-
-
-class Undecoded(msgspec.Struct, frozen=True):
-    """A frame of the ledger that no codec can read, and why."""
-
-    ledger_seq: int
-    link: str
-    framing: str
-    topic: str
-    reason: str
-    received_at: datetime
-    size_bytes: int
-    head: bytes
 
 
 class StoreFacts(msgspec.Struct, frozen=True):
@@ -105,6 +82,18 @@ class StoreFacts(msgspec.Struct, frozen=True):
     outbox: int
     size_bytes: int
     schema: int
+
+
+class Writers:
+    """What writes over one connection, and what that keeps from one transaction to the next."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.fixes = FixWriter(connection)
+        self.records = RecordWriter(connection, self.fixes)
+
+    def forget(self) -> None:
+        """Drop what is cached."""
+        self.fixes.forget()
 
 
 class SpatialiteStore(RecordEdits, PatrolReads):
@@ -124,42 +113,20 @@ class SpatialiteStore(RecordEdits, PatrolReads):
         readers: int = READERS,
         stored: Callable[[Sequence[StoredFix]], None] = lambda _: None,
     ) -> None:
-        self._path = path
-        self._key = key
         self._now = now
-        self._synchronous: Synchronous = synchronous
         self._stored = stored
-        self._writer_thread = concurrent.futures.ThreadPoolExecutor(1, "store-writer")
-        self._reader_threads = concurrent.futures.ThreadPoolExecutor(readers, "store-reader")
-        self._readers: queue.SimpleQueue[Connection] = queue.SimpleQueue()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            before_migration(path, key)
-        self._db = connect(path, key, synchronous=synchronous)
-        self._open_readers: list[Connection] = []
-        try:
-            with translated(path):
-                self.schema = migrate(self._db)
-                #: what seals and opens personal fields
-                self.fields = field_keys(self._db)
-            for _ in range(readers):
-                reader = self._opened(connect(path, key, is_readonly=True))
-                self._open_readers.append(reader)
-                self._readers.put(reader)
-        except BaseException:
-            self._close_connections()
-            raise
-        self._write_over(self._db)
+        self._database = Database(path, key, Writers, synchronous=synchronous, readers=readers)
+        self.schema = self._database.schema
+        #: what seals and opens personal fields
+        self.fields = self._database.fields
 
-    def _write_over(self, connection: Connection) -> None:
-        self._db = self._opened(connection)
-        self._fixes = FixWriter(connection)
-        self._records = RecordWriter(connection, self._fixes)
-        self._data_version = -1
+    @property
+    def _fixes(self) -> FixWriter:
+        return self._database.made.fixes
 
-    def _opened(self, connection: Connection) -> Connection:
-        connection.fields = self.fields
-        return connection
+    @property
+    def _records(self) -> RecordWriter:
+        return self._database.made.records
 
     async def close(self) -> None:
         """Finish what is queued and close every connection."""
@@ -167,66 +134,15 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
     def close_now(self) -> None:
         """Finish what is queued and close every connection, from a thread that may wait."""
-        self._writer_thread.shutdown()
-        self._reader_threads.shutdown()
-        self._close_connections()
-
-    def _close_connections(self) -> None:
-        for connection in [*self._open_readers, self._db]:
-            connection.close()
-
-    # --- the two doors
+        self._database.close()
 
     async def write(self, job: Callable[[Connection], T]) -> T:
         """Run ``job`` in one transaction of the writer thread; its error comes back to the caller."""
-        return await asyncio.wrap_future(self._writer_thread.submit(self._transact, job))
+        return await self._database.write(job)
 
     async def read(self, job: Callable[[Connection], T]) -> T:
         """Run ``job`` on one of the readers, in one snapshot."""
-        return await asyncio.wrap_future(self._reader_threads.submit(self._snapshot, job))
-
-    def _transact(self, job: Callable[[Connection], T]) -> T:
-        began_s = time.monotonic()
-        try:
-            with translated(self._path), transaction(self._db):
-                self._notice_other_writers()
-                return job(self._db)
-        except BaseException as error:
-            self._fixes.forget()
-            if isinstance(error, DatabaseCorrupt) or _is_spoilt(self._db):
-                self._db.close()
-                self._write_over(connect(self._path, self._key, synchronous=self._synchronous))
-            raise
-        finally:
-            _tell_slow(job, began_s)
-
-    def _notice_other_writers(self) -> None:
-        """Forget what is cached when another process (an import, a command) has committed since the last look."""
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
-        if version != self._data_version:
-            self._data_version = version
-            self._fixes.forget()
-
-    def _snapshot(self, job: Callable[[Connection], T]) -> T:
-        reader = self._readers.get()
-        began_s = time.monotonic()
-        try:
-            with translated(self._path):
-                reader.execute("BEGIN")
-                try:
-                    return job(reader)
-                finally:
-                    reader.execute("COMMIT")
-        except StoreError as error:
-            if isinstance(error, DatabaseCorrupt) or _is_spoilt(reader):
-                self._open_readers.remove(reader)
-                reader.close()
-                reader = self._opened(connect(self._path, self._key, is_readonly=True))
-                self._open_readers.append(reader)
-            raise
-        finally:
-            _tell_slow(job, began_s)
-            self._readers.put(reader)
+        return await self._database.read(job)
 
     # --- what the decoder writes
 
@@ -264,21 +180,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                     "battery_mv": device.battery_mv, "battery_pct": device.battery_pct, "firmware": device.firmware,
                 }  # fmt: skip
                 self._records.heard(device.device, status, device.heard_ms, now_ms)
-            if decoded_seqs:
-                listed = db.execute(
-                    "SELECT ledger_seq FROM undecoded WHERE ledger_seq BETWEEN ? AND ?",
-                    (min(decoded_seqs), max(decoded_seqs)),
-                ).fetchall()
-                readable = set(decoded_seqs).intersection(seq for (seq,) in listed)
-                db.executemany("DELETE FROM undecoded WHERE ledger_seq = ?", [(seq,) for seq in readable])
-            db.executemany(
-                "INSERT OR REPLACE INTO undecoded (ledger_seq, link, framing, topic, reason, received_ms, size_bytes,"
-                " head) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (u.ledger_seq, u.link, u.framing, u.topic, u.reason, to_ms(u.received_at), u.size_bytes, u.head)
-                    for u in undecoded
-                ],
-            )
+            undecoded_frames.note(db, undecoded, decoded_seqs)
             db.execute(
                 "INSERT INTO cursors (consumer, position) VALUES (?1, ?2)"
                 " ON CONFLICT (consumer) DO UPDATE SET position = max(position, excluded.position)",
@@ -290,16 +192,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
     async def undecoded(self, limit: int = 100) -> list[Undecoded]:
         """Return the newest frames that no codec can read."""
-        return await self.read(
-            lambda db: [
-                Undecoded(seq, link, framing, topic, reason, from_ms(received), size, head)
-                for seq, link, framing, topic, reason, received, size, head in db.execute(
-                    "SELECT ledger_seq, link, framing, topic, reason, received_ms, size_bytes, head FROM undecoded"
-                    " ORDER BY ledger_seq DESC LIMIT ?",
-                    (limit,),
-                )
-            ]
-        )
+        return await self.read(lambda db: undecoded_frames.newest(db, limit))
 
     async def facts(self) -> StoreFacts:
         """Count and size what is kept."""
@@ -311,9 +204,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 " (SELECT count(*) FROM collars WHERE deleted_ms IS NULL AND id NOT GLOB 'animal:*'),"
                 " (SELECT count(*) FROM undecoded), (SELECT coalesce(sum(last_pk - first_pk + 1), 0) FROM outbox)"
             ).fetchone()
-            wal = self._path.with_name(self._path.name + "-wal")
-            size_bytes = self._path.stat().st_size + (wal.stat().st_size if wal.exists() else 0)
-            return StoreFacts(fixes, animals, collars, undecoded, outbox, size_bytes, self.schema)
+            return StoreFacts(fixes, animals, collars, undecoded, outbox, self._database.size_bytes(), self.schema)
 
         return await self.read(job)
 
@@ -373,7 +264,7 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
     async def check(self) -> None:
         """Run SQLite's quick check on a reader, beside the work; raises DatabaseCorrupt."""
-        await self.read(lambda db: quick_check(db, self._path))
+        await self.read(lambda db: quick_check(db, self._database.path))
 
     # --- shared.store.Store: records
 
@@ -587,22 +478,6 @@ class SpatialiteStore(RecordEdits, PatrolReads):
                 self._fixes.set_by_hand(id_bytes(fix_id), is_excluded=is_excluded)
 
         await self.write(job)
-
-
-def _tell_slow(job: Callable[[Connection], object], began_s: float) -> None:
-    """Name work on the database that others had to wait for; what it was asked stays out, which may tell a place."""
-    took_s = time.monotonic() - began_s
-    if took_s > SLOW_S:
-        log.warning("store.slow", job=getattr(job, "__qualname__", str(type(job))), took_ms=round(took_s * 1000))
-
-
-def _is_spoilt(connection: Connection) -> bool:
-    """Say whether a connection has failed for good, as SQLCipher's does at a page that it cannot decrypt."""
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except (sqlite.DatabaseError, MemoryError):
-        return True
-    return False
 
 
 def _last_heard(columns: FixColumns) -> list[tuple[str, int, int | None]]:

@@ -114,6 +114,18 @@ def cut(db: Connection, channel: Channel, limit: int, now_ms: int) -> Frozen | N
             return _freeze_records(db, channel, limit)
 
 
+def newest_alert(db: Connection) -> int | None:
+    """Return a number of the newest alert that no batch holds yet: another one is another number; None for none."""
+    (found,) = db.execute(f"SELECT max(oseq) FROM outbox WHERE {_OF_CHANNEL['alerts']}").fetchone()
+    return None if found is None else int(found)
+
+
+def has_alerts(db: Connection) -> bool:
+    """Say whether an alert waits for the cloud's receipt, sent or not."""
+    sent = "SELECT 1 FROM batches WHERE channel = 'alerts' AND acknowledged_ms IS NULL LIMIT 1"
+    return newest_alert(db) is not None or db.execute(sent).fetchone() is not None
+
+
 # --- fixes
 
 

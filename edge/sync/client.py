@@ -255,6 +255,14 @@ class CloudClient:
         """Tell the cloud of the station's own people."""
         _accepted(await self._send("PUT", "/roster", body=body, headers={"Content-Type": MESSAGES}))
 
+    async def tell_audit(self, body: bytes) -> bool:
+        """Bring lines of the station's audit log; False from a cloud of before, which keeps none."""
+        answer = await self._send("PUT", "/audit/lines", body=body, headers={"Content-Type": MESSAGES})
+        if answer.status_code in (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED):
+            return False
+        _accepted(answer)
+        return True
+
     async def close(self) -> None:
         """End the connection."""
         await self._http.aclose()

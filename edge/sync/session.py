@@ -5,6 +5,9 @@ A session takes changes down, brings what waits up, and takes changes down again
     records that were sent and not confirmed  ->  changes after the cursor  ->  until nothing waits: the first batch of
     the first channel that has one, a page of fixes that the cloud took itself  ->  changes
 
+Whoever holds sessions one after the other gives each a time: what comes down must not wait until a backlog of hours
+is up, or for ever where fixes come as fast as they are sent.
+
 Every step is a request and one transaction; a session that breaks off anywhere goes on where it stopped, because what
 was asked and what was answered lies in the database and not here. What an answer means is decided in
 ``shared.sync.streams``; this module does the requests and the transactions.
@@ -17,6 +20,7 @@ of what it sends down.
 from __future__ import annotations
 
 import functools
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -112,6 +116,8 @@ class Synced(msgspec.Struct, kw_only=True):
     blobs: int = 0
     #: the link has carried all that it may today
     is_spent: bool = False
+    #: its time was over and more waits
+    has_more: bool = False
     bytes_up: int = 0
     bytes_down: int = 0
     duration_s: float = 0.0
@@ -131,10 +137,13 @@ async def sync_once(
     batch_records: int = RECORDS_IN_BATCH,
     profile: Profile = LAN,
     frames: Frames | None = None,
+    within_s: float = math.inf,
     progress: Callable[[int], None] = lambda _: None,
     epochs: Callable[[], str] = new_epoch,
 ) -> Synced:
     """Hold one session and return what it did; ``progress`` hears how many items the cloud has confirmed.
+
+    After ``within_s`` seconds it begins nothing new but what ends a session.
 
     ``profile`` says what goes, ``frames`` is the ledger (without it no frame goes); a cloud that is counted
     (``MeteredCloud``) ends a session early when it is enough.
@@ -146,6 +155,7 @@ async def sync_once(
     limits = {channel: n_records if channel in OF_OPERATIONS else n_fixes for channel in CHANNELS}
     session = _Session(store, cloud, clock, limits, profile, progress, epochs)
     session.frames = frames
+    session.within_s = within_s
     return await session.hold()
 
 
@@ -171,6 +181,8 @@ class _Session:
     is_comparing = True
     #: where frames are read that go up
     frames: Frames | None = None
+    #: the time in which it begins something new
+    within_s = math.inf
 
     def __init__(
         self,
@@ -191,6 +203,7 @@ class _Session:
         self._epochs = epochs
         self._id = random_id()
         self._began_ms = to_ms(clock.now())
+        self._began_s = clock.monotonic()
         self._before = cloud.bytes_up, cloud.bytes_down
         self._done = Synced()
         self._damaged = 0
@@ -250,7 +263,6 @@ class _Session:
         await self._store.write(lambda db: run(db, sync_log.note(session)))
 
     async def _hold(self) -> Synced:
-        began_s = self._clock.monotonic()
         untaken: OutpostError | None = None
         if await self._store.read(outbox.schema) < LADDER.newest:
             await self._store.write(functools.partial(outbox.begin_schema, ladder=LADDER))
@@ -264,7 +276,7 @@ class _Session:
         except (SyncError, RequestError) as error:  # what cannot be taken must not keep fixes from being sent
             untaken = error
         is_more = self._profile.takes_fixes
-        while await self._send_next() or is_more:  # by turns: no backlog of either way holds up the other
+        while not self._is_over() and (await self._send_next() or is_more):  # by turns: neither way holds up the other
             try:
                 is_more = is_more and await self._pull_heard()
             except (SyncError, RequestError) as error:
@@ -281,8 +293,13 @@ class _Session:
             before_ms = to_ms(self._clock.now()) - outbox.RETAINED_MS
             await self._store.write(lambda db: outbox.forget_acknowledged(db, before_ms))
         self._done.bytes_up, self._done.bytes_down = self._carried
-        self._done.duration_s = round(self._clock.monotonic() - began_s, 3)
+        self._done.duration_s = round(self._clock.monotonic() - self._began_s, 3)
         return self._done
+
+    def _is_over(self) -> bool:
+        """Say whether its time is over: what waits still is the next session's."""
+        self._done.has_more = self._clock.monotonic() - self._began_s >= self.within_s
+        return self._done.has_more
 
     # --- down
 
@@ -452,13 +469,16 @@ class _Session:
 
     async def _send_blobs(self) -> None:
         """Bring files, the oldest first, each from where the cloud has it; what else comes up meanwhile goes before."""
-        while (blob := await self._store.read(functools.partial(run, job=blobs.unsent()))) is not None:
-            await self._send_blob(blob)
+        unsent = functools.partial(run, job=blobs.unsent())
+        while not self._is_over() and (blob := await self._store.read(unsent)) is not None:
+            if not await self._send_blob(blob):
+                return
             sent = blobs.sent(blob.sha256, to_ms(self._clock.now()))
             await self._store.write(functools.partial(run, job=sent))
             self._done.blobs += 1
 
-    async def _send_blob(self, blob: Blob) -> None:
+    async def _send_blob(self, blob: Blob) -> bool:
+        """Bring a file; False where the session's time is over before, and the next one goes on."""
         offset, n_damaged = await self._cloud.blob_offset(blob.sha256), 0
         while offset < blob.size:
             first, end = offset, min(offset + BLOB_PART_BYTES, blob.size)
@@ -470,8 +490,11 @@ class _Session:
             n_damaged += offset <= first
             if n_damaged >= _MAX_DAMAGED:
                 raise LinkError("a file does not arrive at the cloud as it is sent: something alters it on the way")
-            while await self._send_next():
+            while not self._is_over() and await self._send_next():
                 pass
+            if self._done.has_more:
+                return offset >= blob.size
+        return True
 
     async def _send(self, channel: Channel, batch: Batch) -> None:
         try:

@@ -33,6 +33,7 @@ _NEVER = 0xFFFFFFFF
 _CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 30
 _SETTLE_S = 3.0
+_LOOK_S = 1.0
 #: Messages taken per readiness callback before other work of the loop has its turn.
 _READ_BURST = 64
 #: The broker must not send more than this in one packet: it bounds the memory that a stranger can fill.
@@ -159,7 +160,8 @@ class BrokerConnection:
         self._settled.clear()
         client.unsubscribe("outpost/none")
         try:
-            await asyncio.wait_for(self._settled.wait(), _SETTLE_S)
+            async with asyncio.timeout(_SETTLE_S):
+                await self._settled.wait()
         except TimeoutError:
             log.info("link.unsettled", link=self._name, address=self._address.text)
 
@@ -230,7 +232,8 @@ class BrokerConnection:
         """Stay while the connection lives; once a second paho looks after its keep-alive."""
         while not self._lost.is_set():
             try:
-                await asyncio.wait_for(self._lost.wait(), 1.0)
+                async with asyncio.timeout(_LOOK_S):
+                    await self._lost.wait()
             except TimeoutError:
                 # While paused the broker's PINGRESP would not be read, and paho would take that for a dead line.
                 if not self._is_paused:

@@ -327,7 +327,8 @@ class CaptureLink:
 
     async def _sleep(self, delay_s: float) -> None:
         try:
-            await asyncio.wait_for(self._closed.wait(), delay_s)
+            async with asyncio.timeout(delay_s):
+                await self._closed.wait()
         except TimeoutError:
             pass
 

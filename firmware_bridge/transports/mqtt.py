@@ -40,6 +40,7 @@ from firmware_bridge.frames import Frame, Heard, LinkStatus
 from firmware_bridge.transports.broker import BrokerAddress, BrokerConnection, MqttVersion
 from firmware_bridge.transports.capture import Tap
 from firmware_bridge.transports.inbox import Inbox
+from shared.ending import end
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 #: So long a receipt may wait for the broker's word before its message is acknowledged all the same.
@@ -162,8 +163,7 @@ class MqttLink:
         self._is_closed = True
         if self._supervisor is not None:
             await self._connection.settle()
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+            await end(self._supervisor)
         self._wait_no_more()
         self._status.is_up = False
         self._inbox.clear()

@@ -17,6 +17,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from firmware_bridge.transports.broker import BrokerAddress, BrokerConnection
+from shared.ending import end
 
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _ASK_AGAIN_S = 0.5
@@ -86,8 +87,7 @@ class MqttPublisher:
         for retry in self._retries:
             retry.cancel()
         if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+            await end(self._supervisor)
 
     async def _wait(self) -> None:
         self._progress.clear()

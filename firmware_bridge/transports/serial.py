@@ -36,6 +36,7 @@ from firmware_bridge.framing.talk import TALKS
 from firmware_bridge.transports.backoff import Backoff
 from firmware_bridge.transports.capture import Tap
 from firmware_bridge.transports.inbox import Inbox
+from shared.ending import end
 
 _READ_BYTES = 64 * 1024
 #: How often an open port is compared with what stands at its path.
@@ -125,8 +126,7 @@ class SerialLink:
         """End the link; ``read`` returns what had been heard and then raises LinkClosed."""
         self._is_closed = True
         if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+            await end(self._supervisor)
         self._shut()
         self._inbox.close(f"{self.name}: closed")
 
@@ -161,7 +161,8 @@ class SerialLink:
     async def _until_lost(self) -> None:
         while not self._lost.is_set():
             try:
-                await asyncio.wait_for(self._lost.wait(), _PATH_CHECK_S)
+                async with asyncio.timeout(_PATH_CHECK_S):
+                    await self._lost.wait()
             except TimeoutError:
                 if not self._is_same_device():
                     self._lose(f"{self._path} is gone or another device now")

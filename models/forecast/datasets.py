@@ -62,10 +62,6 @@ class Animal(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """The animal's name with its data set's."""
         return f"{Path(self.dataset).stem}/{self.individual}"
 
-    def in_split(self, number: int) -> BoolArray:
-        """Return which anchors and horizons belong to a part; shape (m, H)."""
-        return np.asarray(self.split == number)
-
 
 class Read(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """The animals of a folder, and the sha256 of each file that was read."""

@@ -21,123 +21,42 @@ import msgspec
 import numpy as np
 
 from models.artifact import PACKAGED, Loaded, load, load_newest
-from models.forecast.baselines import HORIZONS_H, NAMES, FloatArray
+from models.forecast.bars import bars_of
+from models.forecast.baselines import HORIZONS_H, FloatArray
 from models.forecast.calibration import OWN, OWN_DAYS, is_known_by, own_anchors
 from models.forecast.datasets import Animal, read
 from models.forecast.engines import NumpyEngine
 from models.forecast.features import COMMON_VECTORS, DAY_S, N_VECTORS, Anchors, BoolArray, Known, context_slice
-from models.forecast.fitted import (
-    ALL_GROUPS,
-    ENGINES,
-    NETWORK,
-    Fitted,
-    Network,
-    fitted_of,
-    network_of,
-    scaling_of,
-    weights_of,
+from models.forecast.findings import (
+    FLOAT,
+    SERVED,
+    WITHOUT,
+    Against,
+    Evaluation,
+    Int8Cost,
+    Row,
+    Speed,
+    Without,
+    pairs,
+    report,
 )
+from models.forecast.fitted import ENGINES, NETWORK, Fitted, Network, fitted_of, network_of, scaling_of, weights_of
 from models.forecast.heads import Distribution
 from models.forecast.runtime import Forecaster, load_forecaster
 from models.forecast.samples import Samples, known_of, rows_of, samples_of
 from shared.errors import ModelUnavailable
 
+__all__ = ["evaluate", "report"]
+
 #: Fewer truths than this are no row.
 FEWEST: Final = 40
-#: Coverage over fewer forecasts than this, all of one or two animals, proves little either way.
-LARGE: Final = 2_000
-#: Gap to the best plain forecast, gains over persistence, coverage and cost of int8 that are promised.
-MOST_ABOVE_BEST: Final = 0.005
-BOUNDS_50: Final = (0.45, 0.55)
-BOUNDS_90: Final = (0.87, 0.93)
-MOST_INT8_COST: Final = 0.005
-LEAST_WILDEBEEST_GAIN: Final = 0.2
-SERVED: Final = "served"
-FLOAT: Final = "network, float32"
 #: What the network is not told, in turn, to see what its skill rests on.
 PARTS: Final = ("state", "hour", "season", "group", "memory of places", "the last day, hour by hour")
 
-_WITHOUT: Final = "network without "
 _WEEK_S: Final = 7 * 86_400.0
 _RESAMPLES: Final = 1_000
 _SPEED_TRACKS: Final = 20
 _AT_ONCE: Final = 500
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One model on one set at one horizon; ``individual`` None for all of the set.
-
-    ``nll`` is in nats, of a density per square metre. Coverage is given for what is served.
-    """
-
-    split: str
-    dataset: str
-    individual: str | None
-    horizon_h: int
-    model: str
-    n: int
-    mean_m: float
-    median_m: float
-    nll: float
-    coverage_50: float | None = None
-    coverage_90: float | None = None
-
-
-class Against(msgspec.Struct, frozen=True, kw_only=True):
-    """What is served against a plain forecast, over all sets and horizons: mean of ratios less one, with interval."""
-
-    split: str
-    baseline: str
-    change: float
-    low: float
-    high: float
-
-
-class Int8Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """How much an int8 engine adds to the float network's mean error: over all sets and horizons, and at worst."""
-
-    engine: str
-    mean: float
-    worst: float
-    bytes: int
-
-
-class Without(msgspec.Struct, frozen=True, kw_only=True):
-    """How much the network's mean error grows, over all sets and horizons, when a part of what it knows is hidden."""
-
-    part: str
-    change: float
-
-
-class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds of processor time of one ``predict`` with its calibration, with and without states to work out."""
-
-    engine: str
-    median_ms: float
-    median_ms_given_states: float
-    slowest_ms: float
-
-
-class Bar(msgspec.Struct, frozen=True, kw_only=True):
-    """A promise, what was found, and whether it is kept."""
-
-    promise: str
-    found: str
-    is_kept: bool
-
-
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was measured."""
-
-    version: int
-    served: dict[str, list[str]]
-    refused_engines: list[str]
-    rows: list[Row]
-    against: list[Against]
-    int8: list[Int8Cost]
-    without: list[Without]
-    speed: list[Speed]
-    bars: list[Bar]
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -196,7 +115,7 @@ def evaluate(
         int8=costs,
         without=_without(rows) if is_whole else [],
         speed=speed,
-        bars=_bars(rows, against, costs, speed),
+        bars=bars_of(rows, against, costs, speed),
     )
 
 
@@ -238,7 +157,7 @@ def _forward(
             said[NETWORK] if is_served else Forecaster(animal.species, fitted, network).of_network(samples.anchors)
         )
     for part in hidden:
-        said[f"{_WITHOUT}{part}"] = forecaster.of_network(_hidden(samples.anchors, part, served))
+        said[f"{WITHOUT}{part}"] = forecaster.of_network(_hidden(samples.anchors, part, served))
     return _asked(samples, "forward", np.asarray(samples.split == 2), forecaster, said)
 
 
@@ -396,8 +315,8 @@ def _costs(rows: Sequence[Row], networks: Mapping[str, Network], folder: Path, v
     for engine in networks:
         if engine == FLOAT:
             continue
-        pairs = _pairs(rows, f"network, int8 {engine}", FLOAT)
-        changes = [mine.mean_m / theirs.mean_m - 1 for mine, theirs in pairs]
+        compared = pairs(rows, f"network, int8 {engine}", FLOAT)
+        changes = [mine.mean_m / theirs.mean_m - 1 for mine, theirs in compared]
         found.append(
             Int8Cost(
                 engine=engine,
@@ -412,21 +331,9 @@ def _costs(rows: Sequence[Row], networks: Mapping[str, Network], folder: Path, v
 def _without(rows: Sequence[Row]) -> list[Without]:
     found = []
     for part in PARTS:
-        ratios = [mine.mean_m / theirs.mean_m for mine, theirs in _pairs(rows, f"{_WITHOUT}{part}", NETWORK)]
+        ratios = [mine.mean_m / theirs.mean_m for mine, theirs in pairs(rows, f"{WITHOUT}{part}", NETWORK)]
         found.append(Without(part=part, change=float(np.mean(ratios)) - 1))
     return found
-
-
-def _pairs(rows: Sequence[Row], model: str, other: str, split: str = "forward") -> list[tuple[Row, Row]]:
-    """Rows of two models on the same set and horizon, individuals left out."""
-    of_sets = {
-        (row.dataset, row.horizon_h, row.model): row for row in rows if row.individual is None and row.split == split
-    }
-    return [
-        (row, of_sets[dataset, hours, other])
-        for (dataset, hours, name), row in of_sets.items()
-        if name == model and (dataset, hours, other) in of_sets
-    ]
 
 
 def _speed(animals: Sequence[Animal], folder: Path, engine: str) -> Speed:
@@ -450,157 +357,3 @@ def _speed(animals: Sequence[Animal], folder: Path, engine: str) -> Speed:
         median_ms_given_states=float(np.median(taken[True])),
         slowest_ms=float(np.max(taken[False])),
     )
-
-
-def _bars(
-    rows: Sequence[Row], against: Sequence[Against], costs: Sequence[Int8Cost], speed: Sequence[Speed]
-) -> list[Bar]:
-    bars = [bar for split in ("forward", "left out") if (bar := _best_bar(rows, split)) is not None]
-    bars += [
-        Bar(
-            promise=f"{one.split}: served is better than {one.baseline} over all sets and horizons",
-            found=f"{one.change:+.1%} ({one.low:+.1%} to {one.high:+.1%})",
-            is_kept=one.high < 0,
-        )
-        for one in against
-    ]
-    bars += _wildebeest_bars(rows)
-    bars += _coverage_bars(rows)
-    for cost in costs:
-        bars.append(
-            Bar(
-                promise=f"int8 {cost.engine} costs at most {MOST_INT8_COST:.1%} of the mean error",
-                found=f"{cost.mean:+.2%}, at worst {cost.worst:+.2%}",
-                is_kept=cost.mean <= MOST_INT8_COST,
-            )
-        )
-    for one_speed in speed:
-        bars.append(
-            Bar(
-                promise=f"{one_speed.engine}: an animal takes less than 20 ms",
-                found=f"median {one_speed.median_ms:.1f} ms, {one_speed.median_ms_given_states:.1f} ms given states",
-                is_kept=one_speed.median_ms < 20,
-            )
-        )
-    return bars
-
-
-def _best_bar(rows: Sequence[Row], split: str) -> Bar | None:
-    worst = (-math.inf, "")
-    for mine, _ in _pairs(rows, SERVED, "persistence", split):
-        best = min(
-            theirs.mean_m
-            for name in NAMES
-            for row, theirs in _pairs(rows, SERVED, name, split)
-            if (row.dataset, row.horizon_h) == (mine.dataset, mine.horizon_h)
-        )
-        worst = max(worst, (mine.mean_m / best - 1, f"{mine.dataset} at {mine.horizon_h} h"))
-    if not worst[1]:
-        return None
-    return Bar(
-        promise=f"{split}: served is at most {MOST_ABOVE_BEST:.1%} above the best plain forecast anywhere",
-        found=f"{worst[0]:+.2%} ({worst[1]})",
-        is_kept=worst[0] <= MOST_ABOVE_BEST,
-    )
-
-
-def _wildebeest_bars(rows: Sequence[Row]) -> list[Bar]:
-    found = []
-    for split in ("forward", "left out"):
-        for mine, theirs in _pairs(rows, SERVED, "persistence", split):
-            if mine.dataset.startswith("wildebeest") and mine.horizon_h == 12:
-                gain = 1 - mine.mean_m / theirs.mean_m
-                found.append(
-                    Bar(
-                        promise=f"{split}: wildebeest at 12 h are {LEAST_WILDEBEEST_GAIN:.0%} below persistence",
-                        found=f"{gain:.1%}",
-                        is_kept=gain >= LEAST_WILDEBEEST_GAIN,
-                    )
-                )
-    return found
-
-
-def _coverage_bars(rows: Sequence[Row]) -> list[Bar]:
-    """The bars of coverage on left-out animals: of every set, and of those that are large enough to prove something."""
-    served = [row for row in rows if row.split == "left out" and row.individual is None and row.model == SERVED]
-    found = []
-    for least, title in ((LARGE, f"each set of {LARGE:,} forecasts or more"), (0, "each set")):
-        for share, bounds in ((0.5, BOUNDS_50), (0.9, BOUNDS_90)):
-            values = [
-                (value, f"{row.dataset} at {row.horizon_h} h")
-                for row in served
-                if row.n >= least and (value := row.coverage_50 if share == 0.5 else row.coverage_90) is not None
-            ]
-            if values:
-                low, high = min(values), max(values)
-                found.append(
-                    Bar(
-                        promise=f"left out: {share:.0%} ellipses hold {bounds[0]} to {bounds[1]} in {title}",
-                        found=f"{low[0]:.3f} ({low[1]}) to {high[0]:.3f} ({high[1]})",
-                        is_kept=bounds[0] <= low[0] and high[0] <= bounds[1],
-                    )
-                )
-    return found
-
-
-def report(found: Evaluation) -> str:
-    """Return the tables in Markdown, as the README has them."""
-    lines = [f"Version {found.version}.", "", "| promise | found | kept |", "|---|---|---|"]
-    lines += [f"| {bar.promise} | {bar.found} | {'yes' if bar.is_kept else '**no**'} |" for bar in found.bars]
-    for split in dict.fromkeys(row.split for row in found.rows):
-        lines += ["", f"**{split}**: mean / median error in metres", ""]
-        lines += _table([row for row in found.rows if row.split == split and row.individual is None])
-    lines += ["", "**left out, by individual**: what is served, mean error in metres", ""]
-    lines += _individuals([row for row in found.rows if row.split == "left out" and row.individual is not None])
-    lines += ["", "| engine | bytes | cost of int8 | at worst | ms an animal | with states given | slowest |"]
-    lines += ["|---|--:|--:|--:|--:|--:|--:|"]
-    for cost in found.int8:
-        for speed in found.speed:
-            if speed.engine == cost.engine:
-                lines.append(
-                    f"| {cost.engine} | {cost.bytes} | {cost.mean:+.3%} | {cost.worst:+.3%} | {speed.median_ms:.1f} "
-                    f"| {speed.median_ms_given_states:.1f} | {speed.slowest_ms:.1f} |"
-                )
-    lines += ["", "| the network without | mean error |", "|---|--:|"]
-    lines += [f"| {one.part} | {one.change:+.1%} |" for one in found.without]
-    lines += [
-        "",
-        "| group | " + " | ".join(f"{hours} h" for hours in HORIZONS_H) + " |",
-        "|---|" + "---|" * len(HORIZONS_H),
-    ]
-    lines += [f"| {group} | {' | '.join(found.served[group])} |" for group in ALL_GROUPS]
-    return "\n".join(lines)
-
-
-def _table(rows: Sequence[Row]) -> list[str]:
-    models = [
-        name for name in dict.fromkeys(row.model for row in rows) if not name.startswith(("network, int8", _WITHOUT))
-    ]
-    lines = [
-        "| set | h | n | " + " | ".join(models) + " | nll | 50 % | 90 % |",
-        "|---|--:|--:|" + "--:|" * (len(models) + 3),
-    ]
-    for dataset, hours in dict.fromkeys((row.dataset, row.horizon_h) for row in rows):
-        cells = {row.model: row for row in rows if (row.dataset, row.horizon_h) == (dataset, hours)}
-        served = cells[SERVED]
-        errors = " | ".join(f"{cells[name].mean_m:.0f} / {cells[name].median_m:.0f}" for name in models)
-        lines.append(
-            f"| {dataset} | {hours} | {served.n} | {errors} | {served.nll:.2f} "
-            f"| {served.coverage_50:.3f} | {served.coverage_90:.3f} |"
-        )
-    return lines
-
-
-def _individuals(rows: Sequence[Row]) -> list[str]:
-    lines = [
-        "| individual | h | n | served | persistence | ridge | 50 % | 90 % |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for individual, hours in dict.fromkeys((row.individual, row.horizon_h) for row in rows):
-        cells = {row.model: row for row in rows if (row.individual, row.horizon_h) == (individual, hours)}
-        served = cells[SERVED]
-        lines.append(
-            f"| {individual} | {hours} | {served.n} | {served.mean_m:.0f} | {cells['persistence'].mean_m:.0f} "
-            f"| {cells['ridge'].mean_m:.0f} | {served.coverage_50:.3f} | {served.coverage_90:.3f} |"
-        )
-    return lines

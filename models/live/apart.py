@@ -70,7 +70,8 @@ class Apart:
                 pool = self._pool
                 # the first question starts the process, which takes a while
                 asked = await asyncio.to_thread(lambda: pool.submit(work, *values, **named))
-                return await asyncio.wait_for(asyncio.wrap_future(asked), self._longest_s)
+                async with asyncio.timeout(self._longest_s):
+                    return await asyncio.wrap_future(asked)
             except BrokenProcessPool as error:
                 log.error("apart.fell", process=self._name)
                 self.close()

@@ -29,7 +29,6 @@ from shared.errors import ArtifactError, ModelUnavailable
 from shared.insight import ModelName, ModelStatus
 
 Stage: TypeAlias = Literal["behaviour", "path"]
-STAGES: Final[tuple[Stage, ...]] = ("behaviour", "path")
 
 #: Steps before the ones wanted that a window begins with: a state's memory of them is gone after fewer.
 BURN_IN: Final = 24

@@ -1,7 +1,7 @@
 """Who read or changed what: lines that each carry the hash of the one before, so that none can be altered or taken out.
 
-The hash covers the line's own words and the hash before it. A cut at the end shows where the last hash is kept
-elsewhere: it is part of what a station tells of its health, and of what travels to the cloud.
+The hash covers the line's own words and the hash before it. A cut at the end shows where the lines are kept elsewhere
+too: a station's travel to the cloud (``edge.sync.audit_up``), and ``audit export`` writes either home's to a file.
 
 Old lines may be taken off the beginning. What is left begins at a checkpoint, number and hash of the last line that
 went, and the chain itself has a line that says the same and who did it: a checkpoint without one is a chain that was
@@ -11,7 +11,7 @@ cut.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -78,6 +78,31 @@ def page(offset: int, limit: int) -> Job[tuple[int, list[Line]]]:
         (limit, offset),
     )
     return int(count), [_line(row) for row in rows]
+
+
+def after(seq: int, limit: int) -> Job[list[Line]]:
+    """Return the next lines after a number, oldest first."""
+    rows = yield (
+        "SELECT seq, at_ms, actor, action, detail, prev_hash, hash FROM audit WHERE seq > ? ORDER BY seq LIMIT ?",
+        (seq, limit),
+    )
+    return [_line(row) for row in rows]
+
+
+def is_itself(line: Line) -> bool:
+    """Say whether a line is as it was written: its hash is that of its words."""
+    return line.hash == line_hash(line.prev_hash, line.seq, Entry(line.at_ms, line.actor, line.action, line.detail))
+
+
+def torn_in(lines: Iterable[Line]) -> int | None:
+    """Return the number of the first line that does not follow from the one before it; None for a whole chain."""
+    last: Line | None = None
+    for line in lines:
+        follows = last is None or (line.seq, line.prev_hash) == (last.seq + 1, last.hash)
+        if not (follows and is_itself(line)):
+            return line.seq
+        last = line
+    return None
 
 
 def broken_at() -> Job[int | None]:

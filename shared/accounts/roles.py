@@ -301,6 +301,8 @@ RULES: Final[Mapping[str, Rule]] = {
     f"GET {_STATION}/scope": Rule(roles=ADMIN),
     f"GET {_STATION}/frames": Rule(roles=ADMIN, needs_factor=True, is_exact=True),
     f"PUT {_STATION}/scope": _factor(ADMIN),
+    f"GET {_STATION}/audit": Rule(roles=ADMIN),
+    f"PUT {_STATION}/audit/lines": _SIGNED,
     f"POST {_V1}/stations/enrol": _OPEN,
     f"GET {_STATION}/roster": _SIGNED,
     f"PUT {_STATION}/roster": _SIGNED,

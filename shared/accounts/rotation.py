@@ -70,11 +70,6 @@ class KeyStatus(msgspec.Struct, frozen=True, kw_only=True):
     token_key_made_ms: int | None
     token_keys_ending: tuple[str, ...]
 
-    @property
-    def is_all_resealed(self) -> bool:
-        """Say whether every value needs the key in use."""
-        return not set(self.sealed) - {self.field_key}
-
 
 def fields_in_use() -> Job[FieldsInUse]:
     """Return which key seals."""

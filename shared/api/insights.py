@@ -7,12 +7,12 @@ from typing import Annotated, Final, TypeAlias
 
 from litestar import Controller, Response, get
 from litestar.di import Dependency
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter, SkipValidationMarker
 
 from shared.api.brief import Brief
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
+from shared.api.openapi import TILE
 from shared.domain import Fix
 from shared.insight import Insight
 from shared.privacy import View, seen_alike
@@ -113,9 +113,7 @@ class LiveAnimals(Controller):
         media_type="image/png",
         responses={
             **documented(404, 503),
-            200: ResponseSpec(
-                bytes, description="A PNG of 256 x 256.", media_type="image/png", generate_examples=False
-            ),
+            200: TILE,
         },
     )
     async def utilisation_tile(

@@ -12,11 +12,15 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from litestar import Request
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 
 from shared.accounts.roles import Rule, rule_of
 from shared.accounts.users import ROLES
 from shared.api.access import ACCESS_COOKIE
+
+#: What a map tile that is drawn here is.
+TILE: Final = ResponseSpec(bytes, description="A PNG of 256 x 256.", media_type="image/png", generate_examples=False)
 
 _METHODS: Final = ("get", "put", "post", "delete", "patch")
 _ERROR: Final = "ErrorOut"

@@ -16,6 +16,7 @@ from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.insights import InsightGiven
+from shared.api.openapi import TILE
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal
 from shared.clock import Clock
@@ -284,9 +285,7 @@ class HabitatTiles(Controller):
         media_type="image/png",
         responses={
             **documented(503),
-            200: ResponseSpec(
-                bytes, description="A PNG of 256 x 256.", media_type="image/png", generate_examples=False
-            ),
+            200: TILE,
         },
     )
     async def tile(

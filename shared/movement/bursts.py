@@ -32,10 +32,3 @@ def bursts(times_s: FloatArray, max_gap_s: float) -> list[slice]:
     """Return each burst as a slice of the trajectory, in order; together they cover it."""
     starts = burst_starts(times_s, max_gap_s).tolist()
     return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(times_s)], strict=False)]
-
-
-def burst_numbers(times_s: FloatArray, max_gap_s: float) -> IntArray:
-    """Return the number of the burst that each fix belongs to, from 0; shape (n,)."""
-    numbers = np.zeros(len(times_s), dtype=np.int64)
-    numbers[burst_starts(times_s, max_gap_s)[1:]] = 1
-    return np.cumsum(numbers)

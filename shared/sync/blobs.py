@@ -160,15 +160,6 @@ def of_models() -> Job[dict[str, int]]:
     return {str(sha256): int(received) for sha256, received in rows}
 
 
-def count_unsent() -> Job[tuple[int, int | None]]:
-    """Return how many whole files wait for the cloud, and since when the oldest."""
-    ((count, oldest_ms),) = yield (
-        f"SELECT count(*), min(created_ms) FROM blobs WHERE {_UNSENT}",
-        (MODEL_FILE,),
-    )
-    return int(count), None if oldest_ms is None else int(oldest_ms)
-
-
 def sent(sha256: str, now_ms: int) -> Job[None]:
     """Note that the cloud has a file."""
     yield "UPDATE blobs SET sent_ms = ? WHERE sha256 = ?", (now_ms, sha256)

@@ -11,6 +11,7 @@
     GET  /api/v1/stations/{id}/fixes?collar_id=&after=&limit=           FixPage
     GET  /api/v1/stations/{id}/roster                                   a signed roster (shared.accounts.roster)
     PUT  /api/v1/stations/{id}/roster                                   HandOver: people that the station made
+    PUT  /api/v1/stations/{id}/audit/lines                              lines of its audit log (shared.accounts.audit)
 
 All but the first are signed with the station's key (``shared.wire.signatures``). Bodies are MessagePack
 (``application/msgpack``) except of enrolment and errors, which a person may read: JSON. A batch goes with its claims in
@@ -37,6 +38,8 @@ MESSAGES: Final = "application/msgpack"
 BATCH: Final = "application/vnd.outpost.batch"
 PREVIOUS: Final = "Outpost-Previous"
 HASH: Final = "Outpost-Hash"
+#: Lines of the audit log in one request.
+MAX_AUDIT_LINES: Final = 200
 #: How far a file has come, and its whole size, as resumable uploads on the web name them.
 OFFSET: Final = "Upload-Offset"
 LENGTH: Final = "Upload-Length"

@@ -52,11 +52,6 @@ class SignedShelf(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-def is_key(text: str) -> bool:
-    """Say whether a text is a public key in hex digits."""
-    return len(text) == KEY_DIGITS and all(digit in "0123456789abcdef" for digit in text)
-
-
 def sign_manifest(seed: bytes, manifest: str) -> tuple[str, str]:
     """Return the public key and the signature of a manifest, in hex digits."""
     key = Ed25519PrivateKey.from_private_bytes(seed)

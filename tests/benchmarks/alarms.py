@@ -24,7 +24,8 @@ from edge.alerts.seen import CORRIDOR_REACH_M, Seen, Subject
 from edge.alerts.watch import Act, Watch
 from models.hmm.datasets import DATASETS, Trajectory, trajectories
 from models.hmm.features import FloatArray, usable_fixes
-from models.hmm.runtime import Tracker, load_model, median_interval_s
+from models.hmm.runtime import load_model, median_interval_s
+from models.hmm.tracker import Tracker
 from shared.errors import ModelUnavailable
 from shared.movement.areas import Nearby
 from shared.movement.kinds import category_of

@@ -33,7 +33,8 @@ from edge.pipeline.lookout import Lookout
 from edge.pipeline.pipeline import ANIMALS, Pipeline
 from edge.store.store import SpatialiteStore
 from models.hmm.features import Rows
-from models.hmm.runtime import Tracker, Variant, load_model
+from models.hmm.runtime import Variant, load_model
+from models.hmm.tracker import Tracker
 from models.live.runtime import Models
 from shared.domain import NewFix
 from shared.privacy import OPERATOR, view_for

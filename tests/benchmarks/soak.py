@@ -1,9 +1,11 @@
 """`make soak`: half an hour of ingest and readers; memory, logs and latencies must stay where they are.
 
-A station with some history hears 50 fixes/s. Twenty clients read: four listen to events, eight look at the live status
-and eight at the newest fixes, each once a second, as screens do that are left open. One more client fetches every fix
-as it comes, another asks ten times a second whether the process is alive: what it waits is the lag of the event loop,
-and its own. A line a minute; at the end what was promised beside what was measured. Exits 1 where that is not kept.
+A station with some history hears 50 fixes/s and sends them to a cloud over a link that is cut again and again, at first
+with all that it has. Twenty clients read: four listen to events, eight look at the live status and eight at the newest
+fixes, each once a second, as screens do that are left open. One more client fetches every fix as it comes, another asks
+ten times a second whether the process is alive: what it waits is the lag of the event loop, and its own. A line a
+minute; at the end the link stays and all has to be in the cloud, and what was promised stands beside what was measured.
+Exits 1 where that is not kept.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import typer
 from shared.accounts.tokens import ACCESS_S
 from tests.benchmarks import fill, tables
 from tests.benchmarks.figures import quantile
+from tests.benchmarks.flapping import CONFIG, FlappingCloud, flapping_cloud
 from tests.benchmarks.herd import frame_of, id_of
 from tests.benchmarks.latency import ARRIVE_S, RATE_HZ, Probe
 from tests.benchmarks.small import MEMORY_MB, small_box
@@ -85,6 +88,9 @@ class Seen:
         #: on a small machine: the most memory in use, where the kernel counted it
         self.is_small = False
         self.peak_mb: float | None = None
+        #: how often the link to the cloud was cut, and how many fixes it did not have at the end
+        self.cuts = 0
+        self.not_in_cloud = 0
 
     def now_s(self) -> float:
         """Return the time since the soak began."""
@@ -110,12 +116,16 @@ def main(
         config = configure(place)
         fill.herd_up(config)
         fill.grow(config, 0, fixes)
-        with small_box() if is_small else contextlib.nullcontext() as box:
+        with flapping_cloud() as cloud, small_box() if is_small else contextlib.nullcontext() as box:
+            cloud.enrol(config, place / "station.toml")
             if box is not None and not box.is_held:
                 console.print("no control group of memory can be made here: one core, and memory is measured, not held")
-            with station(place, () if box is None else box.prefix) as running:
-                seen = soak(running, fixes, minutes * 60, rate)
+            with station(place, () if box is None else box.prefix, CONFIG) as running:
+                cloud.begin()
+                seen = soak(running, cloud, fixes, minutes * 60, rate)
                 seen.peak_mb = None if box is None else box.peak_mb()
+                seen.not_in_cloud = cloud.drained(running.detail()["store"]["fixes"])
+                seen.cuts = cloud.cuts
             seen.is_small = box is not None
     finally:
         shutil.rmtree(place)
@@ -127,7 +137,7 @@ def main(
         raise typer.Exit(1)
 
 
-def soak(running: Station, first: int, seconds: float, rate_hz: float) -> Seen:
+def soak(running: Station, cloud: FlappingCloud, first: int, seconds: float, rate_hz: float) -> Seen:
     """Load the station for ``seconds``, print a line a minute, and return what was seen."""
     seen = Seen()
     probe = Probe(running.url, running.auth, seen.arrived)
@@ -144,7 +154,7 @@ def soak(running: Station, first: int, seconds: float, rate_hz: float) -> Seen:
         while (now_s := seen.now_s()) < seconds and not seen.errors:
             seen.samples.append(Sample(now_s, running.pss_mb(), running.rss_mb(), running.wal_mb()))
             if now_s - said_s >= minute_s:
-                _say(running, seen, said_s, now_s)
+                _say(running, cloud, seen, said_s, now_s)
                 said_s = now_s
             seen.is_over.wait(min(_SAMPLE_S, minute_s / 3))
     except KeyboardInterrupt:
@@ -189,6 +199,7 @@ def judged(seen: Seen) -> tuple[Table, bool]:
     if seen.is_small:
         peak_mb = seen.peak_mb or max(sample.rss_mb for sample in seen.samples)
         claims.append((f"most memory, {'of the group' if seen.peak_mb else 'RSS'}", peak_mb, MEMORY_MB + 0.5, "MB"))
+    claims.append((f"not in the cloud at the end, after {seen.cuts} cuts", seen.not_in_cloud, 1, ""))
     claims.append(("errors", len(seen.errors), 1, ""))
     rows = [
         (what, f"< {limit:.0f} {unit}".strip(), f"{figure:.1f} {unit}".strip(), "yes" if figure < limit else "NO")
@@ -199,16 +210,17 @@ def judged(seen: Seen) -> tuple[Table, bool]:
 
 
 _HEAD: Final = (
-    "  minute     fixes  fixes/s  PSS MB  RSS MB  WAL MB  frame to API p50/p99 ms  API p50/p95 ms  alive p50/p99 ms"
+    "  minute     fixes  in cloud  fixes/s  PSS MB  RSS MB  WAL MB  frame to API p50/p99 ms  API p50/p95 ms"
+    "  alive p50/p99 ms"
 )
 
 
-def _say(running: Station, seen: Seen, since_s: float, now_s: float) -> None:
+def _say(running: Station, cloud: FlappingCloud, seen: Seen, since_s: float, now_s: float) -> None:
     last = seen.samples[-1]
     fixes = _since(seen.fixes, since_s)
     console.print(
-        f"{now_s / 60:8.1f}{running.detail()['store']['fixes']:10,}{len(fixes) / (now_s - since_s):9.1f}"
-        f"{last.pss_mb:8.1f}{last.rss_mb:8.1f}{last.wal_mb:8.1f}"
+        f"{now_s / 60:8.1f}{running.detail()['store']['fixes']:10,}{cloud.fixes():10,}"
+        f"{len(fixes) / (now_s - since_s):9.1f}{last.pss_mb:8.1f}{last.rss_mb:8.1f}{last.wal_mb:8.1f}"
         f"{_pair(fixes, 0.99):>25}{_pair(_since(seen.answers, since_s), 0.95):>16}"
         f"{_pair(_since(seen.alive, since_s), 0.99):>18}"
     )

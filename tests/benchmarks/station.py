@@ -24,10 +24,10 @@ STOP_S: Final = 20.0
 _POLL_S: Final = 0.005
 
 
-def configure(folder: Path, line: str | None = None) -> Config:
+def configure(folder: Path, line: str | None = None, more: str = "") -> Config:
     """Write the configuration of a station in ``folder``, and its key where there is none; ``line`` is a serial path.
 
-    Everything that is not written stays as shipped: encrypted, synchronous=FULL.
+    Everything that is not written, here or as ``more``, stays as shipped: encrypted, synchronous=FULL.
     """
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "key"
@@ -36,7 +36,7 @@ def configure(folder: Path, line: str | None = None) -> Config:
     link = "" if line is None else f'[[links]]\nkind = "serial"\nname = "base"\npath = "{line}"\n'
     config = folder / "station.toml"
     config.write_text(
-        f'[station]\ndata_dir = "{folder}/data"\n[store]\nkey_file = "{key}"\n[api]\nport = 0\n{link}',
+        f'[station]\ndata_dir = "{folder}/data"\n[store]\nkey_file = "{key}"\n[api]\nport = 0\n{link}{more}',
         encoding="utf-8",
     )
     return load(config, {})
@@ -45,12 +45,12 @@ def configure(folder: Path, line: str | None = None) -> Config:
 class Station:
     """A running `outpost-station run` on a folder, fresh or not; ``start_s`` is the time from its start to ready."""
 
-    def __init__(self, folder: Path, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, prefix: Sequence[str] = (), more: str = "") -> None:
         master, slave = os.openpty()
         tty.setraw(slave)
         self.line = master
         self._slave = slave
-        self.config = configure(folder, os.ttyname(slave))
+        self.config = configure(folder, os.ttyname(slave), more)
         self._log = folder / "log"
         url = folder / "data" / "station.url"
         url.unlink(missing_ok=True)
@@ -133,9 +133,9 @@ class Station:
 
 
 @contextlib.contextmanager
-def station(folder: Path, prefix: Sequence[str] = ()) -> Iterator[Station]:
-    """A station as a context; ``prefix`` goes before its command."""
-    running = Station(folder, prefix)
+def station(folder: Path, prefix: Sequence[str] = (), more: str = "") -> Iterator[Station]:
+    """A station as a context; ``prefix`` goes before its command, ``more`` into its configuration."""
+    running = Station(folder, prefix, more)
     try:
         yield running
     finally:

@@ -38,7 +38,9 @@ from shared.privacy import OPERATOR, View, view_for
 from shared.store import Store
 from tests.access import TokenAuth, accounts_over, logged_in, operator_of, person, rosters_over
 from tests.clouds import wipe
-from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger, InMemoryStore
+from tests.contract.logins import NOW
+from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger
+from tests.memory_store import InMemoryStore
 from tests.services import Postgres
 
 KEY = bytes(range(32))
@@ -294,3 +296,29 @@ def make_animal(client: httpx.AsyncClient) -> Callable[..., Awaitable[dict[str, 
         return made
 
     return make
+
+
+@pytest.fixture
+def after_release(clock: FakeClock) -> None:
+    """Have the clock stand at a time after this program was written."""
+    clock.at = NOW
+
+
+@pytest.fixture
+def only_homes(request: pytest.FixtureRequest) -> None:
+    """Leave the double out: it has the accounts of the station, and what holds there is seen over the real file."""
+    if "store" in request.fixturenames and isinstance(request.getfixturevalue("store"), InMemoryStore):
+        pytest.skip("the same as the station's")
+
+
+@pytest.fixture
+def is_cloud(accounts: Accounts) -> bool:
+    """Say which home this is."""
+    return accounts.home == "cloud"
+
+
+@pytest.fixture
+def only_cloud(is_cloud: bool) -> None:
+    """Leave the station out."""
+    if not is_cloud:
+        pytest.skip("codes are sent in the cloud alone")

@@ -16,7 +16,8 @@ from shared.accounts.users import User
 from shared.privacy import View
 from shared.store import Store
 from tests.access import logged_in
-from tests.fakes import START, InMemoryStore
+from tests.fakes import START
+from tests.memory_store import InMemoryStore
 from tests.phones import serving
 
 pytestmark = [pytest.mark.api, pytest.mark.sync]

@@ -19,7 +19,8 @@ from shared.errors import RateLimited, StoreFull
 from shared.privacy import View
 from shared.store import AnimalQuery, Page
 from tests.access import accounts_over, operator_of
-from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth
+from tests.memory_store import InMemoryStore
 
 pytestmark = pytest.mark.api
 

@@ -26,7 +26,8 @@ from shared.wire.signatures import new_key
 from tests.access import TokenAuth, accounts_over, logged_in, rosters_over
 from tests.artefacts import PUBLISHERS, body_of, brought, later, put_file
 from tests.contract.conftest import client_of
-from tests.fakes import FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import FakeClock, FakeHealth
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.ml]
 

@@ -14,7 +14,8 @@ from cloud.store.store import PostgresStore
 from edge.api.app import create_app as create_station
 from edge.api.events import EventHub
 from tests.access import accounts_over
-from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.auth]
 

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from shared.errors import Conflict, Invalid, NotFound
 from shared.privacy import Principal, View, species_listed
 from shared.store import PatrolQuery, Store
-from tests.fakes import START, FakeClock, InMemoryStore
+from tests.fakes import START, FakeClock
+from tests.memory_store import InMemoryStore
 
 pytestmark = pytest.mark.api
 

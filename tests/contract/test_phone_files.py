@@ -15,7 +15,8 @@ from shared.privacy import View
 from shared.store import AnimalQuery, ObservationQuery, Store
 from shared.sync.records import to_ms
 from tests.access import logged_in
-from tests.fakes import START, InMemoryStore
+from tests.fakes import START
+from tests.memory_store import InMemoryStore
 from tests.phones import Phone, has_sqlite, serving
 
 pytestmark = [pytest.mark.api, pytest.mark.sync]

@@ -21,7 +21,8 @@ from shared.privacy import View
 from shared.store import AnimalQuery, FixQuery, ObservationQuery, Store
 from shared.sync.records import to_ms
 from tests.access import logged_in, person
-from tests.fakes import START, FakeClock, InMemoryStore
+from tests.fakes import START, FakeClock
+from tests.memory_store import InMemoryStore
 from tests.phones import Phone, PhoneFailed, serving
 
 pytestmark = [pytest.mark.api, pytest.mark.sync]

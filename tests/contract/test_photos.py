@@ -19,7 +19,7 @@ from shared.photos.small import SIDE
 from shared.store import Store
 from tests.access import TokenAuth, logged_in, person
 from tests.contract.conftest import client_of
-from tests.fakes import InMemoryStore
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.sync]
 

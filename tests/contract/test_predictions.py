@@ -21,7 +21,8 @@ from shared.store import PredictionQuery, Store
 from tests.access import person
 from tests.contract.conftest import client_of, session_of
 from tests.contract.test_insights import upload, walk
-from tests.fakes import START, FakeClock, InMemoryStore
+from tests.fakes import START, FakeClock
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.ml, pytest.mark.predictions]
 

@@ -26,7 +26,8 @@ from shared.sync.operations import Operation
 from shared.sync.records import to_ms
 from tests.access import accounts_over, operator_of, person
 from tests.contract.conftest import client_of, session_of
-from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth
+from tests.memory_store import InMemoryStore
 
 pytestmark = pytest.mark.api
 

@@ -23,7 +23,8 @@ from shared.accounts.users import ROLES, User
 from shared.privacy import OPERATOR, Role
 from tests.access import TokenAuth, accounts_over, logged_in, person
 from tests.contract.conftest import client_of
-from tests.fakes import START, FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.auth]
 

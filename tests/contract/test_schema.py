@@ -16,7 +16,7 @@ from shared.accounts.roles import rule_of
 from shared.api.openapi import complete
 from shared.store import Store
 from tests.contract.test_roles import routes_of
-from tests.fakes import InMemoryStore
+from tests.memory_store import InMemoryStore
 
 pytestmark = pytest.mark.api
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from shared.privacy import View
 from shared.store import AnimalQuery, FixQuery, ObservationQuery, Store
-from tests.fakes import InMemoryStore
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.sync]
 

@@ -24,7 +24,8 @@ from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, ObservationQuery, Store
 from tests.access import TokenAuth, logged_in, person
 from tests.contract.conftest import client_of
-from tests.fakes import START, FakeClock, InMemoryStore
+from tests.fakes import START, FakeClock
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.auth]
 

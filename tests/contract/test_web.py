@@ -26,7 +26,8 @@ from shared.privacy import OPERATOR, view_for
 from shared.store import Store
 from tests.access import accounts_over, logged_in, person, rosters_over
 from tests.contract.conftest import client_of, session_of
-from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger, InMemoryStore
+from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.api, pytest.mark.web]
 

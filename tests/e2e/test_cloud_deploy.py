@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import os
@@ -107,7 +108,7 @@ class Proxy:
         unchecked = ssl.create_default_context()
         unchecked.check_hostname = False
         unchecked.verify_mode = ssl.CERT_NONE
-        return http.client.HTTPSConnection("127.0.0.1", self.tls, timeout=20, context=unchecked)
+        return http.client.HTTPSConnection("127.0.0.1", self.tls, timeout=120, context=unchecked)
 
     def wait(self) -> None:
         deadline = time.monotonic() + 10
@@ -123,14 +124,19 @@ class Proxy:
             else:
                 return
 
-    def spoil(self) -> None:
-        """Write something into its configuration that does not parse."""
-        with self._config.open("a") as config:
-            config.write("nonsense {\n")
+    @contextlib.contextmanager
+    def spoilt(self) -> Iterator[None]:
+        """Its configuration does not parse, as a context."""
+        sound = self._config.read_text()
+        self._config.write_text(f"{sound}nonsense {{\n")
+        try:
+            yield
+        finally:
+            self._config.write_text(sound)
 
     def close(self) -> None:
         self._process.terminate()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=120)
         assert self._process.stderr is not None
         self._process.stderr.close()
 
@@ -179,7 +185,7 @@ def test_the_proxy_passes_range_and_scheme_on_and_keeps_the_inside_in(proxy: Pro
     )  # fmt: skip
     assert told(proxy, "/health/detail")[0] == 404
     assert told(proxy, "/metrics")[0] == 404
-    plain = http.client.HTTPConnection("127.0.0.1", proxy.plain, timeout=20)
+    plain = http.client.HTTPConnection("127.0.0.1", proxy.plain, timeout=120)
     plain.request("GET", "/a?b=1", headers={"Host": "cloud.example.org"})
     answer = plain.getresponse()
     assert (answer.status, answer.headers["Location"]) == (308, "https://cloud.example.org/a?b=1")

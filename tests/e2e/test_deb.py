@@ -41,11 +41,13 @@ def test_a_maintainer_script_parses(name: str) -> None:
 
 
 @pytest.mark.integration
-def test_the_firewall_is_one_that_the_kernel_takes() -> None:
+@pytest.mark.parametrize("home", ["edge", "cloud"])
+def test_the_firewall_is_one_that_the_kernel_takes(home: str) -> None:
     require(shutil.which("nft"), "nft is not installed: apt-get install nftables")
     require(os.geteuid() == 0, "a network namespace needs root")
+    rules = REPOSITORY / home / "deploy" / "nftables.conf"
     # in a namespace of its own: nothing of this machine's rules is touched
-    loaded = run("unshare", "--net", "sh", "-c", f"nft -f '{DEPLOY / 'nftables.conf'}' && nft list ruleset")
+    loaded = run("unshare", "--net", "sh", "-c", f"nft -f '{rules}' && nft list ruleset")
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.count("policy drop") == 2
 

@@ -59,7 +59,7 @@ def test_a_ranger_logs_in_with_no_cloud_until_the_next_roster_says_no(homes: Two
     made = homes.cloud.command("user", "add", ASHA, "--role", "ranger", "--generate")
     until(lambda: ASHA in homes.run("user", "list", "--json").stdout, "the roster", 120)
     homes.cloud.kill()
-    with httpx.Client(base_url=homes.station.url, timeout=20) as phone:
+    with httpx.Client(base_url=homes.station.url, timeout=120) as phone:
         assert phone.get("/api/v1/animals/").status_code == 401
         entered = log_in(phone, made)
         assert entered.status_code == 200, (entered.text, homes.station.tail())
@@ -76,7 +76,7 @@ def test_a_ranger_logs_in_with_no_cloud_until_the_next_roster_says_no(homes: Two
 
 def revoke(homes: TwoHomes) -> None:
     """Shut her out, in the cloud."""
-    with httpx.Client(base_url=homes.cloud.url, auth=homes.cloud.auth, timeout=20) as operator:
+    with httpx.Client(base_url=homes.cloud.url, auth=homes.cloud.auth, timeout=120) as operator:
         (found,) = operator.get("/api/v1/users/", params={"search": ASHA}).json()["results"]
         answer = operator.post(f"/api/v1/users/{found['id']}/revoke/")
         assert answer.status_code == 200, answer.text

@@ -21,10 +21,8 @@ from cloud.accounts.secret import make_secret
 from cloud.demo.cluster import PrivateCluster
 from cloud.store.migrate import migrate
 from tests.access import operator_of_cloud
-from tests.faults.station_process import until
+from tests.faults.station_process import GUARD_S, until
 from tests.services import free_port
-
-READY_S = 20.0
 
 
 class CloudProcess:
@@ -59,7 +57,7 @@ class CloudProcess:
         """The address of its database."""
         return self.cluster.url("outpost")
 
-    def start(self, within_s: float = READY_S) -> None:
+    def start(self, within_s: float = GUARD_S) -> None:
         """Start the program and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -87,7 +85,7 @@ class CloudProcess:
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(GUARD_S)
 
     def close(self) -> None:
         """End all of it."""

@@ -19,12 +19,11 @@ CLOCKS = {
     "@1970-01-01 00:00:05": None, "-365d": timedelta(days=-365), "+1d": timedelta(days=1),
     "-70": timedelta(seconds=-70), "+0": timedelta(0),
 }  # fmt: skip
-DRAIN_S = 60.0
 
 
 def shows(station: StationProcess, offset: timedelta | None) -> bool:
     """Say whether the station's clock is that far from the truth; None: in 1970."""
-    said = httpx.get(f"{station.url}/health/detail", timeout=10).json()["clock"]["now"]
+    said = httpx.get(f"{station.url}/health/detail", timeout=120).json()["clock"]["now"]
     now = datetime.fromisoformat(said)
     return now.year == 1970 if offset is None else abs(now - datetime.now(UTC) - offset) < timedelta(seconds=20)
 
@@ -45,20 +44,20 @@ def test_no_fix_is_refused_lost_or_doubled_whatever_the_clock_says(tmp_path: Pat
         station.wait_ready()
         serial, http = SerialSender(station.wire, seed=9), HttpSender(station.url, station.auth)
         senders = [serial, http]
-        first = httpx.get(f"{station.url}/health/detail", timeout=10).json()["clock"]
+        first = httpx.get(f"{station.url}/health/detail", timeout=120).json()["clock"]
         assert (first["state"], first["now"][:4]) == ("unset", "1970")
         for sender in senders:
             sender.start()
         for words, offset in CLOCKS.items():
             clock.write_text(words + "\n")
-            until(lambda offset=offset: shows(station, offset), f"the clock {words}", DRAIN_S)  # type: ignore[misc]
+            until(lambda offset=offset: shows(station, offset), f"the clock {words}")  # type: ignore[misc]
             taken, heard = len(http.acknowledged), len(serial.acknowledged)
 
             def goes_on(counts: tuple[int, int] = (taken, heard)) -> bool:
                 serial.saw(station.fixes())
                 return len(http.acknowledged) > counts[0] + 10 and len(serial.acknowledged) > counts[1] + 10
 
-            until(goes_on, f"fixes while the clock says {words}", DRAIN_S)
+            until(goes_on, f"fixes while the clock says {words}")
         for sender in senders:
             sender.finish()
 
@@ -67,8 +66,8 @@ def test_no_fix_is_refused_lost_or_doubled_whatever_the_clock_says(tmp_path: Pat
             serial.saw(shown)
             return serial.sent | http.sent <= shown
 
-        until(shows_all, "the last fix", DRAIN_S)
-        until(lambda: not http.unacknowledged, "the last acknowledgement", DRAIN_S)
+        until(shows_all, "the last fix")
+        until(lambda: not http.unacknowledged, "the last acknowledgement")
         for sender in senders:
             sender.stop()
         station.stop()

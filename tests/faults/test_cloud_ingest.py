@@ -15,7 +15,7 @@ import pytest
 from cloud.ingest.directip import KEPT
 from tests.fakes import START
 from tests.faults.cloud_process import CloudProcess
-from tests.faults.station_process import until
+from tests.faults.station_process import GUARD_S, until
 from tests.satellites import directip, position
 from tests.services import free_port
 
@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 #: A few deaths by day, more by night.
 ROUNDS = 20 if os.environ.get("OUTPOST_NIGHTLY") == "1" else 2
-DEADLINE_S = 20.0
 
 
 class Gateway:
@@ -34,7 +33,7 @@ class Gateway:
 
     def send(self, message: bytes) -> socket.socket:
         """Connect and send; the answer is not waited for."""
-        connection = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE_S)
+        connection = socket.create_connection(("127.0.0.1", self._port), timeout=GUARD_S)
         connection.sendall(message)
         return connection
 
@@ -71,24 +70,24 @@ def test_a_cloud_that_is_killed_around_a_commit_loses_no_frame_and_doubles_no_fi
         with psycopg.connect(program.database_url) as other:
             other.execute("SELECT value FROM counters WHERE name = 'frame' FOR UPDATE")
             with gateway.send(before) as connection:
-                until(lambda: program.rows("SELECT 1 FROM pg_locks WHERE NOT granted") != [], "the commit", DEADLINE_S)
+                until(lambda: program.rows("SELECT 1 FROM pg_locks WHERE NOT granted") != [], "the commit")
                 program.kill()
                 with contextlib.suppress(ConnectionError):
                     assert connection.recv(len(KEPT)) == b""
             other.rollback()
-        until(lambda: program.rows("SELECT 1 FROM pg_locks WHERE NOT granted") == [], "the server", DEADLINE_S)
+        until(lambda: program.rows("SELECT 1 FROM pg_locks WHERE NOT granted") == [], "the server")
         program.start()
         assert gateway.is_confirmed(before)
         # killed once it is kept: its sender reads no confirmation, and sends it again
         with gateway.send(after):
             kept = 2 * turn + 2
-            until(lambda kept=kept: program.rows("SELECT count(*) FROM frames") == [(kept,)], "the frame", DEADLINE_S)  # type: ignore[misc] # of this turn
+            until(lambda kept=kept: program.rows("SELECT count(*) FROM frames") == [(kept,)], "the frame")  # type: ignore[misc] # of this turn
             program.kill()
         program.start()
         assert gateway.is_confirmed(after)
         expected += 2
         assert program.rows("SELECT sum(copies) - count(*) FROM frames") == [(turn + 1,)]
-    until(lambda: program.rows("SELECT count(*) FROM fixes") == [(expected,)], "every fix", DEADLINE_S)
+    until(lambda: program.rows("SELECT count(*) FROM fixes") == [(expected,)], "every fix")
     assert program.command("status")["frames"] == expected
     found = program.command("redecode")
     assert (found["frames"], found["new_fixes"], found["undecoded"]) == (expected, 0, 0)

@@ -16,13 +16,13 @@ import pytest
 
 from edge.ingest.decode import CONSUMER
 from edge.ops.archive import Opener
-from edge.ops.backup import DATABASE, Source, daily, hourly, newest
+from edge.ops.backup import DATABASE, Source, daily, hourly, newest, prove, read_manifest
 from edge.ops.heal import heal
 from edge.ops.restore import Place, restore
 from edge.store import outbox
 from edge.store.driver import connect
 from edge.store.ledger import Ledger, LedgerReader
-from edge.store.snapshot import contents_of
+from edge.store.snapshot import contents_of, segments_of
 from edge.store.store import SpatialiteStore
 from shared.errors import Conflict, StoreError, WrongKey
 from shared.sealed_stream import new_recovery_key, recovery_key_of
@@ -293,6 +293,25 @@ def test_a_box_that_is_gone_is_made_again_on_another_one_and_stores_nothing_twic
         return here.epoch
 
     assert asyncio.run(epoch()) == "epoch-2"
+
+
+def test_a_backup_lets_go_of_the_logs_before_the_longer_half_of_its_work(tmp_path: Path) -> None:
+    post = Post(tmp_path, 10)
+    post.hear(60)
+    newest_segment = segments_of(post.ledger)[-1]
+    left: dict[str, int] = {}
+
+    def fold() -> None:
+        for path in (post.database, newest_segment):
+            with closing(connect(path, KEY, is_spatial=False, busy_timeout_ms=0)) as db:
+                db.execute("CREATE TABLE later (n INTEGER)")  # what the station writes meanwhile
+                is_busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                left[path.name] = is_busy
+
+    made = hourly(post.source, post.backups, NOW, then=fold)
+    assert left == {"station.db": 0, newest_segment.name: 0}
+    prove(made.path, read_manifest(made.path), KEY)
+    assert "later" not in read_manifest(made.path).contents[DATABASE]
 
 
 def test_a_restore_keeps_what_the_box_heard_since_and_sets_aside_what_it_replaces(tmp_path: Path) -> None:

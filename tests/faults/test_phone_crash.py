@@ -103,7 +103,7 @@ def _seen(words: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.timeout(3600 if IS_NIGHTLY else 240)
+@pytest.mark.timeout(3600 if IS_NIGHTLY else 1800)
 async def test_a_station_that_is_killed_while_a_phone_pushes_has_every_row_once(tmp_path: Path) -> None:
     station = StationProcess(tmp_path / "station")
     station.start()
@@ -119,7 +119,7 @@ async def test_a_station_that_is_killed_while_a_phone_pushes_has_every_row_once(
         station.close()
 
 
-@pytest.mark.timeout(3600 if IS_NIGHTLY else 240)
+@pytest.mark.timeout(3600 if IS_NIGHTLY else 1800)
 async def test_a_cloud_that_is_killed_while_a_phone_pushes_has_every_row_once(tmp_path: Path) -> None:
     cloud = CloudProcess(tmp_path / "cloud")
     try:

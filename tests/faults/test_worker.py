@@ -30,7 +30,7 @@ async def test_a_job_whose_worker_ends_is_finished_by_the_next_with_one_effect(
         made = await jobs.submit("test", Wish(n=4), OPERATOR)
         first = WorkerProcess(database_url, tmp_path)
         try:
-            await asyncio.to_thread(until, lambda: _kept(database_url) == "[1,1]", "the first attempt's half", 20)
+            await asyncio.to_thread(until, lambda: _kept(database_url) == "[1,1]", "the first attempt's half")
             assert first.end(how) == (0 if how == signal.SIGTERM else -signal.SIGKILL), first.tail()
         finally:
             first.close()
@@ -55,10 +55,10 @@ async def test_a_worker_that_was_frozen_and_wakes_up_late_changes_nothing(databa
         first = WorkerProcess(database_url, tmp_path)
         second = None
         try:
-            await asyncio.to_thread(until, lambda: _kept(database_url) == "[1,1]", "the first attempt's half", 20)
+            await asyncio.to_thread(until, lambda: _kept(database_url) == "[1,1]", "the first attempt's half")
             first._process.send_signal(signal.SIGSTOP)
             second = WorkerProcess(database_url, tmp_path)
-            await asyncio.to_thread(until, lambda: (tmp_path / f"{made.id}.2").exists(), "the second attempt", 20)
+            await asyncio.to_thread(until, lambda: (tmp_path / f"{made.id}.2").exists(), "the second attempt")
             (tmp_path / "leave").touch()
             first._process.send_signal(signal.SIGCONT)
             await asyncio.to_thread(

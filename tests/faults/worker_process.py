@@ -18,7 +18,7 @@ from cloud.jobs import queue
 from cloud.jobs.kinds import JobKind, Kinds, Run
 from cloud.jobs.worker import JobWorker
 from cloud.store.database import Database
-from tests.workers import QUICK, Wish, now, operator
+from tests.workers import GUARD_S, QUICK, Wish, now, operator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +69,7 @@ class WorkerProcess:
     def end(self, how: signal.Signals) -> int:
         """End it and return its exit code."""
         self._process.send_signal(how)
-        return self._process.wait(20)
+        return self._process.wait(GUARD_S)
 
     def close(self) -> None:
         """End it whatever it does."""

@@ -11,10 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from edge.store import outbox as edge_outbox
+from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.domain import AddedFix, Fix, NewFix
 from shared.privacy import OPERATOR, view_for
 from shared.store import FixQuery
+from shared.sync.records import to_ms
 from tests.fakes import START, FakeClock
 
 KEY = bytes(range(32))
@@ -30,6 +33,14 @@ def _new_database() -> bytes:
         path = Path(folder) / "station.db"
         SpatialiteStore(path, KEY, now=FakeClock().now).close_now()
         return path.read_bytes()
+
+
+def enrol(db: Connection, epoch: str, *, cloud_epoch: str = "cloud-1", is_again: bool = False) -> None:
+    """Make the station known at a cloud that nobody speaks to."""
+    edge_outbox.enrol(
+        db, url="https://cloud.example", station_id="post-1", private_key=bytes(32), cloud_epoch=cloud_epoch,
+        epoch=epoch, now_ms=to_ms(START), is_again=is_again,
+    )  # fmt: skip
 
 
 @asynccontextmanager

@@ -17,7 +17,8 @@ from shared.domain import Fix, NewFix
 from shared.store import FixQuery
 from shared.sync.records import to_ms
 from tests.clouds import VIEW, ask, wipe
-from tests.fakes import START, InMemoryStore
+from tests.fakes import START
+from tests.memory_store import InMemoryStore
 from tests.services import Postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.tracking, pytest.mark.asyncio(loop_scope="module")]

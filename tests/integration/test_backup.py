@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -219,3 +221,56 @@ def test_without_room_for_the_copy_the_schema_stays(tmp_path: Path) -> None:
         SpatialiteStore(path, KEY, now=lambda: START, readers=1)
     with closing(connect(path, KEY, is_readonly=True)) as db:
         assert schema_version(db) == older
+
+
+#: Opens a station's store where this process does not see the disk, and says what kept it from that.
+OPENS = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from edge.store.store import SpatialiteStore
+from shared.errors import StoreFull
+try:
+    SpatialiteStore(Path(sys.argv[1]), bytes.fromhex(sys.argv[2]), now=lambda: datetime.now(UTC), readers=1).close_now()
+except StoreFull as error:
+    print(error.detail)
+"""
+
+
+def test_a_start_without_room_says_what_it_takes_and_leaves_the_former_program_able_to_start(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path / "medium", 40)
+    try:
+        require(disk.is_mounted, f"a mount namespace needs root: {disk.answer}")
+        path, older = disk.seen_at / "station.db", len(migrations()) - 1
+        older_database(tmp_path / "made.db", older)  # SQLite would follow the path to this process's own folder
+        shutil.copy(tmp_path / "made.db", path)
+        (disk.seen_at / f"station.db.schema-{older - 1}").write_bytes(b"older")
+        held = path.read_bytes()
+        names = {each.name for each in disk.seen_at.iterdir()}
+
+        def opens() -> str:
+            done = subprocess.run(
+                [*disk.prefix, sys.executable, "-c", OPENS, disk.folder / "station.db", KEY.hex()],
+                capture_output=True, text=True, check=True, timeout=120,
+            )  # fmt: skip
+            return done.stdout
+
+        disk.fill()
+        filler = disk.seen_at / "filler"
+        os.truncate(filler, filler.stat().st_size - 2**21)  # room for a log, none for a copy
+        said = opens()
+        for word in ("MiB are free", "Nothing was changed", f"station.db.schema-{older - 1}", "former version"):
+            assert word in said
+        assert {each.name for each in disk.seen_at.iterdir()} - {"filler"} <= names | {
+            "station.db-wal",
+            "station.db-shm",
+        }
+        assert path.read_bytes() == held, "the former program finds what it left"
+        disk.make_room()
+        assert opens() == ""
+        shutil.copy(path, tmp_path / "changed.db")
+        with closing(connect(tmp_path / "changed.db", KEY, is_readonly=True)) as db:
+            assert schema_version(db) == len(migrations())
+        assert (disk.seen_at / f"station.db.schema-{older}").exists()
+    finally:
+        disk.close()

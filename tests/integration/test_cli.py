@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 COMMANDS = ("init", "run", "status", "watch", "decode", "redecode", "import", "export", "verify", "check", "db")
 HEADER = "individual,timestamp,lon,lat"
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 def command(*arguments: object) -> list[str]:

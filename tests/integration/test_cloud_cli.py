@@ -26,7 +26,7 @@ from tests.original_platform import OriginalDatabase
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 #: What the base installation lacks: the cloud's own packages.
 _BLOCKED = ("psycopg", "psycopg_pool", "sqlalchemy", "alembic", "geoalchemy2")
 

@@ -52,7 +52,7 @@ from tests.services import Broker, free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.tracking]
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 KEY = "0123456789abcdef0123456789abcdef"
 HOOK = f"/api/v1/ingest/rockblock/{KEY}/"
 LOOPBACK = DirectIp(host="127.0.0.1", port=0, peers=("127.0.0.0/8",), does_confirm=True)

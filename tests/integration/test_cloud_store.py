@@ -24,7 +24,8 @@ from shared.ids import fix_id, id_text
 from shared.store import FixQuery
 from shared.sync.records import to_ms
 from tests.clouds import VIEW, ask, wipe
-from tests.fakes import START, InMemoryStore
+from tests.fakes import START
+from tests.memory_store import InMemoryStore
 from tests.services import Postgres
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync, pytest.mark.asyncio(loop_scope="module")]
@@ -128,7 +129,7 @@ async def test_a_month_is_made_while_others_write_and_read(url: str, store: Post
     async with store.database.transaction() as writer, store.database.snapshot() as reader:
         await FixWriter(writer, 0).add([fix_of(START + HOUR)])
         await reader.execute("SELECT count(*) FROM fixes")
-        await asyncio.wait_for(store.partitions.ensure([to_ms(datetime(2040, 5, 1, tzinfo=UTC))]), 10)
+        await asyncio.wait_for(store.partitions.ensure([to_ms(datetime(2040, 5, 1, tzinfo=UTC))]), 120)
         await note(writer, [], new_fixes=1)
     assert "fixes_2040_05" in partitions(url)
 
@@ -222,7 +223,7 @@ async def test_batches_about_the_same_new_collars_in_any_order_come_to_an_end(st
         rng = random.Random(seed)
         rng.shuffle(names)
         batches.append([fix_of(START + timedelta(seconds=seed), device) for device in names])
-    added = await asyncio.wait_for(asyncio.gather(*(store.add_fixes(VIEW, batch) for batch in batches)), 60)
+    added = await asyncio.wait_for(asyncio.gather(*(store.add_fixes(VIEW, batch) for batch in batches)), 120)
     assert {each.outcome for some in added for each in some} == {"new"}
     assert len(await all_fixes(store)) == 12 * 8
 
@@ -288,7 +289,7 @@ async def test_a_collar_renamed_while_it_is_heard_keeps_every_fix(store: Postgre
 async def until_waiting(url: str, n: int = 1, *, unless: Callable[[], bool] = lambda: False) -> None:
     """Wait until ``n`` connections to this database wait for a lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while ask(url, waiting) < [(n,)] and not unless():  # noqa: ASYNC110  another process is waited for
             await asyncio.sleep(0.01)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-import pytest_asyncio
 
 from shared.domain import Observation
 from shared.store import ObservationQuery
@@ -16,34 +14,11 @@ from shared.sync.operations import Operation
 from shared.sync.records import Record
 from shared.wire.batch import decode_records
 from shared.wire.link import Clashes
-from tests.clouds import START_MS, VIEW, Cloud, Station, fix_row, operation, serving, wipe
-from tests.fakes import START
-from tests.services import Postgres
+from tests.clouds import START_MS, VIEW, Cloud, Station, fix_row, operation
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync, pytest.mark.asyncio(loop_scope="module")]
 
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture(scope="module")
-def url(postgres: Postgres) -> Iterator[str]:
-    """Give one database to all tests here; each finds it empty."""
-    url = postgres.create()
-    yield url
-    postgres.drop(url)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def served(url: str) -> AsyncIterator[Cloud]:
-    async with serving(url) as cloud:
-        yield cloud
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def cloud(served: Cloud) -> AsyncIterator[Cloud]:
-    wipe(served.url)
-    served.clock.at = START
-    yield served
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from models.forecast.baselines import NAMES
-from models.forecast.evaluate import SERVED, Evaluation, evaluate
+from models.forecast.evaluate import evaluate
+from models.forecast.findings import SERVED, Evaluation
 from tests.real_data import tracks
 
 pytestmark = [pytest.mark.integration, pytest.mark.ml, pytest.mark.predictions, pytest.mark.slow]

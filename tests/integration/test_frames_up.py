@@ -15,7 +15,6 @@ import pytest
 from cloud.store.station_frames import KEPT_MS
 from cloud.store.tidying import tidy
 from edge.store import frames_up, outbox, unsent
-from edge.store.driver import Connection
 from edge.store.ledger import Entry, Ledger
 from edge.store.store import SpatialiteStore
 from edge.sync.frames import Frames
@@ -29,7 +28,7 @@ from shared.wire.raw import DAY_MS, RawFrame
 from tests.access import logged_in, person
 from tests.clouds import Cloud, serving, wipe
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import VIEW, opened
+from tests.integration.station_store import VIEW, enrol, opened
 from tests.unit.edge.sync.fake_cloud import InMemoryCloud
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
@@ -69,13 +68,6 @@ async def cloud(database_url: str) -> AsyncIterator[Cloud]:
     wipe(database_url)
     async with serving(database_url) as cloud:
         yield cloud
-
-
-def enrol(db: Connection, epoch: str, *, is_again: bool = False) -> None:
-    outbox.enrol(
-        db, url="https://cloud.example", station_id="post-1", private_key=bytes(32), cloud_epoch="cloud-1",
-        epoch=epoch, now_ms=START_MS, is_again=is_again,
-    )  # fmt: skip
 
 
 def hear(ledger: Ledger, count: int, *, first: int = 0, at_ms: int = START_MS) -> int:

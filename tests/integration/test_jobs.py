@@ -8,20 +8,21 @@ from typing import Any
 
 import msgspec
 import pytest
+from procrastinate import App, PsycopgConnector
 from procrastinate.schema import SchemaManager
 
 from cloud.jobs import queue
 from cloud.jobs.attempt import Attempt, FileLimits
 from cloud.jobs.kinds import JobCancelled, JobSuperseded, Kinds, Reporter, Run
 from cloud.jobs.service import Jobs
-from cloud.jobs.worker import WorkerSettings
+from cloud.jobs.worker import JobWorker, WorkerSettings
 from cloud.store import jobs as table
 from cloud.store.database import Database
 from cloud.store.migrate import migrate
 from shared.errors import Forbidden, Invalid, ModelUnavailable, NotFound, StoreError
 from shared.privacy import OPERATOR, Principal
 from tests.clouds import ask
-from tests.workers import QUICK, Gate, Wish, kind_of, now, working
+from tests.workers import GUARD_S, QUICK, Gate, Wish, kind_of, now, operator, working
 
 pytestmark = [pytest.mark.integration]
 
@@ -221,6 +222,31 @@ async def test_a_worker_that_is_stopped_puts_its_job_back_and_the_next_goes_on_f
         job = await at.ended(made)
     assert (job.state, job.result, job.attempts) == ("succeeded", msgspec.Raw(b"[0,1,2,3]"), 2)
     assert seen == [(1, []), (2, [0, 1])]
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_worker_that_is_told_to_stop_as_it_gets_its_first_connection_ends(
+    database_url: str, turns: int
+) -> None:
+    told = asyncio.Event()
+
+    async def handing_over(_connection: object) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        told.set()
+
+    async def run(run: Run[Wish]) -> None:
+        return None
+
+    # its two queues and its housekeeping wait for the one connection, and the first who gives it back is the signal
+    app = App(connector=PsycopgConnector(conninfo=database_url, min_size=1, max_size=1, reset=handing_over))
+    patient = msgspec.structs.replace(QUICK, stop_s=600.0)  # it hears of it, and is not given up for hung
+    async with Database.open(database_url) as database:
+        worker = JobWorker(database, Kinds([kind_of(run)]), owner_of=operator, now=now, settings=patient)
+        running = asyncio.create_task(worker.run(app, told, does_listen=False))
+        done, _ = await asyncio.wait([running], timeout=GUARD_S)
+    assert done == {running}
+    assert running.exception() is None
 
 
 async def test_an_attempt_that_was_given_up_for_dead_can_write_nothing_any_more(database_url: str) -> None:

@@ -32,7 +32,7 @@ from tests.services import Broker
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 AnyLink = TypeVar("AnyLink", SerialLink, MqttLink)
 
 

@@ -29,6 +29,7 @@ from shared.sync.streams import GENESIS, Batch, Head, Receipt, ResumeFrom, Sende
 from shared.wire.batch import decode_fixes, decode_records
 from shared.wire.link import Channel
 from tests.fakes import START, FakeClock
+from tests.integration.station_store import enrol
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
 
@@ -63,15 +64,8 @@ async def opened(path: Path) -> AsyncIterator[SpatialiteStore]:
 async def store(path: Path) -> AsyncIterator[SpatialiteStore]:
     """Give a store that is enrolled."""
     async with opened(path) as store:
-        await store.write(lambda db: enrol(db))
+        await store.write(lambda db: enrol(db, FIRST))
         yield store
-
-
-def enrol(db: Connection, *, epoch: str = FIRST, cloud_epoch: str = "cloud-1", is_again: bool = False) -> None:
-    outbox.enrol(
-        db, url="https://cloud.example", station_id="post-1", private_key=bytes(32), cloud_epoch=cloud_epoch,
-        epoch=epoch, now_ms=NOW_MS, is_again=is_again,
-    )  # fmt: skip
 
 
 def fix_of(minute: int, device: str = "K1", **said: Any) -> NewFix:
@@ -128,7 +122,7 @@ async def waiting(store: SpatialiteStore) -> dict[str, int]:
 # --- freezing
 async def test_a_batch_is_the_same_bytes_until_it_is_acknowledged_also_after_a_fall(path: Path) -> None:
     async with opened(path) as store:
-        await store.write(lambda db: enrol(db))
+        await store.write(lambda db: enrol(db, FIRST))
         await add(store, 5)
         first = await frozen(store, limit=3)
         await add(store, 2, first=10)

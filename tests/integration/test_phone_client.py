@@ -13,7 +13,8 @@ import pytest
 from edge.api.app import create_app
 from edge.api.events import EventHub
 from tests.access import accounts_over, operator_of
-from tests.fakes import FakeClock, FakeHealth, InMemoryStore
+from tests.fakes import FakeClock, FakeHealth
+from tests.memory_store import InMemoryStore
 from tests.phones import CLIENT, node
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]

@@ -298,12 +298,25 @@ async def test_a_turn_over_a_full_store_waits_and_recovers(store: SpatialiteStor
 
         store.write = refuse  # type: ignore[method-assign]
         task = asyncio.create_task(pipeline.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while await kept(store) != expected(fixes, models):  # noqa: ASYNC110 - it asks a database
                 await asyncio.sleep(0.02)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert refusals == 2
+
+
+async def test_a_pipeline_that_is_told_to_end_as_news_come_ends(store: SpatialiteStore, models: Models) -> None:
+    with pipeline_of(store, models) as pipeline:
+        running = asyncio.create_task(pipeline.run())
+        for turns in range(60):  # somewhere among them it waits for news
+            await asyncio.sleep(0.01 if turns < 30 else 0)
+            pipeline.wake()
+        await asyncio.sleep(0.1)
+        pipeline.wake()
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=120)
+    assert done == {running}
 
 
 # --- occurrence

@@ -195,7 +195,7 @@ async def test_a_zone_that_is_drawn_while_a_turn_is_computed_counts_for_what_the
     await add(store, *visit()[:6])
     pipeline = Pipeline(store, Models(), lambda _name, _data: None, judge=Draws(keeper))
     turn = asyncio.create_task(pipeline.turn())
-    assert await asyncio.to_thread(drawing.wait, 20)
+    assert await asyncio.to_thread(drawing.wait, 120)
     await store.update_zone(VIEW, village.id, {"is_active": True})
     drawn.set()
     await turn
@@ -254,7 +254,7 @@ async def test_a_running_station_says_state_and_alarm_on_its_stream(tmp_path: Pa
     zone = {"name": "Village", "zone_type": "settlement", "risk_level": "high", "geometry": area}
     at = datetime.now(UTC) - timedelta(minutes=20)
     auth = operator_of_station(config.database, config.key(), config.station.id)
-    async with running(config) as url, httpx.AsyncClient(base_url=url, timeout=20, auth=auth) as client:
+    async with running(config) as url, httpx.AsyncClient(base_url=url, timeout=120, auth=auth) as client:
         animal = {"name": "Alpha", "species": "elephant", "collar_id": "K1"}
         made = (await client.post("/api/v1/animals/", json=animal)).json()
         start = {"started_at": (at - timedelta(days=1)).isoformat()}
@@ -262,7 +262,7 @@ async def test_a_running_station_says_state_and_alarm_on_its_stream(tmp_path: Pa
         assert (await client.patch(f"/api/v1/deployments/{wearing['id']}/", json=start)).status_code == 200
         assert (await client.post("/api/v1/conflict-zones/", json=zone)).status_code == 201
         found: dict[str, dict[str, Any]] = {}
-        async with asyncio.timeout(20), client.stream("GET", "/api/v1/events") as stream:
+        async with asyncio.timeout(120), client.stream("GET", "/api/v1/events") as stream:
             lines = stream.aiter_lines()
             while await anext(lines) != ": listening":
                 pass

@@ -30,7 +30,7 @@ from shared.wire.batch.results import NO_STEPS, MapHead, MapPart, Rest, Results,
 from tests.access import logged_in, person
 from tests.clouds import Cloud, Station, serving, wipe
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import HOUR, add, ask, deploy, elephant, opened
+from tests.integration.station_store import HOUR, add, ask, deploy, elephant, enrol, opened
 from tests.integration.test_pipeline import walk
 from tests.integration.test_scope import wearing
 
@@ -49,15 +49,8 @@ def clock() -> FakeClock:
 @pytest.fixture
 async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
     async with opened(tmp_path / "station.db", clock) as store:
-        await store.write(enrol)
+        await store.write(functools.partial(enrol, epoch="e1" * 8))
         yield store
-
-
-def enrol(db: Connection) -> None:
-    outbox.enrol(
-        db, url="https://cloud.example", station_id="post-1", private_key=bytes(32), cloud_epoch="cloud-1",
-        epoch="e1" * 8, now_ms=START_MS,
-    )  # fmt: skip
 
 
 def enter(db: Connection, number: int) -> None:
@@ -295,12 +288,7 @@ async def test_a_station_that_enrols_again_says_everything_again(store: Spatiali
         await walk.draw()
     await walk.settle()
     walk.told, walk.history = Told(), [(GENESIS, Told())]
-    await store.write(
-        lambda db: outbox.enrol(
-            db, url="https://other.example", station_id="post-1", private_key=bytes(32), cloud_epoch="cloud-2",
-            epoch="e2" * 8, now_ms=START_MS, is_again=True,
-        )
-    )  # fmt: skip
+    await store.write(functools.partial(enrol, epoch="e2" * 8, cloud_epoch="cloud-2", is_again=True))
     while await walk.send():
         pass
     await walk.check()

@@ -15,7 +15,8 @@ from edge.ops.backup import Source, hourly, newest
 from edge.ops.room import Room
 from edge.store import outbox
 from edge.store.ledger import DAY_MS, Entry, Ledger, LedgerReader
-from edge.store.store import SpatialiteStore, Undecoded
+from edge.store.store import SpatialiteStore
+from edge.store.undecoded_frames import Undecoded
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.sync.records import from_ms, to_ms

@@ -34,7 +34,7 @@ from tests.services import Broker
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 KEY = "0f" * 32
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=5)
 SERIAL, RADIO, OWN = "0101010101010101", "0202020202020202", "K3"

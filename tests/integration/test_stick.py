@@ -350,7 +350,7 @@ async def test_photographs_go_by_stick_and_go_on_where_a_small_one_was_full(carr
         assert (await carrier.sticks.take(medium)).files == 0  # the same stick once more
         await carrier.sticks.write(medium)
         assert (await carrier.take(medium)).synced.blobs == 1
-        assert (await carrier.accounts.tables.read(blobs.count_unsent()))[0] == unsent_files
+        assert len(await carrier.accounts.tables.read(blobs.waiting())) == unsent_files
     assert carrier.home.ask("SELECT origin, owner, is_whole FROM blobs") == [("post-1", "r1", 1)] * 2
     for picture in pictures:
         parts = carrier.home.ask(

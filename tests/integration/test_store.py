@@ -18,7 +18,8 @@ from edge.store import shell
 from edge.store.driver import Connection, connect, load_spatialite, transaction
 from edge.store.migrate import migrate, migrations, schema_version, statements
 from edge.store.queries import list_fixes
-from edge.store.store import SpatialiteStore, Undecoded
+from edge.store.store import SpatialiteStore
+from edge.store.undecoded_frames import Undecoded
 from shared.domain import FixFlag, HeardDevice, is_usable
 from shared.errors import DatabaseCorrupt, Invalid, SchemaTooNew, StoreError, WrongKey
 from shared.ids import fix_id

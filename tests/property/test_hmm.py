@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from models.hmm.emissions import Parameters
 from models.hmm.export import quantised
 from models.hmm.features import regular_chain, rows_of
-from models.hmm.runtime import StepState, Tracker
+from models.hmm.runtime import StepState
+from models.hmm.tracker import Tracker
 
 EXAMPLES = 1000 if os.environ.get("OUTPOST_NIGHTLY") else 100
 VARIANT = quantised(

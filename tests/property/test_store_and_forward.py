@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from shared.sync.streams import Apply, Batch, Fork, Gap, Head, Reception, Replay
-from tests.property.homes_in_memory import Item, Rules, World
+from tests.property.homes_in_memory import Item, Rules
+from tests.property.world_in_memory import World
 from tests.schedules import SCHEDULES, Effort, Schedule, anything, duties, forgetful, month_away, two_histories
 
 pytestmark = pytest.mark.sync

@@ -122,6 +122,82 @@ def test_a_script_of_the_build_parses(script: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def advised(folder: Path, *affected: dict[str, Any]) -> Path:
+    folder.mkdir()
+    record = {"id": "PYSEC-1", "modified": "2026-11-01T00:00:00Z", "affected": list(affected)}
+    (folder / "PYSEC-1.json").write_text(json.dumps(record))
+    return folder
+
+
+def looked_up(advisories: Path, lock: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, ROOT / ".ci/advisories", advisories, lock]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def of_pypi(name: str, **said: Any) -> dict[str, Any]:
+    return {"package": {"ecosystem": "PyPI", "name": name}, **said}
+
+
+@pytest.mark.parametrize(
+    ("said", "is_hole"),
+    [
+        ({"versions": ["1.2"]}, True),
+        ({"versions": ["1.1"]}, False),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.3"}]}]}, True),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.2"}]}]}, False),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "1.2"}, {"last_affected": "1.2"}]}]}, True),
+        ({"ranges": [{"type": "GIT", "events": [{"introduced": "0"}]}]}, False),
+    ],
+)
+def test_a_locked_package_is_looked_up_in_advisories_that_lie_here(
+    tmp_path: Path, said: dict[str, Any], is_hole: bool
+) -> None:
+    lock = tmp_path / "a.lock"
+    lock.write_text("some-thing==1.2 \\\n    --hash=sha256:00\nother==2\n")
+    done = looked_up(advised(tmp_path / "osv", of_pypi("Some_Thing", **said)), lock)
+    assert (done.returncode, "some-thing 1.2: PYSEC-1" in done.stderr) == (int(is_hole), is_hole), done.stderr
+    assert "a.lock: 2 packages looked up in 1 advisories, the newest of 2026-11-01" in done.stdout
+
+
+def test_what_holds_no_advisories_is_no_clean_bill(tmp_path: Path) -> None:
+    (tmp_path / "a.lock").write_text("other==2\n")
+    empty = advised(tmp_path / "osv", {"package": {"ecosystem": "npm", "name": "other"}, "versions": ["2"]})
+    done = looked_up(empty, tmp_path / "a.lock")
+    assert (done.returncode, "NOT LOOKED UP" in done.stderr) == (3, True)
+
+
+#: A tool of that name which knows, or does not, the hole that everybody knows, and others in a lock.
+ASKED = """#!{python}
+import json, sys
+known = {{"name": "jinja2", "version": "2.10", "vulns": {of_old}}}
+locked = {{"name": "one", "version": "1", "vulns": {of_lock}}}
+print(json.dumps({{"dependencies": [known if "known" in sys.argv[-2] else locked]}}))
+"""
+HOLE = [{"id": "PYSEC-2", "fix_versions": ["3"]}]
+
+
+@pytest.mark.parametrize(
+    ("of_old", "of_lock", "code", "word"),
+    [(HOLE, [], 0, "0 known holes"), (HOLE, HOLE, 1, "PYSEC-2"), ([], [], 3, "NOT LOOKED UP")],
+)
+def test_an_audit_that_reaches_nobody_is_loud_and_no_clean_bill(
+    tmp_path: Path, of_old: list[Any], of_lock: list[Any], code: int, word: str
+) -> None:
+    (tmp_path / "python").symlink_to(sys.executable)
+    tool = tmp_path / "pip-audit"
+    tool.write_text(ASKED.format(python=sys.executable, of_old=of_old, of_lock=of_lock))
+    tool.chmod(0o755)
+    done = subprocess.run(
+        ["bash", ROOT / ".ci/audit", tmp_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == code, done.stderr
+    assert word in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("lock", ["station.lock", "cloud.lock"])
 def test_the_bill_of_materials_has_every_locked_package_with_its_hashes_and_is_the_same_each_time(lock: str) -> None:
     made = [

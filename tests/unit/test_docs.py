@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from firmware_bridge.cli import app as simulator
 from firmware_bridge.codecs.explain import formats
 from firmware_bridge.transports.spec import LinkSpec
 from shared import errors
+from shared.accounts.roles import RULES
 from shared.domain import FixFlag
 
 pytestmark = pytest.mark.unit
@@ -111,3 +113,55 @@ def test_each_target_of_the_makefile_that_a_readme_names_exists() -> None:
     for target in ("run", "run-cloud", "test", "quick", "help", "bench", "soak", "test-nightly", "clean"):
         assert f"make {target}" in (ROOT / "README.md").read_text(encoding="utf-8")
         assert f"\n{target}:" in makefile
+
+
+AREAS = sorted({path.split("/")[3] for _, path in (route.split(" ") for route in RULES) if path.startswith("/api/v1/")})
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_each_area_of_the_api_is_in_the_readme(area: str) -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The API")[2].partition("\n## ")[0]
+    assert f"`{area}/`" in table or f"`{area}`" in table
+
+
+READMES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in ROOT.rglob("README.md")
+    if not {"node_modules", ".venv", "var", ".pytest_cache"} & set(path.relative_to(ROOT).parts)
+)
+
+
+def anchors(text: str) -> set[str]:
+    """Return what a page calls the headings of ``text``: small letters, blanks as hyphens, nothing else but words."""
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_each_link_of_a_readme_leads_somewhere(name: str) -> None:
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor and found.suffix == ".md":
+            assert anchor in anchors(found.read_text(encoding="utf-8")), target
+
+
+NAMED = sorted(
+    {
+        (readme, name)
+        for readme in READMES
+        for name in re.findall(
+            r"`((?:tests|shared|edge|cloud|models|firmware_bridge)/[\w./-]+\.(?:py|md|sql|toml|ts|yaml|json))`",
+            (ROOT / readme).read_text(encoding="utf-8"),
+        )
+    }
+)
+
+
+@pytest.mark.parametrize(("readme", "name"), NAMED, ids=[f"{readme} {name}" for readme, name in NAMED])
+def test_each_file_that_a_readme_names_is_there(readme: str, name: str) -> None:
+    assert (ROOT / name).exists()

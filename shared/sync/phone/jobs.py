@@ -124,7 +124,6 @@ ENTITY_OF: Final[Mapping[str, EntityName]] = {
     "animals": "animal", "zones": "zone", "corridors": "corridor", "patrols": "patrol", "observations": "observation",
     "alerts": "alert",
 }  # fmt: skip
-TABLE_OF: Final[Mapping[str, str]] = {entity: table for table, entity in ENTITY_OF.items()}
 TRACKING: Final = "tracking"
 #: What makes two rows of ``phone_ids`` one.
 PHONE_KEY: Final = ("device", "tbl", "local_id")

@@ -151,3 +151,14 @@ async def test_a_stream_ends_when_its_listener_may_listen_no_more() -> None:
     assert asked == [True, True, False]
     assert b"listening" in heard
     assert hub.listeners == 0
+
+
+async def test_a_listener_that_is_cancelled_as_an_event_comes_ends() -> None:
+    hub = EventHub()
+    listener = hub.listen()
+    taking = asyncio.create_task(listener.take(60))
+    await asyncio.sleep(0)
+    hub.publish("fix", 1)
+    taking.cancel()
+    await asyncio.wait([taking])
+    assert taking.cancelled()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from shared.movement.bursts import burst_numbers, burst_starts, bursts
+from shared.movement.bursts import burst_starts, bursts
 from shared.movement.geodesy import haversine_m, headings_deg, step_lengths_m, turning_angles_rad
 
 pytestmark = pytest.mark.unit
@@ -93,13 +93,11 @@ def test_a_gap_longer_than_allowed_begins_a_burst() -> None:
     times_s = row(0, 60, 120, 1000, 1060, 5000)
     assert burst_starts(times_s, 60).tolist() == [0, 3, 5]
     assert bursts(times_s, 60) == [slice(0, 3), slice(3, 5), slice(5, 6)]
-    assert burst_numbers(times_s, 60).tolist() == [0, 0, 0, 1, 1, 2]
 
 
 def test_bursts_of_nothing_and_of_one_fix() -> None:
     assert burst_starts(row(), 60).tolist() == []
     assert bursts(row(), 60) == []
-    assert burst_numbers(row(), 60).tolist() == []
     assert bursts(row(7), 60) == [slice(0, 1)]
 
 

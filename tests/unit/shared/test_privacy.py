@@ -19,7 +19,7 @@ from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import Store
 from shared.sync.phone.upload import Uploaded, shown
 from shared.wire.phone.uploads import Conflicted
-from tests.fakes import InMemoryStore
+from tests.memory_store import InMemoryStore
 
 pytestmark = [pytest.mark.unit, pytest.mark.auth]
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-import shutil
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,34 +20,12 @@ from shared.domain import NewFix
 from shared.errors import ConfigError
 from tests.fakes import START, FakeClock
 from tests.unit.edge.sync.fake_cloud import InMemoryCloud
-from tests.unit.edge.sync.test_session import VIEW, add, enrol, puts
+from tests.unit.edge.sync.test_session import VIEW, add, puts
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
 
 DAY_S = 86_400
 SLOW = Profile(name="slow", bytes_a_day=10_000)
-
-
-@pytest.fixture(scope="module")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the file of an empty store."""
-    path = tmp_path_factory.mktemp("new") / "station.db"
-    SpatialiteStore(path, None, now=FakeClock().now).close_now()
-    return path
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(new_database: Path, tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    """Give a store that is enrolled."""
-    store = SpatialiteStore(Path(shutil.copy(new_database, tmp_path / "station.db")), None, now=clock.now, readers=1)
-    await enrol(store)
-    yield store
-    await store.close()
 
 
 class Link:

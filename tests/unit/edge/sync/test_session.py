@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,11 @@ from edge.ops.verify_cloud import verify_cloud
 from edge.store import outbox, unsent
 from edge.store.accounts import SqliteTables
 from edge.store.store import SpatialiteStore
-from edge.sync.background import FIRST_WAIT_S, LONGEST_WAIT_S, Background, sole_session
-from edge.sync.client import CloudBusy
 from edge.sync.queue import StationQueue
 from edge.sync.session import BLOB_PART_BYTES, Synced, sync_once
 from shared.clock import ClockState
 from shared.domain import NewFix
-from shared.errors import BatchTooNew, Invalid, LinkError, NotAuthenticated, NotFound, SyncError
+from shared.errors import BatchTooNew, Invalid, LinkError, NotFound, SyncError
 from shared.privacy import OPERATOR, Principal, view_for
 from shared.sync import blobs, clashes
 from shared.sync import log as sync_log
@@ -42,33 +39,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.sync]
 
 VIEW = view_for(OPERATOR)
 ELEPHANT = {"name": "Saba", "species": "elephant", "gender": "female"}
-
-
-@pytest.fixture(scope="module")
-def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the file of an empty store."""
-    path = tmp_path_factory.mktemp("new") / "station.db"
-    SpatialiteStore(path, None, now=FakeClock().now).close_now()
-    return path
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(new_database: Path, tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    """Give a store that is enrolled."""
-    store = SpatialiteStore(Path(shutil.copy(new_database, tmp_path / "station.db")), None, now=clock.now, readers=1)
-    await enrol(store)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def cloud() -> InMemoryCloud:
-    return InMemoryCloud()
 
 
 async def enrol(store: SpatialiteStore) -> None:
@@ -442,74 +412,7 @@ async def test_a_comparison_finds_what_is_missing_other_and_anothers(
     assert found.examples[0].endswith("in rssi_dbm")
 
 
-# --- from time to time
-def background(
-    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, folder: Path, connected: Callable[[], None]
-) -> Background:
-    def connect(_: outbox.Enrolment) -> InMemoryCloud:
-        connected()
-        return cloud
-
-    return Background(store, connect, clock, folder, interval_s=60.0, batch_fixes=100, rng=random.Random(1))
-
-
-async def test_a_bad_link_is_tried_later_and_later_and_told_once(
-    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, tmp_path: Path
-) -> None:
-    calls: list[int] = []
-    uplink = background(store, cloud, clock, tmp_path, lambda: calls.append(1))
-    await add(store, 2)
-    cloud.faults.extend(["lost"] * 12)
-    with capture_logs() as said:
-        waits_s = [await uplink.turn() for _ in range(12)]
-        assert await uplink.turn() == 60.0
-    assert FIRST_WAIT_S / 2 <= waits_s[0] <= FIRST_WAIT_S
-    assert all(LONGEST_WAIT_S / 2 <= wait_s <= LONGEST_WAIT_S for wait_s in waits_s[-4:])
-    assert [each["event"] for each in said] == ["sync.failed", "sync.works_again"]
-    assert (uplink.last_error, len(cloud.kept.fixes), len(calls)) == (None, 2, 13)
-    assert await uplink.turn() == 60.0
-    assert len(calls) == 13
-
-
-async def test_what_the_cloud_asks_is_waited_and_what_needs_a_person_is_not_hurried(
-    store: SpatialiteStore, clock: FakeClock, tmp_path: Path
-) -> None:
-    class Refusing(InMemoryCloud):
-        error: Exception = CloudBusy("later", 333.0)
-
-        async def changes(self, *_: Any, **__: Any) -> Changes:
-            raise self.error
-
-    cloud = Refusing()
-    uplink = background(store, cloud, clock, tmp_path, lambda: None)
-    assert await uplink.turn() == 333.0
-    cloud.error = NotAuthenticated("who is this")
-    assert await uplink.turn() == LONGEST_WAIT_S
-    assert uplink.last_error == "who is this"
-
-
-async def test_without_an_enrolment_and_beside_another_session_nothing_is_asked(
-    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, tmp_path: Path
-) -> None:
-    uplink = background(store, cloud, clock, tmp_path, lambda: None)
-    with sole_session(tmp_path) as is_ours:
-        assert is_ours
-        assert await uplink.turn() == 60.0
-    await store.write(lambda db: db.execute("DELETE FROM enrolment"))
-    assert await uplink.turn() == 60.0
-    assert cloud.requests == []
-    with pytest.raises(NotFound, match="enrol URL CODE"):
-        await sync(store, cloud, clock)
-
-
-async def test_a_folder_that_takes_no_file_ends_no_station(
-    store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock, tmp_path: Path
-) -> None:
-    uplink = background(store, cloud, clock, tmp_path / "nowhere", lambda: None)
-    assert await uplink.turn() == LONGEST_WAIT_S
-    assert uplink.last_error is not None
-
-
+# --- answers that no cloud gives
 async def test_numbers_that_no_database_holds_are_a_bad_link(
     store: SpatialiteStore, cloud: InMemoryCloud, clock: FakeClock
 ) -> None:

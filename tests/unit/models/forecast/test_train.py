@@ -16,7 +16,8 @@ from models.forecast.baselines import HORIZONS_H, FloatArray
 from models.forecast.calibration import SHARES, is_known_by, own_anchors
 from models.forecast.datasets import folds, read, splits
 from models.forecast.engines import NumpyEngine
-from models.forecast.evaluate import SERVED, Evaluation, evaluate, report
+from models.forecast.evaluate import evaluate
+from models.forecast.findings import SERVED, Evaluation, report
 from models.forecast.fitted import ALL_GROUPS, SPEAKERS, Network, fitted_of, scaling_of, weights_of
 from models.forecast.runtime import load_forecaster
 from models.forecast.samples import samples_of

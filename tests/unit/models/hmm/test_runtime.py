@@ -18,13 +18,13 @@ from models.hmm.runtime import (
     FINE_NAT,
     UNIT_NAT,
     BehaviourModel,
-    Tracker,
     Variant,
     load_model,
     median_interval_s,
     model_name,
     model_of,
 )
+from models.hmm.tracker import Tracker
 from shared.errors import ArtifactError, ModelUnavailable
 
 pytestmark = [pytest.mark.unit, pytest.mark.ml]
