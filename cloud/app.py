@@ -272,7 +272,7 @@ async def running(
                 ingest.running(
                     *_links(config.ingest)
                 ) as tasks,  # until the last request has ended: it may hold a frame
-                traced(app, config.traces) as served,
+                traced(app, config.traces.url, config.traces.share) as served,
                 _http(served, config.api.host, config.api.port if port is None else port) as (address, http),
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])

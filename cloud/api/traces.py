@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloud.config import TracesSection
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,9 +29,12 @@ _REQUEST_ID: Final = b"x-request-id"
 
 
 @contextlib.asynccontextmanager
-async def traced(app: ASGIApp, section: TracesSection) -> AsyncIterator[ASGIApp]:
-    """The application with a span around each request, as a context; as it is where no collector is named."""
-    if not section.url:
+async def traced(app: ASGIApp, url: str, share: float) -> AsyncIterator[ASGIApp]:
+    """The application with a span around each request, as a context; as it is where no collector is named.
+
+    ``share`` of the requests of which nobody else has decided are traced.
+    """
+    if not url:
         yield app
         return
     try:
@@ -47,11 +49,11 @@ async def traced(app: ASGIApp, section: TracesSection) -> AsyncIterator[ASGIApp]
             " opentelemetry-exporter-otlp-proto-http, or leave traces.url empty"
         ) from error
     provider = TracerProvider(
-        sampler=ParentBased(TraceIdRatioBased(section.share)),
+        sampler=ParentBased(TraceIdRatioBased(share)),
         resource=Resource({"service.name": "outpost-cloud", "service.version": version("outpost")}),
         shutdown_on_exit=False,
     )
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(section.url, timeout=_EXPORT_S)))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(url, timeout=_EXPORT_S)))
     try:
         yield _Traced(app, provider.get_tracer("outpost"))
     finally:

@@ -14,12 +14,13 @@ import msgspec
 import pytest
 
 from edge import checks
-from edge.checks import LOOKS, Finding, Scene, look_around
+from edge.checks import LOOKS, Scene, look_around
 from edge.config import Config, StationSection, StoreSection
 from edge.store.ledger import Entry, Ledger
 from edge.store.store import SpatialiteStore
 from firmware_bridge.transports.spec import LinkSpec
 from models.artifact import PACKAGED
+from shared.findings import Finding
 from shared.privacy import OPERATOR, view_for
 from tests.fakes import START, FakeHealth
 from tests.integration.test_cli import Station, facts, run

@@ -145,7 +145,7 @@ def advised(folder: Path, *affected: dict[str, Any]) -> Path:
 
 
 def looked_up(advisories: Path, lock: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, ROOT / ".ci/advisories", advisories, lock]
+    command = [sys.executable, str(ROOT / ".ci/advisories"), str(advisories), str(lock)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
