@@ -199,7 +199,7 @@ class _Run:
     ) -> Summary:
         """Send all; a summary comes in any case, complete or interrupted."""
         began_s = time.monotonic()
-        is_complete = asyncio.run(self._until_done_or_told(make_stations, transmissions, clock, begun, total))
+        is_complete = asyncio.run(_unless_told(self._send(make_stations, transmissions, clock, begun, total)))
         return Summary(
             is_complete=is_complete,
             rows=self._plan.transmissions,
@@ -210,14 +210,14 @@ class _Run:
             links=self._counts,
         )
 
-    async def _until_done_or_told(
+    async def _send(
         self,
         make_stations: Callable[[], list[BaseStation]],
         transmissions: Iterator[Transmission],
         clock: VirtualClock,
         begun: Callable[[list[str]], None],
         total: int | None,
-    ) -> bool:
+    ) -> None:
         stations = make_stations()
         self._counts = [LinkCount(address=station.address) for station in stations]
         begun([station.address for station in stations])
@@ -229,14 +229,18 @@ class _Run:
                     if outgoing.kind == "frame":
                         advance()
 
-                return await _unless_told(deliver(self._plan.outgoing(transmissions), stations, clock, on_sent=on_sent))
+                await deliver(self._plan.outgoing(transmissions), stations, clock, on_sent=on_sent)
         finally:
             for station in stations:
                 await station.close()
 
 
 async def _unless_told(work: Coroutine[Any, Any, None]) -> bool:
-    """Run ``work``; True when it ended by itself, False when SIGINT or SIGTERM ended it."""
+    """Run ``work``; True when it ended by itself, False when SIGINT or SIGTERM ended it.
+
+    It is ready for them before anything of ``work`` can be seen from outside: a shell starts what runs in its
+    background with SIGINT ignored, and one that came before would be lost.
+    """
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     for which in (signal.SIGINT, signal.SIGTERM):

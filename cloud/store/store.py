@@ -264,12 +264,12 @@ class PostgresStore(RecordEdits, PatrolReads):
     async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
         """List corridors."""
         async with self.database.snapshot() as connection:
-            return await queries.list_corridors(connection, query)
+            return await queries.list_corridors(connection, query, view)
 
     async def corridor(self, view: View, corridor_id: str) -> Corridor:
         """Return one corridor; raises NotFound."""
         async with self.database.snapshot() as connection:
-            return cast("Corridor", await queries.get(connection, "corridor", corridor_id))
+            return cast("Corridor", await queries.get(connection, "corridor", corridor_id, view))
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""

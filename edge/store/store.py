@@ -390,11 +390,11 @@ class SpatialiteStore(RecordEdits, PatrolReads):
 
     async def corridors(self, view: View, query: CorridorQuery) -> Page[Corridor]:
         """List corridors."""
-        return await self.read(lambda db: queries.list_corridors(db, query))
+        return await self.read(lambda db: queries.list_corridors(db, query, view))
 
     async def corridor(self, view: View, corridor_id: str) -> Corridor:
         """Return one corridor; raises NotFound."""
-        return cast("Corridor", await self.read(lambda db: queries.get(db, "corridor", corridor_id)))
+        return cast("Corridor", await self.read(lambda db: queries.get(db, "corridor", corridor_id, view)))
 
     async def alerts(self, view: View, query: AlertQuery) -> Page[Alert]:
         """List alerts."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shared.domain import Alert, Animal, Collar, Deployment, Observation, Patrol, Ranger, Zone
+from shared.domain import Alert, Animal, Collar, Corridor, Deployment, Observation, Patrol, Ranger, Zone
 from shared.privacy import NAMED_DEG2, TIERS, UNKNOWN_WEARER, View
 from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
@@ -179,7 +179,7 @@ def is_old(view: View, *instants: str) -> str:
 
 # --- what has no place of an animal in it -----------------------------------------------------------------------------
 def reduced(view: View, value: Any) -> Any:
-    """Return an animal, collar, deployment or zone as ``view`` may see it; other values as they are."""
+    """Return an animal, collar, deployment, zone or corridor as ``view`` may see it; other values as they are."""
     if view.is_exact:
         return value
     match value:
@@ -189,8 +189,20 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, notes=None, aliases=())
         case Deployment():
             return msgspec.structs.replace(value, notes=None)
+        case Zone() | Corridor() if view.principal.role != "viewer":
+            return value  # no place of an animal: staff read them whole, and would write back what was rounded
         case Zone():
             return msgspec.structs.replace(value, geometry=_generalised(value.geometry), description="")
+        case Corridor():  # it was drawn or found along where animals walk
+            ends = ("start_lon_deg", "start_lat_deg", "end_lon_deg", "end_lat_deg")
+            return msgspec.structs.replace(
+                value,
+                geometry=None if value.geometry is None else _generalised(value.geometry),
+                description="",
+                optimization_data=None,
+                created_by=None,
+                **{end: None if (degrees := getattr(value, end)) is None else round(degrees, 2) for end in ends},
+            )
         case Patrol():
             return msgspec.structs.replace(value, note="", track=None, created_by=None)
         case _:
@@ -220,7 +232,7 @@ def after_edit(view: View, value: Any) -> Any:
 
 
 def _generalised(geometry: str) -> str:
-    """Return an area with its corners on the grid of 0.01 degree."""
+    """Return an area or a line with its corners on the grid of 0.01 degree."""
     shape = msgspec.json.decode(geometry)
     shape["coordinates"] = _rounded(shape["coordinates"])
     return msgspec.json.encode({"type": shape["type"], "coordinates": shape["coordinates"]}).decode()

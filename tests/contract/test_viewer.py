@@ -40,8 +40,8 @@ DELAY = {
 #: Every list and row that a viewer may read.
 PAGES = (
     "animals/", "animals/live_status/", "animals/trails/", "tracking/", "tracking/live/", "tracking/observations/",
-    "collars/", "deployments/", "conflict-zones/", "conflict-zones/geojson/", "alerts/", "alerts/active/",
-    "alerts/critical/", "alerts/stats/", "predictions/", "predictions/history/",
+    "collars/", "deployments/", "conflict-zones/", "conflict-zones/geojson/", "corridors/", "corridors/geojson/",
+    "alerts/", "alerts/active/", "alerts/critical/", "alerts/stats/", "predictions/", "predictions/history/",
 )  # fmt: skip
 PLACE = (37.123_456_7, -2.769_432_1)
 
@@ -140,18 +140,26 @@ async def test_no_answer_to_a_viewer_holds_a_place_finer_than_its_cell(
             "geometry": {"type": "Polygon", "coordinates": [ring]},
         },
     )  # fmt: skip
+    way = {"name": "Way", "species": "elephant", "description": str(PLACE), "optimization_data": {"via": list(PLACE)}}
+    for where in (
+        {"geometry": {"type": "LineString", "coordinates": [[lon, lat], [lon + 0.5, lat]]}},
+        {"start_point": {"lat": lat, "lon": lon}, "end_point": {"lat": lat, "lon": lon}},
+    ):
+        assert (await client.post("/api/v1/corridors/", json={**way, **where})).status_code == 201
     exact = "".join([(await client.get(f"/api/v1/{page}?page_size=500")).text for page in PAGES])
     assert str(lon) in exact, "the operator sees the place, so this test could fail"
     answers = [await viewer_client.get(f"/api/v1/{page}", params={"page_size": 500}) for page in PAGES]
     seen = {page: answer.json() for page, answer in zip(PAGES, answers, strict=True)}
+    assert [row["geometry"] is None for row in seen["corridors/"]["results"]] == [True, False]
     fixes = seen["tracking/"]["results"]
     for row in fixes:
         answers.append(await viewer_client.get(f"/api/v1/tracking/{row['id']}/"))
         assert answers[-1].json() == row, "a viewer's id leads to the viewer's row"
     whole = "".join(answer.text for answer in answers)
     assert all(answer.status_code == 200 for answer in answers), whole
-    for digits in (f"{abs(lon):.4f}"[:-1], f"{abs(lat):.4f}"[:-1], "1234.5", "3.21", "11.56"):
-        assert digits not in whole, digits
+    for answer in answers:
+        for digits in (f"{abs(lon):.4f}"[:-1], f"{abs(lat):.4f}"[:-1], "1234.5", "3.21", "11.56"):
+            assert digits not in answer.text, f"{digits} in {answer.url}: {answer.text[:2000]}"
     species_of = {identity: species for species, identity in ids.items()}
     assert {species_of[row["animal"]] for row in fixes} == set(SPECIES)
     for row in [*fixes, *seen["tracking/observations/"]["results"]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import random
 import signal
 import sys
@@ -28,7 +30,7 @@ from tests.services import Broker
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 #: (individual's radio id, instant, longitude and latitude in 1e-7 degree)
 Place = tuple[str, datetime | None, int | None, int | None]
 
@@ -226,6 +228,34 @@ async def test_an_interrupted_replay_is_not_complete(tmp_path: Path) -> None:
     assert not summary["is_complete"]
     assert "Traceback" not in said
     assert not pty.exists()
+
+
+async def test_a_simulation_in_a_shell_s_background_hears_ctrl_c_from_its_first_sign_of_life_on(tmp_path: Path) -> None:
+    pty = tmp_path / "tty-base-1"
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):  # full: it stands still at its first word
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "firmware_bridge", "herd", "--animals", "3",
+        "--pty", str(pty), "--json", stdout=writing,
+    )  # fmt: skip
+    os.close(writing)
+    with os.fdopen(reading, "rb") as said:
+        try:
+            await until(pty.is_symlink)
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(DEADLINE_S):
+                beginning, summary = (await asyncio.to_thread(said.read)).lstrip(b"\0").splitlines()
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+    assert json.loads(beginning)["links"] == [str(pty)]
+    assert not json.loads(summary)["is_complete"]
+    assert not pty.is_symlink()
 
 
 async def test_a_bad_file_is_refused_before_anything_is_sent(tmp_path: Path) -> None:

@@ -376,12 +376,12 @@ _DEGREES = re.compile(r"(?<![:\d])(?:3[67]\.\d{4,}|-2\.\d{4,})")
 def bodies_of(context: BrowserContext, ways: tuple[str, ...]) -> str:
     """Return all that a home answered in words while its pages were looked at, also those without a link."""
     answers: list[Response] = []
-    context.on("response", answers.append)
+    context.on("response", lambda answer: answers.append(answer) if _is_of_the_herd(answer) else None)
     texts = []
     for way in ways:
         page = open_page(context, way)
         page.wait_for_load_state("networkidle") if way else wait_for_map(page)
-        texts += [each.text() for each in answers if _is_of_the_herd(each)]
+        texts += [each.text() for each in answers]
         answers.clear()
         page.close()
     return "".join(texts)

@@ -86,13 +86,19 @@ def test_a_person_is_entered_with_a_picture_for_the_app_and_shut_out_again(
     expect(row.get_by_role("button", name="Let in again")).to_be_visible(timeout=PATIENCE_MS)
 
 
-def test_a_key_is_shown_once_and_the_audit_log_tells_who_made_it(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+def test_a_key_is_shown_once_and_taken_away_and_the_audit_log_tells_of_both(
+    cloud: tuple[Home, CloudProcess], look: Open
+) -> None:
     home, _ = cloud
     page = open_page(look(home, "admin"), "keys")
     page.get_by_role("button", name="New key").click()
     page.get_by_label("Name *").fill("Gateway at the dam")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("code.large")).to_have_text(re.compile("^wc_"), timeout=PATIENCE_MS)
+    row = page.get_by_role("row", name=re.compile("Gateway at the dam"))
+    row.get_by_role("button", name="Take away").click()
+    page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(row).to_contain_text("taken away", timeout=PATIENCE_MS)
     homes.go(page, "audit")
     expect(page.get_by_text(re.compile("their chain is whole"))).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_role("cell", name=re.compile("key")).first).to_be_visible()

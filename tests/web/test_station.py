@@ -145,6 +145,7 @@ def test_the_strip_and_the_stations_page_tell_how_the_station_is(station: Watche
     expect(unread.locator("tbody tr").first).to_contain_text("6e6f20636f646563", timeout=PATIENCE_MS)
     links = page.get_by_role("region", name="Radios and gateways")
     expect(links.get_by_role("row")).to_have_count(2)
+    expect(links.get_by_role("img", name=re.compile("frames a minute now"))).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_the_days_sheet_is_printed_without_what_only_a_screen_needs(station: WatchedStation, look: Open) -> None:
@@ -260,7 +261,7 @@ def test_a_manager_draws_a_corridor_and_changes_it_and_a_ranger_reads_it(station
     assert (stored()["geometry"]["type"], len(stored()["geometry"]["coordinates"])) == ("LineString", 3)
     row.get_by_role("button").click()
     page.get_by_label("Corners").fill("37.5 -2.8\n37.6 -2.7")
-    page.get_by_label("Status").select_option("under_review")
+    page.get_by_label("Status *").select_option("under_review")
     page.get_by_role("button", name="Save").click()
     changed = page.get_by_role("row", name=re.compile("Olgulului way.*under review"))
     expect(changed).to_be_visible(timeout=PATIENCE_MS)
@@ -297,6 +298,7 @@ def test_a_collar_tells_how_many_days_its_battery_has_left(station: WatchedStati
         for days in (6, 4, 2, 0)
     ]  # fmt: skip
     station.post("/tracking/bulk_upload", {"tracking_points": points})
+    until(lambda: "Lemomo" in station.api.get("/animals/live_status/").text, "the lion's place", 30)
     try:
         page = open_page(look(station, "ranger"), "collars")
         row = page.get_by_role("row", name=re.compile("Lemomo"))
@@ -377,6 +379,7 @@ def test_what_two_people_said_differently_needs_review_until_it_is_decided(stati
     homes.go(page, "conflicts")
     page.locator(f'[data-conflict="{clash.id}"]').get_by_role("button", name="Leave what stands").click()
     page.get_by_role("dialog").get_by_role("button", name="OK").click()
+    expect(page.locator(f'[data-conflict="{clash.id}"]')).to_have_count(0, timeout=PATIENCE_MS)
     homes.go(page, "observations")
     expect(row).to_contain_text("At the station", timeout=PATIENCE_MS)
 

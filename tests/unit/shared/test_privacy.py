@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,11 @@ from mypy import api
 
 from edge.store.store import SpatialiteStore
 from shared.accounts.sealing import IdVeil
+from shared.domain import Corridor
 from shared.errors import ConfigError, Forbidden
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import Store
+from shared.sync import reduced as reducing
 from shared.sync.phone.upload import Uploaded, shown
 from shared.wire.phone.uploads import Conflicted
 from tests.memory_store import InMemoryStore
@@ -145,3 +148,21 @@ def test_an_upload_tells_rows_of_others_only_to_those_who_see_all_positions() ->
     reduced = view_for(ranger, now_ms=0, species=species_listed(), veil=IdVeil(bytes(32)))
     assert [each.server_record for each in shown(reduced, uploaded).conflicts] == [None]
     assert shown(view_for(OPERATOR), uploaded) == uploaded
+
+
+def test_a_viewer_sees_areas_generalised_and_staff_of_a_station_see_them_whole() -> None:
+    veil = IdVeil(bytes(16))
+    line = '{"type":"LineString","coordinates":[[37.1234567,-2.7654321],[37.6,-2.7]]}'
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    corridor = Corridor(
+        id="c", name="Way", created_at=at, updated_at=at, description="past the fig tree", geometry=line,
+        start_lon_deg=37.1234567, start_lat_deg=-2.7654321, optimization_data="{}",
+    )  # fmt: skip
+    guest = view_for(Principal(user_id="guest", role="viewer"), veil=veil)
+    seen = reducing.reduced(guest, corridor)
+    assert seen.geometry == '{"type":"LineString","coordinates":[[37.12,-2.77],[37.6,-2.7]]}'
+    assert (seen.start_lon_deg, seen.start_lat_deg, seen.end_lon_deg) == (37.12, -2.77, None)
+    assert (seen.description, seen.optimization_data) == ("", None)
+    manager = view_for(Principal(user_id="m", role="conservation_manager", stations=("north",)), veil=veil)
+    assert not manager.is_exact
+    assert reducing.reduced(manager, corridor) == corridor  # what was rounded would be written back
