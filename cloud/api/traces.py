@@ -30,7 +30,10 @@ _REQUEST_ID: Final = b"x-request-id"
 
 @contextlib.asynccontextmanager
 async def traced(app: ASGIApp, url: str, share: float) -> AsyncIterator[ASGIApp]:
-    """The application with a span around ``share`` of all requests, as a context; as it is without a ``url``."""
+    """The application with a span around each request, as a context; as it is where no collector is named.
+
+    ``share`` of the requests of which nobody else has decided are traced.
+    """
     if not url:
         yield app
         return
