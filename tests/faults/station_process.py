@@ -56,7 +56,7 @@ GUARD_S = 240.0
 #: How long a sender waits for an acknowledgement before it offers the fix again.
 PATIENCE_S = 2.0
 #: A sender whose patience grows waits no longer than this.
-LONGEST_PATIENCE_S = 16.0
+LONGEST_PATIENCE_S = 60.0
 #: With so many fixes unacknowledged a sender makes no new ones.
 BACKLOG = 60
 PAGE = 500
