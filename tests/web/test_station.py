@@ -145,7 +145,6 @@ def test_the_strip_and_the_stations_page_tell_how_the_station_is(station: Watche
     expect(unread.locator("tbody tr").first).to_contain_text("6e6f20636f646563", timeout=PATIENCE_MS)
     links = page.get_by_role("region", name="Radios and gateways")
     expect(links.get_by_role("row")).to_have_count(2)
-    expect(links.get_by_role("img", name=re.compile("frames a minute now"))).to_be_visible(timeout=PATIENCE_MS)
 
 
 def test_the_days_sheet_is_printed_without_what_only_a_screen_needs(station: WatchedStation, look: Open) -> None:
