@@ -20,8 +20,8 @@ NO_STATE: Final = -1
 class AnimalTrail(Struct, frozen=True, kw_only=True):
     """The newest usable fixes of an animal, by time: instants in ms, degrees, and the place of the state in ``states``.
 
-    The state is that of the step in which the fix lies, or that ends with it: a model's regular step may pass over fixes
-    of a collar that speaks more often. -1 where none is known.
+    The state is that of the step in which the fix lies, or that ends with it; -1 where none is known. A regular step
+    may pass over fixes of a collar that speaks more often.
     """
 
     animal_id: str

@@ -114,7 +114,7 @@ export function AnimalTable() {
     { key: "name", label: t("animal.name"), cell: (row) => row.name, sort: (row) => row.name },
     { key: "age", label: t("animal.seen"), cell: (row) => <span class={`age-${ageOfAnimal(row)}`}><Time at={row.current_position.timestamp} ago /> · {t(`age.${ageOfAnimal(row)}`)}</span>, sort: (row) => Date.parse(row.current_position.timestamp) },
     { key: "state", label: t("animal.behaviour"), cell: (row) => word("state", row.movement.behavior_state), sort: (row) => row.movement.behavior_state ?? "" },
-    { key: "place", label: t("animal.place"), cell: (row) => <Place of={row} /> },
+    { key: "place", label: t("animal.place"), cell: (row) => <Place of={row} digits={4} /> },
   ]} />;
 }
 
