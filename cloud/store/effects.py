@@ -14,6 +14,7 @@ from cloud.store.fixes import FixWriter
 from cloud.store.records import Noted, noted, write
 from shared.sync import clashes
 from shared.sync.operations import Effects, Operation
+from shared.sync.personal import without_personal
 
 
 async def apply(
@@ -59,11 +60,12 @@ async def _keep_clashes(connection: Connection, decided: Sequence[tuple[Operatio
 
 
 async def _keep_losers(connection: Connection, decided: Sequence[tuple[Operation, Effects]], now_ms: int) -> None:
-    """Write what was not taken where a person can read it."""
+    """Write what was not taken where a person can read it; what is personal stands in the conflict, sealed."""
     lost: list[tuple[Any, ...]] = [
         (
             operation.id, operation.entity, operation.row_id, operation.origin, operation.author,
-            Jsonb(dict(effects.lost)), Jsonb(dict(effects.kept)), now_ms,
+            Jsonb(without_personal(operation.entity, effects.lost)),
+            Jsonb(without_personal(operation.entity, effects.kept)), now_ms,
         )
         for operation, effects in decided
         if effects.lost

@@ -24,6 +24,7 @@ from shared.accounts.roles import Home
 from shared.accounts.tokens import ACCESS_S
 from shared.accounts.users import Job
 from shared.errors import NotAuthenticated
+from shared.sync.personal import PERSONAL, SAID
 
 _FIELDS: Final = "keys.fields"
 _TOKENS: Final = "keys.tokens"
@@ -31,13 +32,24 @@ _TOKENS: Final = "keys.tokens"
 _SLACK_S: Final = 60
 #: So many values are sealed anew in one transaction: nobody else waits long.
 TURN: Final = 200
-#: Where what is sealed lies: table and column. Only the cloud has secrets of other systems.
+
+
+class Sealed(msgspec.Struct, frozen=True, array_like=True):
+    """A column of a table that is sealed; ``among`` are the rows in which it is."""
+
+    table: str
+    column: str
+    among: str = "1 = 1"
+
+
+#: Where what is sealed lies. Only the cloud has secrets of other systems.
 SEALED: Final = (
-    ("users", "phone"), ("users", "totp_sealed"), ("users", "totp_pending"), ("rangers", "phone"),
-    ("rangers", "emergency_contact"),
+    Sealed("users", "phone"), Sealed("users", "totp_sealed"), Sealed("users", "totp_pending"),
+    Sealed("rangers", "phone"), Sealed("rangers", "emergency_contact"),
+    *(Sealed("conflicts", column, f"entity IN ({', '.join(repr(each) for each in PERSONAL)})") for column in SAID),
 )  # fmt: skip
-SEALED_AT: Final[dict[Home, tuple[tuple[str, str], ...]]] = {
-    "station": SEALED, "cloud": (*SEALED, ("destinations", "token"))
+SEALED_AT: Final[dict[Home, tuple[Sealed, ...]]] = {
+    "station": SEALED, "cloud": (*SEALED, Sealed("destinations", "token"))
 }  # fmt: skip
 _SEEDS: Final = ("totp_sealed", "totp_pending")
 #: How what was kept before keys had names is counted.
@@ -120,8 +132,12 @@ def status(now: Moment, home: Home) -> Job[KeyStatus]:
     """Return the keys and how many values need which."""
     fields, tokens = (yield from fields_in_use()), (yield from tokens_in_use())
     counts: dict[str, int] = {}
-    for table, column in SEALED_AT[home]:
-        rows = yield f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} <> ''", ()
+    for each in SEALED_AT[home]:
+        column = each.column
+        rows = yield (
+            f"SELECT {column} FROM {each.table} WHERE {each.among} AND {column} IS NOT NULL AND {column} <> ''",
+            (),
+        )
         for (kept,) in rows:
             name = key_of(kept) or _UNMARKED
             counts[name] = counts.get(name, 0) + 1
@@ -141,10 +157,11 @@ def reseal(keys: FieldKeys, unmarked: Callable[[str, str], str], now: Moment, ac
     use = yield from fields_in_use()
     keys.current = use.current
     done = 0
-    for table, column in SEALED_AT[home]:
+    for each in SEALED_AT[home]:
+        table, column = each.table, each.column
         rows = yield (
             (
-                f"SELECT id, {column} FROM {table} WHERE {column} IS NOT NULL AND {column} <> ''"
+                f"SELECT id, {column} FROM {table} WHERE {each.among} AND {column} IS NOT NULL AND {column} <> ''"
                 f" AND {column} NOT LIKE ? ORDER BY id LIMIT ?"
             ),
             (f"{MARK}{use.current}.%", TURN - done),

@@ -27,11 +27,13 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
+from shared.accounts.fields import OPEN, SEAL
 from shared.accounts.users import Job
 from shared.errors import Conflict, NotFound
 from shared.ids import derived_id
 from shared.sync.log import Whose
 from shared.sync.operations import Effects, Operation
+from shared.sync.personal import PERSONAL, SAID
 from shared.sync.records import SCOPED, EntityName
 
 ClashKind = Literal[
@@ -235,6 +237,7 @@ def note(clashes: Sequence[Clash]) -> Job[None]:
         return
     ((last,),) = yield "UPDATE counters SET value = value + ? WHERE name = 'conflict' RETURNING value", (len(clashes),)
     numbered = [replace(clash, seq=seq) for seq, clash in enumerate(clashes, int(last) - len(clashes) + 1)]
+    numbered = yield from _turned(SEAL, numbered)
     for begun in range(0, len(numbered), _ROWS):
         some = numbered[begun : begun + _ROWS]
         rows = ", ".join([_ROW] * len(some))
@@ -243,7 +246,7 @@ def note(clashes: Sequence[Clash]) -> Job[None]:
 
 def take(clashes: Iterable[Clash]) -> Job[None]:
     """Write clashes that the cloud sent down, as they stand there."""
-    for clash in clashes:
+    for clash in (yield from _turned(SEAL, list(clashes))):
         yield _OVER, _values(replace(clash, is_from_above=True))
 
 
@@ -269,7 +272,7 @@ def page(
         f"{_SELECT} WHERE {where} ORDER BY noted_ms DESC, id LIMIT ? OFFSET ?",
         (*values, *of_whom, limit, offset),
     )
-    return int(count), [_clash(row) for row in rows]
+    return int(count), (yield from _turned(OPEN, [_clash(row) for row in rows]))
 
 
 def find(clash_id: str, whose: Whose) -> Job[Clash]:
@@ -278,7 +281,8 @@ def find(clash_id: str, whose: Whose) -> Job[Clash]:
     rows = yield f"{_SELECT} WHERE {' AND '.join(['id = ?', *more])}", (clash_id, *values)
     if not rows:
         raise NotFound(f"there is no conflict {clash_id}")
-    return _clash(rows[0])
+    (found,) = yield from _turned(OPEN, [_clash(rows[0])])
+    return found
 
 
 def history(clash: Clash, whose: Whose) -> Job[list[Clash]]:
@@ -288,7 +292,7 @@ def history(clash: Clash, whose: Whose) -> Job[list[Clash]]:
         f"{_SELECT} WHERE {' AND '.join(['entity = ?', 'row_id = ?', *more])} ORDER BY noted_ms, seq, id",
         (clash.entity, clash.row_id, *values),
     )
-    return [_clash(row) for row in rows]
+    return (yield from _turned(OPEN, [_clash(row) for row in rows]))
 
 
 def since(
@@ -310,7 +314,7 @@ def since(
         f"{_SELECT} WHERE seq > ? AND (origin = ? OR {concerns}) ORDER BY seq LIMIT ?",
         (seq, station_id, *values, limit),
     )
-    found = [_clash(row) for row in rows]
+    found = yield from _turned(OPEN, [_clash(row) for row in rows])
     return found, found[-1].seq if len(found) == limit else int(last)
 
 
@@ -328,10 +332,26 @@ def resolved(
     """Note a resolution, under a new number so that it goes down; raises Conflict where somebody was faster."""
     ((seq,),) = yield "UPDATE counters SET value = value + 1 WHERE name = 'conflict' RETURNING value", ()
     merged = _json(columns) if columns else None
-    rows = yield _RESOLVE, (seq, resolution, merged, note_text, by, now_ms, clash.id)
+    (kept,) = yield from _turned(SEAL, [replace(clash, merged=merged)])
+    rows = yield _RESOLVE, (seq, resolution, kept.merged, note_text, by, now_ms, clash.id)
     if not rows:
         raise Conflict("this conflict is resolved already")
     return (yield from find(clash.id, Whose()))
+
+
+def _turned(how: str, clashes: list[Clash]) -> Job[list[Clash]]:
+    """Return clashes with what they say of personal records sealed, as it is kept, or opened, as it is told."""
+    told = [
+        (clash.id, name, said) for clash in clashes if clash.entity in PERSONAL for name in SAID
+        if (said := getattr(clash, name)) is not None
+    ]  # fmt: skip
+    if not told:
+        return clashes
+    rows = yield how, [word for each, name, said in told for word in (f"conflicts.{name}/{each}", said)]
+    turned: dict[str, dict[str, str]] = {}
+    for (each, name, _), (text,) in zip(told, rows, strict=True):
+        turned.setdefault(each, {})[name] = text
+    return [replace(clash, **turned.get(clash.id, {})) for clash in clashes]
 
 
 def _json(columns: Mapping[str, Any]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from shared.accounts.fields import FieldKeys
 from shared.sync.records import Entity, EntityName, Record
 
 PERSONAL: Final[dict[EntityName, tuple[str, ...]]] = {"ranger": ("phone", "emergency_contact")}
+#: Columns of a conflict that repeat what was said of a record; they are sealed whole where it has personal ones.
+SAID: Final = ("ours", "theirs", "merged")
 
 
 def opened_rows(entity: Entity, rows: Iterable[Sequence[Any]], fields: FieldKeys) -> list[Sequence[Any]]:
@@ -26,6 +28,12 @@ def opened_rows(entity: Entity, rows: Iterable[Sequence[Any]], fields: FieldKeys
                 values[index] = fields.opened(f"{place}/{row[0]}", values[index])
         opened.append(values)
     return opened
+
+
+def without_personal(entity: EntityName, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns with None in the place of what is personal."""
+    personal = PERSONAL.get(entity, ())
+    return {name: None if name in personal else value for name, value in columns.items()}
 
 
 def sealed_columns(entity: Entity, record: Record, fields: FieldKeys) -> dict[str, Any]:

@@ -74,6 +74,14 @@ def _numbers(before_ms: int) -> Job[int]:
         ),
         (before_ms,),
     )
+    # what two people said of them at once repeats it
+    yield (
+        (
+            "DELETE FROM conflicts WHERE entity = 'ranger' AND row_id IN (SELECT id FROM rangers WHERE deleted_ms < ?)"
+            " RETURNING 1"
+        ),
+        (before_ms,),
+    )
     people = yield (
         (
             "UPDATE users SET phone = NULL WHERE phone IS NOT NULL AND updated_ms < ?"

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
+from msgspec.structs import replace
 
 from shared.accounts import rotation, sealing
 from shared.accounts.fields import FieldKeys
@@ -17,6 +18,8 @@ from shared.accounts.users import Job, User
 from shared.errors import Invalid, StoreError
 from shared.privacy import OPERATOR
 from shared.store import Store
+from shared.sync import clashes
+from shared.sync.clashes import Clash
 from shared.sync.sweeping import sweep
 from tests.access import SECRET, accounts_over, logged_in
 from tests.contract.logins import PASSWORD, enter, log_in
@@ -27,6 +30,10 @@ pytestmark = [pytest.mark.api, pytest.mark.auth]
 
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 NUMBER = "+254700123456"
+CLASH = Clash(
+    id="c1", kind="same_column", entity="ranger", row_id="r1", ours=f'{{"phone":"{NUMBER}"}}',
+    theirs='{"phone":"+254711000000"}', author="r1", origin="post-1", made_ms=0, noted_ms=0, needs_person=False,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -77,6 +84,24 @@ async def test_no_telephone_number_and_no_seed_is_in_the_clear(accounts: Account
     assert one["emergency_contact"] == f"Bo, {NUMBER}"
     changed = await client.patch(f"/api/v1/rangers/rangers/{answer.json()['id']}/", json={"name": "Asha N."})
     assert changed.json()["phone"] == NUMBER, "an edit of another column leaves it"
+
+
+async def test_a_conflict_over_a_number_keeps_it_sealed_and_tells_it(
+    accounts: Accounts, client: httpx.AsyncClient
+) -> None:
+    of_animal = replace(CLASH, id="c2", entity="animal", ours='{"notes":"x"}', theirs='{"notes":"y"}')
+    await accounts.tables.write(clashes.note([CLASH, of_animal]))
+    of_numbers, of_notes = await accounts.tables.read(rows("conflicts", "ours", "theirs"))
+    assert all(text.startswith("s1.0.") for text in of_numbers)
+    assert tuple(of_notes) == ('{"notes":"x"}', '{"notes":"y"}')
+    found = {each["id"]: each for each in (await client.get("/api/v1/conflicts/")).json()["results"]}
+    assert found["c1"]["server"] == {"phone": NUMBER}
+    assert found["c2"]["client"] == {"notes": "y"}
+    name = await accounts.rotate_field_key(OPERATOR)
+    assert await accounts.reseal(OPERATOR) == 2
+    assert (await accounts.key_status()).sealed == {name: 2}
+    (one,) = (await client.get("/api/v1/conflicts/?entity=ranger")).json()["results"]
+    assert one["client"] == {"phone": "+254711000000"}
 
 
 async def test_a_sealed_value_opens_in_its_own_place_alone(accounts: Accounts) -> None:
@@ -239,6 +264,8 @@ async def test_numbers_of_who_left_long_ago_are_forgotten_and_of_nobody_else(
     for badge in ("1", "2"):
         body = {"name": "R" + badge, "badge_number": badge, "phone": NUMBER, "emergency_contact": NUMBER}
         made.append((await client.post("/api/v1/rangers/rangers/", json=body)).json()["id"])
+    said = [replace(CLASH, id=f"of {ranger_id}", row_id=ranger_id) for ranger_id in made]
+    await accounts.tables.write(clashes.note(said))
     assert (await client.delete(f"/api/v1/rangers/rangers/{made[0]}/")).status_code == 204
     await accounts.revoke(OPERATOR, gone.id)
     clock.tick(89 * 86_400)
@@ -250,3 +277,4 @@ async def test_numbers_of_who_left_long_ago_are_forgotten_and_of_nobody_else(
     assert {row[0] for row in found if row[1] is None and row[2] is None} == {made[0]}
     assert (await accounts.user(gone.id)).phone is None
     assert (await accounts.user(stays.id)).phone == NUMBER
+    assert await accounts.tables.read(rows("conflicts", "row_id")) == [(made[1],)]
