@@ -34,6 +34,9 @@ class StepSaid(msgspec.Struct, frozen=True, kw_only=True):
     log_likelihood: float
 
 
+#: Start, end and state of a step.
+StepSpan: TypeAlias = tuple[datetime, datetime, str]
+
 ModelName: TypeAlias = Literal["hmm", "bbmm", "habitat", "forecast", "corridor"]
 
 
@@ -220,8 +223,8 @@ class Insight(Protocol):
         """Return the steps that ended in a span."""
         ...
 
-    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
-        """Return of each animal the ends and states of the steps that are written down; nothing where none are."""
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[StepSpan]]:
+        """Return of each animal the steps that are written down, by time; nothing where none are."""
         ...
 
     async def path(self, view: View, animal_id: str, since: datetime, until: datetime, points: int) -> LikelyPath:

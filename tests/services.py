@@ -16,6 +16,7 @@ import pytest
 from cloud.demo.cluster import PrivateCluster
 from cloud.store.migrate import migrate
 from shared.errors import ConfigError
+from tests.tied import tied
 
 
 def require(condition: object, reason: str) -> None:
@@ -93,9 +94,8 @@ class Broker:
         """Start it and wait until it listens."""
         log = (self._folder / "mosquitto.log").open("ab")
         try:
-            self._process = subprocess.Popen(
-                [self._program, "-c", str(self._config)], stdout=log, stderr=log, start_new_session=True
-            )
+            command = [self._program, "-c", str(self._config)]
+            self._process = tied(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True))
         finally:
             log.close()
         deadline = time.monotonic() + 120

@@ -96,15 +96,15 @@ class CloudInsight(OnDemand):
             missing=said.missing.get("behaviour"),
         )  # fmt: skip
 
-    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
-        """Return of each animal the ends and states that a station said; to a reduced view nothing."""
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[insight.StepSpan]]:
+        """Return of each animal the steps and states that a station said; to a reduced view nothing."""
         if not view.is_exact:
             return {}
         async with self._database.snapshot() as connection:
             rows = await results.states_between(connection, to_ms(since), to_ms(until))
-        found: dict[str, list[tuple[datetime, str]]] = {}
-        for animal_id, ended_ms, state in rows:
-            found.setdefault(animal_id, []).append((from_ms(ended_ms), state))
+        found: dict[str, list[insight.StepSpan]] = {}
+        for animal_id, started_ms, ended_ms, state in rows:
+            found.setdefault(animal_id, []).append((from_ms(started_ms), from_ms(ended_ms), state))
         return found
 
     async def draw(self, view: View, animal_id: str) -> DrawnMap:

@@ -258,16 +258,17 @@ async def steps_between(
     return [_step(row) for row in reversed(await found.fetchall())]
 
 
-async def states_between(connection: Connection, since_ms: int, until_ms: int) -> list[tuple[str, int, str]]:
-    """Return animal, end and state of the steps of all animals that ended in a span, by animal and time."""
+async def states_between(connection: Connection, since_ms: int, until_ms: int) -> list[tuple[str, int, int, str]]:
+    """Return animal, start, end and state of the steps of all animals that ended in a span, by animal and time."""
     found = await connection.execute(
-        f"WITH told AS ({_TOLD.format('r.through_ms >= %s')}) SELECT n.animal_id, t.ended_ms, t.state"
+        f"WITH told AS ({_TOLD.format('r.through_ms >= %s')}) SELECT n.animal_id, t.started_ms,"
+        " t.ended_ms, t.state"
         " FROM told n (animal_id, station_id, said) JOIN station_steps t ON t.station_id = n.station_id"
         " AND t.animal_id = n.animal_id AND t.ended_ms >= %s AND t.ended_ms < %s"
         " ORDER BY n.animal_id, t.ended_ms".encode(),
         (since_ms, since_ms, until_ms),
     )
-    return [(animal_id, int(ended_ms), state) for animal_id, ended_ms, state in await found.fetchall()]
+    return [(animal_id, int(started), int(ended), state) for animal_id, started, ended, state in await found.fetchall()]
 
 
 async def map_of(connection: Connection, animal_id: str, at_least_ms: int) -> KeptMap | None:

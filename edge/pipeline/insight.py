@@ -83,14 +83,14 @@ class KeptInsight(OnDemand):
             missing=missing,
         )
 
-    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
-        """Return of each animal the ends and states of its steps, by time; to a reduced view nothing."""
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[insight.StepSpan]]:
+        """Return of each animal its steps and their states, by time; to a reduced view nothing."""
         if not view.is_exact:
             return {}
         rows = await self._kept.read(lambda db: computing.states_between(db, to_ms(since), to_ms(until)))
-        found: dict[str, list[tuple[datetime, str]]] = {}
-        for animal_id, ended_ms, state in rows:
-            found.setdefault(animal_id, []).append((from_ms(ended_ms), state))
+        found: dict[str, list[insight.StepSpan]] = {}
+        for animal_id, started_ms, ended_ms, state in rows:
+            found.setdefault(animal_id, []).append((from_ms(started_ms), from_ms(ended_ms), state))
         return found
 
     async def _track(self, view: View, animal: LiveAnimal) -> Fixes:

@@ -435,10 +435,10 @@ def steps_between(db: Connection, animal_pk: int, since_ms: int, until_ms: int, 
     return [_step(row) for row in reversed(rows)]
 
 
-def states_between(db: Connection, since_ms: int, until_ms: int) -> list[tuple[str, int, str]]:
-    """Return animal, end and state of the steps of all animals that ended in a span, by animal and time."""
-    rows: list[tuple[str, int, str]] = db.execute(
-        "SELECT a.id, s.ended_ms, s.state FROM steps s JOIN animals a ON a.pk = s.animal_pk"
+def states_between(db: Connection, since_ms: int, until_ms: int) -> list[tuple[str, int, int, str]]:
+    """Return animal, start, end and state of the steps of all animals that ended in a span, by animal and time."""
+    rows: list[tuple[str, int, int, str]] = db.execute(
+        "SELECT a.id, s.started_ms, s.ended_ms, s.state FROM steps s JOIN animals a ON a.pk = s.animal_pk"
         " WHERE a.deleted_ms IS NULL AND s.ended_ms >= ? AND s.ended_ms < ? ORDER BY s.animal_pk, s.ended_ms",
         (since_ms, until_ms),
     ).fetchall()

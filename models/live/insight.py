@@ -349,7 +349,7 @@ class OnDemand:
         steps = [said_of(step) for step in said.steps if since.timestamp() <= step.ended_at_s]
         return insight.Behaviour(steps=steps, model=f"{said.model} {said.version}", interval_s=said.interval_s)
 
-    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[tuple[datetime, str]]]:
+    async def states(self, view: View, since: datetime, until: datetime) -> dict[str, list[insight.StepSpan]]:
         """Return nothing: no step is written down here."""
         return {}
 

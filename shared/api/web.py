@@ -298,7 +298,7 @@ def _page(
     # "<" would end the script; the block is data, which no policy runs
     data = json.dumps(boot, ensure_ascii=True).replace("<", "\\u003c")
     shown = f' data-theme="{theme}"' if theme in THEMES else ""
-    title = f"Outpost · {html.escape(accounts.name)}"
+    title = "Outpost" if accounts.name.casefold() == "outpost" else f"Outpost · {html.escape(accounts.name)}"
     document = (
         f'<!DOCTYPE html><html lang="{language}"{shown}><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

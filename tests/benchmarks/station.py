@@ -18,6 +18,7 @@ import httpx
 from edge.config import Config, load
 from edge.store.driver import connect
 from tests.access import operator_of_station
+from tests.tied import tied
 
 READY_S: Final = 60.0
 STOP_S: Final = 20.0
@@ -57,12 +58,13 @@ class Station:
         program = Path(sys.executable).parent / "outpost-station"
         with self._log.open("ab") as log:
             began = time.perf_counter()
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [*prefix, program, "run", "--config", folder / "station.toml"],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for the benchmark, which ends the station in order
             )
+        self._process = tied(process)
         #: makes a client its operator
         self.auth = operator_of_station(self.config.database, self.config.key(), self.config.station.id)
         self.api = httpx.Client(timeout=60, auth=self.auth)

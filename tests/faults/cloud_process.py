@@ -23,6 +23,7 @@ from cloud.store.migrate import migrate
 from tests.access import operator_of_cloud
 from tests.faults.station_process import GUARD_S, until
 from tests.services import free_port
+from tests.tied import tied
 
 
 class CloudProcess:
@@ -60,10 +61,11 @@ class CloudProcess:
     def start(self, within_s: float = GUARD_S) -> None:
         """Start the program and wait until it answers."""
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [_program(), "run", "--port", str(self.port)], env=self._environment(), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+        self._process = tied(process)
         until(self._is_ready, "the cloud's readiness", within_s)
 
     def kill(self) -> None:
@@ -81,6 +83,7 @@ class CloudProcess:
                 [_program(), "worker"], env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
+        tied(process)
         try:
             yield
         finally:

@@ -48,6 +48,7 @@ from shared.privacy import OPERATOR, view_for
 from shared.store import FixQuery
 from tests.access import TokenAuth, operator_of_station
 from tests.services import free_port
+from tests.tied import tied
 
 #: The promise: so long after a kill the station serves again.
 READY_S = 10.0
@@ -134,13 +135,14 @@ class StationProcess:
     def start(self) -> None:
         """Start the program and return at once."""
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [*self._prefix, Path(sys.executable).parent / "outpost-station", "run", "--config", self._config],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        self._process = tied(process)
 
     def wait_ready(self, within_s: float = GUARD_S) -> float:
         """Wait until ``/health/ready`` says so, and return how many seconds that took of the station's own making."""

@@ -341,7 +341,7 @@ def go(page: Page, way: str) -> None:
     """Go to another page of the application, and wait for what it lists."""
     page.evaluate("way => { location.hash = '#/' + way; }", way)
     page.wait_for_selector(f'nav.ways a[href="#/{way}"][aria-current=page]')
-    page.wait_for_selector("main table, main li, main p")
+    page.wait_for_selector("main :is(table, li, p):visible")
     page.wait_for_selector("main [aria-busy=true]", state="detached")
 
 

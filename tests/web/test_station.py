@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import shutil
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pyotp
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from PIL import Image
 from playwright.sync_api import expect
 
+from shared.accounts.devices import enrolment_text
 from shared.api.web import DIST
 from shared.sync import clashes
 from shared.sync.clashes import Clash
@@ -68,7 +74,7 @@ def test_a_marker_moves_when_its_collar_is_heard(station: WatchedStation, look: 
         "was => ![...document.querySelectorAll('aside td')].some(each => each.textContent === was)", arg=before
     )
     print(f"marker moved {time.monotonic() - began:.2f} s after the frame")
-    assert homes.place_of(page, "Ole Sante") == f"{to[1]:.5f}, {to[0]:.5f}"
+    assert homes.place_of(page, "Ole Sante") == f"{to[1]:.4f}, {to[0]:.4f}"
 
 
 def test_an_alarm_rings_from_a_frame_until_it_is_acknowledged_by_keyboard_alone(
@@ -510,6 +516,45 @@ def test_a_ranger_enrols_a_phone_by_a_picture_of_this_home(station: WatchedStati
     page.get_by_role("button", name="Enrol a phone").click()
     expect(page.get_by_role("img", name="QR code for the phone").locator("svg")).to_be_visible(timeout=PATIENCE_MS)
     homes.check_with_axe(page, "a phone's code")
+
+
+def test_a_phone_that_was_lost_is_shut_out_and_gets_nothing_any_more(station: WatchedStation, look: Open) -> None:
+    page = open_page(look(station, "ranger"), "phones")
+    with page.expect_response(re.compile("/phones/codes/$")) as waiting:
+        page.get_by_role("button", name="Enrol a phone").click()
+    (home,) = parse_qs(urlsplit(waiting.value.json()["link"]).query)["home"]
+    code = page.locator("code.large").inner_text()
+    key = Ed25519PrivateKey.generate()
+    public_key = key.public_key().public_bytes_raw().hex()
+    with httpx.Client(base_url=f"{station.url}/api/v1", timeout=30) as phone:
+        body = {"code": code, "public_key": public_key, "name": "Samsung of the gate"}
+        body["signature"] = key.sign(enrolment_text(home, code, public_key)).hex()
+        access = phone.post("/phones/enrol", json=body).raise_for_status().json()["tokens"]["access"]
+        phone.headers["Authorization"] = f"Bearer {access}"
+        assert phone.get("/animals/").is_success
+        page.get_by_role("button", name="Close").click()
+        row = page.get_by_role("row", name=re.compile("Samsung of the gate"))
+        row.get_by_role("button", name="Shut out").click()
+        page.get_by_role("dialog").get_by_role("button", name="OK").click()
+        expect(row).to_contain_text("shut out", timeout=PATIENCE_MS)
+        expect(row.get_by_role("button")).to_have_count(0)
+        assert phone.get("/animals/").status_code == httpx.codes.UNAUTHORIZED
+
+
+def test_a_trail_has_the_colours_of_what_its_animal_did(station: WatchedStation, look: Open) -> None:
+    until(lambda: not homes.owed(station), "the models", 120)
+    page = look(station, "ranger").new_page()
+    with page.expect_response(lambda answer: "/animals/trails/" in answer.url) as waiting:
+        page.goto("/")
+    found = waiting.value.json()
+    runs: Counter[str] = Counter()
+    for trail in found["animals"]:
+        ended = [found["states"][state] if state >= 0 else "unknown" for state in trail["state"][1:]]
+        runs.update(state for state, _ in itertools.groupby(ended))
+    assert {"foraging", "migrating"} <= set(runs)
+    wait_for_map(page)
+    expect(page.locator("[data-map]")).to_have_attribute("data-trails", re.compile("migrating"), timeout=PATIENCE_MS)
+    assert json.loads(page.locator("[data-map]").get_attribute("data-trails") or "{}") == runs
 
 
 def test_a_viewers_page_asks_nothing_of_rangers(station: WatchedStation, look: Open) -> None:

@@ -55,7 +55,7 @@ export function Stations() {
         { key: "behind", label: t("station.behind"), cell: (row) => row.behind, sort: (row) => row.behind, isNumber: true },
         { key: "scope", label: t("scope.label"), cell: (row) => t(row.has_scope ? "scope.limited" : "scope.everything") },
         { key: "enrolled", label: t("station.enrolled"), cell: (row) => <Time at={row.enrolled_at} /> },
-        { key: "act", label: t("table.acts"), cell: (row) => row.is_retired ? t("station.retired") : role === "admin" ? <><button onClick={() => setLimited(row)}>{t("scope.set")}</button> <Act class="danger" act={retire(row)}>{t("station.retire")}</Act></> : "" },
+        { key: "act", label: t("table.acts"), cell: (row) => row.is_retired ? t("station.retired") : role === "admin" ? <span class="row wrap"><button onClick={() => setLimited(row)}>{t("scope.set")}</button><Act class="danger" act={retire(row)}>{t("station.retire")}</Act></span> : "" },
       ]} />
     </Page>
   );
@@ -105,7 +105,7 @@ export function Users() {
         { key: "name", label: t("user.name"), cell: (row) => row.name, sort: (row) => row.name },
         { key: "email", label: t("user.email"), cell: (row) => row.email, sort: (row) => row.email },
         { key: "role", label: t("user.role"), cell: (row) => t(`role.${row.role}`), sort: (row) => row.role },
-        { key: "stations", label: t("user.stations"), cell: (row) => row.stations.join(" ") || "–" },
+        { key: "stations", label: t("user.stations"), cell: (row) => (row.stations.includes("*") ? t("user.all_stations") : row.stations.join(" ") || "–") },
         { key: "factor", label: t("user.factor"), cell: (row) => row.has_totp ? t("user.app", { n: row.recovery_codes_left }) : "–" },
         { key: "login", label: t("user.login"), cell: (row) => <Time at={row.last_login} />, sort: (row) => row.last_login ?? "" },
         { key: "act", label: t("table.acts"), cell: (row) => role === "admin" ? <Act class={row.is_active ? "danger" : ""} act={turn(row)}>{t(row.is_active ? "user.revoke" : "user.restore")}</Act> : t(row.is_active ? "form.yes" : "form.no") },

@@ -164,7 +164,7 @@ export function Charts() {
           {SPANS.map((each) => <option key={each} value={each} selected={each === days}>{t("span.days", { n: each })}</option>)}</select></label>
       </div>
       {animals?.length === 0 && <p class="quiet">{t("chart.nothing")}</p>}
-      {animal && !(movement && behaviour && battery) && <p class="quiet" aria-busy="true">{t("page.loading")}</p>}
+      {(!animals || (animal && !(movement && behaviour && battery))) && <p class="quiet" aria-busy="true">{t("page.loading")}</p>}
       <div class="charts">
         {movement && <MovementChart found={movement} />}
         {behaviour && <BehaviourChart found={behaviour} />}

@@ -69,9 +69,9 @@ function Registry() {
     { key: "version", label: t("model.version"), cell: (row) => row.version, sort: (row) => row.version, isNumber: true },
     { key: "status", label: t("animal.status"), cell: (row) => row.problem ? <span class="bad">⚠ {row.problem}</span> : row.is_active ? <span class="age-fresh">● {t(row.is_forced ? "model.forced" : "model.serves")}</span> : t("model.rests") },
     { key: "species", label: t("animal.species"), cell: (row) => row.species.join(", ") || t("model.all_species") },
-    { key: "metrics", label: t("model.metrics"), cell: (row) => <details><summary>{t("model.figures", { n: Object.keys(row.metrics).length })}</summary>{Object.entries(row.metrics).map(([key, value]) => <div key={key}><span class="quiet">{key}</span> {Number(value.toPrecision(4))}</div>)}</details> },
+    { key: "metrics", label: t("model.metrics"), cell: (row) => Object.keys(row.metrics).length === 0 ? "–" : <details><summary>{t("model.figures", { n: Object.keys(row.metrics).length })}</summary>{Object.entries(row.metrics).map(([key, value]) => <div key={key}><span class="quiet">{key}</span> {Number(value.toPrecision(4))}</div>)}</details> },
     { key: "origin", label: t("model.origin"), cell: (row) => t(`model.${row.origin}`) },
-    { key: "size", label: t("model.size"), cell: (row) => `${Math.round(row.size / 1000)} kB`, sort: (row) => row.size, isNumber: true },
+    { key: "size", label: t("model.size"), cell: (row) => (row.size < 1000 ? `${row.size} B` : `${Math.round(row.size / 1000)} kB`), sort: (row) => row.size, isNumber: true },
     { key: "stations", label: t("nav.stations"), cell: (row) => row.stations.map((each) => each || t("model.everywhere")).join(", ") || "–" },
     { key: "act", label: t("table.acts"), cell: (row) => role !== "admin" || row.is_forced ? "" : <span class="row">
       {!row.is_active && !row.problem && <Act act={choose(row, "activate")}>{t("model.activate")}</Act>}

@@ -57,6 +57,9 @@ export type LayerName = (typeof LAYERS)[number] | "all_fixes" | `reserve-${strin
 const NDVI = /ndvi/i;
 const titleOf = (name: string) => name.replace(/\.pmtiles$/, "").replace(/[_-]+/g, " ");
 
+/** On a phone the map is no larger than a hand: what its colours mean is told on request. */
+const isNarrow = matchMedia("(max-width: 800px)").matches;
+
 function MapPane() {
   const box = useRef<HTMLDivElement>(null);
   const [view, setView] = useState<MapView | null>(null);
@@ -95,11 +98,11 @@ function MapPane() {
           setOff(next);
         }} /><span>{name.startsWith("reserve-") ? titleOf(name.slice(8)) : t(`layer.${name}`)}</span></label>)}
       </details>
-      <ul class="legend" aria-label={t("map.legend")}>
+      <details class="legend" open={!isNarrow}><summary>{t("map.legend")}</summary><ul>
         {["resting", "foraging", "migrating", "unknown"].map((each) => <li key={each}><i class={`state-${each}`} />{t(`state.${each}`)}</li>)}
         {["fresh", "late", "silent"].map((each) => <li key={each}><i class={`ring age-${each}`} />{t(`age.${each}`)}</li>)}
         {isField && <li><span aria-hidden="true">▲ </span>{t("role.ranger")}</li>}
-      </ul>
+      </ul></details>
     </div>
   );
 }
@@ -111,7 +114,7 @@ export function AnimalTable() {
     { key: "name", label: t("animal.name"), cell: (row) => row.name, sort: (row) => row.name },
     { key: "age", label: t("animal.seen"), cell: (row) => <span class={`age-${ageOfAnimal(row)}`}><Time at={row.current_position.timestamp} ago /> · {t(`age.${ageOfAnimal(row)}`)}</span>, sort: (row) => Date.parse(row.current_position.timestamp) },
     { key: "state", label: t("animal.behaviour"), cell: (row) => word("state", row.movement.behavior_state), sort: (row) => row.movement.behavior_state ?? "" },
-    { key: "place", label: t("animal.place"), cell: (row) => <Place of={row} /> },
+    { key: "place", label: t("animal.place"), cell: (row) => <Place of={row} digits={4} /> },
   ]} />;
 }
 

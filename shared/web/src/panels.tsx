@@ -53,9 +53,9 @@ export function Collars() {
     <Page title={t("nav.collars")}>
       <Table rows={[...found.values()]} label={t("nav.collars")} start="age" columns={[
         { key: "age", label: t("collar.health"), cell: (row) => <span class={`age-${age(row)}`}>{t(`age.${age(row)}`)}</span>, sort: (row) => AGES.indexOf(age(row)) },
-        { key: "id", label: t("animal.collar"), cell: (row) => row.id, sort: (row) => row.id },
         { key: "animal", label: t("animal.name"), cell: (row) => animals.get(row.id)?.name ?? "–", sort: (row) => animals.get(row.id)?.name ?? "" },
-        { key: "battery", label: t("collar.battery"), cell: (row) => batteryText(row) ?? "–", sort: (row) => batteryOf(batteryText(row)) },
+        { key: "id", label: t("animal.collar"), cell: (row) => row.id, sort: (row) => row.id },
+        { key: "battery", label: t("collar.battery"), cell: (row) => batteryText(row) ?? "–", sort: (row) => batteryOf(batteryText(row)), isNumber: true },
         { key: "days", label: t("collar.days_left"), cell: (row) => <DaysLeft animalId={animals.get(row.id)?.animal_id} />, isNumber: true },
         { key: "heard", label: t("collar.heard"), cell: (row) => row.last_heard_at ? <><Time at={row.last_heard_at} /> (<Time at={row.last_heard_at} ago />)</> : "–", sort: (row) => row.last_heard_at ?? "" },
         { key: "fix", label: t("animal.fix_at"), cell: (row) => <Time at={animals.get(row.id)?.current_position.timestamp} />, sort: (row) => animals.get(row.id)?.current_position.timestamp ?? "" },

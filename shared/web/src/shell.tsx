@@ -56,7 +56,7 @@ function CloudStrip() {
   if (!found) return null;
   const there = found.filter((each) => !each.is_retired);
   const late = there.filter((each) => !each.last_seen_at || homeNow() - Date.parse(each.last_seen_at) > 3_600_000);
-  return <Fact name="stations" icon="⌂" tone={late.length ? "warn" : ""}>{t("strip.stations", { n: there.length, late: late.length })}</Fact>;
+  return <Fact name="stations" icon="⌂" tone={late.length ? "warn" : ""}>{t(late.length ? "strip.stations_late" : "strip.stations", { n: there.length, late: late.length })}</Fact>;
 }
 
 function Strip() {

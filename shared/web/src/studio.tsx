@@ -24,6 +24,8 @@ interface Searched extends Corridor {
 /** Two bars may be compared by their pattern and their words, not by colour alone. */
 const TERMS = ["distance", "habitat", "conflict", "settlement", "road", "slope", "water", "cover", "use", "width", "crossings", "fragmentation"];
 
+const NUMBERS = new Set(["studio.over", "studio.length", "studio.width", "studio.exposed"]);
+
 const written = (at: Pair | null) => (at ? `${at[0].toFixed(5)} ${at[1].toFixed(5)}` : "");
 function read(text: string): Pair | null {
   const [lon, lat, ...more] = text.trim().split(/[\s,;]+/).map(Number);
@@ -199,7 +201,7 @@ export function Studio() {
       <h2>{t("nav.corridors")}</h2>
       {rows === null ? <p class="quiet" aria-busy="true">{t("page.loading")}</p> : (
         <div class="scroll" tabIndex={0} role="region" aria-label={t("nav.corridors")}><table>
-          <thead><tr>{["studio.compare", "studio.name", "animal.species", "animal.status", "studio.made_by", "studio.over", "studio.length", "studio.width", "studio.exposed", "audit.at", "table.acts"].map((key) => <th key={key} scope="col">{t(key)}</th>)}</tr></thead>
+          <thead><tr>{["studio.compare", "studio.name", "animal.species", "animal.status", "studio.made_by", "studio.over", "studio.length", "studio.width", "studio.exposed", "audit.at", "table.acts"].map((key) => <th key={key} scope="col" class={NUMBERS.has(key) ? "number" : ""}>{t(key)}</th>)}</tr></thead>
           <tbody>{rows.length === 0 && <tr><td colSpan={11} class="quiet">{t("table.empty")}</td></tr>}{rows.map((row) => {
             const scores = row.optimization_data?.scores;
             return (

@@ -91,6 +91,7 @@ export function Table<T extends { id?: string }>({ rows, columns, empty, label, 
     const [x, y] = [sorting(a), sorting(b)];
     return (x < y ? -1 : x > y ? 1 : 0) * (by.isDown ? -1 : 1);
   }) : rows;
+  if (shown.length === 0) return <p class="quiet">{empty ?? t("table.empty")}</p>;
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label={label}>
       <table class="rows" role="table">
@@ -103,9 +104,8 @@ export function Table<T extends { id?: string }>({ rows, columns, empty, label, 
           {shown.map((row, n) => (
             <tr key={row.id ?? n} role="row">{columns.map((each, m) => (
               <td key={each.key} role="cell" class={each.isNumber ? "number" : ""} data-label={each.label}>
-                {m === 0 && onRow ? <button class="link" onClick={() => onRow(row)}>{each.cell(row)}</button> : each.cell(row)}
+                <div class="cell">{m === 0 && onRow ? <button class="link" onClick={() => onRow(row)}>{each.cell(row)}</button> : each.cell(row)}</div>
               </td>))}</tr>))}
-          {shown.length === 0 && <tr role="row"><td role="cell" colSpan={columns.length} class="quiet">{empty ?? t("table.empty")}</td></tr>}
         </tbody>
       </table>
     </div>
@@ -182,5 +182,5 @@ export function Form({ title, fields, values, save, close, children }: {
 }
 export const options = (area: string, values: string[]): [string, string][] => values.map((each) => [each, t(`${area}.${each}`)]);
 export function Page({ title, children, actions }: { title: string; children: ComponentChildren; actions?: ComponentChildren }) {
-  return <section class="page"><header class="row"><h1>{title}</h1><span class="grow" />{actions}</header>{children}</section>;
+  return <section class="page"><header class="row wrap"><h1>{title}</h1>{actions && <div class="row wrap actions">{actions}</div>}</header>{children}</section>;
 }

@@ -124,7 +124,12 @@ export class MapView {
       type: "Feature", properties: { id: each.id, name: each.name, risk: each.risk_level, kind: each.zone_type }, geometry: each.geometry })));
     if (data.corridors !== was.corridors) this.set("corridors", data.corridors.filter((each) => each.geometry).map((each) => ({
       type: "Feature", properties: { id: each.id, name: each.name, status: each.status }, geometry: each.geometry! })));
-    if (data.trails !== was.trails) this.set("trails", data.trails ? trailLines(data.trails) : []);
+    if (data.trails !== was.trails) {
+      const lines = data.trails ? trailLines(data.trails) : [];
+      this.set("trails", lines);
+      const states = lines.map((each) => String(each.properties.state));
+      this.box.dataset.trails = JSON.stringify(Object.fromEntries([...new Set(states)].map((state) => [state, states.filter((each) => each === state).length])));
+    }
     const animals = data.live ?? [];
     const isOther = data.live !== was.live;
     const isChosen = data.selected !== was.selected;
