@@ -74,7 +74,13 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("models", "forced", "{corridor = 1}", '{"corridor": 1}', {"corridor": 1}),
     ("models", "publishers", f'["{"0a" * 32}"]', "0a" * 32, ("0a" * 32,)),
     ("logs", "levels", '{"cloud.sync" = "debug"}', '{"cloud.sync": "debug"}', {"cloud.sync": "debug"}),
-    ("traces", "url", '"http://127.0.0.1:4318/v1/traces"', *["http://127.0.0.1:4318/v1/traces"] * 2),
+    (
+        "traces",
+        "url",
+        '"http://otel.example/v1/traces"',
+        "http://otel.example/v1/traces",
+        "http://otel.example/v1/traces",
+    ),
     ("traces", "share", "0.5", "0.5", 0.5),
 ]
 #: What the configuration asks for beside a key.
