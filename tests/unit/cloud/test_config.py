@@ -74,6 +74,14 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("models", "forced", "{corridor = 1}", '{"corridor": 1}', {"corridor": 1}),
     ("models", "publishers", f'["{"0a" * 32}"]', "0a" * 32, ("0a" * 32,)),
     ("logs", "levels", '{"cloud.sync" = "debug"}', '{"cloud.sync": "debug"}', {"cloud.sync": "debug"}),
+    (
+        "traces",
+        "url",
+        '"http://otel.example/v1/traces"',
+        "http://otel.example/v1/traces",
+        "http://otel.example/v1/traces",
+    ),
+    ("traces", "share", "0.5", "0.5", 0.5),
 ]
 #: What the configuration asks for beside a key.
 BESIDE = {
