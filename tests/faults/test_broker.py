@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 IS_NIGHTLY = os.environ.get("OUTPOST_NIGHTLY") == "1"
 KILLS = 50 if IS_NIGHTLY else 5
+#: Link and gateway find their broker again within this time, whatever it forgot.
+BACK_S = 30.0
 
 
 @pytest.mark.timeout(7200 if IS_NIGHTLY else 1800)
@@ -32,15 +34,15 @@ def test_no_kill_of_the_broker_loses_or_doubles_what_was_receipted(tmp_path: Pat
         gateway.start()
         for _ in range(KILLS):
             before = len(gateway.acknowledged)
-            until(lambda count=before: len(gateway.acknowledged) > count, "a receipt")  # type: ignore[misc]
+            until(lambda count=before: len(gateway.acknowledged) > count, "a receipt", BACK_S)  # type: ignore[misc]
             time.sleep(rng.uniform(0, 0.6))
             broker.kill()
             receipted = gateway.acknowledged
             # the station needs no broker to show what it has receipted
-            until(lambda promised=receipted: promised <= set(station.fixes()), "a receipted fix")  # type: ignore[misc]
+            until(lambda promised=receipted: promised <= set(station.fixes()), "a receipted fix", BACK_S)  # type: ignore[misc]
             broker.start()
         gateway.finish()
-        until(lambda: not gateway.unacknowledged, "the last receipt")
+        until(lambda: not gateway.unacknowledged, "the last receipt", BACK_S)
         gateway.stop()
         station.stop()
         stored = station.stored()

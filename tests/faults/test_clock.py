@@ -14,6 +14,7 @@ from tests.services import require
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
+DRAIN_S = 60.0
 #: As libfaketime reads them: a boot in 1970, a year back, a day ahead, a step in the middle of a session, the truth.
 CLOCKS = {
     "@1970-01-01 00:00:05": None, "-365d": timedelta(days=-365), "+1d": timedelta(days=1),
@@ -50,14 +51,14 @@ def test_no_fix_is_refused_lost_or_doubled_whatever_the_clock_says(tmp_path: Pat
             sender.start()
         for words, offset in CLOCKS.items():
             clock.write_text(words + "\n")
-            until(lambda offset=offset: shows(station, offset), f"the clock {words}")  # type: ignore[misc]
+            until(lambda offset=offset: shows(station, offset), f"the clock {words}", DRAIN_S)  # type: ignore[misc]
             taken, heard = len(http.acknowledged), len(serial.acknowledged)
 
             def goes_on(counts: tuple[int, int] = (taken, heard)) -> bool:
                 serial.saw(station.fixes())
                 return len(http.acknowledged) > counts[0] + 10 and len(serial.acknowledged) > counts[1] + 10
 
-            until(goes_on, f"fixes while the clock says {words}")
+            until(goes_on, f"fixes while the clock says {words}", DRAIN_S)
         for sender in senders:
             sender.finish()
 
@@ -66,8 +67,8 @@ def test_no_fix_is_refused_lost_or_doubled_whatever_the_clock_says(tmp_path: Pat
             serial.saw(shown)
             return serial.sent | http.sent <= shown
 
-        until(shows_all, "the last fix")
-        until(lambda: not http.unacknowledged, "the last acknowledgement")
+        until(shows_all, "the last fix", DRAIN_S)
+        until(lambda: not http.unacknowledged, "the last acknowledgement", DRAIN_S)
         for sender in senders:
             sender.stop()
         station.stop()

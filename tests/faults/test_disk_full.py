@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 SIZE_MIB = 300
 #: The station calls for help, in /health/, within this time of a full disk.
 ALARM_S = 60.0
+DRAIN_S = 60.0
 
 
 @pytest.fixture
@@ -87,13 +88,13 @@ def test_a_full_disk_refuses_and_recovers_by_itself(tmp_path: Path, disk: SmallD
         station.wait_ready()
         for sender in senders:
             sender.start()
-        until(lambda: len(http.acknowledged) > 20 and len(gateway.acknowledged) > 20, "the first fixes")
+        until(lambda: len(http.acknowledged) > 20 and len(gateway.acknowledged) > 20, "the first fixes", DRAIN_S)
         for _ in range(2):
             until(lambda: status() != "failing", "the all-clear", ALARM_S)
             refused, kept = http.statuses[507], set(gateway.acknowledged)
-            until(lambda kept=kept: kept <= set(station.fixes()), "what has a receipt is shown")  # type: ignore[misc]
+            until(lambda kept=kept: kept <= set(station.fixes()), "what has a receipt is shown", DRAIN_S)  # type: ignore[misc]
             disk.fill()
-            until(lambda count=refused: http.statuses[507] > count + 3, "a refusal")  # type: ignore[misc]
+            until(lambda count=refused: http.statuses[507] > count + 3, "a refusal", DRAIN_S)  # type: ignore[misc]
             until(lambda: status() == "failing", "the alarm", ALARM_S)
             # a later receipt is the ledger's word: what lies there is decoded, and shown, when there is room
             promised = http.acknowledged | kept
@@ -105,11 +106,12 @@ def test_a_full_disk_refuses_and_recovers_by_itself(tmp_path: Path, disk: SmallD
                     len(http.acknowledged) > counts[0] and len(gateway.acknowledged) > counts[1]
                 ),
                 "recovery without a restart",
+                DRAIN_S,
             )
         for sender in senders:
             sender.finish()
-        until(shows_all, "the last fix")
-        until(lambda: not any(sender.unacknowledged for sender in senders), "the last acknowledgement")
+        until(shows_all, "the last fix", DRAIN_S)
+        until(lambda: not any(sender.unacknowledged for sender in senders), "the last acknowledgement", DRAIN_S)
         for sender in senders:
             sender.stop()
         station.stop()

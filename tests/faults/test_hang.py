@@ -17,7 +17,7 @@ import pytest
 from edge.ingest.group_commit import LedgerWriter
 from edge.ops.notify import Supervisor
 from edge.store.ledger import Ledger
-from tests.faults.station_process import READY_S, HttpSender, StationProcess, in_line_s, until
+from tests.faults.station_process import READY_S, HttpSender, StationProcess, until
 
 pytestmark = [pytest.mark.faults]
 
@@ -121,7 +121,7 @@ def test_a_station_that_hangs_is_started_again_in_time_and_keeps_what_it_acknowl
     sender = HttpSender(station.url, station.auth)
     station.start()
     try:
-        until(lambda: listener.count("READY=1") == 1, "the word that it is ready")
+        until(lambda: listener.count("READY=1") == 1, "the word that it is ready", READY_S)
         station.wait_ready()
         sender.start()
         until(lambda: len(sender.acknowledged) > 10, "acknowledged fixes")
@@ -131,9 +131,9 @@ def test_a_station_that_hangs_is_started_again_in_time_and_keeps_what_it_acknowl
         station.kill()  # as the unit says: WatchdogSignal=SIGKILL
         time.sleep(of_unit("RestartSec") if IS_NIGHTLY else 0)
         station.start()
-        until(lambda: listener.count("READY=1") == 2, "the word that it is ready again")
+        until(lambda: listener.count("READY=1") == 2, "the word that it is ready again", PROMISE_S)
         station.wait_ready()
-        assert time.monotonic() - hung_at - in_line_s(station.pid) <= PROMISE_S
+        assert time.monotonic() - hung_at <= PROMISE_S
         sender.finish()
         until(lambda: not sender.unacknowledged, "the last acknowledgement")
         sender.stop()

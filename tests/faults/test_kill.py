@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 IS_NIGHTLY = os.environ.get("OUTPOST_NIGHTLY") == "1"
 KILLS = 200 if IS_NIGHTLY else 20
+#: After the last start, all that was sent must be stored within this time.
+DRAIN_S = 60.0
 
 
 @pytest.mark.timeout(7200 if IS_NIGHTLY else 1800)
@@ -58,12 +60,16 @@ def test_no_kill_loses_or_doubles_what_was_acknowledged(tmp_path: Path, broker: 
             station.start()
             ready_s.append(station.wait_ready())
             # what stands in the ledger alone is decoded after the start
-            until(lambda promised=acknowledged: shows(promised), "an acknowledged fix")  # type: ignore[misc]
+            until(lambda promised=acknowledged: shows(promised), "an acknowledged fix", READY_S)  # type: ignore[misc]
         for sender in senders:
             sender.finish()
         everything = set().union(*(s.sent for s in senders))
-        until(lambda: shows(everything), lambda: f"the last fix of {still_open(senders)}")
-        until(lambda: not any(s.unacknowledged for s in senders), lambda: f"the last word to {still_open(senders)}")
+        until(lambda: shows(everything), lambda: f"the last fix of {still_open(senders)}", DRAIN_S)
+        until(
+            lambda: not any(s.unacknowledged for s in senders),
+            lambda: f"the last word to {still_open(senders)}",
+            DRAIN_S,
+        )
         for sender in senders:
             sender.stop()
         station.stop()
