@@ -487,7 +487,7 @@ def test_charts_are_drawn_and_their_numbers_stand_beneath(station: WatchedStatio
     told = station.api.get("/charts/movement/", params=asked).json()["days"]
     movement = page.locator('[data-figure="movement"]')
     assert movement.locator("tbody tr").count() == len(told) == 7
-    shown = {cells.split("\t")[1] for cells in movement.locator("tbody tr").all_inner_texts()}
+    shown = {cell.strip() for cell in movement.locator("tbody tr td:nth-child(2)").all_inner_texts()}
     assert {f"{day['distance_km']:.2f}" for day in told if day["distance_km"]} <= shown
     assert page.locator('[data-figure="behaviour"] tbody tr').count() == 24
     assert "at most" in (movement.get_by_role("img").get_attribute("aria-label") or "")
