@@ -37,8 +37,11 @@ def test_a_station_ends_with_the_test_run_that_started_it_also_where_that_is_kil
 
 def test_what_a_station_has_started_ends_with_it(tmp_path: Path) -> None:
     script = (
-        "import subprocess, sys, signal; from tests.tied import tied;"
-        "p = tied(subprocess.Popen(['sh', '-c', 'sleep 600 & echo $!; wait'], start_new_session=True)); signal.pause()"
+        "import signal, subprocess; from tests.tied import tied;"
+        "shell = ['sh', '-c', 'sleep 600 & echo $!; wait'];"
+        "p = tied(subprocess.Popen(shell, stdout=subprocess.PIPE, start_new_session=True));"
+        # only once it is tied: one that is killed before that has told nobody of it
+        "print(p.stdout.readline().decode(), end='', flush=True); signal.pause()"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True) as run:
         tied(run)
