@@ -33,7 +33,7 @@ from cloud.notify.codes import CodeSender
 from cloud.notify.mail import Mailer, MailServer
 from cloud.notify.sms import Texter, TwilioAccount
 from cloud.ops.hang import PATIENCE_S, answers_at, end_if_hung, loop_turns
-from cloud.store import stations
+from cloud.store import ladder, stations
 from cloud.store.accounts import PostgresTables
 from cloud.store.database import Database
 from cloud.store.migrate import known_versions, schema_version
@@ -278,11 +278,12 @@ async def running(
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
                 sweeping = asyncio.create_task(_sweep_hourly(accounts, database, clock), name="sweep")
+                thinning = asyncio.create_task(_thin(database), name="ladder")
                 ended = asyncio.create_task(_first(http, *tasks), name="ended")
                 try:
                     yield address, ended
                 finally:
-                    why, _, _ = await end(ended, calibrating, sweeping)
+                    why, *_ = await end(ended, calibrating, sweeping, thinning)
                 if isinstance(why, StoreError):
                     raise why
         finally:
@@ -316,6 +317,16 @@ async def _sweep_hourly(accounts: Accounts, database: Database, clock: Clock) ->
         except StoreError as error:
             log.warning("cloud.unswept", code=error.code, detail=error.detail)
         await asyncio.sleep(EVERY_S)
+
+
+async def _thin(database: Database) -> None:
+    """Keep what maps of wide areas draw in step with the fixes; of several processes one does at a time."""
+    while True:
+        try:
+            await ladder.follow(database)
+        except StoreError as error:
+            log.warning("cloud.unthinned", code=error.code, detail=error.detail)
+        await asyncio.sleep(ladder.EVERY_S)
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:

@@ -4,12 +4,13 @@ A tile is a window onto the same rows as a list: an exact view selects from ``fi
 ``shared.sync.reduced``, whose positions are centres of cells and old enough. A fix lies in a tile by the position that
 is shown, and thinning comes after that, so no tile tells more than the list does.
 
-A screen has no room for every fix: a tile of 512 dots a side is cut into squares of two by two, which is less than the
-smallest dot that is drawn, and in each square the newest fix stands for all. The newest fix of each animal in the tile
-is there too, so that nobody is lost in a herd. The squares are of whole 1e-7 degrees and lie where they lie on the
-globe, not in the tile: finding a row's square takes two divisions of integers, and neighbours agree at their edges.
-Sine and logarithm are for the few that stay. A fix keeps its place within the square, to 1/256 of the side, beside its
-time in the integer whose maximum says which is the newest.
+A screen has no room for every fix: a tile is cut into squares (``cloud.store.squares``), and in each the newest fix
+stands for all. The newest fix of each animal in the tile is there too, so that nobody is lost in a herd. From
+``WHOLE_ZOOM`` on nothing is thinned. ``thinned`` in a feature says which it is.
+
+Exact tiles of wide areas are read from a ladder (``cloud.store.ladder``) that has the same squares thinned beforehand.
+Any other is thinned as it is asked for: of each square and animal the newest, by the integer that has a fix's time and
+beside it its place within the square, to an eighth of a step. The ladder's places are cut to the same eighths.
 
 A tile of few dots has a feature for each, with the time of its fix. A tile of many has one for each animal, of all its
 dots: their times would be most of its bytes.
@@ -17,34 +18,30 @@ dots: their times would be most of its bytes.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-import msgspec
-
+from cloud.store import ladder
 from cloud.store.database import Connection
 from cloud.store.queries import fixes_seen
 from cloud.store.records import one
+from cloud.store.squares import BITS, EXTENT, ON_MAP, X, Y, box_deg, square_bits
 from shared.errors import NotFound
 from shared.privacy import View
 from shared.sync.listing import USABLE
 from shared.sync.records import to_ms
 
 MOST_ZOOM: Final = 22
-#: A tile has so many steps a side, and so many squares of which each is one dot.
-EXTENT: Final = 4096
-SQUARES: Final = 256
+#: From here on every fix is in the tile: a square would be 2 m wide, as good as positions are.
+WHOLE_ZOOM: Final = 16
 #: Dots that have a feature each; in a tile of more, one feature has all dots of its animal.
 MOST_FEATURES: Final = 4_096
 
-#: What is drawn reaches into the tile beside it by so much of a tile.
-_MARGIN: Final = 0.02
-_TURN_E7: Final = 3_600_000_000
-_HALF_TURN_E7: Final = _TURN_E7 // 2
-_QUARTER_TURN_E7: Final = _TURN_E7 // 4
 #: A time that no clock means would leave no room for the place beside it.
 _LAST_MS: Final = 2**46
+#: Bits of a place within its square that are kept beside the time, along each axis.
+_WITHIN_BITS: Final = 8
 #: Where an index finds a tile's rows sooner than a look at all of them does.
 _INDEXED_ZOOM: Final = 8
 #: Squares are counted in memory by hashing: the planner would sort every row, since it cannot know how few they are.
@@ -53,104 +50,125 @@ _SETTINGS: Final = (
     "SELECT set_config('work_mem', '64MB', true), set_config('jit', 'off', true),"
     " set_config('enable_sort', 'off', true)"
 )
-#: A row's place in 1e-7 degree from the map's lower left corner; what is divided is positive.
-_FROM_CORNER: Final = (f"(f.lon_e7 + {_HALF_TURN_E7})", f"(f.lat_e7 + {_QUARTER_TURN_E7})")
-_DRAWN: Final = """
-    drawn AS (
-      SELECT s.* FROM squares s JOIN (SELECT square_x, square_y, max(newest) AS newest FROM squares GROUP BY 1, 2) n
-        USING (square_x, square_y, newest)
-      UNION
-      SELECT s.* FROM squares s JOIN (SELECT wearer, max(newest) AS newest FROM squares GROUP BY 1) n
-        USING (wearer, newest)
-    )"""
-_TILE: Final = f"""
-    SELECT ST_AsMVT(t, 'fixes', {EXTENT}, 'geom') FROM (
-      SELECT ST_Collect(ST_MakePoint(d.px, d.py) ORDER BY d.py, d.px) AS geom, a.id AS animal, a.species,
-        max(d.at) AS at, sum(d.fixes)::bigint AS fixes
-      FROM dots d LEFT JOIN animals a ON a.pk = d.wearer AND a.deleted_ms IS NULL
-      GROUP BY d.wearer, a.id, a.species, CASE WHEN (SELECT count(*) FROM dots) <= {MOST_FEATURES} THEN d.square END
-      ORDER BY d.wearer, max(d.at), min(d.square)
-    ) t"""
-
-
-class _Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A tile on the ground in 1e-7 degree, with its margin, and the sides of its squares."""
-
-    west: int
-    east: int
-    south: int
-    north: int
-    lon_side: int
-    lat_side: int
-
-
-def _window(z: int, x: int, y: int) -> _Window:
-    def lat_deg(row: float) -> float:
-        return math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * row / 2**z))))
-
-    lon_side = max(_TURN_E7 // 2**z // SQUARES, 1)
-    middle = math.cos(math.radians(lat_deg(y + 0.5)))
-    return _Window(
-        west=round((x - _MARGIN) / 2**z * _TURN_E7) - _HALF_TURN_E7,
-        east=round((x + 1 + _MARGIN) / 2**z * _TURN_E7) - _HALF_TURN_E7,
-        south=round(lat_deg(y + 1 + _MARGIN) * 1e7),
-        north=round(lat_deg(y - _MARGIN) * 1e7),
-        lon_side=lon_side,
-        lat_side=max(int(lon_side * middle), 1),
-    )
+#: Of ``squares``, which have the newest fix of each animal in each: of each square the newest, and of each animal.
+_THINNED: Final = """
+    SELECT s.* FROM squares s JOIN (SELECT square_x, square_y, max(newest) AS newest FROM squares GROUP BY 1, 2) n
+      USING (square_x, square_y, newest)
+    UNION
+    SELECT s.* FROM squares s JOIN (SELECT wearer, max(newest) AS newest FROM squares GROUP BY 1) n
+      USING (wearer, newest)"""
 
 
 async def fixes_tile(
     db: Connection, view: View, z: int, x: int, y: int, *, since: datetime | None, until: datetime | None
 ) -> bytes:
-    """Return one tile, with layer ``fixes``: ``animal`` (id), ``species``, ``fixes`` (how many the feature stands for).
+    """Return one tile, with layer ``fixes``: ``animal`` (id), ``species``, ``thinned`` (whether fixes were left out).
 
-    ``at`` is when the newest of them was, in seconds since 1970. Raises NotFound for a tile that is not on the map.
+    ``at`` is when the newest of a feature was, in seconds since 1970. Raises NotFound for what is no tile of the map.
     """
     if not 0 <= z <= MOST_ZOOM or not (0 <= x < 2**z and 0 <= y < 2**z):
         raise NotFound("there is no such tile")
+    await db.execute(_SETTINGS, prepare=False)
+    if view.is_exact and until is None and z <= ladder.FINEST:
+        spans = await ladder.pending(db)
+        if spans is not None and not await ladder.is_undone(db, spans, z, x, y):
+            return await _from_ladder(db, spans, z, x, y, since)
+    return await _from_fixes(db, view, z, x, y, since, until)
+
+
+async def _from_ladder(
+    db: Connection, spans: Sequence[ladder.Span], z: int, x: int, y: int, since: datetime | None
+) -> bytes:
+    """Return a tile of what stands on its rung and of the fixes that the ladder has not come to."""
+    values: dict[str, Any] = {"zoom": z, "tile": ladder.tile_of(x, y)}
+    columns = "cell, of_animal, wearer, recorded_ms, x, y"
+    rows = f"SELECT {columns} FROM fix_ladder WHERE zoom = %(zoom)s AND tile = %(tile)s"
+    if spans:
+        values |= ladder.span_values(spans)
+        more = ladder.on_rung(z, ladder.places_of())
+        rows = (
+            f"SELECT DISTINCT ON (cell, of_animal) {columns} FROM ({rows} UNION ALL SELECT {columns} FROM ({more}) m"
+            " WHERE tile = %(tile)s) r ORDER BY cell, of_animal, recorded_ms DESC"
+        )
+    if since is not None:
+        rows = f"SELECT * FROM ({rows}) r WHERE recorded_ms >= %(since)s"
+        values["since"] = to_ms(since)
+    eighths = square_bits(z) - _WITHIN_BITS
+    kept = f"SELECT DISTINCT wearer, recorded_ms, {_cut('x', eighths)} AS x, {_cut('y', eighths)} AS y FROM ({rows}) r"
+    return await _drawn(db, f"WITH places AS MATERIALIZED ({kept})", values, z, x, y)
+
+
+async def _from_fixes(
+    db: Connection, view: View, z: int, x: int, y: int, since: datetime | None, until: datetime | None
+) -> bytes:
+    """Return a tile of every fix that the view has in it, thinned here."""
     source = await fixes_seen(db, view)
-    window = _window(z, x, y)
-    conditions = [
-        USABLE,
-        f"f.lon_e7 BETWEEN {window.west} AND {window.east} AND f.lat_e7 BETWEEN {window.south} AND {window.north}",
-    ]
-    values = list(source.values)
+    west, south, east, north = box_deg(z, x, y)
+    conditions = [USABLE, ON_MAP, "f.lon_e7 BETWEEN %s AND %s AND f.lat_e7 BETWEEN %s AND %s"]
+    values = [*source.values, *(round(each * 1e7) for each in (west, east, south, north))]
     if view.is_exact and z >= _INDEXED_ZOOM:
         conditions.append("f.geom && ST_MakeEnvelope(%s, %s, %s, %s, 4326)")
-        values += [each / 1e7 for each in (window.west - 1, window.south - 1, window.east + 1, window.north + 1)]
+        values += [west, south, east, north]
     for sign, instant in ((">=", since), ("<", until)):
         if instant is not None:
             conditions.append(f"f.recorded_ms {sign} %s")
             values.append(to_ms(instant))
-    squares = source.of(_squares(window, " AND ".join(conditions)))
-    statement = (
-        f"{source.sql or 'WITH '}{', ' if source.sql else ''}squares AS MATERIALIZED ({squares}), {_DRAWN},"
-        f" dots AS MATERIALIZED ({_dots(window, z, x, y)}) {_TILE}"
+    is_thinned = z < WHOLE_ZOOM
+    bits = square_bits(z) if is_thinned else 0
+    is_inside = f"p.x >> {BITS - z} = {x} AND p.y >> {BITS - z} = {y}"
+    squares = source.of(_squares(bits, " AND ".join(conditions), is_inside))
+    eighths = max(bits - _WITHIN_BITS, 0)
+    x_sql, y_sql = (
+        _cut(f"(square_{axis} << {bits}) + ((newest >> {shift} & 255) << {eighths})", eighths)
+        for axis, shift in (("x", _WITHIN_BITS), ("y", 0))
     )
-    await db.execute(_SETTINGS, prepare=False)
-    (tile,) = await one(db, statement, values)
-    return bytes(tile)
+    places = (
+        f"SELECT wearer, newest >> {2 * _WITHIN_BITS} AS recorded_ms, {x_sql} AS x, {y_sql} AS y"
+        f" FROM ({_THINNED if is_thinned else 'SELECT * FROM squares'}) d"
+    )
+    opening = f"{source.sql}, " if source.sql else "WITH "
+    statement = f"{opening}squares AS MATERIALIZED ({squares}), places AS MATERIALIZED ({places})"
+    return await _drawn(db, statement, values, z, x, y)
 
 
-def _squares(window: _Window, condition: str) -> str:
-    """Return the statement for the newest fix of each animal in each square, and where in it that is."""
-    (lon, lat), (width, height) = _FROM_CORNER, (window.lon_side, window.lat_side)
-    within = f"{lon} %% {width} * 256 / {width} * 256 + {lat} %% {height} * 256 / {height}"
+def _squares(bits: int, condition: str, is_inside: str) -> str:
+    """Return the statement for the newest fix of each animal in each square of ``2**bits`` steps a side.
+
+    ``condition`` is on fixes ``f``, ``is_inside`` on their places ``p``.
+    """
+    eighths, last = max(bits - _WITHIN_BITS, 0), 2**_WITHIN_BITS - 1 if bits else 0
     time = f"least(greatest(f.recorded_ms, -{_LAST_MS}), {_LAST_MS})"
+    within = f"((p.x >> {eighths} & {last}) << {_WITHIN_BITS} | (p.y >> {eighths} & {last}))"
     return (
-        f"SELECT coalesce(f.animal_pk, 0) AS wearer, {lon} / {width} AS square_x, {lat} / {height} AS square_y,"
-        f" max({time} * 65536 + {within}) AS newest, count(*) AS fixes FROM fixes f WHERE {condition} GROUP BY 1, 2, 3"
+        f"SELECT wearer, p.x >> {bits} AS square_x, p.y >> {bits} AS square_y,"
+        f" max((p.recorded_ms << {2 * _WITHIN_BITS}) + {within}) AS newest FROM"
+        f" (SELECT coalesce(f.animal_pk, 0) AS wearer, {time} AS recorded_ms, {X} AS x, {Y} AS y FROM fixes f"
+        f" WHERE {condition}) p WHERE {is_inside} GROUP BY 1, 2, 3"
     )
 
 
-def _dots(window: _Window, z: int, x: int, y: int) -> str:
-    """Return the statement for what is drawn, in steps of the tile from its upper left corner."""
-    lon_turns = f"(square_x + ((newest >> 8 & 255) + 0.5::float8) / 256) * {window.lon_side} / {_TURN_E7}"
-    lat_deg = f"(square_y + ((newest & 255) + 0.5::float8) / 256) * {window.lat_side} / 1e7::float8 - 90"
-    lat_turns = f"0.5::float8 - ln(tan(pi() / 4 + radians({lat_deg}) / 2)) / (2 * pi())"
-    return (
-        "SELECT wearer, fixes, (newest >> 16) / 1000 AS at, (square_y << 32) + square_x AS square,"
-        f" round((({lon_turns}) * {2**z} - {x}) * {EXTENT}) AS px,"
-        f" round((({lat_turns}) * {2**z} - {y}) * {EXTENT}) AS py FROM drawn"
+def _cut(place: str, eighths: int) -> str:
+    """Return the statement for the middle of a place's eighth of a step, in halves of the map's steps."""
+    return f"((({place})::bigint >> {eighths} << {eighths}) * 2 + {2**eighths})"
+
+
+async def _drawn(db: Connection, opening: str, values: Any, z: int, x: int, y: int) -> bytes:
+    """Return the tile of ``places``: who, when, and where in halves of the map's steps."""
+    px, py = (
+        f"round({axis} * {EXTENT * 2**z / 2 ** (BITS + 1)!r}::float8 - {EXTENT * at})"
+        for axis, at in (("x", x), ("y", y))
     )
+    is_thinned = "true" if z < WHOLE_ZOOM else "false"
+    (tile,) = await one(
+        db,
+        f"{opening}, dots AS MATERIALIZED (SELECT wearer, max(recorded_ms) / 1000 AS at, {px} AS px, {py} AS py"
+        f" FROM places GROUP BY wearer, px, py) SELECT ST_AsMVT(t, 'fixes', {EXTENT}, 'geom') FROM ("
+        "SELECT ST_Collect(ST_MakePoint(d.px, d.py) ORDER BY d.py, d.px) AS geom, a.id AS animal, a.species,"
+        f" max(d.at) AS at, {is_thinned} AS thinned"
+        " FROM dots d LEFT JOIN animals a ON a.pk = d.wearer AND a.deleted_ms IS NULL"
+        " GROUP BY d.wearer, a.id, a.species,"
+        f" CASE WHEN (SELECT count(*) FROM dots) <= {MOST_FEATURES} THEN d.py * {EXTENT} + d.px END"
+        " ORDER BY d.wearer, max(d.at), min(d.py), min(d.px)) t",
+        values,
+    )
+    return bytes(tile)

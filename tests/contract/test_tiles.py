@@ -12,8 +12,9 @@ from typing import Final
 import httpx
 import pytest
 
+from cloud.store.squares import SQUARES
 from cloud.store.store import PostgresStore
-from cloud.store.tiles import MOST_FEATURES, SQUARES
+from cloud.store.tiles import MOST_FEATURES
 from shared.domain import NewFix
 from shared.privacy import OPERATOR, view_for
 from shared.store import Store
@@ -233,7 +234,7 @@ async def whole(client: httpx.AsyncClient, z: int) -> dict[str | None, list[tupl
     return found
 
 
-#: Two dots of the screen: a square's side, in steps of the tile.
+#: Four dots of the screen: a square's side, in steps of the tile.
 SIDE: Final = EXTENT // SQUARES
 
 

@@ -68,7 +68,7 @@ export class MapView {
     for (const name of WORLD) this.map.addSource(`world-${name}`, { type: "geojson", data: EMPTY as never });
     for (const name of SOURCES) this.map.addSource(name, { type: "geojson", data: EMPTY as never });
     if (boot.home === "cloud")
-      this.map.addSource("fixes", { type: "vector", tiles: [`${location.origin}/api/v1/tiles/fixes/{z}/{x}/{y}.mvt`], maxzoom: 14 });
+      this.map.addSource("fixes", { type: "vector", tiles: [`${location.origin}/api/v1/tiles/fixes/{z}/{x}/{y}.mvt`], maxzoom: 16 }); // where none is left out
     for (const layer of layersOf(palette())) this.map.addLayer(layer);
     this.map.on("click", (event) => this.tapped(event));
     this.map.on("moveend", () => this.drawGrid());
