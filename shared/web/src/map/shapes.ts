@@ -7,12 +7,12 @@ export const collection = (features: Feature[]) => ({ type: "FeatureCollection" 
 
 const M_PER_DEGREE = 111_320;
 
-/** A ring of 48 corners; `bearing` is that of the long axis, clockwise from north. */
-export function ellipse(lon: number, lat: number, majorM: number, minorM: number, bearing: number): Pair[] {
+/** A ring of so many corners; `bearing` is that of the long axis, clockwise from north. */
+export function ellipse(lon: number, lat: number, majorM: number, minorM: number, bearing: number, sides = 48): Pair[] {
   const turn = (bearing * Math.PI) / 180;
   const shrink = Math.max(Math.cos((lat * Math.PI) / 180), 0.01);
-  return Array.from({ length: 49 }, (_, n) => {
-    const at = (n / 48) * 2 * Math.PI;
+  return Array.from({ length: sides + 1 }, (_, n) => {
+    const at = (n / sides) * 2 * Math.PI;
     const [along, across] = [majorM * Math.cos(at), minorM * Math.sin(at)];
     const north = along * Math.cos(turn) - across * Math.sin(turn);
     const east = along * Math.sin(turn) + across * Math.cos(turn);
@@ -53,7 +53,7 @@ export function predicted(animal: Live, isWhole: boolean): Feature[] {
   };
   const features: Feature[] = shown.flatMap((each) => shares(each).map(
     ([major, minor, share]): Feature => ({ type: "Feature", properties: { share, isWhole },
-      geometry: { type: "Polygon", coordinates: [ellipse(each.lon, each.lat, major!, minor!, each.bearing)] } })));
+      geometry: { type: "Polygon", coordinates: [ellipse(each.lon, each.lat, major!, minor!, each.bearing, isWhole ? 48 : 24)] } })));
   features.push({ type: "Feature", properties: { isWhole }, geometry: { type: "LineString",
     coordinates: [[at.lon, at.lat], ...shown.map((each): Pair => [each.lon, each.lat])] } });
   return features;

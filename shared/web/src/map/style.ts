@@ -33,9 +33,11 @@ export function layersOf(p: Palette): LayerSpecification[] {
   const polygons = ["==", ["geometry-type"], "Polygon"] as never;
   const lines = ["==", ["geometry-type"], "LineString"] as never;
   const points = ["==", ["geometry-type"], "Point"] as never;
+  // a fill's smooth edge is drawn as lines of its own: each of ours has a line above it
+  const whole = { "fill-antialias": false };
   const layers: LayerSpecification[] = [
     { id: "sea", type: "background", paint: { "background-color": p.sea } },
-    { id: "world-land", type: "fill", source: "world-land", paint: { "fill-color": p.land } },
+    { id: "world-land", type: "fill", source: "world-land", paint: { ...whole, "fill-color": p.land } },
     { id: "world-coast", type: "line", source: "world-land", paint: { "line-color": p.border, "line-width": 0.6 } },
     { id: "world-border", type: "line", source: "world-borders", paint: { "line-color": p.border, "line-width": 1, "line-dasharray": [4, 2] } },
     { id: "world-name", type: "symbol", source: "world-names", maxzoom: 7, layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 12,
@@ -43,20 +45,20 @@ export function layersOf(p: Palette): LayerSpecification[] {
     { id: "grid-lines", type: "line", source: "grid", filter: lines, paint: { "line-color": p.grid, "line-width": 0.6 } },
     { id: "grid-names", type: "symbol", source: "grid", filter: points, layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 11, "text-anchor": "bottom-left" },
       paint: { "text-color": p.quiet, "text-halo-color": p.halo, "text-halo-width": 1 } },
-    { id: "corridors-fill", type: "fill", source: "corridors", filter: polygons, paint: { "fill-color": p.corridor, "fill-opacity": 0.14 } },
+    { id: "corridors-fill", type: "fill", source: "corridors", filter: polygons, paint: { ...whole, "fill-color": p.corridor, "fill-opacity": 0.14 } },
     { id: "corridors-line", type: "line", source: "corridors", paint: { "line-color": p.corridor, "line-width": 2, "line-dasharray": [2, 1.5] } },
     { id: "corridors-name", type: "symbol", source: "corridors", minzoom: 7, layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 12 }, paint: { ...text, "text-color": p.corridor } },
-    { id: "zones-fill", type: "fill", source: "zones", paint: { "fill-color": risk, "fill-opacity": 0.14 } },
+    { id: "zones-fill", type: "fill", source: "zones", paint: { ...whole, "fill-color": risk, "fill-opacity": 0.14 } },
     { id: "zones-line", type: "line", source: "zones", paint: { "line-color": risk, "line-width": 1.6 } },
     { id: "zones-name", type: "symbol", source: "zones", minzoom: 7, layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 12 }, paint: { ...text, "text-color": risk } },
-    // as wide on the ground as the model says: a doubling of the scale with each zoom
-    { id: "paths-band", type: "line", source: "paths", layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": p.accent, "line-opacity": 0.18,
+    // as wide on the ground as the model says: a doubling of the scale with each zoom; from afar that is less than a dot
+    { id: "paths-band", type: "line", source: "paths", minzoom: 9, layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": p.accent, "line-opacity": 0.18,
       "line-width": ["interpolate", ["exponential", 2], ["zoom"], 0, ["get", "dots"], 22, ["*", ["get", "dots"], 4_194_304]] } },
-    { id: "trails-line", type: "line", source: "trails", layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": state, "line-width": ["interpolate", ["linear"], ["zoom"], 5, 1, 12, 2.6], "line-opacity": 0.85 } },
-    { id: "predictions-fill", type: "fill", source: "predictions", filter: polygons, paint: { "fill-color": p.accent, "fill-opacity": ["case", ["!", ["get", "isWhole"]], 0.03, ["==", ["get", "share"], 50], 0.16, 0.06] } },
+    { id: "trails-line", type: "line", source: "trails", paint: { "line-color": state, "line-width": ["interpolate", ["linear"], ["zoom"], 5, 1, 12, 2.6], "line-opacity": 0.85 } },
+    { id: "predictions-fill", type: "fill", source: "predictions", filter: polygons, paint: { ...whole, "fill-color": p.accent, "fill-opacity": ["case", ["!", ["get", "isWhole"]], 0.03, ["==", ["get", "share"], 50], 0.16, 0.06] } },
     { id: "predictions-line", type: "line", source: "predictions", filter: polygons, paint: { "line-color": p.accent, "line-width": ["case", ["get", "isWhole"], 1.4, 0.6], "line-opacity": ["case", ["get", "isWhole"], 0.9, 0.45] } },
     { id: "predictions-way", type: "line", source: "predictions", filter: lines, paint: { "line-color": p.accent, "line-width": 1.2, "line-dasharray": [1, 1.5] } },
-    { id: "cells-fill", type: "fill", source: "cells", paint: { "fill-color": p.accent, "fill-opacity": 0.12 } },
+    { id: "cells-fill", type: "fill", source: "cells", paint: { ...whole, "fill-color": p.accent, "fill-opacity": 0.12 } },
     { id: "cells-line", type: "line", source: "cells", paint: { "line-color": p.accent, "line-width": 1, "line-dasharray": [2, 2] } },
     { id: "cells-name", type: "symbol", source: "cells", minzoom: 8, layout: { "text-field": ["get", "name"], "text-font": FONT, "text-size": 11, "text-offset": [0, 2.6] }, paint: text },
     { id: "rangers-dot", type: "symbol", source: "rangers", layout: { "text-field": ["case", ["get", "isAlarm"], "⚠", "▲"], "text-font": FONT, "text-size": 18, "text-allow-overlap": true },
@@ -71,7 +73,7 @@ export function layersOf(p: Palette): LayerSpecification[] {
       "circle-opacity": by("age", "silent", 0.45 as never, 1 as never) } },
     { id: "animals-name", type: "symbol", source: "animals", layout: { "text-field": ["get", "label"], "text-font": FONT, "text-size": 12, "text-offset": [0, 1.1], "text-anchor": "top", "text-optional": true,
       "symbol-sort-key": ["-", 0, ["get", "alarm"]] }, paint: text },
-    { id: "drawing-fill", type: "fill", source: "drawing", filter: polygons, paint: { "fill-color": p.accent, "fill-opacity": 0.2 } },
+    { id: "drawing-fill", type: "fill", source: "drawing", filter: polygons, paint: { ...whole, "fill-color": p.accent, "fill-opacity": 0.2 } },
     { id: "drawing-line", type: "line", source: "drawing", paint: { "line-color": p.accent, "line-width": 2 } },
     { id: "drawing-corners", type: "circle", source: "drawing", filter: points, paint: { "circle-radius": 6, "circle-color": p.accent, "circle-stroke-color": p.halo, "circle-stroke-width": 2 } },
   ];

@@ -19,13 +19,12 @@ export interface MapData {
   selected: string | null; rangers?: LiveRanger[] | null;
 }
 export interface Doing { pick?: (animalId: string) => void; tap?: (at: Pair) => void; corner?: (n: number, to: Pair) => void }
-const EMPTY = collection([]);
 const WORLD = ["land", "borders", "names"] as const;
 /** Asked for while the engine is still being read. */
 const world: Promise<Record<(typeof WORLD)[number], unknown>> = fetch("/app/world.json").then((answer) => answer.json());
 world.catch(() => undefined); // whoever draws it says so
-const SOURCES = ["grid", "zones", "corridors", "trails", "paths", "predictions", "cells", "rangers", "animals", "drawing"];
-
+/** A small phone has three pixels to a dot of the page and a weak drawing chip: nobody sees the third. */
+const MOST_PIXELS = 2;
 /** How many widths the box tells whoever tests it. */
 const BANDS_TOLD = 20;
 
@@ -53,6 +52,7 @@ export class MapView {
       dragRotate: false,
       pitchWithRotate: false,
       fadeDuration: 0,
+      pixelRatio: Math.min(devicePixelRatio, MOST_PIXELS),
       renderWorldCopies: false,
       validateStyle: false, // the layers are our own; a test looks at each of them
       locale: { "Map.Title": t("map.title") },
@@ -63,22 +63,26 @@ export class MapView {
     addEventListener("outpost-theme", this.restyle);
   }
 
-  /** The animals do not wait for the world beneath them, nor for a reserve's own maps. */
+  /**
+   * The animals do not wait for the world beneath them, nor for a reserve's own maps. The map goes to where they are before
+   * it has anything to draw: whatever it has is cut into tiles for each place and scale that it is shown at.
+   */
   private begin(): void {
-    for (const name of WORLD) this.map.addSource(`world-${name}`, { type: "geojson", data: EMPTY as never });
-    for (const name of SOURCES) this.map.addSource(name, { type: "geojson", data: EMPTY as never });
-    if (boot.home === "cloud")
+    if (this.data?.live?.length) { this.hasFitted = true; this.fit(false); }
+    this.map.addLayer(layersOf(palette())[0]!);
+    this.setShape("grid", collection([])); // a reserve's own maps lie below it
+    if (boot.home === "cloud") {
       this.map.addSource("fixes", { type: "vector", tiles: [`${location.origin}/api/v1/tiles/fixes/{z}/{x}/{y}.mvt`], maxzoom: 16 }); // where none is left out
-    for (const layer of layersOf(palette())) this.map.addLayer(layer);
+      this.addLayersOf("fixes");
+    }
     this.map.on("click", (event) => this.tapped(event));
     this.map.on("moveend", () => this.drawGrid());
     this.listenForCorners();
     this.isReady = true;
     this.apply();
-    this.showLayers();
     this.drawGrid();
     this.setDrawing(this.drawing);
-    void Promise.all([this.drawWorld(), this.drawReserves()]).then(() => {
+    void this.drawWorld().then(() => this.drawReserves()).then(() => {
       this.box.dataset.map = "ready";
       this.map.on("idle", () => this.drew());
       this.map.triggerRepaint();
@@ -88,7 +92,7 @@ export class MapView {
   private async drawWorld(): Promise<void> {
     try {
       const found = await world;
-      for (const name of WORLD) (this.map.getSource(`world-${name}`) as maplibre.GeoJSONSource | undefined)?.setData(found[name] as never);
+      for (const name of WORLD) this.setShape(`world-${name}`, found[name]);
     } catch (error) {
       console.warn("map", "world", error); // animals on an empty map are better than none
     }
@@ -101,14 +105,32 @@ export class MapView {
 
   /** The engine rests: everything that was asked for is on the screen. */
   private drew(): void {
-    const seen = this.map.queryRenderedFeatures({ layers: ["animals-dot"] }).length;
+    const seen = this.map.getLayer("animals-dot") ? this.map.queryRenderedFeatures({ layers: ["animals-dot"] }).length : 0;
     // it rests before the animals have come, too
     if (seen > 0 && !performance.getEntriesByName("map-drawn").length) performance.mark("map-drawn");
     this.box.dataset.drawn = String(seen);
   }
 
+  /** What has nothing to show is no source of the map: an empty one is cut into tiles as well, at each place and scale. */
   private set(name: string, features: Feature[]): void {
-    (this.map.getSource(name) as maplibre.GeoJSONSource | undefined)?.setData(collection(features) as never);
+    if (features.length > 0 || this.map.getSource(name)) this.setShape(name, collection(features));
+  }
+
+  private setShape(name: string, data: unknown): void {
+    const source = this.map.getSource(name) as maplibre.GeoJSONSource | undefined;
+    if (source) { source.setData(data as never); return; }
+    this.map.addSource(name, { type: "geojson", data: data as never });
+    this.addLayersOf(name);
+  }
+
+  /** Each layer goes where the list has it, whatever of the others is there by now. */
+  private addLayersOf(source: string): void {
+    const all = layersOf(palette());
+    all.forEach((layer, n) => {
+      if (!("source" in layer) || layer.source !== source) return;
+      this.map.addLayer(layer, all.slice(n + 1).find((each) => this.map.getLayer(each.id))?.id);
+    });
+    this.showLayers();
   }
 
   draw(data: MapData): void {
@@ -174,6 +196,7 @@ export class MapView {
   private tapped(event: maplibre.MapMouseEvent): void {
     if (this.doing.tap) return this.doing.tap([event.lngLat.lng, event.lngLat.lat]);
     const { x, y } = event.point;
+    if (!this.map.getLayer("animals-dot")) return;
     const near = this.map.queryRenderedFeatures([[x - 12, y - 12], [x + 12, y + 12]], { layers: ["animals-dot"] });
     const id = near[0]?.properties.id as string | undefined;
     if (id) this.doing.pick?.(id);
