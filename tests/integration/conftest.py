@@ -1,15 +1,35 @@
-"""The cloud as stations reach it, over HTTP and a real database, for the tests that speak to it as a station does."""
+"""A station's empty store, and the cloud as stations reach it: over HTTP and a real database."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from edge.store.store import SpatialiteStore
 from tests.clouds import Cloud, Station, serving, wipe
-from tests.fakes import START
+from tests.fakes import START, FakeClock
+from tests.integration.station_store import opened
 from tests.services import Postgres
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "station.db"
+
+
+@pytest.fixture
+async def store(path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
+    """Give a station's empty store; when the test is over its database must be sound."""
+    async with opened(path, clock) as store:
+        yield store
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,30 +38,12 @@ from tests.integration.station_store import (
     elephant,
     fix_of,
     fixes,
-    opened,
     outcomes,
 )
 
 pytestmark = pytest.mark.integration
 
 ROLLOVER = timedelta(milliseconds=ROLLOVER_MS)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "station.db"
-
-
-@pytest.fixture
-async def store(path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    """Give an empty store; when the test is over its database must be sound."""
-    async with opened(path, clock) as store:
-        yield store
 
 
 # --- one fix is one row

@@ -114,11 +114,6 @@ class Post:
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
 async def home(database_url: str, clock: FakeClock, tmp_path: Path) -> AsyncIterator[Home]:
     """Give a running cloud."""
     key_file = tmp_path / "cloud.key"
