@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.app import backed_up, running, sole_owner
+from edge.app import running, sole_owner
 from edge.config import load
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.heal import mark_of
+from edge.parts import backed_up
 from edge.store.driver import connect, transaction
 from edge.store.migrate import migrations, schema_version, statements
 from edge.store.snapshot import contents_of
