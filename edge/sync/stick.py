@@ -20,8 +20,9 @@ from edge.store.jobs import run
 from edge.store.outbox import Enrolment
 from edge.store.store import CLASH_CURSOR, SpatialiteStore
 from edge.sync.people import take_roster
-from edge.sync.session import RECORDS_IN_BATCH, Synced, take_reply
+from edge.sync.session import RECORDS_IN_BATCH, take_reply
 from edge.sync.shelf import MODELS_TAKEN, take_carried
+from edge.sync.synced import Synced
 from shared import stick
 from shared.accounts import rosters
 from shared.accounts.facts import fact, set_fact

@@ -31,7 +31,8 @@ from edge.store import outbox
 from edge.store.snapshot import snapshot
 from edge.store.store import SpatialiteStore
 from edge.sync.client import CloudClient, enrol
-from edge.sync.session import Synced, new_epoch, sync_once
+from edge.sync.session import new_epoch, sync_once
+from edge.sync.synced import Synced
 from shared.domain import Deployment, FixFlag, NewFix
 from shared.errors import CorruptBatch, Forbidden, Invalid, LinkError, NotAuthenticated, StaleCursor
 from shared.movement.areas import Place

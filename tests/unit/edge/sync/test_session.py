@@ -19,7 +19,8 @@ from edge.store import outbox, unsent
 from edge.store.accounts import SqliteTables
 from edge.store.store import SpatialiteStore
 from edge.sync.queue import StationQueue
-from edge.sync.session import BLOB_PART_BYTES, Synced, sync_once
+from edge.sync.session import BLOB_PART_BYTES, sync_once
+from edge.sync.synced import Synced
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import BatchTooNew, Invalid, LinkError, NotFound, SyncError
