@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -58,6 +58,20 @@ class Synced(msgspec.Struct, kw_only=True):
     def confirmed(self) -> int:
         """How many items of any kind the cloud has confirmed."""
         return self.records + self.fixes + self.decisions + self.results + self.frames
+
+    def add(self, other: Synced) -> None:
+        """Add what another session did to this one's counts."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for outcome, n in other.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + n
+
+
+_COUNTS: Final = tuple(
+    field.name
+    for field in msgspec.structs.fields(Synced)
+    if type(field.default) in (int, float)  # no bool is a count
+)
 
 
 def count(done: Synced, channel: Channel, batch: Batch, receipt: Receipt) -> None:
