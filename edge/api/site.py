@@ -17,7 +17,7 @@ async def summary_of(health: HealthSource, view: View) -> Summary:
     used_pct = 100 - 100 * detail.disk.free_bytes // max(detail.disk.total_bytes, 1)
     return Summary(
         status=detail.status,
-        reasons=detail.reasons,
+        reasons=detail.said or detail.reasons,
         facts=[
             ("clock", f"{detail.clock.now:%Y-%m-%d %H:%M} UTC ({detail.clock.state})"),
             ("receipt", "-" if receipt is None else f"{receipt:%Y-%m-%d %H:%M} UTC"),

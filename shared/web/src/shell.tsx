@@ -6,7 +6,8 @@ import { boot, keep, role } from "./boot";
 import { start } from "./live";
 import { isSoundOn, setSound, startSound } from "./sound";
 import { alerts, connection, health, homeNow, stations, use } from "./state";
-import { t, word } from "./strings";
+import { t, told, word } from "./strings";
+import type { StationHealth } from "./types";
 import { Asked, Time, Toast, sayError } from "./ui";
 import { span } from "./words";
 
@@ -26,6 +27,9 @@ export function uplinkOf(cloud: NonNullable<NonNullable<typeof health.value>["cl
   const isOffline = isEnrolled && (cloud?.last_error !== null && cloud?.last_error !== "" || (age !== null && age > LATE_RECEIPT_S && waiting > 0));
   return { waiting, isEnrolled, isOffline, age };
 }
+
+/** Why a home is not in order, in this page's language. */
+export const reasonsOf = (found: StationHealth) => found.reasons.map((each, n) => told(found.said[n], each));
 
 function StationStrip() {
   const found = use(health);
@@ -70,7 +74,7 @@ function Strip() {
         <b>{boot.name}</b></a>
       <ul class="facts" aria-label={t("status.heading")}>
         {found && <Fact name="status" icon={found.status === "ok" ? "✓" : "⚠"} tone={found.status === "ok" ? "" : found.status === "failing" ? "bad" : "warn"}>
-          <a href="#/system" title={found.reasons.join("\n")}>{t(`status.${found.status}`)}</a></Fact>}
+          <a href="#/system" title={reasonsOf(found).join("\n")}>{t(`status.${found.status}`)}</a></Fact>}
         {boot.home === "station" ? <StationStrip /> : <CloudStrip />}
         <Fact name="live" icon={line.isUp ? "●" : "⚠"} tone={line.isUp ? "" : "bad"}>
           {!line.isUp ? t("strip.lost", { since: span(Date.now() - line.since) }) : line.isStreaming ? t("strip.live") : t("strip.polling")}</Fact>
