@@ -85,6 +85,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "refused.password": "password: is required at a station, with the code of your app",
     "refused.no_factor": "this account has no second factor: an administrator makes it one",
     "message.alarm": "OUTPOST {station}: {title} ({severity}, {at} UTC)",
+    "message.clock": "{at} UTC ({clock})",
     "message.many": "OUTPOST {station}: many alarms, look at the station. No more messages this hour",
     "message.code_subject": "Your Outpost code",
     "message.code": "Your Outpost code is {code}. It is good for {minutes} minutes. Nobody from Outpost will ask you"

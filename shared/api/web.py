@@ -80,7 +80,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     status: Literal["ok", "degraded", "failing"]
     reasons: Sequence[Said | str] = ()
-    facts: list[tuple[str, str]] = []
+    facts: list[tuple[str, str | Said]] = []
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,12 +304,15 @@ def _text(words: Words, key: str) -> str:
     return html.escape(words.get(key, key))
 
 
+def _told(words: Words, value: str | Said) -> str:
+    return html.escape(value if isinstance(value, str) else value.within(words))
+
+
 def _status(words: Words, summary: Summary) -> str:
     rows = "".join(
-        f"<tr><th>{_text(words, f'fact.{key}')}</th><td>{html.escape(value)}</td></tr>" for key, value in summary.facts
+        f"<tr><th>{_text(words, f'fact.{key}')}</th><td>{_told(words, value)}</td></tr>" for key, value in summary.facts
     )
-    told = (each if isinstance(each, str) else each.within(words) for each in summary.reasons)
-    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in told)
+    reasons = "".join(f"<li>{_told(words, reason)}</li>" for reason in summary.reasons)
     return (
         f"<section><h2>{_text(words, 'status.heading')}: {_text(words, f'status.{summary.status}')}</h2>"
         f"{f'<ul>{reasons}</ul>' if reasons else ''}<table>{rows}</table></section>"
@@ -322,10 +325,11 @@ def _own(words: Words, text: str) -> str:
 
 
 def _alerts(words: Words, alerts: list[Alert]) -> str:
+    # two columns, so that a telephone is wide enough
     rows = "".join(
-        f"<tr><td>{_text(words, f'severity.{alert.severity}')}</td><td>{_own(words, alert.title)}</td>"
-        f"<td>{_own(words, alert.message)}</td>"
-        f'<td><time datetime="{alert.detected_at.isoformat()}">{alert.detected_at:%Y-%m-%d %H:%M} UTC</time></td></tr>'
+        f"<tr><th>{_text(words, f'severity.{alert.severity}')}<br>"
+        f'<time datetime="{alert.detected_at.isoformat()}">{alert.detected_at:%Y-%m-%d %H:%M} UTC</time></th>'
+        f"<td><strong>{_own(words, alert.title)}</strong><br>{_own(words, alert.message)}</td></tr>"
         for alert in alerts
     )
     shown = f"<table>{rows}</table>" if rows else f"<p>{_text(words, 'alerts.none')}</p>"

@@ -23,8 +23,8 @@ from shared.domain import NewFix, Prediction
 from shared.ids import id_bytes, id_text
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, ObservationQuery, Store
-from tests.access import TokenAuth, logged_in, person
-from tests.contract.conftest import client_of, operator_of, session_of
+from tests.access import TokenAuth, logged_in, operator_of, person
+from tests.contract.conftest import client_of, session_of
 from tests.fakes import START, FakeClock
 from tests.memory_store import InMemoryStore
 
@@ -292,7 +292,8 @@ async def test_no_search_finds_a_word_that_is_hidden_from_who_searches(
 ) -> None:
     ids = await herd(store)
     notes, words = {"notes": "at Umbrella Spring"}, {"description": "along Umbrella Spring"}
-    await store.add_fixes(OPERATORS, [fix("K1", *PLACE, timedelta(days=10), local_id="umbrella", **notes)])
+    heard = fix("K1", *PLACE, timedelta(days=10), local_id="umbrella", notes="at Umbrella Spring")
+    await store.add_fixes(OPERATORS, [heard])
     await store.create_animal(OPERATORS, {"name": "Naisha", "species": "elephant", **notes})
     assert (await client.patch("/api/v1/collars/K1/", json=notes)).is_success
     line = '{"type":"LineString","coordinates":[[37.1,-2.7],[37.2,-2.6]]}'

@@ -15,7 +15,7 @@ export function Sheet() {
   return (
     <Page title={`${t("sheet.heading")} · ${boot.name} · ${new Date(homeNow()).toISOString().slice(0, 10)}`}
       actions={<button class="main noprint" onClick={() => print()}>{t("sheet.print")}</button>}>
-      {state && <p>{t("status.heading")}: {t(`status.${state.status}`)}. {reasonsOf(state).join(". ")}</p>}
+      {state && <p>{t("status.heading")}: {[t(`status.${state.status}`), ...reasonsOf(state)].join("; ")}</p>}
       <h2>{t("alerts.heading")}</h2>
       <Table rows={found} label={t("alerts.heading")} empty={t("alerts.none")} columns={[
         { key: "severity", label: t("alerts.severity"), cell: (row) => <Severity of={row.severity} /> },

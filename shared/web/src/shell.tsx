@@ -35,7 +35,7 @@ function StationStrip() {
   const found = use(health);
   if (!found) return null;
   const up = uplinkOf(found.cloud);
-  const used = Math.round(100 - (100 * found.disk.free_bytes) / Math.max(found.disk.total_bytes, 1));
+  const used = 100 - Math.floor((100 * found.disk.free_bytes) / Math.max(found.disk.total_bytes, 1));  // as the home itself counts
   return (
     <>
       {up.isEnrolled
