@@ -94,7 +94,7 @@ class Post:
             if not await self.talk():
                 await asyncio.sleep(0.05)
         deadline = asyncio.get_running_loop().time() + 60
-        while not await self.talk() or await self.store.read(unsent.waiting_fixes):
+        while not await self.talk() or await self.store.read(lambda db: bool(unsent.waiting_fixes(db))):
             assert asyncio.get_running_loop().time() < deadline, "what waits is not taken"
             await asyncio.sleep(0.05)
 
@@ -165,7 +165,7 @@ def effects(cloud: CloudProcess) -> dict[str, tuple[Any, ...]]:
     }
 
 
-@pytest.mark.timeout(900 if IS_NIGHTLY else 240)
+@pytest.mark.timeout(1800 if IS_NIGHTLY else 600)
 async def test_service_and_worker_killed_together_lose_no_receipt_and_do_no_job_twice(tmp_path: Path) -> None:
     cloud = CloudProcess(tmp_path / "cloud")
     try:

@@ -17,7 +17,8 @@ import pytest
 
 from edge.config import load
 from edge.store.driver import quick_check
-from tests.integration.test_season import BEFORE, STEPS, kept, opened, run, station_with_a_season
+from tests.integration.test_cli import run
+from tests.integration.test_season import BEFORE, STEPS, kept, opened, station_with_a_season
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
