@@ -24,6 +24,7 @@ from edge.store.store import SpatialiteStore
 from shared.accounts.facts import fact, set_fact
 from shared.clock import Clock
 from shared.errors import LinkError, OutpostError, StoreError
+from shared.sayings import Language, in_words, said, words_of
 from shared.sync.records import from_ms
 
 log = structlog.get_logger()
@@ -51,6 +52,8 @@ class Way(msgspec.Struct, kw_only=True):
 
     name: str
     hand_over: Callable[[Alarm, str], Awaitable[None]]
+    #: that an alarm may have been raised since its last turn; its own, so that no other way's turn takes it away
+    news: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     wait_s: float = LOOK_S
     told_s: list[float] = []
     last_error: str | None = None
@@ -61,7 +64,7 @@ class Delivery:
 
     def __init__(
         self, store: SpatialiteStore, clock: Clock, station: str, *, severity: str, sms_outbox: Path | None,
-        sms_to: Sequence[str], targets: Sequence[str],
+        sms_to: Sequence[str], targets: Sequence[str], language: Language = "en",
     ) -> None:  # fmt: skip
         self._store = store
         self._clock = clock
@@ -70,7 +73,7 @@ class Delivery:
         self._outbox = sms_outbox
         self._numbers = tuple(sms_to)
         self._targets = tuple(targets)
-        self._news = asyncio.Event()
+        self._words = words_of(language)
         self.ways: list[Way] = []
         if sms_outbox is not None:
             self.ways.append(Way(name="sms", hand_over=self._sms))
@@ -79,7 +82,8 @@ class Delivery:
 
     def wake(self) -> None:
         """Say that an alarm may have been raised."""
-        self._news.set()
+        for way in self.ways:
+            way.news.set()
 
     async def run(self) -> None:
         """Carry alarms out, for ever."""
@@ -87,11 +91,11 @@ class Delivery:
 
     async def _follow(self, way: Way) -> None:
         while True:
-            self._news.clear()
+            way.news.clear()
             await self.turn(way)
             try:
                 async with asyncio.timeout(way.wait_s):
-                    await self._news.wait()
+                    await way.news.wait()
             except TimeoutError:
                 continue
             if way.last_error is not None:  # news are no reason to hurry a way that fails
@@ -128,9 +132,12 @@ class Delivery:
             return None
         way.told_s.append(now_s)
         if len(way.told_s) > MOST_AN_HOUR:
-            return f"OUTPOST {self._station}: many alarms, look at the station. No more messages this hour"
+            return said("message.many", station=self._station).within(self._words)
         at: datetime = from_ms(alarm.detected_ms)
-        return f"OUTPOST {self._station}: {alarm.title} ({alarm.severity}, {at:%H:%M} UTC)"
+        title = in_words(self._words, "alarm", alarm.title)
+        severity = self._words[f"severity.{alarm.severity}"].lower()
+        told = said("message.alarm", station=self._station, title=title, severity=severity, at=f"{at:%H:%M}")
+        return told.within(self._words)
 
     async def _sms(self, alarm: Alarm, text: str) -> None:
         outbox = self._outbox

@@ -18,8 +18,8 @@ from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
 
 __all__ = [
-    "SPECIES", "Reduced", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations",
-    "patrol_condition", "personal", "reduced",
+    "SPECIES", "Reduced", "Source", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations",
+    "patrol_condition", "personal", "reduced", "shows_areas",
 ]  # fmt: skip
 
 #: Asked before, in the same snapshot: the species that there are.
@@ -53,6 +53,21 @@ class Reduced(msgspec.Struct, frozen=True):
 
     sql: str
     values: list[Any]
+
+
+class Source:
+    """Where a statement selects from: a table, or what a view leaves of it."""
+
+    def __init__(self, found: Reduced | None = None, table: str = "") -> None:
+        self.sql = "" if found is None else found.sql
+        self.values: list[Any] = [] if found is None else found.values
+        self._table = table
+
+    def of(self, statement: str) -> str:
+        """Return ``statement`` over what the view leaves."""
+        if self._table == "observations":  # with the area that stands for a place, as their last column
+            return statement.replace(" FROM observations ", ", r.area FROM reduced ", 1)
+        return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
 
 
 def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, has_pk: bool) -> Reduced:
@@ -189,8 +204,8 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, notes=None, aliases=())
         case Deployment():
             return msgspec.structs.replace(value, notes=None)
-        case Zone() | Corridor() if view.principal.role != "viewer":
-            return value  # no place of an animal: staff read them whole, and would write back what was rounded
+        case Zone() | Corridor() if shows_areas(view):
+            return value
         case Zone():
             return msgspec.structs.replace(value, geometry=_generalised(value.geometry), description="")
         case Corridor():  # it was drawn or found along where animals walk
@@ -207,6 +222,14 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, note="", track=None, created_by=None)
         case _:
             return value
+
+
+def shows_areas(view: View) -> bool:
+    """Say whether ``view`` has zones and corridors whole, with their words, which may be searched then.
+
+    Staff do: no place of an animal is in them, and what was rounded for them would be written back so.
+    """
+    return view.is_exact or view.principal.role != "viewer"
 
 
 def personal(view: View, value: Any) -> Any:
