@@ -179,9 +179,9 @@ lock: $(VENV)/.dev ## compile station.lock, cloud.lock and dev.lock from pyproje
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
 	  --no-emit-find-links --no-header --extra station --extra build -o station.lock pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
-	  --no-emit-find-links --no-header --extra cloud --extra build -c station.lock -o cloud.lock pyproject.toml
+	  --no-emit-find-links --no-header --extra cloud --extra traces --extra build -c station.lock -o cloud.lock pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
-	  --no-emit-find-links --no-header --extra station --extra cloud --extra train --extra build --extra dev \
+	  --no-emit-find-links --no-header --extra station --extra cloud --extra traces --extra train --extra build --extra dev \
 	  -c station.lock -c cloud.lock -o dev.lock pyproject.toml
 
 clean: ## remove what make made, but no station's data

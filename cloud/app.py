@@ -20,7 +20,7 @@ from cloud.accounts.rosters import Rosters
 from cloud.accounts.secret import read_secret
 from cloud.api.app import create_app
 from cloud.api.traces import traced
-from cloud.config import Config, IngestSection
+from cloud.config import ApiSection, Config, IngestSection
 from cloud.ingest.service import DirectIp, Ingest, MqttSource
 from cloud.jobs import queue
 from cloud.jobs.export import export_kind
@@ -273,7 +273,7 @@ async def running(
                     *_links(config.ingest)
                 ) as tasks,  # until the last request has ended: it may hold a frame
                 traced(app, config.traces.url, config.traces.share) as served,
-                _http(served, config.api.host, config.api.port if port is None else port) as (address, http),
+                _http(served, config.api, port) as (address, http),
             ):
                 log.info("cloud.ready", url=address, database=database.where, schema=known_versions()[-1])
                 calibrating = asyncio.create_task(_calibrate(accounts), name="calibrate")
@@ -361,12 +361,13 @@ def _links(section: IngestSection) -> tuple[list[MqttSource], DirectIp | None]:
 
 
 @contextlib.asynccontextmanager
-async def _http(app: ASGIApp, host: str, port: int) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
+async def _http(app: ASGIApp, section: ApiSection, port: int | None) -> AsyncIterator[tuple[str, asyncio.Task[None]]]:
     """Answer requests while the block runs; gives the address and the task that ends with it."""
+    host, port = section.host, section.port if port is None else port
     server = _Server(
         uvicorn.Config(
             app, host=host, port=port, http="httptools", log_config=None, access_log=False,
-            timeout_graceful_shutdown=5, server_header=False,
+            timeout_graceful_shutdown=5, server_header=False, forwarded_allow_ips=list(section.proxies),
         )
     )  # fmt: skip
     task = asyncio.create_task(_serve(server), name="http")

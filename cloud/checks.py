@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,8 +165,13 @@ def _weak(config: Config) -> Iterator[tuple[str, str]]:
                 f"api.allowed_origins: {origin} is not https, anybody on the way can write there",
                 "name it with https",
             )
-    if api.host not in LOOPBACK:
-        yield f"api.host: {api.host} is reached without TLS", "listen on 127.0.0.1 and put nginx before it"
+    if api.host not in LOOPBACK and all(each in LOOPBACK for each in api.proxies):
+        yield (
+            f"api.host: {api.host} is reached without TLS",
+            "listen on 127.0.0.1 with nginx before it; nginx that stands elsewhere is named in api.proxies",
+        )
+    if any(ip_network(each, strict=False).prefixlen == 0 for each in api.proxies):
+        yield "api.proxies: anybody says there who asks, and limits count by it", "name nginx's own address"
     if notify.outbox_file:
         yield "notify.outbox_file: codes go into a file", "take it out"
     if not (notify.email_host or notify.twilio_account_sid):

@@ -56,12 +56,13 @@ class DatabaseSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class ApiSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP interface. It answers to addresses, this machine's own name and ``allowed_hosts``; ``allowed_origins``
-    are other sites whose pages may call it."""
+    are other sites whose pages may call it; ``proxies`` are addresses whose X-Forwarded-For is believed."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
+    proxies: tuple[str, ...] = ("127.0.0.1",)
 
 
 class AccountsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -271,12 +272,21 @@ def _check(config: Config) -> None:
     if not 0 <= config.traces.share <= 1:
         raise ConfigError("traces.share: must be from 0 to 1")
     configuration.check_port("api.port", config.api.port)
+    _check_networks("api.proxies", config.api.proxies)
     configuration.check_port("notify.email_port", config.notify.email_port)
     twilio = (config.notify.twilio_account_sid, config.notify.twilio_auth_token, config.notify.twilio_phone_number)
     if any(twilio) and not all(twilio):
         raise ConfigError("notify: twilio_account_sid, twilio_auth_token and twilio_phone_number go together")
     if config.notify.email_host and not (config.notify.email_from or config.notify.email_host_user):
         raise ConfigError("notify.email_from: is required with email_host, unless email_host_user is an address")
+
+
+def _check_networks(key: str, networks: tuple[str, ...]) -> None:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {network} is no address and no network") from error
 
 
 def _check_ingest(ingest: IngestSection) -> None:
@@ -294,11 +304,7 @@ def _check_ingest(ingest: IngestSection) -> None:
                 "ingest.directip_peers: is required, because DirectIP proves nobody's identity: the addresses of the"
                 " Iridium gateway, as the provisioning says them"
             )
-    for peer in ingest.directip_peers:
-        try:
-            ipaddress.ip_network(peer, strict=False)
-        except ValueError as error:
-            raise ConfigError(f"ingest.directip_peers: {peer} is no address and no network") from error
+    _check_networks("ingest.directip_peers", ingest.directip_peers)
     names = [source.name for source in ingest.things_stack]
     for source in ingest.things_stack:
         if not source.name or source.name in _TAKEN_NAMES or names.count(source.name) > 1:

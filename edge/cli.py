@@ -31,6 +31,7 @@ from edge.ops.verify import verify as verify_tracks
 from edge.ops.verify_cloud import verify_cloud
 from edge.parts import accounts_of
 from edge.people import audit, keys, user
+from edge.seasons import seasons
 from edge.store import outbox, shell
 from edge.store.accounts import SqliteTables
 from edge.store.export import FORMATS, Selection, export_tracks
@@ -74,6 +75,7 @@ cli = typer.Typer(
 )
 cli.add_typer(founding)
 cli.add_typer(operation)
+cli.add_typer(seasons, name="season")
 cli.add_typer(user, name="user")
 cli.add_typer(keys, name="keys")
 cli.add_typer(audit, name="audit")

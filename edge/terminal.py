@@ -16,6 +16,7 @@ from edge.config import DEFAULT_PATH, Config
 from edge.store.store import SpatialiteStore
 from shared.console import errors
 from shared.errors import ConfigError
+from shared.logs import configure_logging
 
 T = TypeVar("T")
 
@@ -25,6 +26,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the facts as JSO
 
 def with_store(settings: Config, job: Callable[[SpatialiteStore], Awaitable[T]]) -> T:
     """Run ``job`` over the station's store and return what it returns."""
+    configure_logging(settings.logs.levels)  # to stderr: what is printed is facts alone, however slow the disk is
 
     async def run_job() -> T:
         store = SpatialiteStore(settings.database, settings.key(), now=lambda: datetime.now(UTC))

@@ -42,6 +42,7 @@ class CloudProcess:
         self.port = free_port()
         self.url = f"http://{host}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
         self.key_file = folder / "cloud.key"
         make_secret(self.key_file)
         #: makes a client its operator
@@ -75,6 +76,25 @@ class CloudProcess:
             self._process.wait(20)
             self._process = None
 
+    def start_worker(self) -> None:
+        """Start a worker of its own, to be killed."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [_program(), "worker"], env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        self._worker = tied(process)
+
+    def kill_both(self) -> None:
+        """End program and worker with SIGKILL, neither before the other is hit."""
+        for process in (self._worker, self._process):
+            if process is not None:
+                process.send_signal(signal.SIGKILL)
+        for process in (self._worker, self._process):
+            if process is not None:
+                process.wait(20)
+        self._worker = self._process = None
+
     @contextmanager
     def worker(self) -> Iterator[None]:
         """Run a worker of its own while the block lasts."""
@@ -92,7 +112,7 @@ class CloudProcess:
 
     def close(self) -> None:
         """End all of it."""
-        self.kill()
+        self.kill_both()
         self.cluster.stop()
         shutil.rmtree(self._base)
 

@@ -59,6 +59,11 @@ def test_a_configuration_for_the_internet_passes(config: Config) -> None:
     assert weak_settings(config) == [Finding(name="deploy", state="ok")]
 
 
+def test_nginx_on_another_address_passes_where_it_is_named(config: Config) -> None:
+    beside = ApiSection(allowed_hosts=("cloud.example.org",), host="172.31.251.2", proxies=("172.31.251.3",))
+    assert causes(replace(config, api=beside)) == []
+
+
 def url(text: str) -> dict[str, object]:
     return {"database": DatabaseSection(url=text)}
 
@@ -70,6 +75,7 @@ def url(text: str) -> dict[str, object]:
         ({"api": ApiSection(allowed_hosts=("*",))}, "every name"),
         ({"api": ApiSection(allowed_hosts=("a",), allowed_origins=("http://a",))}, "not https"),
         ({"api": ApiSection(allowed_hosts=("a",), host="0.0.0.0")}, "without TLS"),
+        ({"api": ApiSection(allowed_hosts=("a",), proxies=("0.0.0.0/0",))}, "who asks"),
         ({"notify": NotifySection(email_host="m", outbox_file="/tmp/codes")}, "outbox_file"),
         ({"notify": NotifySection()}, "reach nobody"),
         ({"backup": BackupSection()}, "recovery_public"),
