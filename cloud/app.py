@@ -96,7 +96,7 @@ def messenger_of(config: Config) -> CodeSender | None:
     outbox = Path(notify.outbox_file) if notify.outbox_file else None
     if mailer is None and texter is None and outbox is None:
         return None
-    return CodeSender(mailer=mailer, texter=texter, outbox=outbox)
+    return CodeSender(mailer=mailer, texter=texter, outbox=outbox, language=notify.language)
 
 
 @contextlib.asynccontextmanager

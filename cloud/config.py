@@ -17,6 +17,7 @@ import msgspec
 from shared import configuration
 from shared.errors import ConfigError
 from shared.privacy import Species, species_listed
+from shared.sayings import Language
 
 DEFAULT_PATH: Final = Path("/etc/outpost/cloud.toml")
 ALIASES: Final = {
@@ -90,7 +91,8 @@ class ReleasesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How codes reach people: mail where ``email_host`` is set, else SMS by Twilio; ``outbox_file`` is for development
-    and takes every code in place of sending it. ``twilio_url`` is another server with Twilio's API."""
+    and takes every code in place of sending it. ``twilio_url`` is another server with Twilio's API. They are told in
+    ``language``: who asks for a code may not have been here yet."""
 
     twilio_account_sid: str = ""
     twilio_auth_token: str = ""
@@ -103,6 +105,7 @@ class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     email_host_password: str = ""
     email_from: str = ""
     outbox_file: str = ""
+    language: Language = "en"
 
 
 class PrivacySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

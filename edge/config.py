@@ -16,6 +16,7 @@ from firmware_bridge.transports.spec import LinkSpec
 from shared import configuration
 from shared.errors import ConfigError
 from shared.privacy import Species, species_listed
+from shared.sayings import Language
 from shared.wire.batch import MAX_ROWS
 
 DEFAULT_PATH: Final = Path("/etc/outpost/station.toml")
@@ -96,9 +97,13 @@ class CloudSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NotifySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Alarms that leave the station: SMS by the outbox of gammu-smsd, and apprise's addresses (``targets``)."""
+    """Alarms that leave the station: SMS by the outbox of gammu-smsd, and apprise's addresses (``targets``).
+
+    They are said in ``language``: of whoever holds a telephone nobody knows which one they read.
+    """
 
     severity: str = "high"
+    language: Language = "en"
     sms_outbox: str = ""
     sms_to: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()

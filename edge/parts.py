@@ -186,7 +186,7 @@ def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
     return Delivery(
         store, clock, config.station.id, severity=notify.severity,
         sms_outbox=Path(notify.sms_outbox) if notify.sms_outbox else None, sms_to=notify.sms_to,
-        targets=notify.targets,
+        targets=notify.targets, language=notify.language,
     )  # fmt: skip
 
 

@@ -118,7 +118,7 @@ class ZoneQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CorridorQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Filters of a list of corridors; ``search`` looks in name and description."""
+    """Filters of a list of corridors; ``search`` looks in the name, and in the description for who is shown it."""
 
     species: str | None = None
     status: str | None = None

@@ -10,21 +10,22 @@ from cloud.notify.mail import Mailer
 from cloud.notify.sms import Texter
 from shared.accounts.service import Channel
 from shared.errors import LinkError
+from shared.sayings import Language, Words, said, words_of
 
-SUBJECT = "Your Outpost code"
 
-
-def sentence(code: str, minutes: int) -> str:
+def sentence(words: Words, code: str, minutes: int) -> str:
     """Return what the person reads. It names no animal, no place and no post."""
-    return f"Your Outpost code is {code}. It is good for {minutes} minutes. Nobody from Outpost will ask you for it."
+    return said("message.code", code=code, minutes=minutes).within(words)
 
 
 class CodeSender:
     """Implements ``shared.accounts.service.Messenger``. ``outbox`` takes every code as a line, in place of sending."""
 
     def __init__(
-        self, *, mailer: Mailer | None = None, texter: Texter | None = None, outbox: Path | None = None
-    ) -> None:
+        self, *, mailer: Mailer | None = None, texter: Texter | None = None, outbox: Path | None = None,
+        language: Language = "en",
+    ) -> None:  # fmt: skip
+        self._words = words_of(language)
         self._mailer = mailer
         self._texter = texter
         self._outbox = outbox
@@ -40,9 +41,10 @@ class CodeSender:
         if self._outbox is not None:
             await asyncio.to_thread(_append, self._outbox, {"channel": channel, "to": to, "code": code})
         elif channel == "mail" and self._mailer is not None:
-            await self._mailer.send(to, SUBJECT, sentence(code, minutes))
+            subject = said("message.code_subject").within(self._words)
+            await self._mailer.send(to, subject, sentence(self._words, code, minutes))
         elif channel == "sms" and self._texter is not None:
-            await self._texter.send(to, sentence(code, minutes))
+            await self._texter.send(to, sentence(self._words, code, minutes))
         else:
             raise LinkError("neither mail nor SMS is set up: see [notify] in the configuration")
 

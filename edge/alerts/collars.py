@@ -10,6 +10,7 @@ from edge.alerts.judging import DAY_MS, HOUR_MS, Judging, telling_at
 from edge.alerts.rules import LowBattery
 from edge.alerts.seen import Moment, Seen, Subject
 from edge.alerts.watch import BatteryDay, Newest, OfCollar, Telling, Watch
+from shared.sayings import say
 
 #: Subjects of events that time alone brings.
 SILENCE: Final = "silence"
@@ -95,9 +96,9 @@ def silent_collar(judging: Judging, moment: Moment) -> None:
         name = subject.name
         judging.holds(
             "silent_collar",
-            _at(newest, "silent_collar", "medium", f"The collar of {name} is silent",
-                f"Nothing was heard of {name} for {silent_ms / HOUR_MS:.0f} h;"
-                f" usually a fix comes every {_said(interval_s(watch, subject) or 0)}."),
+            _at(newest, "silent_collar", "medium", say("alarm.silent", animal=name),
+                say("alarm.silent_more", animal=name, hours=f"{silent_ms / HOUR_MS:.0f}",
+                    interval=_said(interval_s(watch, subject) or 0))),
             subject=SILENCE,
             began_ms=newest.recorded_ms,
         )  # fmt: skip
@@ -123,9 +124,9 @@ def _silent_in_flight(judging: Judging, silent_ms: int, newest: Newest) -> bool:
     name = subject.name
     judging.holds(
         "poaching_risk",
-        _at(newest, "poaching_risk", "critical", f"{name} fled and its collar is silent",
-            f"{name} ran at {flight.speed_mps * 3.6:.1f} km/h; nothing was heard since, for"
-            f" {silent_ms / HOUR_MS:.1f} h."),
+        _at(newest, "poaching_risk", "critical", say("alarm.fled_silent", animal=name),
+            say("alarm.fled_silent_more", animal=name, speed=f"{flight.speed_mps * 3.6:.1f}",
+                hours=f"{silent_ms / HOUR_MS:.1f}")),
         subject=SILENCE,
         began_ms=newest.recorded_ms,
     )  # fmt: skip
@@ -141,8 +142,8 @@ def _no_position(judging: Judging, positionless_ms: int, newest: Newest) -> None
         name = judging.subject.name
         judging.holds(
             "collar_fault",
-            _at(newest, "collar_fault", "medium", f"The collar of {name} finds no position",
-                f"The collar of {name} is heard, but has sent no position for {positionless_ms / HOUR_MS:.0f} h."),
+            _at(newest, "collar_fault", "medium", say("alarm.no_position", animal=name),
+                say("alarm.no_position_more", animal=name, hours=f"{positionless_ms / HOUR_MS:.0f}")),
             subject=NO_POSITION,
             began_ms=newest.recorded_ms,
         )  # fmt: skip
@@ -177,15 +178,17 @@ def _battery_holds(
 ) -> None:
     is_severe = (left is not None and left <= numbers.severe_days_left) or (unit == "%" and now <= numbers.severe_pct)
     name = judging.subject.name
-    soon = "" if left is None else f", about {left:.0f} days left by its own course"
+    charge = f"{now:.0f}{unit}"
     judging.holds(
         "low_battery",
         telling_at(
             seen,
             alert_type="low_battery",
             severity="high" if is_severe else "medium",
-            title=f"The battery of {name}'s collar is low",
-            message=f"The collar of {name} is at {now:.0f}{unit}{soon}.",
+            title=say("alarm.battery", animal=name),
+            message=say("alarm.battery_more", animal=name, charge=charge)
+            if left is None
+            else say("alarm.battery_days", animal=name, charge=charge, days=f"{left:.0f}"),
         ),
         began_ms=seen.recorded_ms,
         level=2 if is_severe else 1,
@@ -238,8 +241,8 @@ def weak_signal(judging: Judging, seen: Seen) -> None:
                 seen,
                 alert_type="weak_signal",
                 severity="low",
-                title=f"The collar of {name} is heard faintly",
-                message=f"The last {numbers.fixes} fixes of {name} came at {usual_dbm:.0f} dBm.",
+                title=say("alarm.weak", animal=name),
+                message=say("alarm.weak_more", animal=name, fixes=numbers.fixes, dbm=f"{usual_dbm:.0f}"),
             ),
             began_ms=seen.recorded_ms,
         )
@@ -264,9 +267,9 @@ def collar_fault(judging: Judging, seen: Seen) -> None:
             sum(collar.attempts),
             numbers.failed,
             numbers.clear_failed,
-            "attempts to find a position failed",
+            "alarm.faulty_fixes",
         ),
-        ("nonsense", sum(collar.nonsense), numbers.nonsense, 0, "readings of its battery or clock cannot be"),
+        ("nonsense", sum(collar.nonsense), numbers.nonsense, 0, "alarm.faulty_readings"),
     ):
         if count >= limit:
             judging.holds(
@@ -275,8 +278,8 @@ def collar_fault(judging: Judging, seen: Seen) -> None:
                     seen,
                     alert_type="collar_fault",
                     severity="medium",
-                    title=f"The collar of {name} is faulty",
-                    message=f"Of the last {numbers.of} reports of {name}'s collar {count} are bad: {what}.",
+                    title=say("alarm.faulty", animal=name),
+                    message=say(what, animal=name, of=numbers.of, count=count),
                 ),
                 subject=subject,
                 began_ms=seen.recorded_ms,

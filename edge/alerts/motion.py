@@ -11,6 +11,7 @@ from edge.alerts.rules import PoachingRisk, RuleName, StationaryTooLong
 from edge.alerts.seen import Seen
 from edge.alerts.watch import Flight, Newest, Run, Stay, Usual, Watch
 from shared.movement.geodesy import haversine_m
+from shared.sayings import say
 
 #: Log speeds are counted in bins of 10 % from 1 mm/s on.
 _N_BINS: Final = 100
@@ -63,9 +64,13 @@ def poaching_risk(judging: Judging, seen: Seen, before: Newest | None) -> None:
                 seen,
                 alert_type="poaching_risk",
                 severity="critical",
-                title=f"{name} fled and has not moved since",
-                message=f"{name} ran at {flight.speed_mps * 3.6:.1f} km/h and has then been still for"
-                f" {stay.counted_s / 3600:.1f} h. It may be hurt or dead.",
+                title=say("alarm.fled", animal=name),
+                message=say(
+                    "alarm.fled_more",
+                    animal=name,
+                    speed=f"{flight.speed_mps * 3.6:.1f}",
+                    hours=f"{stay.counted_s / 3600:.1f}",
+                ),
             ),
             began_ms=stay.since_ms,
         )
@@ -94,8 +99,8 @@ def stationary_too_long(judging: Judging, seen: Seen, before: Newest | None) -> 
             seen,
             alert_type="stationary_too_long",
             severity="high",
-            title=f"{name} has not moved for {hours:.0f} h",
-            message=f"{name} has stayed within {numbers.radius_m:.0f} m for {hours:.1f} h, longer than its kind rests.",
+            title=say("alarm.still", animal=name, hours=f"{hours:.0f}"),
+            message=say("alarm.still_more", animal=name, metres=f"{numbers.radius_m:.0f}", hours=f"{hours:.1f}"),
         ),
         began_ms=stay.since_ms,
     )
@@ -169,8 +174,8 @@ def _run(judging: Judging, seen: Seen, before: Newest, speed_mps: float) -> None
             seen,
             alert_type="rapid_movement",
             severity="medium",
-            title=f"{name} moves unusually fast",
-            message=f"{name} went {watch.run.metres / 1000:.1f} km in {minutes:.0f} minutes.",
+            title=say("alarm.fast", animal=name),
+            message=say("alarm.fast_more", animal=name, km=f"{watch.run.metres / 1000:.1f}", minutes=f"{minutes:.0f}"),
         ),
         began_ms=watch.run.began_ms,
     )
@@ -232,9 +237,8 @@ def unusual_behavior(judging: Judging, seen: Seen) -> None:
                 seen,
                 alert_type="unusual_behavior",
                 severity="low",
-                title=f"{name} moves unlike itself",
-                message=f"The last {numbers.window_steps} steps of {name} are {below:.1f} spreads less likely than its"
-                " usual ones.",
+                title=say("alarm.unusual", animal=name),
+                message=say("alarm.unusual_more", animal=name, steps=numbers.window_steps, spreads=f"{below:.1f}"),
             ),
             began_ms=seen.recorded_ms,
         )

@@ -11,6 +11,7 @@ from shared.domain import Severity
 from shared.insight import Ahead
 from shared.movement.areas import Nearby
 from shared.movement.kinds import is_meant
+from shared.sayings import say
 
 _INSIDE: Final[dict[str | None, Severity]] = {"high": "critical", "medium": "high", "low": "medium"}
 _AROUND: Final[dict[str | None, Severity]] = {"high": "high", "medium": "medium", "low": "low"}
@@ -57,17 +58,17 @@ def _level(judging: Judging, seen: Seen, zone: Nearby, was: int) -> int:
 
 def _zone_holds(judging: Judging, seen: Seen, zone: Nearby, level: int) -> None:
     name = judging.subject.name
-    kind = (zone.zone_type or "zone").replace("_", " ")
     is_entry = level == _ENTERED
-    where = "is inside" if is_entry else "is in" if zone.is_inside else "is close to"
+    where = "alarm.zone_inside" if is_entry else "alarm.zone_in" if zone.is_inside else "alarm.zone_close"
+    kind, risk = zone.zone_type or "zone", zone.risk_level or "unknown"
     judging.holds(
         _ZONE,
         telling_at(
             seen,
             alert_type="high_risk_zone" if is_entry else "zone_warning",
             severity=(_INSIDE if is_entry else _AROUND).get(zone.risk_level, "medium"),
-            title=f"{name} {where} {zone.name}",
-            message=f"{name} {where} {zone.name} ({kind}, risk {zone.risk_level or 'unknown'}).",
+            title=say(where, animal=name, zone=zone.name),
+            message=say(f"{where}_more", animal=name, zone=zone.name, kind=kind, risk=risk),
             zone_id=zone.id,
         ),
         subject=zone.id,
@@ -103,16 +104,23 @@ def zone_ahead(judging: Judging, seen: Seen) -> None:
 
 def _ahead_holds(judging: Judging, seen: Seen, zone: Ahead, hours: float, chance: float) -> None:
     name = judging.subject.name
-    kind = (zone.zone_type or "zone").replace("_", " ")
+    kind, risk = zone.zone_type or "zone", zone.risk_level or "unknown"
     judging.holds(
         _AHEAD,
         telling_at(
             seen,
             alert_type="zone_warning",
             severity=_AROUND.get(zone.risk_level, "medium"),
-            title=f"{name} may enter {zone.name} within {hours:g} h",
-            message=f"{name} may be inside {zone.name} ({kind}, risk {zone.risk_level or 'unknown'}) in {hours:g} h:"
-            f" chance {chance:.0%} by its forecast.",
+            title=say("alarm.zone_ahead", animal=name, zone=zone.name, hours=f"{hours:g}"),
+            message=say(
+                "alarm.zone_ahead_more",
+                animal=name,
+                zone=zone.name,
+                kind=kind,
+                risk=risk,
+                hours=f"{hours:g}",
+                chance=f"{chance:.0%}",
+            ),
             zone_id=zone.id,
         ),
         subject=zone.id,
@@ -165,8 +173,8 @@ def _outside(judging: Judging, seen: Seen, corridor_id: str, memory: Inside) -> 
                 seen,
                 alert_type="corridor_exit",
                 severity="medium",
-                title=f"{name} has left {memory.name}",
-                message=f"{name} was in the corridor {memory.name} for {kept_hours:.0f} h and has left it.",
+                title=say("alarm.corridor_left", animal=name, corridor=memory.name),
+                message=say("alarm.corridor_left_more", animal=name, corridor=memory.name, hours=f"{kept_hours:.0f}"),
             ),
             subject=corridor_id,
             began_ms=memory.out_ms,
@@ -198,8 +206,8 @@ def proximity(judging: Judging, seen: Seen) -> None:
                 seen,
                 alert_type="proximity",
                 severity="high" if other.kind == "ranger" else "medium",
-                title=f"{name} is near {other.name}",
-                message=f"{name} is within {numbers.distance_m:.0f} m of {other.name}.",
+                title=say("alarm.near", animal=name, other=other.name),
+                message=say("alarm.near_more", animal=name, other=other.name, metres=f"{numbers.distance_m:.0f}"),
             ),
             subject=subject,
             began_ms=seen.recorded_ms,

@@ -20,6 +20,7 @@ from shared.api.errors import documented
 from shared.api.inject import ClockGiven, ViewGiven
 from shared.clock import Clock, ClockState, StationClock
 from shared.errors import Conflict
+from shared.sayings import Said
 from shared.wire.reading import instant
 
 Status = Literal["ok", "degraded", "failing"]
@@ -130,7 +131,7 @@ class BackupHealth(Struct, frozen=True, kw_only=True):
 
 
 class HealthDetail(Struct, frozen=True, kw_only=True):
-    """All that the status page shows; ``reasons`` say why the status is not ok."""
+    """All that the status page shows; ``reasons`` say why the status is not ok, ``said`` that by code and values."""
 
     status: Status
     reasons: list[str]
@@ -144,6 +145,7 @@ class HealthDetail(Struct, frozen=True, kw_only=True):
     pipeline: PipelineHealth | None = None
     cloud: CloudHealth | None = None
     backup: BackupHealth | None = None
+    said: list[Said] = []
 
 
 class HealthSource(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge.api.health import HealthSource
 from shared.api.web import Summary
 from shared.privacy import View
+from shared.sayings import said
 
 
 async def summary_of(health: HealthSource, view: View) -> Summary:
@@ -17,15 +18,15 @@ async def summary_of(health: HealthSource, view: View) -> Summary:
     used_pct = 100 - 100 * detail.disk.free_bytes // max(detail.disk.total_bytes, 1)
     return Summary(
         status=detail.status,
-        reasons=detail.reasons,
+        reasons=detail.said or detail.reasons,
         facts=[
-            ("clock", f"{detail.clock.now:%Y-%m-%d %H:%M} UTC ({detail.clock.state})"),
+            ("clock", said("message.clock", at=f"{detail.clock.now:%Y-%m-%d %H:%M}", clock=detail.clock.state)),
             ("receipt", "-" if receipt is None else f"{receipt:%Y-%m-%d %H:%M} UTC"),
             ("waiting", str(waiting)),
             ("disk", f"{used_pct} %"),
             ("fixes", str(detail.store.fixes)),
             ("undecoded", str(detail.ledger.undecoded)),
-            ("links", ", ".join(f"{link.name} {'+' if link.is_up else '-'}" for link in detail.links) or "-"),
+            ("links", ", ".join(f"{'✓' if link.is_up else '⚠'} {link.name}" for link in detail.links) or "-"),
             ("version", detail.version),
         ],
     )

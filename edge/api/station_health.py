@@ -35,6 +35,7 @@ from shared.accounts.facts import fact
 from shared.accounts.roster import WARN_MS
 from shared.accounts.service import ROSTER_TAKEN
 from shared.clock import Clock
+from shared.sayings import Said, said
 from shared.sync.records import from_ms
 
 #: Below the first share of the medium the station warns; below the second number of bytes it is failing.
@@ -89,14 +90,15 @@ class StationHealth:
         status, reasons = self._judge()
         cloud = await self._cloud()
         if cloud.roster_age_s is not None and cloud.roster_age_s * 1000 > WARN_MS:
-            reasons.append(f"the roster of who may log in is {cloud.roster_age_s / 86_400:.0f} days old")
+            reasons.append(said("fault.roster", days=f"{cloud.roster_age_s / 86_400:.0f}"))
             status = "degraded" if status == "ok" else status
         kept = await self._store.facts()
         heard = await self._ledger.facts()
         usage = shutil.disk_usage(self._data_dir)
         return HealthDetail(
             status=status,
-            reasons=reasons,
+            reasons=[each.text for each in reasons],
+            said=reasons,
             version=version("outpost"),
             uptime_s=round(self._clock.monotonic() - self._started_s, 1),
             clock=clock_health(self._clock),
@@ -154,41 +156,49 @@ class StationHealth:
             roster_age_s=(self._clock.now() - taken_at).total_seconds() if taken_at is not None and is_sure else None,
         )
 
-    def _judge(self) -> tuple[Status, list[str]]:
-        failing: list[str] = []
-        degraded: list[str] = []
+    def _judge(self) -> tuple[Status, list[Said]]:
+        failing: list[Said] = []
+        degraded: list[Said] = []
         usage = shutil.disk_usage(self._data_dir)
         if usage.free < RESERVE_BYTES:
-            failing.append(f"the disk has {usage.free // 2**20} MiB left")
+            failing.append(said("fault.disk_low", mib=usage.free // 2**20))
         elif usage.free < usage.total * WARN_SHARE:
-            degraded.append(f"the disk is {100 - 100 * usage.free // usage.total} % full")
-        degraded += [f"ledger segment {path.name} is damaged and was closed" for path in self._ledger.set_aside]
-        degraded += [f"ledger segment {path.name}: {reason}" for path, reason in self._decoder.damaged.items()]
-        if self._ledger.refusal is not None:
-            failing.append(f"the ledger refuses: {self._ledger.refusal}")
-        if self.check not in (None, "ok"):
-            failing.append(f"the database: {self.check}")
-        if not self._clock.state.is_sure:
-            degraded.append(f"the clock is {self._clock.state}: nothing is expired until it is sure")
+            degraded.append(said("fault.disk_full", used=100 - 100 * usage.free // usage.total))
+        degraded += [said("fault.segment_closed", name=path.name) for path in self._ledger.set_aside]
         degraded += [
-            f"link {link.name} is down: {link.status.last_error}" for link in self._links if not link.status.is_up
+            said("fault.segment_damaged", name=path.name, reason=reason)
+            for path, reason in self._decoder.damaged.items()
         ]
-        degraded += [f"model {model} was refused: {reason}" for model, reason in self._pipeline.refused.items()]
+        if self._ledger.refusal is not None:
+            failing.append(said("fault.ledger", reason=self._ledger.refusal))
+        if self.check not in (None, "ok"):
+            failing.append(said("fault.database", reason=self.check))
+        if not self._clock.state.is_sure:
+            degraded.append(said("fault.clock", clock=self._clock.state))
+        degraded += [
+            said("fault.link", link=link.name, reason=link.status.last_error)
+            for link in self._links
+            if not link.status.is_up
+        ]
+        degraded += [
+            said("fault.model", model=model, reason=reason) for model, reason in self._pipeline.refused.items()
+        ]
         degraded += self._of_backups()
         if failing:
             return "failing", failing + degraded
         return ("degraded", degraded) if degraded else ("ok", [])
 
-    def _of_backups(self) -> list[str]:
-        said = []
-        if self._healed is not None:
-            where = "is still in use" if self._healed.kept is None else f"lies at {self._healed.kept.name}"
-            said.append(f"the database was damaged ({self._healed.reason}) and {where}")
+    def _of_backups(self) -> list[Said]:
+        found = []
+        if self._healed is not None and self._healed.kept is None:
+            found.append(said("fault.healed_in_use", reason=self._healed.reason))
+        elif self._healed is not None and self._healed.kept is not None:
+            found.append(said("fault.healed", reason=self._healed.reason, name=self._healed.kept.name))
         if self._backups is not None and self._backups.last_error is not None:
-            said.append(f"the last backup failed: {self._backups.last_error}")
+            found.append(said("fault.backup", reason=self._backups.last_error))
         elif self._backups is not None and self._backups.is_late:
-            said.append("no backup was made for hours")
-        return said
+            found.append(said("fault.backup_late"))
+        return found
 
 
 def _backup(rounds: BackupRounds) -> BackupHealth:

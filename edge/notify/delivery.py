@@ -24,6 +24,7 @@ from edge.store.store import SpatialiteStore
 from shared.accounts.facts import fact, set_fact
 from shared.clock import Clock
 from shared.errors import LinkError, OutpostError, StoreError
+from shared.sayings import Language, in_words, said, words_of
 from shared.sync.records import from_ms
 
 log = structlog.get_logger()
@@ -63,7 +64,7 @@ class Delivery:
 
     def __init__(
         self, store: SpatialiteStore, clock: Clock, station: str, *, severity: str, sms_outbox: Path | None,
-        sms_to: Sequence[str], targets: Sequence[str],
+        sms_to: Sequence[str], targets: Sequence[str], language: Language = "en",
     ) -> None:  # fmt: skip
         self._store = store
         self._clock = clock
@@ -72,6 +73,7 @@ class Delivery:
         self._outbox = sms_outbox
         self._numbers = tuple(sms_to)
         self._targets = tuple(targets)
+        self._words = words_of(language)
         self.ways: list[Way] = []
         if sms_outbox is not None:
             self.ways.append(Way(name="sms", hand_over=self._sms))
@@ -130,9 +132,12 @@ class Delivery:
             return None
         way.told_s.append(now_s)
         if len(way.told_s) > MOST_AN_HOUR:
-            return f"OUTPOST {self._station}: many alarms, look at the station. No more messages this hour"
+            return said("message.many", station=self._station).within(self._words)
         at: datetime = from_ms(alarm.detected_ms)
-        return f"OUTPOST {self._station}: {alarm.title} ({alarm.severity}, {at:%H:%M} UTC)"
+        title = in_words(self._words, "alarm", alarm.title)
+        severity = self._words[f"severity.{alarm.severity}"].lower()
+        told = said("message.alarm", station=self._station, title=title, severity=severity, at=f"{at:%H:%M}")
+        return told.within(self._words)
 
     async def _sms(self, alarm: Alarm, text: str) -> None:
         outbox = self._outbox

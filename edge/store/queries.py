@@ -213,8 +213,10 @@ def list_corridors(db: Connection, query: CorridorQuery, view: View | None = Non
     """Return a page of corridors."""
     where = _where("r.deleted_ms IS NULL")
     where.add_equal({"r.species": query.species, "r.status": query.status})
-    if query.search:
+    if query.search and (view is None or reducing.shows_areas(view)):
         where.add(r"(r.name LIKE ? ESCAPE '\' OR r.description LIKE ? ESCAPE '\')", *[like_pattern(query.search)] * 2)
+    elif query.search:
+        where.add(r"r.name LIKE ? ESCAPE '\'", like_pattern(query.search))
     order = order_by(query.ordering, _CORRIDOR_ORDER, "r.pk")
     return _page(db, selecting(CORRIDOR), where, order, query, _corridor, view)
 

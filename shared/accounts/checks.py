@@ -24,16 +24,14 @@ from shared.accounts.tokens import Signer
 from shared.accounts.users import Job, User
 from shared.errors import Conflict, Forbidden, NotAuthenticated, OutpostError, RateLimited
 from shared.privacy import Principal, Role, Species, species_listed
+from shared.sayings import say
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 HASHING_AT_ONCE: Final = 2
-NOT_RIGHT: Final = "the address or the password is not right"
-CODE_NOT_RIGHT: Final = (
-    "the code is not right, was used before, or has expired; where this home's clock is wrong, wait for the app's next"
-    " code and give both: otp_code and otp_code_next"
-)
+NOT_RIGHT: Final = say("refused.not_right")
+CODE_NOT_RIGHT: Final = say("refused.code_not_right")
 AT_STATION: Final = "this station sends no codes and makes no accounts by itself: an administrator adds them here"
 AT_THE_CLOUD: Final = "this account is kept in the cloud: change it there, and the next roster brings it here"
 #: Names of facts.
@@ -176,7 +174,7 @@ class Checks:
 
         wait_s = await self.tables.write(job())
         if wait_s:
-            raise RateLimited("too many attempts: wait a little", retry_after_s=wait_s)
+            raise RateLimited(say("refused.too_many"), retry_after_s=wait_s)
 
     async def _tried(self, email: str, purpose: logins.Purpose, address: str, *, otp_id: str | None) -> Challenge:
         """Return the open challenge of an account, with one more try counted; raises NotAuthenticated.

@@ -33,6 +33,7 @@ from shared.accounts.tokens import Claims
 from shared.accounts.users import Job, User
 from shared.errors import Conflict, FactorRequired, Forbidden, Invalid, NotAuthenticated
 from shared.privacy import OPERATOR, Principal, Role, View, view_for
+from shared.sayings import say
 
 __all__ = ["ROSTER_TAKEN", "Accounts", "Caller", "Channel", "LoggedIn", "Messenger", "Opened", "Shown", "Tables"]
 
@@ -151,7 +152,7 @@ class Accounts(Devices):
             await self._rehash(user, password)
             return await self._after_password(user, address)
         if self.home == "station":
-            raise NotAuthenticated("password: is required at a station, with the code of your app")
+            raise NotAuthenticated(say("refused.password"))
         is_by_code = user is not None and user.may_enter and user.password_hash is None
         return await self._send(plain, "login", "otp" if is_by_code else "none", address, {}, user)
 
@@ -163,7 +164,7 @@ class Accounts(Devices):
             await self.tables.write(logins.open_challenge(challenge))
             return Opened(challenge.id, "recovery_code" if is_strict else "totp")
         if self.home == "station" or self._messenger is None:
-            raise Forbidden("this account has no second factor: an administrator makes it one")
+            raise Forbidden(say("refused.no_factor"))
         return await self._send(user.email, "login", "otp", address, {}, user)
 
     def _is_strict(self, user: User) -> Job[bool]:

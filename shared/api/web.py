@@ -16,11 +16,10 @@ application was not built, the page says how to build it, below what it tells an
 
 from __future__ import annotations
 
-import functools
 import html
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -47,12 +46,12 @@ from shared.api.ranges import part_of
 from shared.domain import Alert
 from shared.errors import AccessError, NotFound, OutpostError, RateLimited
 from shared.privacy import View
+from shared.sayings import LANGUAGES, Said, Words, in_words, words_of
 from shared.store import AlertQuery
 from shared.wire.reading import text
 
 WEB: Final = Path(__file__).parent.parent / "web"
 DIST: Final = WEB / "dist"
-LANGUAGES: Final = ("en", "sw", "fr")
 THEMES: Final = ("light", "dark", "night")
 LANGUAGE_COOKIE: Final = "outpost_lang"
 THEME_COOKIE: Final = "outpost_theme"
@@ -74,15 +73,14 @@ _ICON: Final = (
 _HEADERS: Final = {"Referrer-Policy": "same-origin", "Vary": "Cookie, Accept-Language"}
 
 Fields: TypeAlias = Annotated[dict[str, str], Body(media_type=RequestEncodingType.URL_ENCODED)]
-Words: TypeAlias = Mapping[str, str]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """How a home is, for a person: a word, why it is not ok, and facts, each by the name of its heading."""
 
     status: Literal["ok", "degraded", "failing"]
-    reasons: list[str] = []
-    facts: list[tuple[str, str]] = []
+    reasons: Sequence[Said | str] = ()
+    facts: list[tuple[str, str | Said]] = []
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,13 +222,6 @@ def map_names(folder: Path | None) -> list[str]:
 
 
 # --- languages --------------------------------------------------------------------------------------------------------
-@functools.cache
-def words_of(language: str) -> Words:
-    """Return the strings of a language."""
-    words: dict[str, str] = json.loads((WEB / "strings" / f"{language}.json").read_text(encoding="utf-8"))
-    return words
-
-
 def language_of(request: Request[Any, Any, Any]) -> str:
     """Return the language that a browser was set to here, or asks for; English where it asks for none of ours."""
     chosen = request.cookies.get(LANGUAGE_COOKIE, "")
@@ -313,22 +304,32 @@ def _text(words: Words, key: str) -> str:
     return html.escape(words.get(key, key))
 
 
+def _told(words: Words, value: str | Said) -> str:
+    return html.escape(value if isinstance(value, str) else value.within(words))
+
+
 def _status(words: Words, summary: Summary) -> str:
     rows = "".join(
-        f"<tr><th>{_text(words, f'fact.{key}')}</th><td>{html.escape(value)}</td></tr>" for key, value in summary.facts
+        f"<tr><th>{_text(words, f'fact.{key}')}</th><td>{_told(words, value)}</td></tr>" for key, value in summary.facts
     )
-    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in summary.reasons)
+    reasons = "".join(f"<li>{_told(words, reason)}</li>" for reason in summary.reasons)
     return (
         f"<section><h2>{_text(words, 'status.heading')}: {_text(words, f'status.{summary.status}')}</h2>"
         f"{f'<ul>{reasons}</ul>' if reasons else ''}<table>{rows}</table></section>"
     )
 
 
+def _own(words: Words, text: str) -> str:
+    """Return title or message of an alert: in the reader's words, where it is a sentence of ours."""
+    return html.escape(words.get(f"alert_type.{text}") or in_words(words, "alarm", text))
+
+
 def _alerts(words: Words, alerts: list[Alert]) -> str:
+    # two columns, so that a telephone is wide enough
     rows = "".join(
-        f"<tr><td>{_text(words, f'severity.{alert.severity}')}</td><td>{html.escape(alert.title)}</td>"
-        f"<td>{html.escape(alert.message)}</td>"
-        f'<td><time datetime="{alert.detected_at.isoformat()}">{alert.detected_at:%Y-%m-%d %H:%M} UTC</time></td></tr>'
+        f"<tr><th>{_text(words, f'severity.{alert.severity}')}<br>"
+        f'<time datetime="{alert.detected_at.isoformat()}">{alert.detected_at:%Y-%m-%d %H:%M} UTC</time></th>'
+        f"<td><strong>{_own(words, alert.title)}</strong><br>{_own(words, alert.message)}</td></tr>"
         for alert in alerts
     )
     shown = f"<table>{rows}</table>" if rows else f"<p>{_text(words, 'alerts.none')}</p>"
@@ -342,13 +343,14 @@ def _log_out(words: Words, token: str) -> str:
     )
 
 
-def _said(error: str) -> str:
-    return f'<p role="alert" class="error">{html.escape(error)}</p>' if error else ""
+def _said(words: Words, error: str) -> str:
+    return f'<p role="alert" class="error">{html.escape(in_words(words, "refused", error))}</p>' if error else ""
 
 
 def _login_form(words: Words, email: str, error: str) -> str:
     return (
-        f'<h2>{_text(words, "login.heading")}</h2>{_said(error)}<form method="post" action="/session" class="login">'
+        f"<h2>{_text(words, 'login.heading')}</h2>{_said(words, error)}"
+        '<form method="post" action="/session" class="login">'
         f'<label>{_text(words, "login.email")}<input name="email" type="email" autocomplete="username" required'
         f' value="{html.escape(email)}"></label>'
         f'<label>{_text(words, "login.password")}<input name="password" type="password"'
@@ -374,7 +376,7 @@ def _register(words: Words, site: Site, said: dict[str, str], error: str) -> str
         for name, kind, fill, is_required in fields
     )
     return (
-        f"<details{shown}><summary>{_text(words, 'register.heading')}</summary>{_said(error)}"
+        f"<details{shown}><summary>{_text(words, 'register.heading')}</summary>{_said(words, error)}"
         f"<p>{_text(words, 'register.hint')}</p>"
         f'<form method="post" action="/session/register" class="login">{inputs}'
         f"<button>{_text(words, 'register.begin')}</button></form></details>"
@@ -383,7 +385,7 @@ def _register(words: Words, site: Site, said: dict[str, str], error: str) -> str
 
 def _registration_code(words: Words, email: str, error: str) -> str:
     return (
-        f"<h2>{_text(words, 'register.heading')}</h2>{_said(error)}<p>{_text(words, 'register.sent')}</p>"
+        f"<h2>{_text(words, 'register.heading')}</h2>{_said(words, error)}<p>{_text(words, 'register.sent')}</p>"
         '<form method="post" action="/session/register/code" class="login">'
         f'<input type="hidden" name="email" value="{html.escape(email)}">'
         f"<label>{_text(words, 'login.code')}"
@@ -399,7 +401,7 @@ def _code_form(words: Words, email: str, otp_id: str, factor: str, error: str) -
         for name, value in (("email", email), ("otp_id", otp_id), ("factor", factor))
     )
     return (
-        f"<h2>{_text(words, 'login.code')}</h2>{_said(error)}<p>{hint}</p>"
+        f"<h2>{_text(words, 'login.code')}</h2>{_said(words, error)}<p>{hint}</p>"
         f'<form method="post" action="/session/code" class="login">{hidden}'
         f"<label>{_text(words, 'login.code')}"
         '<input name="code" autocomplete="one-time-code" required autofocus></label>'

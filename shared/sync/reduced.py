@@ -19,7 +19,7 @@ from shared.sync.records import ALERT, OBSERVATION, Entity
 
 __all__ = [
     "SPECIES", "Reduced", "Source", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations",
-    "patrol_condition", "personal", "reduced",
+    "patrol_condition", "personal", "reduced", "shows_areas",
 ]  # fmt: skip
 
 #: Asked before, in the same snapshot: the species that there are.
@@ -204,8 +204,8 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, notes=None, aliases=())
         case Deployment():
             return msgspec.structs.replace(value, notes=None)
-        case Zone() | Corridor() if view.principal.role != "viewer":
-            return value  # no place of an animal: staff read them whole, and would write back what was rounded
+        case Zone() | Corridor() if shows_areas(view):
+            return value
         case Zone():
             return msgspec.structs.replace(value, geometry=_generalised(value.geometry), description="")
         case Corridor():  # it was drawn or found along where animals walk
@@ -222,6 +222,14 @@ def reduced(view: View, value: Any) -> Any:
             return msgspec.structs.replace(value, note="", track=None, created_by=None)
         case _:
             return value
+
+
+def shows_areas(view: View) -> bool:
+    """Say whether ``view`` has zones and corridors whole, with their words, which may be searched then.
+
+    Staff do: no place of an animal is in them, and what was rounded for them would be written back so.
+    """
+    return view.is_exact or view.principal.role != "viewer"
 
 
 def personal(view: View, value: Any) -> Any:

@@ -20,9 +20,9 @@ PATH = "/api/v1/alerts/"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 ALERT: dict[str, Any] = {"alert_type": "poaching_risk", "title": "Snares at the river"}
 KEYS = [
-    "id", "animal", "alert_type", "severity", "status", "title", "message", "latitude", "longitude", "conflict_zone",
-    "detected_at", "acknowledged_at", "resolved_at", "acknowledged_by", "metadata", "note", "created_at", "updated_at",
-    "rev",
+    "id", "animal", "alert_type", "severity", "status", "title", "title_said", "message", "message_said", "latitude",
+    "longitude", "conflict_zone", "detected_at", "acknowledged_at", "resolved_at", "acknowledged_by", "metadata",
+    "note", "created_at", "updated_at", "rev",
 ]  # fmt: skip
 NOON = "2026-06-01T12:00:00Z"
 #: What brings a new alert into each state.

@@ -17,13 +17,14 @@ from litestar import Litestar
 from cloud.store.store import PostgresStore
 from edge.api.events import EventHub, stream
 from shared.accounts.service import Accounts
+from shared.accounts.users import User
 from shared.clock import ClockState
 from shared.domain import NewFix, Prediction
 from shared.ids import id_bytes, id_text
 from shared.privacy import OPERATOR, Principal, View, species_listed, view_for
 from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, ObservationQuery, Store
-from tests.access import TokenAuth, logged_in, person
-from tests.contract.conftest import client_of
+from tests.access import TokenAuth, logged_in, operator_of, person
+from tests.contract.conftest import client_of, session_of
 from tests.fakes import START, FakeClock
 
 pytestmark = [pytest.mark.api, pytest.mark.auth, pytest.mark.usefixtures("only_homes")]
@@ -277,6 +278,42 @@ async def test_no_filter_count_or_order_tells_of_what_is_too_new(
     body = {"collar_id": "K1", "timestamp": when.isoformat(), "lat": lat, "lon": lon}
     assert (await viewer_client.post("/api/v1/tracking/", json=body)).status_code == 403
     assert (await viewer_client.post("/api/v1/tracking/bulk_upload/", json=[body])).status_code == 403
+
+
+async def test_no_search_finds_a_word_that_is_hidden_from_who_searches(
+    app: Litestar, store: Store, accounts: Accounts, clock: FakeClock, client: httpx.AsyncClient, viewer_user: User
+) -> None:
+    ids = await herd(store)
+    notes, words = {"notes": "at Umbrella Spring"}, {"description": "along Umbrella Spring"}
+    heard = fix("K1", *PLACE, timedelta(days=10), local_id="umbrella", notes="at Umbrella Spring")
+    await store.add_fixes(OPERATORS, [heard])
+    await store.create_animal(OPERATORS, {"name": "Naisha", "species": "elephant", **notes})
+    assert (await client.patch("/api/v1/collars/K1/", json=notes)).is_success
+    line = '{"type":"LineString","coordinates":[[37.1,-2.7],[37.2,-2.6]]}'
+    await store.create_corridor(OPERATORS, {"name": "North", "geometry": line, **words})
+    place = {"animal_id": ids["elephant"], "lon_deg": PLACE[0], "lat_deg": PLACE[1]}
+    seen = {"observation_type": "sighting", "recorded_at": START, "observer": "Umbrella"}
+    await store.create_observation(OPERATORS, {**place, **seen, **words})
+    clock.tick(30 * 86_400)
+    searched = [
+        path
+        for path, item in app.openapi_schema.to_schema()["paths"].items()
+        if any(each["name"] == "search" for each in item.get("get", {}).get("parameters", []))
+    ]
+    asked = []
+    async with client_of(app, await session_of(accounts, viewer_user)) as viewer:
+        for path in searched:
+            answer = await viewer.get(path, params={"search": "umbrella"})
+            if answer.status_code == 403:
+                continue
+            body = answer.json()
+            assert (answer.status_code, body.get("results", body.get("features"))) == (200, []), path
+            asked.append(path)
+        assert (await viewer.get("/api/v1/corridors/?search=nort")).json()["count"] == 1
+    assert len(asked) > 5, searched
+    async with client_of(app, operator_of(app)) as staff:
+        for path in ("corridors", "tracking/observations"):
+            assert (await staff.get(f"/api/v1/{path}/?search=umbrella")).json()["count"] == 1, path
 
 
 async def test_a_fix_whose_own_date_is_old_is_as_new_as_its_arrival(store: Store, viewer: View) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from shared.accounts.service import Accounts
 from shared.accounts.users import User
 from shared.domain import NewFix
 from shared.privacy import OPERATOR, view_for
+from shared.sayings import say, words_of
 from shared.store import Store
 from tests.access import accounts_over, logged_in, person, rosters_over
 from tests.contract.conftest import client_of, session_of
@@ -54,14 +56,20 @@ async def test_a_person_logs_in_by_a_plain_form_reads_status_and_alerts_and_logs
     assert seed is not None
     assert (await client.post("/api/v1/alerts/", json=ALERT)).status_code == 201
     assert "high_risk_zone" not in (await nobody.get("/")).text
+    nobody.cookies.set("outpost_lang", "fr")
     wrong = await begun(nobody, "asha@example.org", "hyena hyena hyena")
     assert (wrong.status_code, 'role="alert"' in wrong.text) == (400, True)
+    assert words_of("fr")["refused.not_right"] in html.unescape(wrong.text)
+    nobody.cookies.delete("outpost_lang")
     asked = await begun(nobody, "asha@example.org", PASSWORD)
     assert (asked.status_code, hidden(asked)["factor"]) == (200, "totp")
     form = {**hidden(asked), "code": pyotp.TOTP(seed).at(clock.now())}
     entered = await nobody.post("/session/code", data=form, headers={"Origin": "http://station"})
     assert (entered.status_code, entered.headers["location"]) == (303, "/")
+    still = {**ALERT, "title": say("alarm.still", animal="Naisha", hours=7)}
+    assert (await client.post("/api/v1/alerts/", json=still)).status_code == 201
     page = await nobody.get("/", headers={"Accept-Language": "sw-KE,sw;q=0.9,en;q=0.5"})
+    assert "Naisha hajasogea kwa saa 7" in page.text
     assert '<html lang="sw">' in page.text
     assert "at &lt;the&gt; farm" in page.text
     assert "Tahadhari hai" in page.text

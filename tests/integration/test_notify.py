@@ -22,6 +22,7 @@ from edge.store.store import SpatialiteStore
 from shared.ending import end
 from shared.errors import ConfigError, StoreError
 from shared.privacy import OPERATOR, view_for
+from shared.sayings import say
 from tests.fakes import START, FakeClock
 from tests.services import free_port
 
@@ -110,6 +111,18 @@ async def test_a_grave_alarm_goes_once_to_every_number_and_names_no_place(store:
         assert text == "OUTPOST north: Naisha is in Kimana (critical, 12:00 UTC)"
         assert "2.65" not in text
         assert "37.26" not in text
+
+
+async def test_an_alarm_is_told_in_the_language_of_the_station(store: SpatialiteStore, outbox: Path) -> None:
+    each = Delivery(
+        store, FakeClock(), "north", severity="high", sms_outbox=outbox, sms_to=("+254700000001",), targets=(),
+        language="sw",
+    )  # fmt: skip
+    await each.begin()
+    await raise_alert(store, say("alarm.still", animal="Naisha", hours=7))
+    assert await turns(each) == 1
+    (file,) = outbox.glob("OUT*.txt")
+    assert file.read_text(encoding="ascii") == "OUTPOST north: Naisha hajasogea kwa saa 7 (hatari kubwa, 12:00 UTC)"
 
 
 async def test_a_modem_that_is_gone_keeps_the_alarm_until_it_is_back(store: SpatialiteStore, outbox: Path) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Request
 
 from shared.privacy import Role
 from tests.faults.cloud_process import CloudProcess
-from tests.web import homes
+from tests.web import homes, leash
+from tests.web.leash import Engine, Leash
 
+LEASH = Leash()
 Open = Callable[..., BrowserContext]
 
 
@@ -41,14 +43,38 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[homes.Home
         yield cloud
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let no test that looks into a browser outlast its own time, whatever becomes of pytest-timeout's signal."""
+    is_looking = "browser" in getattr(item, "fixturenames", ())
+    LEASH.give(time_of(item) + leash.BEYOND_S if is_looking else None)
+    try:
+        return (yield)
+    finally:
+        LEASH.give(None)
+
+
+def time_of(item: pytest.Item) -> float:
+    """Return how long a test may take by pytest-timeout: its mark's word, the command line's, the configuration's."""
+    marker = item.get_closest_marker("timeout")
+    if marker is not None:
+        return float(marker.args[0] if marker.args else marker.kwargs["timeout"])
+    return float(item.config.getoption("timeout") or item.config.getini("timeout"))
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Give Debian's browser; while it is open its loop is the thread's, and no other test may need one."""
+def engine() -> Iterator[Engine]:
+    """Give what starts the browser; it is closed before tests of another file may need an event loop of their own."""
     homes.require_browser()
-    with sync_playwright() as playwright:
-        browser = homes.open_browser(playwright)
-        yield browser
-        browser.close()
+    engine = Engine(LEASH)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def browser(engine: Engine) -> Browser:
+    """Give Debian's browser."""
+    return engine.browser()
 
 
 class Watched:
@@ -91,7 +117,8 @@ def look(browser: Browser) -> Iterator[Open]:
 
     yield look
     for context, watched in opened:
-        context.close()
+        with LEASH.closing():
+            context.close()
         assert watched.elsewhere == []
         assert watched.refused == []
 

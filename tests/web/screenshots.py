@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from shared.api.web import LANGUAGES
+from shared.sayings import LANGUAGES
 from tests.web import homes
 
 SIZES = {"phone": (360, 640), "wall": (1920, 1080)}

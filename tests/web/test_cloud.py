@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
+from shared.accounts.audit import Entry
 from shared.accounts.service import Accounts
 from shared.sync import clashes, log
 from shared.sync.clashes import Clash
@@ -102,6 +103,27 @@ def test_a_key_is_shown_once_and_taken_away_and_the_audit_log_tells_of_both(
     homes.go(page, "audit")
     expect(page.get_by_text(re.compile("their chain is whole"))).to_be_visible(timeout=PATIENCE_MS)
     expect(page.get_by_role("cell", name=re.compile("key")).first).to_be_visible()
+
+
+def test_the_audit_log_is_read_page_by_page_newest_first(cloud: tuple[Home, CloudProcess], look: Open) -> None:
+    home, _ = cloud
+    at_ms = int(time.time() * 1000)
+    lines = [Entry(at_ms, "warden", "read", f"leaf {n}") for n in range(150)]
+    home.ask(lambda accounts: accounts.note(lines))
+    page = open_page(look(home, "admin"), "audit")
+    leaves = page.get_by_role("cell", name=re.compile(r"^leaf \d+$"))
+    expect(leaves.first).to_have_text("leaf 149", timeout=PATIENCE_MS)
+    expect(page.get_by_role("button", name="Newer")).to_be_disabled()
+    newer = leaves.all_inner_texts()
+    page.get_by_role("button", name="Older").click()
+    expect(leaves.last).to_have_text("leaf 0", timeout=PATIENCE_MS)
+    older = leaves.all_inner_texts()
+    page.get_by_role("button", name="Newer").click()
+    expect(leaves.first).to_have_text("leaf 149", timeout=PATIENCE_MS)
+    # what is read and written meanwhile moves the border: a line may stand on both pages, and none on neither
+    border = len(newer) - 150 + len(older)
+    assert 0 <= border < len(newer) < 150
+    assert newer + older[border:] == [f"leaf {n}" for n in range(149, -1, -1)]
 
 
 def test_a_marker_moves_and_an_alarm_rings_when_the_cloud_hears_of_them(

@@ -439,6 +439,10 @@ def test_the_page_speaks_the_language_that_was_chosen(station: WatchedStation, l
     words = {"sw": "Ramani na tahadhari", "fr": "Carte et alertes"}
     expect(page.get_by_role("link", name=words[language]).first).to_be_visible()
     assert not re.search(r"\b[a-z]+\.[a-z_]+\b(?=\s)", page.locator("nav").inner_text())
+    alert = station.raise_alert("Tumaini", "stationary_too_long", "low")  # what the home says itself, too
+    told = {"sw": "Tumaini hajasogea kwa saa 7", "fr": "Tumaini n'a pas bougé depuis 7 h"}
+    expect(page.locator(f'[data-alert="{alert}"]')).to_contain_text(told[language], timeout=PATIENCE_MS)
+    station.post(f"/alerts/{alert}/resolve/", {})
 
 
 def test_rangers_stand_on_the_map_and_their_log_is_kept_at_the_station(station: WatchedStation, look: Open) -> None:

@@ -163,7 +163,11 @@ export function Audit() {
   const [log, setLog] = useState<Log | null>(null);
   const [people] = useRows<User>("/api/v1/users/");
   const names = new Map((people ?? []).map((each) => [each.id, each.name]));
-  useEffect(() => void get<Log>(`/api/v1/audit/?page_size=${PAGE}&page=${page}`).then(setLog), [page]);
+  useEffect(() => {
+    let isAskedFor = true;  // who has gone on meanwhile is not taken back by an answer that comes late
+    void get<Log>(`/api/v1/audit/?page_size=${PAGE}&page=${page}`).then((found) => { if (isAskedFor) setLog(found); });
+    return () => { isAskedFor = false; };
+  }, [page]);
   return (
     <Page title={t("nav.audit")} actions={<>
       <button disabled={page === 1} onClick={() => setPage(page - 1)}>{t("audit.newer")}</button>

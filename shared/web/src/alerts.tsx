@@ -3,9 +3,12 @@ import { post } from "./api";
 import { isField, isManager } from "./boot";
 import { loadAlerts } from "./live";
 import { alerts, live, selected, use } from "./state";
-import { t, word } from "./strings";
+import { t, told, word } from "./strings";
 import type { Alert } from "./types";
 import { Act, Severity, Time, askText } from "./ui";
+
+/** What an alert says, in this page's language where Outpost says it. */
+export const titleOf = (alert: Alert) => told(alert.title_said, word("alert_type", alert.title));
 
 const RANK = { critical: 0, high: 1, medium: 2, low: 3 } as const;
 
@@ -14,7 +17,7 @@ const act = (alert: Alert, what: string, body: unknown = {}) => async () => {
   await loadAlerts();
 };
 async function note(alert: Alert): Promise<void> {
-  const text = await askText(t("alerts.note"), alert.title, { value: alert.note ?? "", isLong: true });
+  const text = await askText(t("alerts.note"), titleOf(alert), { value: alert.note ?? "", isLong: true });
   if (text !== null) await act(alert, "note", { note: text || null })();
 }
 async function close(alert: Alert, what: "resolve" | "false_alarm"): Promise<void> {
@@ -42,8 +45,8 @@ function Entry({ group }: { group: Alert[] }) {
     <li class={`alert ${alert.severity} ${alert.status}`} data-alert={alert.id}>
       <div class="row"><Severity of={alert.severity} />{group.length > 1 && <span class="count">×{group.length}</span>}
         {alert.metadata.is_late && <span class="tag">{t("alerts.late")}</span>}<span class="grow" /><Time at={alert.detected_at} /></div>
-      <strong>{word("alert_type", alert.title)}</strong>
-      {alert.message && <p>{alert.message}</p>}
+      <strong>{titleOf(alert)}</strong>
+      {alert.message && <p>{told(alert.message_said, alert.message)}</p>}
       {alert.note && <p class="note">{alert.note}</p>}
       {isField && <div class="row wrap">
         {alert.status === "active" && <Act class="main" act={each((one) => act(one, "acknowledge"))}>{t("alerts.acknowledge")}</Act>}
@@ -64,7 +67,7 @@ export function Feed() {
   return (
     <section class="feed" aria-label={t("alerts.heading")}>
       <h2>{t("alerts.heading")} {active.length > 0 && <span class="count loud">{active.length}</span>}</h2>
-      <p class="hidden" role="status" aria-live="assertive">{active[0] ? `${t(`severity.${active[0].severity}`)}: ${active[0].title}` : ""}</p>
+      <p class="hidden" role="status" aria-live="assertive">{active[0] ? `${t(`severity.${active[0].severity}`)}: ${titleOf(active[0])}` : ""}</p>
       {found === null ? <p class="quiet" aria-busy="true">{t("page.loading")}</p>
         : groups.length === 0 ? <p class="quiet">{t("alerts.none")}</p>
         : <ul>{groups.map((group) => <Entry key={group[0]!.id} group={group} />)}</ul>}

@@ -4,7 +4,7 @@ import { ageOf } from "./ages";
 import { get, type Paged } from "./api";
 import { boot } from "./boot";
 import { daysLeft, heardOf } from "./heard";
-import { uplinkOf } from "./shell";
+import { reasonsOf, uplinkOf } from "./shell";
 import { collars, health, homeNow, live, sparks, trails, use } from "./state";
 import { t, word } from "./strings";
 import type { Collar, Undecoded } from "./types";
@@ -108,7 +108,7 @@ export function System() {
   const waiting = Object.entries(found.cloud?.waiting ?? {}).map(([channel, each]) => ({ id: channel, ...each }));
   return (
     <Page title={`${boot.name}: ${t(`status.${found.status}`)}`}>
-      {found.reasons.length > 0 && <ul class="reasons">{found.reasons.map((each) => <li key={each}>⚠ {each}</li>)}</ul>}
+      {found.reasons.length > 0 && <ul class="reasons">{reasonsOf(found).map((each) => <li key={each}>⚠ {each}</li>)}</ul>}
       <h2>{t("system.links")}</h2>
       <Table rows={found.links.map((each) => ({ ...each, id: each.name }))} label={t("system.links")} columns={[
         { key: "name", label: t("link.name"), cell: (row) => <><span class={row.is_up ? "age-fresh" : "bad"}>{row.is_up ? "● " : "⚠ "}</span>{row.name}</> },

@@ -1,6 +1,8 @@
 /** The day on paper: where everybody was, what rang, what to write on. */
 import { Place, ageOfAnimal } from "./home";
 import { boot } from "./boot";
+import { reasonsOf } from "./shell";
+import { titleOf } from "./alerts";
 import { alerts, collars, health, homeNow, live, use } from "./state";
 import { t, word } from "./strings";
 import { Page, Severity, Table, Time } from "./ui";
@@ -13,11 +15,11 @@ export function Sheet() {
   return (
     <Page title={`${t("sheet.heading")} · ${boot.name} · ${new Date(homeNow()).toISOString().slice(0, 10)}`}
       actions={<button class="main noprint" onClick={() => print()}>{t("sheet.print")}</button>}>
-      {state && <p>{t("status.heading")}: {t(`status.${state.status}`)}. {state.reasons.join(". ")}</p>}
+      {state && <p>{t("status.heading")}: {[t(`status.${state.status}`), ...reasonsOf(state)].join("; ")}</p>}
       <h2>{t("alerts.heading")}</h2>
       <Table rows={found} label={t("alerts.heading")} empty={t("alerts.none")} columns={[
         { key: "severity", label: t("alerts.severity"), cell: (row) => <Severity of={row.severity} /> },
-        { key: "title", label: t("alerts.what"), cell: (row) => word("alert_type", row.title) },
+        { key: "title", label: t("alerts.what"), cell: (row) => titleOf(row) },
         { key: "at", label: t("alerts.since"), cell: (row) => <Time at={row.detected_at} /> },
         { key: "status", label: t("animal.status"), cell: (row) => t(`alert_status.${row.status}`) },
         { key: "note", label: t("form.notes"), cell: (row) => row.note ?? "" },

@@ -6,7 +6,8 @@ import { boot, keep, role } from "./boot";
 import { start } from "./live";
 import { isSoundOn, setSound, startSound } from "./sound";
 import { alerts, connection, health, homeNow, stations, use } from "./state";
-import { t, word } from "./strings";
+import { t, told, word } from "./strings";
+import type { StationHealth } from "./types";
 import { Asked, Time, Toast, sayError } from "./ui";
 import { span } from "./words";
 
@@ -27,11 +28,14 @@ export function uplinkOf(cloud: NonNullable<NonNullable<typeof health.value>["cl
   return { waiting, isEnrolled, isOffline, age };
 }
 
+/** Why a home is not in order, in this page's language. */
+export const reasonsOf = (found: StationHealth) => found.reasons.map((each, n) => told(found.said[n], each));
+
 function StationStrip() {
   const found = use(health);
   if (!found) return null;
   const up = uplinkOf(found.cloud);
-  const used = Math.round(100 - (100 * found.disk.free_bytes) / Math.max(found.disk.total_bytes, 1));
+  const used = 100 - Math.floor((100 * found.disk.free_bytes) / Math.max(found.disk.total_bytes, 1));  // as the home itself counts
   return (
     <>
       {up.isEnrolled
@@ -70,7 +74,7 @@ function Strip() {
         <b>{boot.name}</b></a>
       <ul class="facts" aria-label={t("status.heading")}>
         {found && <Fact name="status" icon={found.status === "ok" ? "✓" : "⚠"} tone={found.status === "ok" ? "" : found.status === "failing" ? "bad" : "warn"}>
-          <a href="#/system" title={found.reasons.join("\n")}>{t(`status.${found.status}`)}</a></Fact>}
+          <a href="#/system" title={reasonsOf(found).join("\n")}>{t(`status.${found.status}`)}</a></Fact>}
         {boot.home === "station" ? <StationStrip /> : <CloudStrip />}
         <Fact name="live" icon={line.isUp ? "●" : "⚠"} tone={line.isUp ? "" : "bad"}>
           {!line.isUp ? t("strip.lost", { since: span(Date.now() - line.since) }) : line.isStreaming ? t("strip.live") : t("strip.polling")}</Fact>

@@ -21,3 +21,13 @@ export function word(area: string, value: string | null | undefined): string {
   if (value === null || value === undefined || value === "") return "–";
   return words[`${area}.${value}`] ?? value;
 }
+
+/** By which words a value of a sentence is said, where it is a word itself. */
+const AREAS: Record<string, string> = { kind: "zone_type", risk: "risk", clock: "clock" };
+
+/** Return a sentence of the home in this page's language; what is none of its own stays as it was written. */
+export function told(said: { code: string; values: Record<string, string> } | null | undefined, otherwise: string): string {
+  if (!said || !words[said.code]) return otherwise;
+  const values = Object.entries(said.values).map(([name, value]) => [name, AREAS[name] ? word(AREAS[name], value) : value]);
+  return t(said.code, Object.fromEntries(values) as Record<string, string>);
+}

@@ -21,9 +21,12 @@ export interface Trails {
   since: string; until: string; states: string[]; is_cut: boolean;
   animals: { animal_id: string; at_ms: number[]; lon: number[]; lat: number[]; state: number[] }[];
 }
+/** A sentence of Outpost's own, by code and values: `told` says it in the page's language. */
+export interface Said { code: string; values: Record<string, string> }
 export interface Alert {
   id: string; animal: string | null; alert_type: string; severity: "low" | "medium" | "high" | "critical";
   status: "active" | "acknowledged" | "resolved" | "false_alarm"; title: string; message: string;
+  title_said: Said | null; message_said: Said | null;
   latitude: number | null; longitude: number | null; detected_at: string; acknowledged_at: string | null;
   acknowledged_by: string | null; note: string | null; metadata: { is_late?: boolean };
 }
@@ -57,7 +60,7 @@ export interface LinkStatus {
   damaged_frames: number; reconnects: number; last_frame_at: string | null; last_error: string;
 }
 export interface StationHealth {
-  status: "ok" | "degraded" | "failing"; reasons: string[]; version: string; uptime_s: number;
+  status: "ok" | "degraded" | "failing"; reasons: string[]; said: Said[]; version: string; uptime_s: number;
   clock: { now: string; state: string; is_sure: boolean; uncertainty_s: number | null };
   disk: { free_bytes: number; total_bytes: number };
   ledger: { frames: number; pending: number; undecoded: number };

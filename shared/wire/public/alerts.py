@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from shared.domain import Alert, AlertStatus, AlertType, Severity
 from shared.errors import Invalid
+from shared.sayings import Said, read_back
 from shared.store import AlertCount
 from shared.wire.public.fields import Latitude, Longitude, Name, Notes, Reference, When
 from shared.wire.reading import instant, optional_text, text
@@ -25,7 +26,11 @@ class AlertMetadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AlertOut(Struct, frozen=True, kw_only=True):
-    """Something that a person should look at; ``animal`` and ``conflict_zone`` are ids."""
+    """Something that a person should look at; ``animal`` and ``conflict_zone`` are ids.
+
+    ``title_said`` and ``message_said`` are title and message by code and values, for who says them in another language;
+    null where they are not Outpost's own.
+    """
 
     id: str
     animal: str | None
@@ -33,7 +38,9 @@ class AlertOut(Struct, frozen=True, kw_only=True):
     severity: Severity
     status: AlertStatus
     title: str
+    title_said: Said | None
     message: str
+    message_said: Said | None
     latitude: float | None
     longitude: float | None
     conflict_zone: str | None
@@ -57,7 +64,9 @@ class AlertOut(Struct, frozen=True, kw_only=True):
             severity=alert.severity,
             status=alert.status,
             title=alert.title,
+            title_said=read_back("alarm", alert.title),
             message=alert.message,
+            message_said=read_back("alarm", alert.message),
             latitude=alert.lat_deg,
             longitude=alert.lon_deg,
             conflict_zone=alert.zone_id,

@@ -42,6 +42,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("notify", "email_host_password", '"geheim"', "geheim", "geheim"),
     ("notify", "email_from", '"outpost@mail.example"', "outpost@mail.example", "outpost@mail.example"),
     ("notify", "outbox_file", '"var/outbox"', "var/outbox", "var/outbox"),
+    ("notify", "language", '"fr"', "fr", "fr"),
     ("privacy", "species_file", '"/etc/species.toml"', "/etc/species.toml", "/etc/species.toml"),
     ("pages", "maps", '"/tmp"', "/tmp", "/tmp"),
     ("habitat", "dir", '"/srv/maps"', "/srv/maps", "/srv/maps"),

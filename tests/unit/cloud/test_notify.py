@@ -102,6 +102,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+async def test_a_code_is_told_in_the_language_of_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SmtpHandler, "heard", [])
+    with served(socketserver.TCPServer(("127.0.0.1", 0), SmtpHandler)) as port:
+        server = MailServer(
+            host="127.0.0.1", port=port, is_tls=False, user="outpost", password="geheim", sender="o@mail.example"
+        )
+        await CodeSender(mailer=Mailer(server), language="sw").send_code("mail", "asha@example.org", "123456", 5)
+    assert "Subject: Msimbo wako wa Outpost" in SmtpHandler.heard
+    assert any("Msimbo wako wa Outpost ni 123456." in line for line in SmtpHandler.heard)
+
+
 async def test_a_code_goes_by_mail_with_nothing_but_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SmtpHandler, "heard", [])
     with served(socketserver.TCPServer(("127.0.0.1", 0), SmtpHandler)) as port:

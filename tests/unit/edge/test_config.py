@@ -46,6 +46,7 @@ KEYS: list[tuple[str, str, str, str, Any]] = [
     ("backup", "daily_kept", "7", "7", 7),
     ("backup", "is_enabled", "false", "false", False),
     ("notify", "severity", '"low"', "low", "low"),
+    ("notify", "language", '"sw"', "sw", "sw"),
     ("notify", "sms_outbox", '"/var/spool/gammu/outbox"', "/var/spool/gammu/outbox", "/var/spool/gammu/outbox"),
     ("notify", "sms_to", '["+254700000001"]', "+254700000001", ("+254700000001",)),
     ("notify", "targets", '["json://localhost"]', "json://localhost", ("json://localhost",)),
@@ -104,7 +105,7 @@ def test_every_key_is_read_from_the_file_and_the_environment_goes_before_it(
     if (
         isinstance(default, str | int | float)
         and not isinstance(default, bool)
-        and key not in ("host", "recovery_public", "redirect_port", "profile", "severity")
+        and key not in ("host", "recovery_public", "redirect_port", "profile", "severity", "language")
     ):
         both = read(tmp_path, f"[{section}]\n{key} = {toml}\n{LINKS}", {f"OUTPOST_{section}_{key}".upper(): "7"})
         assert str(getattr(getattr(both, section), key)).removesuffix(".0") == "7"

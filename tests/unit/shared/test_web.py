@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 
 from shared.api.ranges import span_of
-from shared.api.web import LANGUAGES, WEB, words_of
+from shared.api.web import WEB
+from shared.sayings import LANGUAGES, words_of
 from shared.sync.clashes import ClashKind
 
 pytestmark = [pytest.mark.unit, pytest.mark.web]
