@@ -419,3 +419,8 @@ def test_rows_become_runs() -> None:
     assert unsent.runs_of([5, 1, 2, 9, 3]) == [Run(1, 3), Run(5, 5), Run(9, 9)]
     assert msgspec.msgpack.decode(msgspec.msgpack.encode([Run(1, 3)]), type=list[Run]) == [Run(1, 3)]
     assert Head(0, bytes(32)) == GENESIS
+
+
+async def test_what_waits_is_as_old_as_the_oldest_fix_that_the_cloud_has_not_confirmed(store: SpatialiteStore) -> None:
+    await store.add_fixes(VIEW, [fix_of(30), fix_of(0), fix_of(60)])
+    assert await store.read(unsent.oldest_waiting_ms) == to_ms(START)
