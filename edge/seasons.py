@@ -9,10 +9,11 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from edge import app
+from edge.app import sole_owner
 from edge.config import DEFAULT_PATH, Config, load
 from edge.ops.backup import daily
 from edge.ops.system_clock import system_clock
+from edge.parts import accounts_of, backed_up
 from edge.store import season
 from edge.store.compacting import Pages, compact, needed_bytes, pages
 from edge.store.driver import Connection
@@ -107,7 +108,7 @@ def _refuse(plan: Plan, before_ms: int) -> None:
 
 def _archived(settings: Config, config: Path | None, *, as_json: bool) -> Path:
     file = config or DEFAULT_PATH
-    source = app.backed_up(settings, file if file.exists() else None, settings.key())
+    source = backed_up(settings, file if file.exists() else None, settings.key())
     total = 0
     with progress_of("sealing and proving", as_json=as_json) as advance:
 
@@ -124,7 +125,7 @@ def _forgotten(settings: Config, before: str, before_ms: int, past: Past, archiv
     """Take off what is past, step by step; both ends of it are in the audit log."""
 
     async def job(store: SpatialiteStore) -> int:
-        accounts = await app.accounts_of(settings, store, system_clock())
+        accounts = await accounts_of(settings, store, system_clock())
 
         async def note(act: str, words: str) -> None:
             await accounts.note([Entry(to_ms(datetime.now(UTC)), OPERATOR.user_id, act, words)])
@@ -147,7 +148,7 @@ def _compacted(settings: Config, *, as_json: bool) -> dict[str, Any]:
     if not found.is_worth_it:
         return {"database bytes": found.size_bytes, "compacted": False, "why": "little of it is empty"}
     try:
-        with app.sole_owner(settings.station.data_dir), progress_of("compacting", as_json=as_json):
+        with sole_owner(settings.station.data_dir), progress_of("compacting", as_json=as_json):
             after = compact(settings.database, settings.key())
     except (ConfigError, Conflict, StoreFull) as error:
         why = f"{error.detail}; its {found.empty_bytes:,} empty bytes are used again by what comes"
