@@ -10,6 +10,9 @@ TRACKS ?=
 CLOUD ?=
 CODE ?=
 ADVISORIES ?=
+# the Debian and the architecture of a package; empty: this machine's
+SUITE ?=
+ARCH ?=
 PORT ?= 0
 ANIMALS ?= 12
 DATA ?= ../shared/data
@@ -156,10 +159,10 @@ simulate: station-env ## a herd on pseudo-terminals, to point a station of your 
 wheel-check: dev-env ## the wheel alone, in a fresh environment, owns its five packages and starts
 	@bash .ci/wheel-check "$(BIN)"
 
-deb: $(VENV)/.station shared/api/assets/.done shared/web/dist/.done ## dist/outpost-station_*.deb for this machine's Debian and architecture
-	@bash .ci/deb "$(BIN)"
+deb: $(VENV)/.station shared/api/assets/.done shared/web/dist/.done ## dist/outpost-station_*.deb for this machine; SUITE=trixie or jetson, ARCH=arm64 for others
+	@bash .ci/deb "$(BIN)" "$(SUITE)" "$(ARCH)"
 
-deb-check: deb ## the package on a clean Debian 12: installed, run, upgraded, under systemd, purged; needs root
+deb-check: deb ## the package on a clean Debian: installed, run, upgraded, under systemd, purged; needs root
 	@bash .ci/deb-check
 
 images: shared/api/assets/.done shared/web/dist/.done ## the cloud's three images, by docker, podman or buildah; BASE=debootstrap where no registry is

@@ -1,18 +1,15 @@
-"""Wires the station together, and nothing else: the one place that opens files, ports and threads."""
+"""Runs the station: opens its parts, lets them work, listens and answers, and ends all of it in order."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import fcntl
-import functools
 import os
-import secrets
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +18,7 @@ import structlog
 from litestar import Litestar
 
 from edge import RELEASED_AT
-from edge.alerts.engine import Engine
-from edge.alerts.keeper import Keeper
 from edge.api.app import create_app
-from edge.api.events import EventHub
 from edge.api.station_health import StationHealth
 from edge.api.trust import Trust, redirecting
 from edge.config import Config
@@ -33,11 +27,6 @@ from edge.ingest.group_commit import LedgerWriter
 from edge.ingest.intake import Intake, replay
 from edge.ingest.receive import discipline, receive
 from edge.locked import Lock, hearing, is_locked, spool_dir
-from edge.notify.delivery import Delivery
-from edge.notify.targets import check_targets
-from edge.ops import update as updates
-from edge.ops.backup import Source
-from edge.ops.backup_rounds import BackupRounds
 from edge.ops.discovery import announce, service_of
 from edge.ops.heal import Healed, heal, mark_of
 from edge.ops.notify import Supervisor
@@ -45,38 +34,18 @@ from edge.ops.room import Room
 from edge.ops.system_clock import follow_kernel, system_clock
 from edge.ops.trust import Authority, own_addresses
 from edge.ops.update import back_to_schema
-from edge.pipeline.advice import AdviceStage
-from edge.pipeline.alarms import AlarmJudge
+from edge.parts import Parts, assembled
 from edge.pipeline.habitat import HabitatStage
-from edge.pipeline.insight import KeptInsight
-from edge.pipeline.lookout import Lookout
-from edge.pipeline.pipeline import Pipeline
 from edge.serving import listen, serving
-from edge.store.accounts import SqliteTables, secret_of
-from edge.store.fixes import StoredFix
-from edge.store.home_secret import known_secret
-from edge.store.ledger import Ledger, LedgerReader, check_key
-from edge.store.spool import keep_public
+from edge.store.accounts import secret_of
+from edge.store.ledger import check_key
 from edge.store.store import SpatialiteStore
-from edge.sync.audit_up import tell_audit
-from edge.sync.background import Background
-from edge.sync.client import CloudClient
-from edge.sync.frames import Frames
-from edge.sync.people import exchange
-from edge.sync.profiles import profile_of
-from edge.sync.releases import Fetching, take_release
 from edge.sync.session import new_epoch
-from edge.sync.shelf import take_models
 from edge.sync.sweeping import sweep_hourly
 from firmware_bridge.frames import Link
 from firmware_bridge.transports.spec import link_from
-from models.artifact import PACKAGED
-from models.live.advice import Advisor
-from models.live.habitat import MappedHabitat
-from models.live.runtime import Models
-from models.live.shelf import HomeShelf, folder_of
 from shared.accounts.audit import Entry
-from shared.accounts.moments import moments_of, sure_ms
+from shared.accounts.moments import moments_of
 from shared.accounts.passwords import Hasher, calibrated
 from shared.accounts.sealing import derived
 from shared.accounts.service import Accounts
@@ -86,11 +55,8 @@ from shared.collector import settle
 from shared.configuration import LOOPBACK, boot_id, own_hosts
 from shared.ending import end
 from shared.errors import ConfigError, DatabaseCorrupt, StoreError
-from shared.ids import id_text
 from shared.logs import configure_logging
 from shared.privacy import OPERATOR
-from shared.sync.records import from_ms, to_ms
-from shared.wire.events import Moved, Told
 
 log = structlog.get_logger()
 
@@ -107,19 +73,6 @@ def url_file(config: Config) -> Path:
     return config.station.data_dir / "station.url"
 
 
-def backed_up(config: Config, file: Path | None, key: bytes | None) -> Source:
-    """Return what a backup of this station holds; ``file`` is the configuration's."""
-    beside = {"tls/authority.pem": config.station.data_dir / "tls" / "authority.pem"}
-    if config.store.is_encrypted and config.store.key_file.exists():
-        beside["station.key"] = config.store.key_file
-    if file is not None:
-        beside["station.toml"] = file
-    return Source(
-        station=config.station.id, database=config.database, ledger=config.ledger_dir, key=key,
-        recovery_public=config.backup.recovery_public, beside=beside,
-    )  # fmt: skip
-
-
 def authority_of(config: Config, key: bytes | None, clock: Clock) -> Authority:
     """Return the station's certificate authority, made once."""
     names = own_hosts(socket.gethostname(), config.api.allowed_hosts)
@@ -130,21 +83,6 @@ def authority_of(config: Config, key: bytes | None, clock: Clock) -> Authority:
 def trust_of(config: Config, authority: Authority) -> Trust:
     """Return what the page of trust shows."""
     return Trust(station=config.station.id, fingerprint=authority.fingerprint, pin=authority.pin, pem=authority.pem)
-
-
-async def accounts_of(
-    config: Config, store: SpatialiteStore, clock: Clock, *, seen_by: Clock | None = None
-) -> Accounts:
-    """Return the accounts of the station; ``clock`` is a real one, ``seen_by`` that of the data (a replay's)."""
-    tables = SqliteTables(store)
-    seen = clock if seen_by is None else seen_by
-    accounts = Accounts(
-        tables, home="station", name=config.station.id, secret=await tables.read(known_secret()),
-        moments=moments_of(clock, boot_id()), now_ms=lambda: sure_ms(seen), species=config.species(),
-        fields=store.fields,
-    )  # fmt: skip
-    await accounts.use_keys()
-    return accounts
 
 
 def operator_token(config: Config) -> str:
@@ -211,138 +149,29 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         if spooled is not None:
             key = spooled.key
         healed = await _healed(config, key)
-        hub = EventHub()
-        models, advisor = Models(), Advisor()
-
-        def stored(fixes: Sequence[StoredFix]) -> None:
-            _announce(hub, fixes)
-            pipeline.wake()
-
-        store = await asyncio.to_thread(SpatialiteStore, config.database, key, now=clock.now, stored=stored)
-        stack.push_async_callback(store.close)
-        frames = Ledger(config.ledger_dir, key, boot=secrets.token_hex(8), is_key_proven=True)
-        ledger = LedgerWriter(frames)
-        stack.push_async_callback(ledger.close)
-        for aside in ledger.set_aside:
-            log.error("ledger.set_aside", file=str(aside))
-        keep_public(config.station.data_dir, key)
-        if frames.go_on_after(decoded := await store.cursor(CONSUMER)):
-            log.error("ledger.lost_its_end", decoded_seq=decoded)
-        decoder = Decoder(LedgerReader(config.ledger_dir, key), store, stored)
-
-        def rung(told: Told) -> None:
-            hub.publish("alert", told)
-            delivery.wake()
-
-        alarms = Keeper(store, Engine(config.rule_book()), clock, rung)
-        pipeline = Pipeline(
-            store,
-            models,
-            hub.publish,
-            judge=AlarmJudge(alarms),
-            lookout=Lookout(models),
-            is_behind=lambda: decoder.is_behind,
-        )
-        real = clock if isinstance(clock, StationClock) else system_clock()
-        accounts = await accounts_of(config, store, real, seen_by=clock)
-        delivery = _delivery(config, store, real)
-        habitat = MappedHabitat(config.maps_dir)
-        stack.callback(habitat.close)
-
-        advice = AdviceStage(store, advisor, clock, habitat)
-        stack.callback(advice.close)
-
-        async def take(folder: Path) -> None:
-            habitat.turn_to(folder)
-            await pipeline.take(folder)
-            await advice.take(folder)
-
-        shelf = HomeShelf(
-            accounts.tables, config.station.data_dir / "models", publishers=config.models.publishers,
-            forced=config.models.forced, now_ms=lambda: to_ms(clock.now()),
-        )  # fmt: skip
-        for each in (models, advisor, habitat):
-            each.turn_to(await folder_of(shelf, PACKAGED))
-        shelf.follow(take)
-        uplink = _uplink(config, key, store, clock, accounts, shelf) if config.cloud.is_enabled else None
-        backups = BackupRounds(
-            backed_up(config, file, key), config.backup_dir, real, hourly_kept=config.backup.hourly_kept,
-            daily_kept=config.backup.daily_kept, is_enabled=config.backup.is_enabled,
-        )  # fmt: skip
+        parts = await assembled(config, key, clock, stack, file=file)
         health = StationHealth(
-            clock,
-            store,
-            ledger,
-            decoder,
-            pipeline,
-            links,
-            config.station.data_dir,
-            is_encrypted=key is not None,
-            uplink=uplink,
-            backups=backups,
-            healed=healed,
-        )
-        hosts = own_hosts(socket.gethostname(), config.api.allowed_hosts)
-        authority = authority_of(config, key, real) if config.api.is_tls else None
-        insight = KeptInsight(store, models, pipeline.occurrence, clock, habitat, advisor)
-        app = create_app(
-            store, health=health, events=hub, clock=clock, accounts=accounts, insight=insight, alarms=alarms,
-            habitat=habitat, shelf=shelf, allowed_hosts=hosts,
-            trust=None if authority is None else trust_of(config, authority),
-            maps=config.station.data_dir / "maps", unread=store.undecoded,
+            clock, parts.store, parts.ledger, parts.decoder, parts.pipeline, links, config.station.data_dir,
+            is_encrypted=key is not None, uplink=parts.uplink, backups=parts.backups, healed=healed,
         )  # fmt: skip
+        authority = authority_of(config, key, parts.real) if config.api.is_tls else None
+        app = _application(config, parts, health, authority)
+        # a port that is taken ends the start before anything runs
         listening = listen(config.api.host, config.api.port if port is None else port)
-        lan_port = listening.getsockname()[1]
-        url = f"http://{_written(config.api.host)}:{lan_port}"
-
-        stack.push_async_callback(decoder.close)
-        stack.callback(pipeline.close)
+        stack.push_async_callback(parts.decoder.close)
+        stack.callback(parts.pipeline.close)
         stack.push_async_callback(tasks.cancel)
-        tasks.start("decode", decoder.run())
-        tasks.start("pipeline", pipeline.run())
-        tasks.start("habitat", HabitatStage(store, habitat).run())
-        if spooled is None:
-            frames_before = await replay(spool_dir(config), key, ledger)
-            intake = Intake(ledger, decoder.wake)
-            _listen(config, links, intake, clock, tasks)
-            tasks.start("heartbeat", supervisor.beat(intake.proof))
-        else:
-            frames_before = await _taken_over(config, spooled, ledger, decoder)
-        tasks.start("advice", advice.run())
+        _start_models(parts, tasks)
+        before = await _hear(config, parts, links, key, spooled, supervisor, tasks)
         for link in links:
             stack.push_async_callback(link.close)
-        if frames_before:
-            said = f"{frames_before} frames were heard while the station was locked"
-            await accounts.note([Entry(accounts.moments().ms, OPERATOR.user_id, "station.unlocked", said)])
-        if isinstance(real, StationClock):
-            tasks.start("clock", follow_kernel(real))
-        tasks.start("alerts", alarms.run())
-        if delivery.ways:
-            await delivery.begin()
-            tasks.start("notify", delivery.run())
-        tasks.start("calibrate", _calibrate(accounts))
-        room = Room(
-            store, ledger.remove_before, real, consumer=CONSUMER, database=config.database, ledger=config.ledger_dir,
-            backups=config.backup_dir,
-        )  # fmt: skip
-        tasks.start("room", room.run())
+        if before:
+            said = f"{before} frames were heard while the station was locked"
+            await parts.accounts.note([Entry(parts.accounts.moments().ms, OPERATOR.user_id, "station.unlocked", said)])
+        await _start_rounds(config, parts, health, tasks)
         stack.callback(supervisor.stopping)
-        tasks.start("check", _check_later(store, health, mark_of(config.database)))
-        if backups.is_enabled:
-            tasks.start("backup", backups.run())
-        if uplink is not None:
-            tasks.start("sync", uplink.run())
-        tasks.start("models", shelf.run())  # what a stick brought was chosen by another process
-        tasks.start("sweep", sweep_hourly(store, accounts, clock))
-        if authority is None:
-            await stack.enter_async_context(serving(app, listening))
-        else:
-            url = await _serve_tls(config, app, listening, authority, stack, tasks)
-        if config.api.is_announced and config.api.host not in LOOPBACK:
-            machine = socket.gethostname().partition(".")[0]
-            service = service_of(config.station.id, machine, own_addresses(), lan_port, is_tls=config.api.is_tls)
-            tasks.start("discovery", announce(service))
-        stack.callback(hub.close)
+        url = await _answer(config, app, listening, authority, stack, tasks)
+        stack.callback(parts.hub.close)
         health.has_started = True
         _tell_url(config, url)
         stack.callback(url_file(config).unlink, missing_ok=True)
@@ -351,6 +180,88 @@ async def running(config: Config, *, port: int | None = None, file: Path | None 
         yield url
         if tasks.fallen is not None:
             raise StoreError(f"the station ended because its task {tasks.fallen} fell; see the log")
+
+
+def _application(config: Config, parts: Parts, health: StationHealth, authority: Authority | None) -> Litestar:
+    return create_app(
+        parts.store, health=health, events=parts.hub, clock=parts.clock, accounts=parts.accounts, insight=parts.insight,
+        alarms=parts.alarms, habitat=parts.habitat, shelf=parts.shelf,
+        allowed_hosts=own_hosts(socket.gethostname(), config.api.allowed_hosts),
+        trust=None if authority is None else trust_of(config, authority),
+        maps=config.station.data_dir / "maps", unread=parts.store.undecoded,
+    )  # fmt: skip
+
+
+def _start_models(parts: Parts, tasks: Tasks) -> None:
+    """Let what was heard be decoded, and the models follow it."""
+    tasks.start("decode", parts.decoder.run())
+    tasks.start("pipeline", parts.pipeline.run())
+    tasks.start("habitat", HabitatStage(parts.store, parts.habitat).run())
+    tasks.start("advice", parts.advice.run())
+
+
+async def _hear(
+    config: Config,
+    parts: Parts,
+    links: Sequence[Link],
+    key: bytes | None,
+    spooled: Unlocked | None,
+    supervisor: Supervisor,
+    tasks: Tasks,
+) -> int:
+    """Hear the links, or go on hearing them; return how many frames were heard while the station was locked."""
+    if spooled is not None:
+        return await _taken_over(config, spooled, parts.ledger, parts.decoder)
+    before = await replay(spool_dir(config), key, parts.ledger)
+    intake = Intake(parts.ledger, parts.decoder.wake)
+    _listen(config, links, intake, parts.clock, tasks)
+    tasks.start("heartbeat", supervisor.beat(intake.proof))
+    return before
+
+
+async def _start_rounds(config: Config, parts: Parts, health: StationHealth, tasks: Tasks) -> None:
+    """Start what goes on beside hearing and answering: alarms, their delivery, sync, backups, tidying."""
+    if isinstance(parts.real, StationClock):
+        tasks.start("clock", follow_kernel(parts.real))
+    tasks.start("alerts", parts.alarms.run())
+    if parts.delivery.ways:
+        await parts.delivery.begin()
+        tasks.start("notify", parts.delivery.run())
+    tasks.start("calibrate", _calibrate(parts.accounts))
+    room = Room(
+        parts.store, parts.ledger.remove_before, parts.real, consumer=CONSUMER, database=config.database,
+        ledger=config.ledger_dir, backups=config.backup_dir,
+    )  # fmt: skip
+    tasks.start("room", room.run())
+    tasks.start("check", _check_later(parts.store, health, mark_of(config.database)))
+    if parts.backups.is_enabled:
+        tasks.start("backup", parts.backups.run())
+    if parts.uplink is not None:
+        tasks.start("sync", parts.uplink.run())
+    tasks.start("models", parts.shelf.run())  # what a stick brought was chosen by another process
+    tasks.start("sweep", sweep_hourly(parts.store, parts.accounts, parts.clock))
+
+
+async def _answer(
+    config: Config,
+    app: Litestar,
+    listening: socket.socket,
+    authority: Authority | None,
+    stack: contextlib.AsyncExitStack,
+    tasks: Tasks,
+) -> str:
+    """Serve the API, with TLS where the station has an authority, and be found by name; return the address."""
+    lan_port = listening.getsockname()[1]
+    if authority is None:
+        await stack.enter_async_context(serving(app, listening))
+        url = f"http://{_written(config.api.host)}:{lan_port}"
+    else:
+        url = await _serve_tls(config, app, listening, authority, stack, tasks)
+    if config.api.is_announced and config.api.host not in LOOPBACK:
+        machine = socket.gethostname().partition(".")[0]
+        service = service_of(config.station.id, machine, own_addresses(), lan_port, is_tls=config.api.is_tls)
+        tasks.start("discovery", announce(service))
+    return url
 
 
 async def _healed(config: Config, key: bytes | None) -> Healed | None:
@@ -491,59 +402,6 @@ def _clock(config: Config) -> Clock:
     return VirtualClock(
         config.clock.virtual_start, config.clock.virtual_speed, time.monotonic, config.clock.virtual_origin_s
     )
-
-
-def _delivery(config: Config, store: SpatialiteStore, clock: Clock) -> Delivery:
-    notify = config.notify
-    if bool(notify.sms_outbox) != bool(notify.sms_to):
-        raise ConfigError("notify.sms_outbox, notify.sms_to: an outbox needs numbers and numbers an outbox")
-    if notify.targets:
-        check_targets(notify.targets)
-    return Delivery(
-        store, clock, config.station.id, severity=notify.severity,
-        sms_outbox=Path(notify.sms_outbox) if notify.sms_outbox else None, sms_to=notify.sms_to,
-        targets=notify.targets, language=notify.language,
-    )  # fmt: skip
-
-
-def _uplink(
-    config: Config, key: bytes | None, store: SpatialiteStore, clock: Clock, accounts: Accounts, shelf: HomeShelf
-) -> Background:
-    section, architecture = config.update, updates.this_architecture()
-    news = functools.partial(updates.wants, section.dir, running=version("outpost"), architecture=architecture)
-    fetching = Fetching(inbox=section.inbox, public_keys=section.public_keys, architecture=architecture, is_news=news)
-    return Background(
-        store,
-        lambda here: CloudClient(here.url, here.station_id, here.private_key, now=clock.now),
-        clock,
-        config.station.data_dir,
-        interval_s=config.cloud.interval_s,
-        batch_fixes=config.cloud.batch_fixes,
-        profile=profile_of(
-            config.cloud.profile, config.cloud.bytes_a_day, config.cloud.windows, frames=config.cloud.frames
-        ),
-        frames=Frames(config.ledger_dir, key),
-        people=lambda cloud, here: exchange(cloud, here, accounts),
-        audit=lambda cloud, here, meter: tell_audit(cloud, here, accounts, meter),
-        models=lambda cloud, here, meter: take_models(cloud, here, accounts, shelf, meter),
-        release=(lambda cloud, meter: take_release(cloud, meter, fetching)) if config.update.is_fetched else None,
-    )
-
-
-def _announce(hub: EventHub, fixes: Sequence[StoredFix]) -> None:
-    if not hub.listeners:
-        hub.pass_over(sum(fix.outcome == "new" for fix in fixes))
-        return
-    for fix in fixes:
-        if fix.outcome == "new":
-            moved = Moved(
-                id=id_text(fix.id), collar_id=fix.collar_id, animal=fix.animal_id,
-                recorded_at=from_ms(fix.recorded_ms), received_at=from_ms(fix.received_ms),
-                lon=None if fix.lon_e7 is None else fix.lon_e7 / 1e7,
-                lat=None if fix.lat_e7 is None else fix.lat_e7 / 1e7,
-                flags=fix.flags, battery_mv=fix.battery_mv, link=fix.link,
-            )  # fmt: skip
-            hub.publish("fix", moved)
 
 
 async def _calibrate(accounts: Accounts) -> None:

@@ -20,7 +20,6 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from edge import app
 from edge.config import Config, EarthrangerSection, load
 from edge.founding import founding
 from edge.ingest.decode import redecode as redecode_ledger
@@ -30,6 +29,7 @@ from edge.ops.import_tracks import import_tracks
 from edge.ops.system_clock import system_clock
 from edge.ops.verify import verify as verify_tracks
 from edge.ops.verify_cloud import verify_cloud
+from edge.parts import accounts_of
 from edge.people import audit, keys, user
 from edge.store import outbox, shell
 from edge.store.accounts import SqliteTables
@@ -251,7 +251,7 @@ def _export_to(settings: Config, site: Site, *, is_again: bool, as_json: bool) -
 
 async def _note_export(settings: Config, store: SpatialiteStore, words: str) -> None:
     """Leave a line in the audit log: what goes out is exact."""
-    accounts = await app.accounts_of(settings, store, system_clock())
+    accounts = await accounts_of(settings, store, system_clock())
     await accounts.note([Entry(to_ms(datetime.now(UTC)), OPERATOR.user_id, "export", words)])
 
 
@@ -325,7 +325,7 @@ def sync(
     async def job(store: SpatialiteStore) -> Any:
         frames = Frames(settings.ledger_dir, settings.key())
         async with contextlib.aclosing(frames), _sole_session(settings), await _cloud(store) as cloud:
-            people = await app.accounts_of(settings, store, system_clock())
+            people = await accounts_of(settings, store, system_clock())
             await exchange(cloud, await store.read(outbox.enrolled), people)
             with progress_of("sending", as_json=as_json) as advance:
                 return await sync_once(
@@ -339,7 +339,7 @@ def sync(
 def _carry(settings: Config, target: Path | None, source: Path | None, *, as_json: bool) -> None:
     async def job(store: SpatialiteStore) -> stick.Exported | stick.Imported:
         clock = system_clock()
-        people = await app.accounts_of(settings, store, clock)
+        people = await accounts_of(settings, store, clock)
         async with _sole_session(settings):
             if source is not None:
                 return await stick.take(store, people, source, clock)

@@ -23,6 +23,7 @@ from edge import app
 from edge.config import DEFAULT_PATH, Config, load
 from edge.ops import wifi as networks
 from edge.ops.system_clock import is_kernel_synchronised, system_clock
+from edge.parts import accounts_of
 from edge.store.store import SpatialiteStore
 from edge.terminal import ConfigOption, with_store
 from shared.accounts.service import Accounts
@@ -215,7 +216,7 @@ def _kit(settings: Config, recovery: str | None) -> list[str]:
 
 def _first_admin(settings: Config, email: str) -> list[str]:
     async def job(store: SpatialiteStore) -> list[str]:
-        accounts: Accounts = await app.accounts_of(settings, store, system_clock())
+        accounts: Accounts = await accounts_of(settings, store, system_clock())
         return await add_first_admin(accounts, email)
 
     return with_store(settings, job)

@@ -26,6 +26,7 @@ from edge.ops.restore import restore as restore_to
 from edge.ops.system_clock import is_kernel_synchronised, system_clock
 from edge.ops.trust import own_addresses
 from edge.ops.watch import watch as watch_station
+from edge.parts import accounts_of, backed_up
 from edge.people import with_accounts
 from edge.store.store import SpatialiteStore
 from edge.sync.session import new_epoch
@@ -218,7 +219,7 @@ def sweep(
     async def job(store: SpatialiteStore) -> dict[str, int]:
         clock = system_clock()
         clock.kernel_says(is_synchronised=is_kernel_synchronised())
-        accounts = await app.accounts_of(settings, store, clock)
+        accounts = await accounts_of(settings, store, clock)
         done = msgspec.structs.asdict(await sweep_now(store, accounts, clock))
         return done if audit_days is None else {**done, "audit_lines": await accounts.prune_audit(audit_days)}
 
@@ -237,7 +238,7 @@ def backup(
     """Back the station up now and prove it: read back, opened, compared row by row. A running one goes on meanwhile."""
     settings = load(config)
     source, folder, now = (
-        app.backed_up(settings, _file(config), settings.key()),
+        backed_up(settings, _file(config), settings.key()),
         to or settings.backup_dir,
         datetime.now(UTC),
     )

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from edge import app
 from edge.config import load
 from edge.ops.system_clock import system_clock
+from edge.parts import accounts_of
 from edge.store.store import SpatialiteStore
 from shared.accounts.service import Accounts
 from shared.audit_commands import audit_commands
@@ -27,7 +27,7 @@ def with_accounts(config: Path | None, job: Callable[[Accounts], Awaitable[T]]) 
     async def run_job() -> T:
         store = SpatialiteStore(settings.database, settings.key(), now=lambda: datetime.now(UTC), readers=1)
         try:
-            return await job(await app.accounts_of(settings, store, system_clock()))
+            return await job(await accounts_of(settings, store, system_clock()))
         finally:
             await store.close()
 

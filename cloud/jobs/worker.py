@@ -28,7 +28,7 @@ from cloud.store import jobs
 from cloud.store.database import Database
 from cloud.store.jobs import Begun
 from shared.ending import end
-from shared.errors import OutpostError
+from shared.errors import OutpostError, StoreError
 from shared.privacy import Principal
 from shared.sync.records import to_ms
 
@@ -81,12 +81,17 @@ class JobWorker:
         self._limits = FileLimits(settings.file_limit_mb * _MB, settings.file_hours * _HOUR_MS)
 
     async def run(self, app: App, told: asyncio.Event, *, does_listen: bool) -> None:
-        """Work until ``told`` is set; ``does_listen`` False where the database's notifications do not arrive."""
+        """Work until ``told`` is set; ``does_listen`` False where the database's notifications do not arrive.
+
+        Raises StoreError, and sets ``told``, where its housekeeping fell.
+        """
         # its messages name what we tell ourselves, in our own words
         logging.getLogger("procrastinate").setLevel(logging.CRITICAL)
         app.task(name=queue.TASK, retry=queue.RETRY)(self.run_one)
         async with app.open_async():
             keeping = asyncio.create_task(self._keep_house(app), name="housekeeping")
+            # without it nobody finds the jobs of a worker that is gone: this one ends, and is started again whole
+            keeping.add_done_callback(lambda _: told.set())
             log.info("worker.ready", kinds=self._kinds.names, light_jobs=self._settings.light_jobs)
             try:
                 await asyncio.gather(
@@ -94,7 +99,10 @@ class JobWorker:
                     self._work(app, told, LIGHT, self._settings.light_jobs, does_listen=does_listen),
                 )
             finally:
-                await end(keeping)
+                (fallen,) = await end(keeping)
+            if isinstance(fallen, Exception):
+                log.critical("task.fell", task=keeping.get_name(), exc_info=fallen)
+                raise StoreError("the worker ended because its housekeeping fell; see the log") from fallen
 
     async def _work(self, app: App, told: asyncio.Event, name: str, jobs_at_once: int, *, does_listen: bool) -> None:
         """Take jobs from one queue; begin again when the database was away.

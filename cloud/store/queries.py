@@ -27,7 +27,7 @@ from shared.store import (
     ZoneQuery,
 )
 from shared.sync import reduced as reducing
-from shared.sync.listing import FIX, REDUCED_FIX, USABLE, fix_of, like_pattern, order_by
+from shared.sync.listing import COLLAR_OF, FIX, REDUCED_FIX, USABLE, Where, fix_of, like_pattern, order_by
 from shared.sync.operations import STANDS_FOR
 from shared.sync.personal import opened_rows
 from shared.sync.records import (
@@ -65,15 +65,8 @@ from shared.sync.records import (
 
 T = TypeVar("T")
 
-_COLLAR_OF: Final = (
-    "(SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk WHERE d.animal_pk = r.pk"
-    " AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1)"
-)
-_SAID: Final = "r.last_heard_ms, r.battery_mv, r.battery_pct, r.firmware"
-
-
-_ANIMAL: Final = selecting(ANIMAL, _COLLAR_OF, "r.pk")
-_COLLAR: Final = selecting(COLLAR, _SAID)
+_ANIMAL: Final = selecting(ANIMAL, COLLAR_OF, "r.pk")
+_COLLAR: Final = selecting(COLLAR, "r.last_heard_ms, r.battery_mv, r.battery_pct, r.firmware")
 
 # text in the order of its code points, as at the station, whatever the database's collation is
 _ANIMAL_ORDER: Final = {
@@ -88,46 +81,19 @@ _ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_
 _PATROL_ORDER: Final = {"started_at": "r.started_ms", "created_at": "r.created_ms"}
 
 
-class _Where:
-    """Conditions and the values bound to them."""
-
-    def __init__(self, *conditions: str) -> None:
-        self._conditions = list(conditions)
-        self.values: list[Any] = []
-
-    def add(self, condition: str, *values: Any) -> None:
-        self._conditions.append(condition)
-        self.values += values
-
-    def add_equal(self, columns: Mapping[str, Any]) -> None:
-        for column, value in columns.items():
-            if value is not None:
-                self.add(f"{column} = %s", value)
-
-    def copy(self) -> _Where:
-        """Return the same conditions, to add others to."""
-        copied = _Where(*self._conditions)
-        copied.values = list(self.values)
-        return copied
-
-    def sql(self) -> str:
-        return f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
-
-    def __bool__(self) -> bool:
-        return bool(self._conditions)
+def _where(*conditions: str) -> Where:
+    return Where("%s", *conditions)
 
 
 async def list_animals(db: Connection, query: AnimalQuery, view: View | None = None) -> Page[Animal]:
     """Return a page of animals."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.species": query.species, "r.status": query.status, "r.health_status": query.health_status,
-        "r.gender": query.gender, _COLLAR_OF: query.collar_id,
+        "r.gender": query.gender, COLLAR_OF: query.collar_id,
     })  # fmt: skip
     if query.search:
-        where.add(
-            f"(r.name ILIKE %s OR r.species ILIKE %s OR {_COLLAR_OF} ILIKE %s)", *[like_pattern(query.search)] * 3
-        )
+        where.add(f"(r.name ILIKE %s OR r.species ILIKE %s OR {COLLAR_OF} ILIKE %s)", *[like_pattern(query.search)] * 3)
     return await _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal, view)
 
 
@@ -135,7 +101,7 @@ async def list_collars(
     db: Connection, search: str | None, offset: int, limit: int, view: View | None = None
 ) -> Page[Collar]:
     """Return a page of collars, by id."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add("NOT starts_with(r.id, %s)", STANDS_FOR)
     if search and not _is_exact(view):
         where.add("r.id ILIKE %s", like_pattern(search))
@@ -152,7 +118,7 @@ async def list_deployments(
     db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int, view: View | None = None
 ) -> Page[Deployment]:
     """Return a page of deployments, newest first."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     if animal_id is not None:
         where.add("r.animal_pk = (SELECT pk FROM animals WHERE id = %s)", animal_id)
     if collar_id is not None:
@@ -163,9 +129,9 @@ async def list_deployments(
 
 async def list_observations(db: Connection, query: ObservationQuery, view: View | None = None) -> Page[Observation]:
     """Return a page of observations."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({"r.animal_id": query.animal_id, "r.observation_type": query.observation_type})
-    _add_span(where, "r.recorded_ms", query)
+    where.add_span("r.recorded_ms", query.since, query.until)
     if query.search:
         where.add(
             "(r.description ILIKE %s OR r.animal_id IN"
@@ -180,7 +146,7 @@ async def list_observations(db: Connection, query: ObservationQuery, view: View 
 
 async def list_zones(db: Connection, query: ZoneQuery, view: View | None = None) -> Page[Zone]:
     """Return a page of zones."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
     })  # fmt: skip
@@ -189,7 +155,7 @@ async def list_zones(db: Connection, query: ZoneQuery, view: View | None = None)
 
 async def list_corridors(db: Connection, query: CorridorQuery, view: View | None = None) -> Page[Corridor]:
     """Return a page of corridors."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({"r.species": query.species, "r.status": query.status})
     if query.search and (view is None or reducing.shows_areas(view)):
         where.add("(r.name ILIKE %s OR r.description ILIKE %s)", *[like_pattern(query.search)] * 2)
@@ -201,11 +167,11 @@ async def list_corridors(db: Connection, query: CorridorQuery, view: View | None
 
 async def list_patrols(db: Connection, query: PatrolQuery, view: View | None = None) -> Page[Patrol]:
     """Return a page of patrols."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({"r.created_by": query.created_by})
     if view is not None:
         where.add(reducing.patrol_condition(view))
-    _add_span(where, "r.started_ms", query)
+    where.add_span("r.started_ms", query.since, query.until)
     order = order_by(query.ordering, _PATROL_ORDER, "r.pk")
     return await _page(db, selecting(PATROL), where, order, query, _patrol, view)
 
@@ -227,13 +193,13 @@ async def count_alerts(db: Connection, query: AlertQuery, view: View | None = No
     return [AlertCount(*row) for row in await found.fetchall()]
 
 
-def _alerts_wanted(query: AlertQuery) -> _Where:
-    where = _Where("r.deleted_ms IS NULL")
+def _alerts_wanted(query: AlertQuery) -> Where:
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
         "r.status": query.status,
     })  # fmt: skip
-    _add_span(where, "r.detected_ms", query)
+    where.add_span("r.detected_ms", query.since, query.until)
     return where
 
 
@@ -254,35 +220,20 @@ def _also(entity: EntityName, view: View | None) -> str:
     return f" AND {reducing.patrol_condition(view)}" if entity == "patrol" and view is not None else ""
 
 
-class Source:
-    """Where a statement selects from: a table, or what a view leaves of it."""
-
-    def __init__(self, found: reducing.Reduced | None = None, table: str = "") -> None:
-        self.sql = "" if found is None else found.sql
-        self.values: list[Any] = [] if found is None else found.values
-        self._table = table
-
-    def of(self, statement: str) -> str:
-        """Return ``statement`` over what the view leaves."""
-        if self._table == "observations":  # with the area that stands for a place, as their last column
-            return statement.replace(" FROM observations ", ", r.area FROM reduced ", 1)
-        return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
-
-
-async def _source(db: Connection, entity: EntityName, view: View | None) -> Source:
+async def _source(db: Connection, entity: EntityName, view: View | None) -> reducing.Source:
     if view is None or view.is_exact or entity not in ("observation", "alert"):
-        return Source()
+        return reducing.Source()
     if entity == "observation":
-        return Source(reducing.observations(view, await _species(db), mark="%s"), "observations")
-    return Source(reducing.alerts(view, await _species(db), mark="%s"), "alerts")
+        return reducing.Source(reducing.observations(view, await _species(db), mark="%s"), "observations")
+    return reducing.Source(reducing.alerts(view, await _species(db), mark="%s"), "alerts")
 
 
-async def fixes_seen(db: Connection, view: View | None) -> Source:
+async def fixes_seen(db: Connection, view: View | None) -> reducing.Source:
     """Return where statements about fixes select from, for ``view``."""
     if view is None or view.is_exact:
-        return Source()
+        return reducing.Source()
     found = reducing.fixes(view, await _species(db), mark="%s", scope=_BROUGHT_BY, has_pk=False)
-    return Source(found, "fixes")
+    return reducing.Source(found, "fixes")
 
 
 async def _species(db: Connection) -> list[str]:
@@ -330,7 +281,7 @@ async def live_animals(db: Connection, view: View | None = None) -> list[LiveAni
 
 async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) -> Page[Fix]:
     """Return a page of fixes; an unknown animal or collar has none."""
-    where = _Where()
+    where = _where()
     if query.animal_id is not None:
         where.add("f.animal_pk = (SELECT pk FROM animals WHERE id = %s AND deleted_ms IS NULL)", query.animal_id)
     if query.collar_id is not None:
@@ -344,7 +295,7 @@ async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) 
             STANDS_FOR,
             like_pattern(query.search),
         )
-    _add_span(where, "f.recorded_ms", query)
+    where.add_span("f.recorded_ms", query.since, query.until)
     if query.bbox is not None:
         _add_box(where, query.bbox, has_index=_is_exact(view))
     if query.is_usable is not None:
@@ -367,7 +318,7 @@ async def list_fixes(db: Connection, query: FixQuery, view: View | None = None) 
 
 
 async def _reduced_fixes(
-    db: Connection, query: FixQuery, view: View | None, where: _Where, source: Source, order: str
+    db: Connection, query: FixQuery, view: View | None, where: Where, source: reducing.Source, order: str
 ) -> Page[Fix]:
     values = [*source.values, *where.values]
     counting = source.of("SELECT count(*) FROM fixes f")
@@ -377,12 +328,12 @@ async def _reduced_fixes(
     return Page(int(count), [_fix(row, view) for row in await found.fetchall()])
 
 
-def _inorder_by(where: _Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
+def _inorder_by(where: Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
     keys = f"SELECT f.id FROM fixes f{where.sql()} ORDER BY {order} LIMIT %s OFFSET %s"
     return keys, [*where.values, query.limit, query.offset]
 
 
-def _in_order_of_ids(where: _Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
+def _in_order_of_ids(where: Where, order: str, query: FixQuery) -> tuple[str, list[Any]]:
     """Return the keys of a page by time, and the values bound to it, without sorting the whole table.
 
     Where the corrected time is the raw one, the order of ids is the order of times: the key's index and the months'
@@ -425,14 +376,7 @@ async def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
     raise NotFound(f"there is no fix {fix_id}")
 
 
-def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery | PatrolQuery) -> None:
-    if query.since is not None:
-        where.add(f"{column} >= %s", to_ms(query.since))
-    if query.until is not None:
-        where.add(f"{column} < %s", to_ms(query.until))
-
-
-def _add_box(where: _Where, box: BoundingBox, *, has_index: bool) -> None:
+def _add_box(where: Where, box: BoundingBox, *, has_index: bool) -> None:
     spans = [(box.west, box.east)] if box.west <= box.east else [(box.west, 180.0), (-180.0, box.east)]
     if not has_index:  # the index is of the places themselves, and this is of their cells
         cells = " OR ".join("f.lon_e7 BETWEEN %s AND %s" for _ in spans)
@@ -465,14 +409,14 @@ _SLACK: Final = 1e-6
 async def _page(
     db: Connection,
     statement: str,
-    where: _Where,
+    where: Where,
     order: str,
     query: Any,
     make: Callable[[Sequence[Any]], T],
     view: View | None = None,
-    source: Source | None = None,
+    source: reducing.Source | None = None,
 ) -> Page[T]:
-    given = source or Source()
+    given = source or reducing.Source()
     whole = given.of(statement)
     table = whole[whole.rindex(" FROM ") :]
     values = [*given.values, *where.values]
@@ -523,7 +467,7 @@ def _alert(row: Sequence[Any]) -> Alert:
 
 _ONE: Final[Mapping[EntityName, tuple[str, Callable[[Sequence[Any]], object]]]] = {
     "animal": (_ANIMAL, _animal),
-    "collar": (f"{_COLLAR}", _collar),
+    "collar": (_COLLAR, _collar),
     "deployment": (selecting(DEPLOYMENT), _deployment),
     "observation": (selecting(OBSERVATION), _observation),
     "zone": (selecting(ZONE), _zone),

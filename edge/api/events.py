@@ -17,7 +17,6 @@ Events: ``fix`` (a position as in ``/api/v1/tracking/``), ``state`` (what the mo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections import deque
@@ -207,11 +206,16 @@ class News:
             self._telling = asyncio.create_task(self._tell(self._seen))
 
     async def _tell(self, seen: int) -> None:
-        with contextlib.suppress(OutpostError):  # a store that cannot serve is told of by whoever asks it
-            while (last := await self._hints.after(seen, KEEP_ALIVE_S)) is not None or self._hub.listeners:
-                if last is not None:
-                    self._seen = seen = last
-                    self._hub.publish("sync", Hint(last))
+        last: int | None = seen
+        while last is not None or self._hub.listeners:
+            try:
+                last = await self._hints.after(seen, KEEP_ALIVE_S)
+            except OutpostError:  # a store that cannot serve is told of by whoever asks it
+                last = None
+                await asyncio.sleep(self._hints.every_s)
+            if last is not None:
+                self._seen = seen = last
+                self._hub.publish("sync", Hint(last))
 
 
 EventsGiven = Annotated[EventHub, Dependency(kind="named"), SkipValidationMarker()]

@@ -52,6 +52,8 @@ class Way(msgspec.Struct, kw_only=True):
 
     name: str
     hand_over: Callable[[Alarm, str], Awaitable[None]]
+    #: that an alarm may have been raised since its last turn; its own, so that no other way's turn takes it away
+    news: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     wait_s: float = LOOK_S
     told_s: list[float] = []
     last_error: str | None = None
@@ -72,7 +74,6 @@ class Delivery:
         self._numbers = tuple(sms_to)
         self._targets = tuple(targets)
         self._words = words_of(language)
-        self._news = asyncio.Event()
         self.ways: list[Way] = []
         if sms_outbox is not None:
             self.ways.append(Way(name="sms", hand_over=self._sms))
@@ -81,7 +82,8 @@ class Delivery:
 
     def wake(self) -> None:
         """Say that an alarm may have been raised."""
-        self._news.set()
+        for way in self.ways:
+            way.news.set()
 
     async def run(self) -> None:
         """Carry alarms out, for ever."""
@@ -89,11 +91,11 @@ class Delivery:
 
     async def _follow(self, way: Way) -> None:
         while True:
-            self._news.clear()
+            way.news.clear()
             await self.turn(way)
             try:
                 async with asyncio.timeout(way.wait_s):
-                    await self._news.wait()
+                    await way.news.wait()
             except TimeoutError:
                 continue
             if way.last_error is not None:  # news are no reason to hurry a way that fails

@@ -23,6 +23,14 @@ REFRESH_S: Final = 1.0
 ALERTS: Final = 6
 #: Batteries are asked for at every so many refreshments: most collars tell them once a day.
 BATTERY_TURNS: Final = 5
+#: From so many characters on the whole table is shown.
+WIDE: Final = 116
+#: The columns, and how wide a terminal must be for each: what says least goes first.
+_COLUMNS: Final = {
+    "animal": 0, "species": 100, "collar": WIDE, "last fix": 0, "age": 0, "position": 0, "state": 0, "battery": 84,
+    "link": 76, "/min": 88,
+}  # fmt: skip
+_RIGHT: Final = ("age", "position", "/min")
 
 
 class _Line(msgspec.Struct):
@@ -75,6 +83,7 @@ class Board:
             now = self._monotonic()
             for arrivals in (self._arrivals.setdefault(key, deque()), self._all):
                 arrivals.append(now)
+                _recent(arrivals, now)
             recorded_at = datetime.fromisoformat(fix["recorded_at"])
             line.link = fix["link"] or line.link
             if fix["battery_mv"] is not None:
@@ -101,29 +110,37 @@ class Board:
         with self._lock:
             return list(reversed(self._alerts.values()))[:ALERTS]
 
-    def table(self, now: datetime) -> Table:
-        """Return the table as it stands; ``now`` is the station's clock."""
-        table = Table(box=None, padding=(0, 1), header_style="bold")
-        for column in ("animal", "species", "collar", "last fix (UTC)", "age", "position", "state", "battery", "link"):
-            table.add_column(column, no_wrap=True)
-        table.add_column("fixes/min", justify="right")
+    @property
+    def arrivals(self) -> int:
+        """How many arrivals of fixes are remembered, for the rates of the last minute."""
+        with self._lock:
+            return sum(map(len, self._arrivals.values()))
+
+    def table(self, now: datetime, width: int = WIDE) -> Table:
+        """Return the table as it stands, ``width`` characters wide at the most; ``now`` is the station's clock."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        names = [name for name, least in _COLUMNS.items() if width >= least]
+        for name in names:
+            table.add_column(name, no_wrap=True, justify="right" if name in _RIGHT else "left")
         with self._lock:
             for key, line in sorted(self._lines.items(), key=lambda item: item[1].name):
                 rate = _recent(self._arrivals.get(key, deque()), self._monotonic())
-                table.add_row(
-                    line.name,
-                    line.species,
-                    line.collar_id,
-                    f"{line.recorded_at:%Y-%m-%d %H:%M:%S}" if line.recorded_at else "-",
-                    _age(now, line.recorded_at),
-                    f"{line.lat_deg:9.5f} {line.lon_deg:10.5f}" if line.lat_deg is not None else "-",
-                    line.state or "-",
-                    line.battery or "-",
-                    line.link or "-",
-                    f"{rate}",
-                )
+                cells = {
+                    "animal": line.name,
+                    "species": line.species,
+                    "collar": _short(line.collar_id),
+                    "last fix": _instant(line.recorded_at, now),
+                    "age": _age(now, line.recorded_at),
+                    "position": f"{line.lat_deg:8.4f} {line.lon_deg:9.4f}" if line.lat_deg is not None else "-",
+                    "state": line.state or "-",
+                    "battery": line.battery or "-",
+                    "link": line.link or "-",
+                    "/min": f"{rate}",
+                }
+                table.add_row(*(cells[name] for name in names))
             total = _recent(self._all, self._monotonic())
         table.caption = f"{total} fixes in the last minute"
+        table.caption_justify = "left"
         return table
 
 
@@ -145,7 +162,7 @@ def watch(url: str, console: Console, *, token: Callable[[], str], is_alive: Cal
                     if turn % BATTERY_TURNS == 0:
                         _refresh_batteries(url, board, token)
                     turn += 1
-                    live.update(_screen(url, board), refresh=True)
+                    live.update(_screen(url, board, console.width), refresh=True)
                     time.sleep(REFRESH_S)
         else:
             spoken = 0.0
@@ -176,11 +193,11 @@ def _all_rows(client: httpx.Client, page: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _screen(url: str, board: Board) -> Group:
+def _screen(url: str, board: Board, width: int) -> Group:
     detail = _detail(url)
     now = datetime.fromisoformat(detail["clock"]["now"]) if detail else datetime.now(UTC)
     alerts = [Text(alert, style="bold red") for alert in board.alerts()]
-    return Group(Text(_totals(detail), style="dim"), board.table(now), *alerts)
+    return Group(Text(_totals(detail), style="dim"), board.table(now, width), *alerts)
 
 
 def _totals(detail: dict[str, Any] | None) -> str:
@@ -236,6 +253,17 @@ def _recent(arrivals: deque[float], now: float) -> int:
     while arrivals and now - arrivals[0] > RATE_WINDOW_S:
         arrivals.popleft()
     return len(arrivals)
+
+
+def _short(collar_id: str) -> str:
+    return collar_id if len(collar_id) <= 16 else f"{collar_id[:8]}…{collar_id[-4:]}"
+
+
+def _instant(recorded_at: datetime | None, now: datetime) -> str:
+    """Return the time of the day (UTC), with the date where that is another than the clock's."""
+    if recorded_at is None:
+        return "-"
+    return f"{recorded_at:%H:%M:%S}" if recorded_at.date() == now.date() else f"{recorded_at:%m-%d %H:%M}"
 
 
 def _age(now: datetime, recorded_at: datetime | None) -> str:

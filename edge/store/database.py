@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import queue
 import time
 from collections.abc import Callable
@@ -142,14 +143,19 @@ class Database(Generic[M]):
                     reader.execute("COMMIT")
         except StoreError as error:
             if isinstance(error, DatabaseCorrupt) or _is_spoilt(reader):
-                self._open_readers.remove(reader)
-                reader.close()
-                reader = self._opened(connect(self.path, self._key, is_readonly=True))
-                self._open_readers.append(reader)
+                with contextlib.suppress(StoreError):  # the medium is away: whoever reads next tries again
+                    reader = self._replaced(reader)
             raise
         finally:
             _tell_slow(job, began_s)
             self._readers.put(reader)
+
+    def _replaced(self, spoilt: Connection) -> Connection:
+        """Return a new reader in the place of one that may have failed for good, which stays where none can open."""
+        fresh = self._opened(connect(self.path, self._key, is_readonly=True))
+        self._open_readers[self._open_readers.index(spoilt)] = fresh
+        spoilt.close()
+        return fresh
 
 
 def _tell_slow(job: Callable[[Connection], object], began_s: float) -> None:

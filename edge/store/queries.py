@@ -25,7 +25,7 @@ from shared.store import (
     ZoneQuery,
 )
 from shared.sync import reduced as reducing
-from shared.sync.listing import FIX, REDUCED_FIX, USABLE, fix_of, like_pattern, order_by
+from shared.sync.listing import COLLAR_OF, FIX, REDUCED_FIX, USABLE, Where, fix_of, like_pattern, order_by
 from shared.sync.personal import opened_rows
 from shared.sync.records import (
     ALERT,
@@ -56,17 +56,12 @@ from shared.sync.records import (
     ranger_of,
     ranger_position_of,
     team_of,
-    to_ms,
     zone_of,
 )
 
 T = TypeVar("T")
 
-_COLLAR_OF: Final = (
-    "(SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk WHERE d.animal_pk = r.pk"
-    " AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1)"
-)
-_ANIMAL: Final = selecting(ANIMAL, _COLLAR_OF, "r.pk")
+_ANIMAL: Final = selecting(ANIMAL, COLLAR_OF, "r.pk")
 _COLLAR: Final = selecting(COLLAR, "r.last_heard_ms, r.battery_mv, r.battery_pct, r.firmware")
 
 _ANIMAL_ORDER: Final = {
@@ -81,27 +76,8 @@ _ALERT_ORDER: Final = {"detected_at": "r.detected_ms", "created_at": "r.created_
 _PATROL_ORDER: Final = {"started_at": "r.started_ms", "created_at": "r.created_ms"}
 
 
-class _Where:
-    """Conditions and the values bound to them."""
-
-    def __init__(self, *conditions: str) -> None:
-        self._conditions = list(conditions)
-        self.values: list[Any] = []
-
-    def add(self, condition: str, *values: Any) -> None:
-        self._conditions.append(condition)
-        self.values += values
-
-    def add_equal(self, columns: Mapping[str, Any]) -> None:
-        for column, value in columns.items():
-            if value is not None:
-                self.add(f"{column} = ?", value)
-
-    def sql(self) -> str:
-        return f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
-
-    def __bool__(self) -> bool:
-        return bool(self._conditions)
+def _where(*conditions: str) -> Where:
+    return Where("?", *conditions)
 
 
 def get(db: Connection, entity: EntityName, identity: str, view: View | None = None) -> object:
@@ -122,32 +98,18 @@ def _also(entity: EntityName, view: View | None) -> str:
     return f" AND {reducing.patrol_condition(view)}" if entity == "patrol" and view is not None else ""
 
 
-class _Source:
-    """Where a statement selects from: a table, or what a view leaves of it."""
-
-    def __init__(self, found: reducing.Reduced | None = None, table: str = "") -> None:
-        self.sql = "" if found is None else found.sql
-        self.values: list[Any] = [] if found is None else found.values
-        self._table = table
-
-    def of(self, statement: str) -> str:
-        if self._table == "observations":  # with the area that stands for a place, as their last column
-            return statement.replace(" FROM observations ", ", r.area FROM reduced ", 1)
-        return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
-
-
-def _source(db: Connection, entity: EntityName, view: View | None) -> _Source:
+def _source(db: Connection, entity: EntityName, view: View | None) -> reducing.Source:
     if view is None or view.is_exact or entity not in ("observation", "alert"):
-        return _Source()
+        return reducing.Source()
     if entity == "observation":
-        return _Source(reducing.observations(view, _species(db), mark="?"), "observations")
-    return _Source(reducing.alerts(view, _species(db), mark="?"), "alerts")
+        return reducing.Source(reducing.observations(view, _species(db), mark="?"), "observations")
+    return reducing.Source(reducing.alerts(view, _species(db), mark="?"), "alerts")
 
 
-def _fixes_of(db: Connection, view: View | None) -> _Source:
+def _fixes_of(db: Connection, view: View | None) -> reducing.Source:
     if view is None or view.is_exact:
-        return _Source()
-    return _Source(reducing.fixes(view, _species(db), mark="?", scope=None, has_pk=True), "fixes")
+        return reducing.Source()
+    return reducing.Source(reducing.fixes(view, _species(db), mark="?", scope=None, has_pk=True), "fixes")
 
 
 def _species(db: Connection) -> list[str]:
@@ -156,14 +118,14 @@ def _species(db: Connection) -> list[str]:
 
 def list_animals(db: Connection, query: AnimalQuery, view: View | None = None) -> Page[Animal]:
     """Return a page of animals."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.species": query.species, "r.status": query.status, "r.health_status": query.health_status,
-        "r.gender": query.gender, _COLLAR_OF: query.collar_id,
+        "r.gender": query.gender, COLLAR_OF: query.collar_id,
     })  # fmt: skip
     if query.search:
         where.add(
-            rf"(r.name LIKE ? ESCAPE '\' OR r.species LIKE ? ESCAPE '\' OR {_COLLAR_OF} LIKE ? ESCAPE '\')",
+            rf"(r.name LIKE ? ESCAPE '\' OR r.species LIKE ? ESCAPE '\' OR {COLLAR_OF} LIKE ? ESCAPE '\')",
             *[like_pattern(query.search)] * 3,
         )
     return _page(db, _ANIMAL, where, order_by(query.ordering, _ANIMAL_ORDER, "r.pk"), query, _animal, view)
@@ -198,7 +160,7 @@ def _fix_statement(view: View | None) -> str:
 
 def list_collars(db: Connection, search: str | None, offset: int, limit: int, view: View | None = None) -> Page[Collar]:
     """Return a page of collars, by id."""
-    where = _Where("r.deleted_ms IS NULL", "r.id NOT GLOB 'animal:*'")
+    where = _where("r.deleted_ms IS NULL", "r.id NOT GLOB 'animal:*'")
     if search and not _is_exact(view):
         where.add(r"r.id LIKE ? ESCAPE '\'", like_pattern(search))
     elif search:
@@ -214,7 +176,7 @@ def list_deployments(
     db: Connection, animal_id: str | None, collar_id: str | None, offset: int, limit: int, view: View | None = None
 ) -> Page[Deployment]:
     """Return a page of deployments, newest first."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     if animal_id is not None:
         where.add("r.animal_pk = (SELECT pk FROM animals WHERE id = ?)", animal_id)
     if collar_id is not None:
@@ -225,9 +187,9 @@ def list_deployments(
 
 def list_observations(db: Connection, query: ObservationQuery, view: View | None = None) -> Page[Observation]:
     """Return a page of observations."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({"r.animal_id": query.animal_id, "r.observation_type": query.observation_type})
-    _add_span(where, "r.recorded_ms", query)
+    where.add_span("r.recorded_ms", query.since, query.until)
     if query.search:
         where.add(
             r"(r.description LIKE ? ESCAPE '\' OR r.animal_id IN"
@@ -240,7 +202,7 @@ def list_observations(db: Connection, query: ObservationQuery, view: View | None
 
 def list_zones(db: Connection, query: ZoneQuery, view: View | None = None) -> Page[Zone]:
     """Return a page of zones."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.zone_type": query.zone_type, "r.risk_level": query.risk_level, "r.is_active": query.is_active,
     })  # fmt: skip
@@ -249,7 +211,7 @@ def list_zones(db: Connection, query: ZoneQuery, view: View | None = None) -> Pa
 
 def list_corridors(db: Connection, query: CorridorQuery, view: View | None = None) -> Page[Corridor]:
     """Return a page of corridors."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({"r.species": query.species, "r.status": query.status})
     if query.search and (view is None or reducing.shows_areas(view)):
         where.add(r"(r.name LIKE ? ESCAPE '\' OR r.description LIKE ? ESCAPE '\')", *[like_pattern(query.search)] * 2)
@@ -261,11 +223,11 @@ def list_corridors(db: Connection, query: CorridorQuery, view: View | None = Non
 
 def list_patrols(db: Connection, query: PatrolQuery, view: View | None = None) -> Page[Patrol]:
     """Return a page of patrols."""
-    where = _Where("r.deleted_ms IS NULL")
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({"r.created_by": query.created_by})
     if view is not None:
         where.add(reducing.patrol_condition(view))
-    _add_span(where, "r.started_ms", query)
+    where.add_span("r.started_ms", query.since, query.until)
     order = order_by(query.ordering, _PATROL_ORDER, "r.pk")
     return _page(db, selecting(PATROL), where, order, query, _patrol, view)
 
@@ -285,19 +247,19 @@ def count_alerts(db: Connection, query: AlertQuery, view: View | None = None) ->
     return [AlertCount(*row) for row in found.fetchall()]
 
 
-def _alerts_wanted(query: AlertQuery) -> _Where:
-    where = _Where("r.deleted_ms IS NULL")
+def _alerts_wanted(query: AlertQuery) -> Where:
+    where = _where("r.deleted_ms IS NULL")
     where.add_equal({
         "r.animal_id": query.animal_id, "r.alert_type": query.alert_type, "r.severity": query.severity,
         "r.status": query.status,
     })  # fmt: skip
-    _add_span(where, "r.detected_ms", query)
+    where.add_span("r.detected_ms", query.since, query.until)
     return where
 
 
 def list_fixes(db: Connection, query: FixQuery, view: View | None = None) -> Page[Fix]:
     """Return a page of fixes; an unknown animal or collar has none."""
-    where = _Where()
+    where = _where()
     if query.animal_id is not None:
         where.add("f.animal_pk = (SELECT pk FROM animals WHERE id = ? AND deleted_ms IS NULL)", query.animal_id)
     if query.collar_id is not None:
@@ -311,7 +273,7 @@ def list_fixes(db: Connection, query: FixQuery, view: View | None = None) -> Pag
             r" OR f.collar_pk IN (SELECT pk FROM collars WHERE id NOT GLOB 'animal:*' AND id LIKE ? ESCAPE '\'))",
             like, like, like,
         )  # fmt: skip
-    _add_span(where, "f.recorded_ms", query)
+    where.add_span("f.recorded_ms", query.since, query.until)
     if query.bbox is not None:
         _add_box(where, query.bbox, has_tree=_is_exact(view))
     if query.is_usable is not None:
@@ -347,14 +309,7 @@ def get_fix(db: Connection, fix_id: str, view: View | None = None) -> Fix:
     )  # fmt: skip
 
 
-def _add_span(where: _Where, column: str, query: FixQuery | ObservationQuery | AlertQuery | PatrolQuery) -> None:
-    if query.since is not None:
-        where.add(f"{column} >= ?", to_ms(query.since))
-    if query.until is not None:
-        where.add(f"{column} < ?", to_ms(query.until))
-
-
-def _add_box(where: _Where, box: BoundingBox, *, has_tree: bool) -> None:
+def _add_box(where: Where, box: BoundingBox, *, has_tree: bool) -> None:
     spans = [(box.west, box.east)] if box.west <= box.east else [(box.west, 180.0), (-180.0, box.east)]
     if not has_tree:  # the tree is of the places themselves, and this is of their cells
         cells = " OR ".join("f.lon_e7 BETWEEN ? AND ?" for _ in spans)
@@ -379,14 +334,14 @@ def _add_box(where: _Where, box: BoundingBox, *, has_tree: bool) -> None:
 def _page(
     db: Connection,
     statement: str,
-    where: _Where,
+    where: Where,
     order: str,
     query: Any,
     make: Callable[[Sequence[Any]], T],
     view: View | None = None,
-    source: _Source | None = None,
+    source: reducing.Source | None = None,
 ) -> Page[T]:
-    given = source or _Source()
+    given = source or reducing.Source()
     whole = given.of(statement)
     table = whole[whole.rindex(" FROM ") :]
     values = [*given.values, *where.values]

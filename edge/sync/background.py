@@ -21,7 +21,8 @@ from edge.sync.frames import Frames
 from edge.sync.meter import Meter
 from edge.sync.metered import MeteredCloud
 from edge.sync.profiles import LAN, Profile
-from edge.sync.session import Synced, sync_once
+from edge.sync.session import sync_once
+from edge.sync.synced import Synced
 from firmware_bridge.transports.backoff import Backoff
 from shared.clock import Clock
 from shared.configuration import boot_id

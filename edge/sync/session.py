@@ -10,7 +10,7 @@ is up, or for ever where fixes come as fast as they are sent.
 
 Every step is a request and one transaction; a session that breaks off anywhere goes on where it stopped, because what
 was asked and what was answered lies in the database and not here. What an answer means is decided in
-``shared.sync.streams``; this module does the requests and the transactions.
+``shared.sync.streams``; this module does the requests and the transactions, ``down`` those for what comes down.
 
 Where the cloud has begun a new life (another epoch, a cursor that it does not know) or names a head that is not ours,
 the heads of all channels are compared before anything else is taken: what it lost waits again by then, and stays on top
@@ -22,21 +22,21 @@ from __future__ import annotations
 import functools
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
-import msgspec
 import structlog
 
 from edge.store import frames_up, outbox, queue
 from edge.store.driver import Connection
 from edge.store.jobs import run
-from edge.store.store import CLASH_CURSOR, SpatialiteStore
+from edge.store.store import SpatialiteStore
 from edge.sync.client import Cloud
+from edge.sync.down import Down, check_number
 from edge.sync.frames import Frames
 from edge.sync.meter import LinkSpent
 from edge.sync.profiles import LAN, Profile
-from shared.accounts.facts import fact
+from edge.sync.synced import Synced, count
 from shared.clock import Clock
 from shared.errors import (
     BatchTooNew,
@@ -44,34 +44,28 @@ from shared.errors import (
     CorruptBatch,
     Invalid,
     LinkError,
-    NotFound,
     OutpostError,
     RequestError,
-    StaleCursor,
     SyncError,
 )
 from shared.ids import random_id
 from shared.sync import blobs, streams
 from shared.sync import log as sync_log
 from shared.sync.blobs import Blob
-from shared.sync.operations import Operation
-from shared.sync.records import EntityName, Record, to_ms
+from shared.sync.records import to_ms
 from shared.sync.streams import (
     GENESIS,
     Action,
     Answer,
     Batch,
-    Exceptional,
-    Receipt,
     ResumeFrom,
     SendAgain,
     SendNext,
     StartOver,
 )
-from shared.wire.batch import decode_fixes, decode_records
 from shared.wire.batch.fixes import FIX_LADDER
 from shared.wire.batch.schema import LADDER
-from shared.wire.link import CHANNELS, OF_FIXES, OF_OPERATIONS, SPARE, Channel, HeardFixes
+from shared.wire.link import CHANNELS, OF_OPERATIONS, SPARE, Channel
 from shared.wire.raw import FRAMES
 
 log = structlog.get_logger()
@@ -83,44 +77,6 @@ NEWEST_EVERY_S: Final = 30.0
 #: The same bytes arrive damaged this often, or the streams are healed this often, and the session ends.
 _MAX_DAMAGED: Final = 3
 _MAX_HEALED: Final = 3 * len(CHANNELS)
-
-
-class Synced(msgspec.Struct, kw_only=True):
-    """What one session did. ``outcomes`` are the cloud's, of everything it confirmed."""
-
-    records: int = 0
-    fixes: int = 0
-    #: what people decided of fixes
-    decisions: int = 0
-    #: what models said of animals, and tiles of maps
-    results: int = 0
-    #: frames as they were heard
-    frames: int = 0
-    batches: int = 0
-    outcomes: dict[str, int] = {}
-    quarantined: int = 0
-    lost_edits: int = 0
-    changes: int = 0
-    #: conflicts that were news here, and their resolutions
-    conflicts: int = 0
-    #: fixes that came to the cloud another way, and how many of them were news here
-    heard: int = 0
-    new_fixes: int = 0
-    #: what people decided of fixes elsewhere and was news here
-    told: int = 0
-    #: how often the station's streams had to go back to an older head, or begin anew
-    healed: int = 0
-    #: channels that wait because the programs of station and cloud are too far apart
-    held: list[str] = []
-    #: files that the cloud has whole
-    blobs: int = 0
-    #: the link has carried all that it may today
-    is_spent: bool = False
-    #: its time was over and more waits
-    has_more: bool = False
-    bytes_up: int = 0
-    bytes_down: int = 0
-    duration_s: float = 0.0
 
 
 def new_epoch() -> str:
@@ -210,8 +166,7 @@ class _Session:
         self._newest_s: float | None = None
         #: channels that have had their share of the link today
         self._resting: set[Channel] = set()
-        #: the newest of the fixes that wait in the cloud are here
-        self._has_newest = False
+        self._down = Down(store, cloud, self._done, self._compare_heads)
 
     async def hold(self) -> Synced:
         try:
@@ -236,9 +191,9 @@ class _Session:
                 waiting = functools.partial(outbox.sender, channel=channel)
                 while (batch := (await self._store.read(waiting)).unacked) is not None and has_answer(batch):
                     await self._send(channel, batch)
-            await self._pull()
-            await self._pull_clashes()
-            while await self._pull_heard():
+            await self._down.changes()
+            await self._down.clashes()
+            while await self._down.heard():
                 pass
             return self._done
         finally:
@@ -272,21 +227,21 @@ class _Session:
         while await self._send_first("alerts"):  # whatever else there is, in whichever direction
             pass
         try:
-            await self._pull()
+            await self._down.changes()
         except (SyncError, RequestError) as error:  # what cannot be taken must not keep fixes from being sent
             untaken = error
         is_more = self._profile.takes_fixes
         while not self._is_over() and (await self._send_next() or is_more):  # by turns: neither way holds up the other
             try:
-                is_more = is_more and await self._pull_heard()
+                is_more = is_more and await self._down.heard()
             except (SyncError, RequestError) as error:
                 untaken, is_more = untaken or error, False
         await self._note_held()
         if untaken is not None:
             raise untaken
         if self._done.records:
-            await self._pull()
-        await self._pull_clashes()
+            await self._down.changes()
+        await self._down.clashes()
         if self._profile.sends_files:
             await self._send_blobs()
         if self._clock.state.is_sure:
@@ -301,90 +256,6 @@ class _Session:
         self._done.has_more = self._clock.monotonic() - self._began_s >= self.within_s
         return self._done.has_more
 
-    # --- down
-
-    async def _pull(self) -> None:
-        """Take what changed in the cloud, page by page, each with its cursor."""
-        here = await self._store.read(outbox.enrolled)
-        epoch, since = here.cloud_epoch, here.cursor
-        waiting: list[Record] = []  # a deployment may come a page before a collar that changed after it
-        left: list[tuple[EntityName, str]] = []
-        while True:
-            try:
-                page = await self._cloud.changes(epoch, since)
-            except StaleCursor:
-                if not since:
-                    raise
-                await self._store.write(outbox.forget_cursor)
-                here = await self._store.read(outbox.enrolled)
-                epoch, since, waiting, left = None, 0, [], []
-                continue
-            if page.epoch != here.cloud_epoch:
-                await self._compare_heads()
-                here = msgspec.structs.replace(here, cloud_epoch=page.epoch)
-            _check_number(page.next)
-            if page.is_more and page.next <= since:
-                raise LinkError("the cloud's changes do not go on: an answer of another request?")
-            waiting += decode_records(page.batch, Record)
-            left += page.left
-            try:
-                self._done.changes += await self._store.take_changes(page.epoch, page.next, waiting, left)
-                waiting, left = [], []
-            except NotFound:
-                if not page.is_more:
-                    raise
-            if not page.is_more:
-                return
-            epoch, since = page.epoch, page.next
-
-    async def _pull_clashes(self) -> None:
-        """Take conflicts that concern this station, and how they were resolved."""
-        while True:
-            known = await self._store.read(functools.partial(run, job=fact(CLASH_CURSOR)))
-            epoch, _, since = (known or "").partition(" ")
-            page = await self._cloud.clashes(epoch or None, int(since or 0))
-            if page is None:
-                return
-            _check_number(page.next)
-            if page.clashes or f"{page.epoch} {page.next}" != known:
-                await self._store.take_clashes(page.clashes, f"{page.epoch} {page.next}")
-            self._done.conflicts += len(page.clashes)
-            if not page.is_more:
-                return
-
-    async def _pull_heard(self) -> bool:
-        """Take the next fixes that came to the cloud another way, with their cursor; say whether more wait.
-
-        Where they fill more than a page, the newest of each collar come first.
-        """
-        here = await self._store.read(outbox.enrolled)
-        if here.cloud_epoch is None:
-            return False  # its changes could not be taken, and with them the collars that these are of
-        try:
-            page = await self._cloud.heard(here.cloud_epoch, here.heard_cursor, here.heard_after)
-        except StaleCursor:
-            # the next session finds out about the cloud's new life where changes are taken
-            return False
-        if page is None or page.epoch != here.cloud_epoch:
-            return False
-        _check_number(page.next)
-        if page.is_more and (page.next, page.after) == (here.heard_cursor, here.heard_after):
-            raise LinkError("the cloud's fixes do not go on: an answer of another request?")
-        if page.is_more and not self._has_newest:
-            self._has_newest = True
-            newest = await self._cloud.newest(here.cloud_epoch, here.heard_cursor)
-            if newest is not None and newest.epoch == page.epoch:
-                await self._take_heard(newest, here.heard_cursor, here.heard_after)
-        self._done.heard += await self._take_heard(page, page.next, page.after)
-        return page.is_more
-
-    async def _take_heard(self, page: HeardFixes, cursor: int, after: str | None) -> int:
-        columns = decode_fixes(page.batch)
-        new_fixes, told = await self._store.take_heard(page.epoch, cursor, after, columns, page.decisions)
-        self._done.new_fixes += new_fixes
-        self._done.told += told
-        return len(columns["raw_ms"])
-
     async def _compare_heads(self) -> None:
         """Ask where the cloud stands in every channel, and make what it does not have wait again."""
         if not self.is_comparing:
@@ -393,7 +264,7 @@ class _Session:
         heads = (await self._cloud.heads(epoch)).heads
         for channel in CHANNELS:
             head = heads.get(channel, GENESIS)
-            _check_number(head.n)
+            check_number(head.n)
 
             def job(db: Connection, channel: Channel = channel, head: streams.Head = head) -> Action:
                 state = outbox.sender(db, channel, head.n)
@@ -404,8 +275,6 @@ class _Session:
                 return action
 
             self._heal(await self._store.write(job), channel)
-
-    # --- up
 
     async def _finish(self) -> None:
         """Have records confirmed that the cloud may have taken already.
@@ -514,7 +383,7 @@ class _Session:
         answer = Answer(batch.epoch, batch.n, batch.hash, said)
         about_n = said.last if isinstance(said, streams.StreamAnswer) else None
         if about_n is not None:
-            _check_number(about_n)
+            check_number(about_n)
 
         def job(db: Connection) -> Action:
             _, action = streams.answered(outbox.sender(db, channel, about_n), answer)
@@ -527,7 +396,8 @@ class _Session:
         match action:
             case SendNext(receipt=receipt):
                 self._damaged = 0
-                self._count(channel, batch, receipt)
+                count(self._done, channel, batch, receipt)
+                self._progress(self._done.confirmed)
             case SendAgain():
                 self._damaged += 1
                 if self._damaged >= _MAX_DAMAGED:
@@ -553,49 +423,3 @@ class _Session:
                 "station and cloud do not come to agree on what was sent: does a copy of this station's card run"
                 " elsewhere under the same name?"
             )
-
-    def _count(self, channel: Channel, batch: Batch, receipt: Receipt) -> None:
-        done = self._done
-        items = sum(receipt.counts.values())
-        done.batches += 1
-        if channel in OF_FIXES:
-            done.fixes += items
-        elif channel == "flags":
-            done.decisions += items
-        elif channel == "results":
-            done.results += items
-        elif channel == FRAMES:
-            done.frames += items
-        else:
-            done.records += items
-        for outcome, count in receipt.counts.items():
-            done.outcomes[outcome] = done.outcomes.get(outcome, 0) + count
-        self._progress(done.records + done.fixes + done.decisions + done.results + done.frames)
-        for each in receipt.exceptions:
-            done.quarantined += each.outcome == "quarantined"
-            done.lost_edits += bool(each.lost)
-        _tell(channel, batch, receipt.exceptions)
-
-
-def _check_number(n: int) -> None:
-    """Raise LinkError for what no cloud counts to, and the database could not hold."""
-    if not 0 <= n < 2**63:
-        raise LinkError("what answers is not the cloud: it counts to what nobody counts to")
-
-
-def _tell(channel: Channel, batch: Batch, exceptions: Sequence[Exceptional]) -> None:
-    """Log what was not simply applied: once, because a receipt is taken once."""
-    if not exceptions:
-        return
-    columns = decode_fixes(batch.payload) if channel in OF_FIXES else {}
-    operations: list[Operation] = decode_records(batch.payload, Operation) if channel in OF_OPERATIONS else []
-    for each in exceptions:
-        what: dict[str, Any] = {}
-        if channel in OF_FIXES:
-            what = {name: columns[name][each.place] for name in ("collar_id", "raw_ms")}
-        elif each.place < len(operations):
-            what = {"entity": operations[each.place].entity, "id": operations[each.place].row_id}
-        if each.outcome == "quarantined":
-            log.warning("sync.quarantined", code=each.code, detail=each.detail, **what)
-        elif each.lost:
-            log.warning("sync.lost_edit", outcome=each.outcome, columns=list(each.lost), **what)

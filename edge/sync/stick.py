@@ -20,8 +20,9 @@ from edge.store.jobs import run
 from edge.store.outbox import Enrolment
 from edge.store.store import CLASH_CURSOR, SpatialiteStore
 from edge.sync.people import take_roster
-from edge.sync.session import RECORDS_IN_BATCH, Synced, take_reply
+from edge.sync.session import RECORDS_IN_BATCH, take_reply
 from edge.sync.shelf import MODELS_TAKEN, take_carried
+from edge.sync.synced import Synced
 from shared import stick
 from shared.accounts import rosters
 from shared.accounts.facts import fact, set_fact
@@ -161,7 +162,7 @@ async def _take_bundle(
         except OutpostError as error:  # one that came over a link since is newer, and counts
             log.info("stick.roster_untaken", detail=error.detail)
     is_same_life = life == cloud.reply.cloud_epoch
-    _add(sum_, await take_reply(store, cloud, clock, cloud.has_answer, is_same_life=is_same_life))
+    sum_.add(await take_reply(store, cloud, clock, cloud.has_answer, is_same_life=is_same_life))
     sum_.blobs += await accounts.tables.write(_files_at(cloud.files, to_ms(clock.now())))
     return await take_carried(cloud, here, accounts, None)
 
@@ -179,14 +180,6 @@ def _files_at(told: list[FileAt], now_ms: int) -> Job[int]:
             yield from blobs.sent(each.sha256, now_ms)
             yield "DELETE FROM facts WHERE name = ?", (f"{_FILE_AT} {each.sha256}",)
     return whole
-
-
-def _add(total: Synced, one: Synced) -> None:
-    for name in ("records", "fixes", "decisions", "batches", "quarantined", "lost_edits", "changes", "conflicts",
-                 "heard", "new_fixes", "healed"):  # fmt: skip
-        setattr(total, name, getattr(total, name) + getattr(one, name))
-    for outcome, count in one.outcomes.items():
-        total.outcomes[outcome] = total.outcomes.get(outcome, 0) + count
 
 
 async def _cloud_key(accounts: Accounts) -> bytes:

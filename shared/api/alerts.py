@@ -12,6 +12,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
+from shared.api.filters import Exactly
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal, named_zone
@@ -34,8 +35,6 @@ TRANSITIONS: Final[Mapping[Act, Mapping[AlertStatus, AlertStatus]]] = {
 }
 
 _TRIES: Final = 20
-
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 
 
 class Alerts(Controller):

@@ -9,12 +9,12 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
+from shared.api.filters import Exactly
 from shared.api.inject import StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.store import AnimalQuery
 from shared.wire.public import AnimalIn, AnimalOut, AnimalPatch
 
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 Search = Annotated[str | None, QueryParameter(description="Text to find in name, species or collar id.")]
 
 

@@ -9,6 +9,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
+from shared.api.filters import Exactly
 from shared.api.inject import StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal
@@ -26,7 +27,6 @@ from shared.wire.public import (
 )
 
 Search = Annotated[str | None, QueryParameter(description="Text to find in id or radio ids.")]
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 
 
 class Collars(Controller):

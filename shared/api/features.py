@@ -22,7 +22,6 @@ GEOJSON = "application/geo+json"
 #: So many rows are read from the store at a time where all of them are wanted.
 READ_ROWS = 500
 
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 Unsaid = Annotated[
     str | None, QueryParameter(max_length=200, description="What holds for GeoJSON that does not say it itself.")
 ]

@@ -30,7 +30,7 @@ class Hints:
 
     def __init__(self, ask: Callable[[], Awaitable[int]], *, every_s: float = EVERY_S) -> None:
         self._ask = ask
-        self._every_s = every_s
+        self.every_s = every_s
         self._asking = asyncio.Lock()
         self._asked_s: float | None = None
         self._last = 0
@@ -38,7 +38,7 @@ class Hints:
     async def now(self) -> int:
         """Return the number, at most ``every_s`` old."""
         async with self._asking:
-            if self._asked_s is None or time.monotonic() - self._asked_s >= self._every_s:
+            if self._asked_s is None or time.monotonic() - self._asked_s >= self.every_s:
                 self._last = await self._ask()
                 self._asked_s = time.monotonic()
             return self._last
@@ -50,5 +50,5 @@ class Hints:
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return None
-            await asyncio.sleep(min(self._every_s, left_s))
+            await asyncio.sleep(min(self.every_s, left_s))
         return last

@@ -19,6 +19,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMa
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
+from shared.api.filters import Exactly
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import caller_as_ranger, named_animal, named_ranger, named_team
@@ -44,7 +45,6 @@ RingGiven: TypeAlias = Annotated[Ring, Dependency(kind="named"), SkipValidationM
 
 _OPEN: Final = frozenset({"active", "acknowledged"})
 
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 Search = Annotated[str | None, QueryParameter(description="Text to find in the title, the name or the description.")]
 
 

@@ -14,6 +14,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMa
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
+from shared.api.filters import Exactly
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.insights import InsightGiven
 from shared.api.openapi import TILE
@@ -50,7 +51,6 @@ RouterGiven: TypeAlias = Annotated[Router, Dependency(kind="named"), SkipValidat
 _LOOKED_AT: Final = 8
 _MOST_RADIUS_M: Final = 50_000.0
 
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 Latitude = Annotated[float, QueryParameter(ge=-90, le=90, description="Degrees north, WGS 84.")]
 Longitude = Annotated[float, QueryParameter(ge=-180, le=180, description="Degrees east, WGS 84.")]
 Month = Annotated[int | None, QueryParameter(ge=1, le=12, description="Which season's maps; without, that of now.")]

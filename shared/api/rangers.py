@@ -20,6 +20,7 @@ from shared.accounts.service import Accounts
 from shared.api.access import AccountsGiven
 from shared.api.body import BulkBody, JsonBody
 from shared.api.errors import documented
+from shared.api.filters import Exactly
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import caller_as_ranger, named_ranger, named_team
@@ -50,8 +51,6 @@ from shared.wire.reading import read_json
 OWN_COLUMNS: Final = frozenset({"phone", "emergency_contact", "current_status", "device_id"})
 _MOST: Final = 1_000
 _READ_SLICE: Final = 200
-
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 
 
 class BulkRangerBody(BulkBody):

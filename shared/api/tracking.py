@@ -17,6 +17,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from shared.api.body import BulkBody, JsonBody
 from shared.api.errors import documented
+from shared.api.filters import Exactly
 from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal
@@ -34,7 +35,6 @@ LIVE_SPAN = timedelta(hours=1)
 #: So many items of an upload are read before other requests get their turn.
 READ_SLICE = 200
 
-Exactly = Annotated[str | None, QueryParameter(description="Only rows with exactly this value.")]
 Search = Annotated[str | None, QueryParameter(description="Text to find in animal name, species or collar id.")]
 Usable = Annotated[
     bool | None, QueryParameter(description="true: only what models and maps use; false: only the rest.")

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
-from shared.api.features import GEOJSON, READ_ROWS, Exactly, FeatureBody, Unsaid, every, import_features
+from shared.api.features import GEOJSON, READ_ROWS, FeatureBody, Unsaid, every, import_features
+from shared.api.filters import Exactly
 from shared.api.inject import StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.domain import Zone

@@ -1,4 +1,4 @@
-"""What the lists of both homes have in common: how a fix is selected, order, search. Text and values only.
+"""What the lists of both homes have in common: how a fix is selected, conditions, order, search. Text and values only.
 
 The same words of SQL hold in SQLite and in PostgreSQL; what differs stays in the homes.
 """
@@ -6,11 +6,12 @@ The same words of SQL hold in SQLite and in PostgreSQL; what differs stays in th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from shared.domain import EXCLUDING, Fix, FixFlag
 from shared.errors import Invalid
-from shared.sync.records import degrees, from_ms
+from shared.sync.records import degrees, from_ms, to_ms
 
 #: Fixes ``f`` with their collar ``c`` and their animal ``a``; ``fix_of`` reads its rows.
 FIX: Final = """
@@ -29,6 +30,52 @@ USABLE: Final = (
     f"(f.flags & {int(FixFlag.EXCLUDED_BY_HAND)} = 0 AND"
     f" (f.flags & {int(FixFlag.REINSTATED)} <> 0 OR f.flags & {int(EXCLUDING)} = 0))"
 )
+
+#: The collar that the animal ``r`` wears now.
+COLLAR_OF: Final = (
+    "(SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk WHERE d.animal_pk = r.pk"
+    " AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1)"
+)
+
+
+class Where:
+    """Conditions and the values bound to them; ``mark`` is what stands for a value in the home's SQL."""
+
+    def __init__(self, mark: str, *conditions: str) -> None:
+        self._mark = mark
+        self._conditions = list(conditions)
+        self.values: list[Any] = []
+
+    def add(self, condition: str, *values: Any) -> None:
+        """Add a condition, which has the home's mark for each of ``values``."""
+        self._conditions.append(condition)
+        self.values += values
+
+    def add_equal(self, columns: Mapping[str, Any]) -> None:
+        """Ask that each column has its value; None asks nothing."""
+        for column, value in columns.items():
+            if value is not None:
+                self.add(f"{column} = {self._mark}", value)
+
+    def add_span(self, column: str, since: datetime | None, until: datetime | None) -> None:
+        """Ask that ``column``, in milliseconds, is not before ``since`` and before ``until``."""
+        if since is not None:
+            self.add(f"{column} >= {self._mark}", to_ms(since))
+        if until is not None:
+            self.add(f"{column} < {self._mark}", to_ms(until))
+
+    def copy(self) -> Where:
+        """Return the same conditions, to add others to."""
+        copied = Where(self._mark, *self._conditions)
+        copied.values = list(self.values)
+        return copied
+
+    def sql(self) -> str:
+        """Return the clause, with a space before it; empty where nothing is asked."""
+        return f" WHERE {' AND '.join(self._conditions)}" if self._conditions else ""
+
+    def __bool__(self) -> bool:
+        return bool(self._conditions)
 
 
 def fix_of(identity: str, row: Sequence[Any]) -> Fix:

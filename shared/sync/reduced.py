@@ -18,7 +18,7 @@ from shared.sync.listing import USABLE
 from shared.sync.records import ALERT, OBSERVATION, Entity
 
 __all__ = [
-    "SPECIES", "Reduced", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations",
+    "SPECIES", "Reduced", "Source", "after_edit", "alerts", "category_of_rows", "fixes", "is_old", "observations",
     "patrol_condition", "personal", "reduced", "shows_areas",
 ]  # fmt: skip
 
@@ -53,6 +53,21 @@ class Reduced(msgspec.Struct, frozen=True):
 
     sql: str
     values: list[Any]
+
+
+class Source:
+    """Where a statement selects from: a table, or what a view leaves of it."""
+
+    def __init__(self, found: Reduced | None = None, table: str = "") -> None:
+        self.sql = "" if found is None else found.sql
+        self.values: list[Any] = [] if found is None else found.values
+        self._table = table
+
+    def of(self, statement: str) -> str:
+        """Return ``statement`` over what the view leaves."""
+        if self._table == "observations":  # with the area that stands for a place, as their last column
+            return statement.replace(" FROM observations ", ", r.area FROM reduced ", 1)
+        return statement.replace(f"FROM {self._table} ", "FROM reduced ") if self._table else statement
 
 
 def fixes(view: View, species: Sequence[str], *, mark: str, scope: str | None, has_pk: bool) -> Reduced:

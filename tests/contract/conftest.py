@@ -39,8 +39,10 @@ from shared.store import Store
 from tests.access import TokenAuth, accounts_over, logged_in, operator_of, person, rosters_over
 from tests.clouds import wipe
 from tests.contract.logins import NOW
+from tests.contract.walks import upload, walk
 from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger
 from tests.memory_store import InMemoryStore
+from tests.phones import serving
 from tests.services import Postgres
 
 KEY = bytes(range(32))
@@ -189,6 +191,13 @@ def accounts(app: Litestar) -> Accounts:
 
 
 @pytest.fixture
+async def url(app: Litestar) -> AsyncIterator[str]:
+    """Give the address of the home, which answers over a socket."""
+    async with serving(app) as url:
+        yield url
+
+
+@pytest.fixture
 async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of the application that is logged in as its administrator."""
     async with client_of(app, operator_of(app)) as client:
@@ -299,6 +308,21 @@ def make_animal(client: httpx.AsyncClient) -> Callable[..., Awaitable[dict[str, 
 
 
 @pytest.fixture
+async def elephant(
+    client: httpx.AsyncClient,
+    make_animal: Callable[..., Awaitable[dict[str, Any]]],
+    clock: FakeClock,
+    settle: Callable[[], Awaitable[None]],
+) -> dict[str, Any]:
+    """Give an elephant that was followed for two days."""
+    made = await make_animal(collar_id="COL001")
+    clock.tick(47 * 3600)
+    await upload(client, walk(48))
+    await settle()
+    return made
+
+
+@pytest.fixture
 def after_release(clock: FakeClock) -> None:
     """Have the clock stand at a time after this program was written."""
     clock.at = NOW
@@ -306,9 +330,9 @@ def after_release(clock: FakeClock) -> None:
 
 @pytest.fixture
 def only_homes(request: pytest.FixtureRequest) -> None:
-    """Leave the double out: it has the accounts of the station, and what holds there is seen over the real file."""
+    """Leave the double out: its accounts are the station's, and it neither reduces nor keeps what real homes keep."""
     if "store" in request.fixturenames and isinstance(request.getfixturevalue("store"), InMemoryStore):
-        pytest.skip("the same as the station's")
+        pytest.skip("for real homes")
 
 
 @pytest.fixture

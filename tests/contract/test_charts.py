@@ -17,7 +17,7 @@ from shared.sync.log import Session
 from shared.sync.records import to_ms
 from tests.access import person
 from tests.contract.conftest import client_of, session_of
-from tests.contract.test_insights import upload, walk
+from tests.contract.walks import upload, walk
 from tests.fakes import START, FakeClock
 from tests.memory_store import InMemoryStore
 

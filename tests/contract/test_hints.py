@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from litestar import Litestar
 
 from shared.accounts.service import Accounts
 from shared.accounts.users import User
@@ -17,28 +16,13 @@ from shared.privacy import View
 from shared.store import Store
 from tests.access import logged_in
 from tests.fakes import START
-from tests.memory_store import InMemoryStore
-from tests.phones import serving
 
-pytestmark = [pytest.mark.api, pytest.mark.sync]
+pytestmark = [pytest.mark.api, pytest.mark.sync, pytest.mark.usefixtures("only_homes")]
 
 WITHIN_S = 30.0
 SIGHTING = {"observation_type": "sighting", "recorded_at": START, "description": "calf"}
 
 Next = Callable[[], Any]
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("phones are for real homes")
-
-
-@pytest.fixture
-async def url(app: Litestar) -> AsyncIterator[str]:
-    """Give the address of a home that answers."""
-    async with serving(app) as url:
-        yield url
 
 
 @asynccontextmanager

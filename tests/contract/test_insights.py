@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.contract.walks import upload, walk
 from tests.fakes import START, FakeClock
 
 pytestmark = [pytest.mark.api, pytest.mark.ml]
@@ -22,40 +23,6 @@ Settle = Callable[[], Awaitable[None]]
 LIVE = "/api/v1/animals/live_status/"
 TRACKED = "/api/v1/tracking/live_tracking/"
 STATES = {"resting", "foraging", "migrating"}
-#: Which way and how far an animal goes for four hours each: it rests, feeds, walks.
-LEGS = ((10.0, 2.8), (250.0, 1.9), (1_400.0, 0.1))
-
-
-def walk(hours: int, *, collar_id: str = "COL001", seed: int = 1) -> list[dict[str, Any]]:
-    """Return hourly positions from noon on."""
-    rng = np.random.default_rng(seed)
-    lon, lat, heading = 37.5, -2.5, 0.0
-    items = []
-    for hour in range(hours):
-        mean_m, turn = LEGS[hour // 4 % 3]
-        step = rng.gamma(4.0, mean_m / 4)
-        heading += rng.normal(0, turn)
-        lon += step * math.sin(heading) / 111_000
-        lat += step * math.cos(heading) / 111_000
-        at = START + timedelta(hours=hour)
-        items.append({"collar_id": collar_id, "timestamp": at.isoformat(), "lat": round(lat, 6), "lon": round(lon, 6)})
-    return items
-
-
-async def upload(client: httpx.AsyncClient, items: list[dict[str, Any]]) -> None:
-    answer = await client.post("/api/v1/tracking/bulk_upload/", json={"tracking_points": items})
-    assert answer.status_code in (200, 201), answer.text
-    assert answer.json()["created"] == len(items)
-
-
-@pytest.fixture
-async def elephant(client: httpx.AsyncClient, make_animal: Make, clock: FakeClock, settle: Settle) -> dict[str, Any]:
-    """Give an elephant that was followed for two days."""
-    made = await make_animal(collar_id="COL001")
-    clock.tick(47 * 3600)
-    await upload(client, walk(48))
-    await settle()
-    return made
 
 
 async def test_live_status_has_the_originals_shape(

@@ -24,9 +24,8 @@ from shared.sync.sweeping import sweep
 from tests.access import SECRET, accounts_over, logged_in
 from tests.contract.logins import PASSWORD, enter, log_in
 from tests.fakes import FakeClock
-from tests.memory_store import InMemoryStore
 
-pytestmark = [pytest.mark.api, pytest.mark.auth]
+pytestmark = [pytest.mark.api, pytest.mark.auth, pytest.mark.usefixtures("only_homes")]
 
 NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
 NUMBER = "+254700123456"
@@ -40,13 +39,6 @@ CLASH = Clash(
 def clock() -> FakeClock:
     """Give a clock of a time after this program was written."""
     return FakeClock(NOW)
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    """The double keeps no rangers."""
-    if isinstance(store, InMemoryStore):
-        pytest.skip("the same as the station's")
 
 
 def rows(table: str, *columns: str) -> Job[list[tuple[Any, ...]]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Litestar
 
 from shared.accounts.service import Accounts
 from shared.accounts.users import User
@@ -16,10 +14,9 @@ from shared.store import AnimalQuery, ObservationQuery, Store
 from shared.sync.records import to_ms
 from tests.access import logged_in
 from tests.fakes import START
-from tests.memory_store import InMemoryStore
-from tests.phones import Phone, has_sqlite, serving
+from tests.phones import Phone, has_sqlite
 
-pytestmark = [pytest.mark.api, pytest.mark.sync]
+pytestmark = [pytest.mark.api, pytest.mark.sync, pytest.mark.usefixtures("only_homes")]
 
 ANIMAL = {
     "name": "Alpha", "species": "Elephant", "collar_id": "K1", "status": "active", "health_status": "healthy",
@@ -28,17 +25,8 @@ ANIMAL = {
 
 
 @pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("phones are for real homes")
+def _where_there_is_sqlite() -> None:
     has_sqlite()
-
-
-@pytest.fixture
-async def url(app: Litestar) -> AsyncIterator[str]:
-    """Give the address of a home that answers."""
-    async with serving(app) as url:
-        yield url
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
@@ -22,10 +22,9 @@ from shared.store import AnimalQuery, FixQuery, ObservationQuery, Store
 from shared.sync.records import to_ms
 from tests.access import logged_in, person
 from tests.fakes import START, FakeClock
-from tests.memory_store import InMemoryStore
-from tests.phones import Phone, PhoneFailed, serving
+from tests.phones import Phone, PhoneFailed
 
-pytestmark = [pytest.mark.api, pytest.mark.sync]
+pytestmark = [pytest.mark.api, pytest.mark.sync, pytest.mark.usefixtures("only_homes")]
 
 NOW_MS = to_ms(START)
 ANIMAL = {
@@ -35,19 +34,6 @@ ANIMAL = {
 SIGHTING = {"animal_id": "", "observation_type": "sighting", "description": "at the river", "timestamp": NOW_MS}
 
 Phones = Callable[..., AbstractAsyncContextManager[Phone]]
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("phones are for real homes")
-
-
-@pytest.fixture
-async def url(app: Litestar) -> AsyncIterator[str]:
-    """Give the address of a home that answers."""
-    async with serving(app) as url:
-        yield url
 
 
 @pytest.fixture

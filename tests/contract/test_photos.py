@@ -16,22 +16,14 @@ from PIL import Image
 from shared.accounts.service import Accounts
 from shared.accounts.users import User
 from shared.photos.small import SIDE
-from shared.store import Store
 from tests.access import TokenAuth, logged_in, person
 from tests.contract.conftest import client_of
-from tests.memory_store import InMemoryStore
 
-pytestmark = [pytest.mark.api, pytest.mark.sync]
+pytestmark = [pytest.mark.api, pytest.mark.sync, pytest.mark.usefixtures("only_homes")]
 
 GPS_IFD = 0x8825
 #: As Exif writes it: 2 degrees, 39 minutes, 12.5 seconds.
 LATITUDE = (2.0, 39.0, 12.5)
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("photographs are for real homes")
 
 
 def photograph(size: tuple[int, int] = (1600, 1200), *, kind: str = "JPEG", orientation: int = 6) -> bytes:

@@ -20,7 +20,7 @@ from shared.routing import NoRouter, RouteAsked
 from shared.store import PredictionQuery, Store
 from tests.access import person
 from tests.contract.conftest import client_of, session_of
-from tests.contract.test_insights import upload, walk
+from tests.contract.walks import upload, walk
 from tests.fakes import START, FakeClock
 from tests.memory_store import InMemoryStore
 
@@ -32,16 +32,6 @@ PATH = "/api/v1/predictions/"
 ML = "/api/v1/ml/"
 OPERATORS = view_for(OPERATOR)
 ENDS = {"species": "Elephant", "start_lat": -2.5, "start_lon": 37.5}
-
-
-@pytest.fixture
-async def elephant(client: httpx.AsyncClient, make_animal: Make, clock: FakeClock, settle: Settle) -> dict[str, Any]:
-    """Give an elephant that was followed for two days."""
-    made = await make_animal(collar_id="COL001")
-    clock.tick(47 * 3600)
-    await upload(client, walk(48))
-    await settle()
-    return made
 
 
 async def test_a_movement_is_asked_for_kept_and_found_again(

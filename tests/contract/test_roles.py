@@ -26,7 +26,7 @@ from tests.contract.conftest import client_of
 from tests.fakes import START, FakeClock, FakeHealth
 from tests.memory_store import InMemoryStore
 
-pytestmark = [pytest.mark.api, pytest.mark.auth]
+pytestmark = [pytest.mark.api, pytest.mark.auth, pytest.mark.usefixtures("only_homes")]
 
 #: Answers without an end: whether it begins is all that is asked here.
 ENDLESS = "/api/v1/events"
@@ -36,13 +36,6 @@ VIEWERS_OWN = {
     "POST /api/v1/phones/{phone_id}/revoke",
 }  # fmt: skip
 _PART = re.compile(r"\{[^}]+\}")
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(request: pytest.FixtureRequest) -> None:
-    """The double has the accounts of the station: what holds there is seen over the real file."""
-    if "store" in request.fixturenames and isinstance(request.getfixturevalue("store"), InMemoryStore):
-        pytest.skip("the same as the station's")
 
 
 def routes_of(app: Litestar) -> Iterator[tuple[str, str]]:

@@ -16,9 +16,8 @@ from shared.accounts.roles import rule_of
 from shared.api.openapi import complete
 from shared.store import Store
 from tests.contract.test_roles import routes_of
-from tests.memory_store import InMemoryStore
 
-pytestmark = pytest.mark.api
+pytestmark = [pytest.mark.api, pytest.mark.usefixtures("only_homes")]
 
 METHODS = ("get", "put", "post", "delete", "patch")
 #: What has no shape that JSON could tell of: streams, pictures, batches.
@@ -45,12 +44,6 @@ GET rangers/teams; POST rangers/teams; GET rangers/rangers; POST rangers/rangers
 POST rangers/tracking; GET rangers/logs; POST rangers/logs; GET rangers/routes; POST rangers/routes;
 GET rangers/live_status
 """
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("the same routes as the station's")
 
 
 @pytest.fixture

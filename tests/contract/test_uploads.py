@@ -10,9 +10,8 @@ from msgspec.structs import replace
 
 from shared.privacy import View
 from shared.store import AnimalQuery, FixQuery, ObservationQuery, Store
-from tests.memory_store import InMemoryStore
 
-pytestmark = [pytest.mark.api, pytest.mark.sync]
+pytestmark = [pytest.mark.api, pytest.mark.sync, pytest.mark.usefixtures("only_homes")]
 
 PATH = "/api/v1/sync/upload/"
 ANIMAL = {
@@ -30,12 +29,6 @@ SIGHTING = {
 PRINTED = {
     "device_id": "unique-device-identifier", "animals": [ANIMAL], "tracking": [FIX], "observations": [SIGHTING],
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("phones are for real homes")
 
 
 async def upload(client: httpx.AsyncClient, device: str = "d1", key: str = "", **items: Any) -> dict[str, Any]:

@@ -26,9 +26,8 @@ from shared.store import AlertQuery, AnimalQuery, BoundingBox, FixQuery, Observa
 from tests.access import TokenAuth, logged_in, operator_of, person
 from tests.contract.conftest import client_of, session_of
 from tests.fakes import START, FakeClock
-from tests.memory_store import InMemoryStore
 
-pytestmark = [pytest.mark.api, pytest.mark.auth]
+pytestmark = [pytest.mark.api, pytest.mark.auth, pytest.mark.usefixtures("only_homes")]
 
 EXAMPLES = 200 if os.environ.get("OUTPOST_NIGHTLY") else 20
 OPERATORS = view_for(OPERATOR)
@@ -45,12 +44,6 @@ PAGES = (
     "alerts/", "alerts/active/", "alerts/critical/", "alerts/stats/", "predictions/", "predictions/history/",
 )  # fmt: skip
 PLACE = (37.123_456_7, -2.769_432_1)
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("the double reduces nothing")
 
 
 @pytest.fixture

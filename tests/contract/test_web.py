@@ -29,19 +29,12 @@ from shared.store import Store
 from tests.access import accounts_over, logged_in, person, rosters_over
 from tests.contract.conftest import client_of, session_of
 from tests.fakes import START, FakeClock, FakeHealth, FakeMessenger
-from tests.memory_store import InMemoryStore
 
-pytestmark = [pytest.mark.api, pytest.mark.web]
+pytestmark = [pytest.mark.api, pytest.mark.web, pytest.mark.usefixtures("only_homes")]
 
 PASSWORD = "nine wild dogs at dawn"
 OPERATORS = view_for(OPERATOR)
 ALERT = {"alert_type": "high_risk_zone", "severity": "critical", "title": "high_risk_zone", "message": "at <the> farm"}
-
-
-@pytest.fixture(autouse=True)
-def _only_homes(store: Store) -> None:
-    if isinstance(store, InMemoryStore):
-        pytest.skip("the same as the station's")
 
 
 async def begun(nobody: httpx.AsyncClient, email: str, password: str) -> httpx.Response:

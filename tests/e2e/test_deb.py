@@ -138,6 +138,28 @@ class Heard:
         self._answered.set()
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [(("sid",), "no package for sid"), (("jetson", "riscv64"), "no package for riscv64")],
+)
+def test_a_package_is_built_only_for_what_is_known(target: tuple[str, ...], words: str) -> None:
+    require(shutil.which("dpkg-deb"), "dpkg-deb is not installed: apt-get install dpkg")
+    done = run("bash", ".ci/deb", Path(sys.executable).parent, *target)
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_there_is_a_mirror_for_each_debian_that_a_package_is_for(release: str) -> None:
+    require(shutil.which("apt-get"), "apt-get is not installed")
+    done = run("bash", ".ci/mirror", release)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["deb", release, "main"] in [[kind, suite, component] for kind, _, suite, component in lines]
+
+
 @pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.timeout(6000)  # packing alone is five minutes of a processor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,18 +20,12 @@ from firmware_bridge.frames import Frame, Framing, Heard, LinkStatus
 from shared.errors import LinkClosed, LinkError, StoreFull
 from shared.privacy import OPERATOR, view_for
 from tests.fakes import START
+from tests.waiting import DEADLINE_S
 
 KEY = bytes(range(32))
 VIEW = view_for(OPERATOR)
-DEADLINE_S = 120.0
 EUI = "0101010101010101"
 HOUR = timedelta(hours=1)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 (other threads make it true)
-            await asyncio.sleep(0.002)
 
 
 class FakeLink:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.store import outbox as edge_outbox
+from edge.store.database import READERS
 from edge.store.driver import Connection
 from edge.store.store import SpatialiteStore
 from shared.domain import AddedFix, Fix, NewFix
@@ -44,10 +45,10 @@ def enrol(db: Connection, epoch: str, *, cloud_epoch: str = "cloud-1", is_again:
 
 
 @asynccontextmanager
-async def opened(path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
+async def opened(path: Path, clock: FakeClock, *, readers: int = READERS) -> AsyncIterator[SpatialiteStore]:
     """Give an empty store; when the test is over its database must be sound."""
     path.write_bytes(_new_database())
-    store = SpatialiteStore(path, KEY, now=clock.now, synchronous="NORMAL")
+    store = SpatialiteStore(path, KEY, now=clock.now, synchronous="NORMAL", readers=readers)
     try:
         yield store
         await assert_sound(store)

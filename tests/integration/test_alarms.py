@@ -30,7 +30,7 @@ from shared.wire.events import Told
 from tests.access import accounts_over, operator_of, operator_of_station
 from tests.alarms import NOON_MS, by_farm, fix, late
 from tests.fakes import FakeClock, FakeHealth
-from tests.integration.station_store import VIEW, add, ask, deploy, elephant, fix_of, opened
+from tests.integration.station_store import VIEW, add, ask, deploy, elephant, fix_of
 
 pytestmark = pytest.mark.integration
 
@@ -53,17 +53,6 @@ class LoneKeeper(Keeper):
         told = await self._store.write(lambda db: self.judge_late_within(db, subject, stretch))
         self.announce(told)
         return told
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", clock) as store:
-        yield store
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from shared.movement.areas import REACH_M, Nearby, Place
 from shared.sync.records import ENTITIES, EntityName, Mark, Record, to_ms
 from tests import clouds
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import KEY, VIEW, ask, assert_sound, opened
+from tests.integration.station_store import KEY, VIEW, ask, assert_sound
 
 pytestmark = [pytest.mark.integration, pytest.mark.corridors]
 
@@ -59,23 +58,6 @@ LINES: list[tuple[str, str]] = [
     ('{"type":"MultiLineString","coordinates":[[[1,2],[2,2]],[[5,2],[6,2],[6,3]]]}',
      "MULTILINESTRING((1 2,2 2),(5 2,6 2,6 3))"),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "station.db"
-
-
-@pytest.fixture
-async def store(path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    """Give an empty store; when the test is over its spatial indices must be sound."""
-    async with opened(path, clock) as store:
-        yield store
 
 
 async def kept(store: SpatialiteStore, table: str) -> list[tuple[str, int]]:

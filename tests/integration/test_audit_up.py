@@ -32,9 +32,8 @@ from shared.privacy import OPERATOR
 from shared.sync.records import to_ms
 from shared.wire.signatures import new_key
 from tests.access import accounts_over
+from tests.commands import CLOUD, STATION, StationFolder
 from tests.fakes import START, FakeClock
-from tests.integration import test_cloud_cli
-from tests.integration.test_cli import Station, facts, run
 
 pytestmark = pytest.mark.integration
 
@@ -149,25 +148,25 @@ def _lines(file: Path) -> list[Line]:
 
 
 def test_a_stations_log_goes_into_a_file_that_grows_and_shows_what_was_altered(tmp_path: Path) -> None:
-    station = Station(tmp_path)
+    station = StationFolder(tmp_path)
     station.init()
     at = ("--config", station.config)
     file = tmp_path / "audit.jsonl"
-    run("user", "add", "a@example.org", "--role", "admin", "--generate", *at)
-    first = facts("audit", "export", file, *at)
+    STATION.run("user", "add", "a@example.org", "--role", "admin", "--generate", *at)
+    first = STATION.facts("audit", "export", file, *at)
     assert first["added"] == first["lines"] == len(_lines(file)) > 0
-    run("user", "add", "b@example.org", "--role", "ranger", "--generate", *at)
-    second = facts("audit", "export", file, *at)
+    STATION.run("user", "add", "b@example.org", "--role", "ranger", "--generate", *at)
+    second = STATION.facts("audit", "export", file, *at)
     assert second["lines"] == first["lines"] + second["added"] > first["lines"]
-    assert facts("audit", "verify", file) == {"lines": second["lines"], "last": _lines(file)[-1].hash}
+    assert STATION.facts("audit", "verify", file) == {"lines": second["lines"], "last": _lines(file)[-1].hash}
     whole = file.read_bytes()
     file.write_bytes(whole.replace(b"user.add", b"user.see", 1))
-    assert "does not follow" in run("audit", "verify", file, code=1).stderr
+    assert "does not follow" in STATION.run("audit", "verify", file, code=1).stderr
     file.write_bytes(whole)
     # a log that was begun anew does not fit to the file of before
-    other = Station(tmp_path / "other")
+    other = StationFolder(tmp_path / "other")
     other.init()
-    assert "not in this log any more" in run("audit", "export", file, "--config", other.config, code=1).stderr
+    assert "not in this log any more" in STATION.run("audit", "export", file, "--config", other.config, code=1).stderr
     assert file.read_bytes() == whole
 
 
@@ -178,7 +177,7 @@ def test_the_clouds_log_goes_into_a_file_too(
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("OUTPOST_ACCOUNTS_KEY_FILE", str(tmp_path / "cloud.key"))
     monkeypatch.chdir(tmp_path)
-    test_cloud_cli.run("user", "add", "a@example.org", "--role", "admin", "--generate")
-    said: Any = test_cloud_cli.facts("audit", "export", tmp_path / "audit.jsonl")
+    CLOUD.run("user", "add", "a@example.org", "--role", "admin", "--generate")
+    said: Any = CLOUD.facts("audit", "export", tmp_path / "audit.jsonl")
     assert said["added"] == len(_lines(tmp_path / "audit.jsonl")) > 0
-    assert test_cloud_cli.facts("audit", "verify", tmp_path / "audit.jsonl")["lines"] == said["lines"]
+    assert CLOUD.facts("audit", "verify", tmp_path / "audit.jsonl")["lines"] == said["lines"]

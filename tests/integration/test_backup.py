@@ -17,10 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.app import backed_up, running, sole_owner
+from edge.app import running, sole_owner
 from edge.config import load
 from edge.ops.backup_rounds import BackupRounds
 from edge.ops.heal import mark_of
+from edge.parts import backed_up
 from edge.store.driver import connect, transaction
 from edge.store.migrate import migrations, schema_version, statements
 from edge.store.snapshot import contents_of
@@ -28,9 +29,9 @@ from edge.store.store import SpatialiteStore
 from shared.errors import StoreFull
 from shared.sealed_stream import new_recovery_key
 from tests.access import operator_of_station
+from tests.commands import STATION
 from tests.fakes import START, FakeClock
 from tests.integration.station_store import KEY
-from tests.integration.test_cli import run
 from tests.services import require
 from tests.small_disk import SmallDisk
 
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.integration
 
 def made_station(folder: Path, *, backup: str = "") -> Path:
     config = folder / "station.toml"
-    run("init", "--config", config, "--data-dir", folder / "data", "--key-file", folder / "station.key")
+    STATION.run("init", "--config", config, "--data-dir", folder / "data", "--key-file", folder / "station.key")
     made = re.sub(r"\[backup\]\n(?:.*\n)*?\n", "", config.read_text())
     if "[api]" in backup:
         made = re.sub(r"\[api\]\n(?:.*\n)*?\n", "", made)
@@ -52,23 +53,23 @@ def test_a_station_is_backed_up_and_restored_by_three_commands(tmp_path: Path) -
     config = made_station(tmp_path, backup=f'recovery_public = "{public}"')
     file = tmp_path / "tracks.csv"
     file.write_text("individual,timestamp,lon,lat\nAlpha,2026-01-01T00:00:00Z,37.5,-2.5\n")
-    run("import", file, "--config", config, "--utc")
-    copied = json.loads(run("backup", "--config", config, "--json").stdout)
+    STATION.run("import", file, "--config", config, "--utc")
+    copied = STATION.facts("backup", "--config", config)
     assert copied["rows"] > 0
-    made = json.loads(run("backup", "--daily", "--to", tmp_path / "usb", "--config", config, "--json").stdout)
+    made = STATION.facts("backup", "--daily", "--to", tmp_path / "usb", "--config", config)
     held = contents_of(tmp_path / "data" / "station.db", load(config).key())
     kit = tmp_path / "kit.txt"
     kit.write_text(recovery.lower())
 
-    refused = run("restore", made["path"], "--config", config, code=1)
+    refused = STATION.run("restore", made["path"], "--config", config, code=1)
     assert "--replace" in refused.stderr
     other = tmp_path / "other"
     other.mkdir()
     elsewhere = made_station(other)
-    wrong = run("restore", made["path"], "--config", elsewhere, "--replace", code=1)
+    wrong = STATION.run("restore", made["path"], "--config", elsewhere, "--replace", code=1)
     assert "was not made for this key" in wrong.stderr
     done = json.loads(
-        run(
+        STATION.run(
             "restore", made["path"], "--config", elsewhere, "--replace", "--recovery-key-file", kit, "--json",
         ).stdout
     )  # fmt: skip
@@ -78,15 +79,15 @@ def test_a_station_is_backed_up_and_restored_by_three_commands(tmp_path: Path) -
     restored = contents_of(other / "data" / "station.db", load(config).key())
     differing = {name for name in held.keys() | restored.keys() if held.get(name) != restored.get(name)}
     assert differing <= {"facts"}  # phones are told that this is another life
-    run("verify", "--against", file, "--config", elsewhere, "--utc")
-    run("check", "--config", elsewhere)
+    STATION.run("verify", "--against", file, "--config", elsewhere, "--utc")
+    STATION.run("check", "--config", elsewhere)
 
 
 def test_a_restore_beside_a_running_station_is_refused(tmp_path: Path) -> None:
     config = made_station(tmp_path)
-    made = json.loads(run("backup", "--config", config, "--json").stdout)
+    made = STATION.facts("backup", "--config", config)
     with sole_owner(tmp_path / "data"):
-        ended = run("restore", made["path"], "--config", config, "--replace", code=1)
+        ended = STATION.run("restore", made["path"], "--config", config, "--replace", code=1)
     assert "another station runs" in ended.stderr
 
 

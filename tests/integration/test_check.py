@@ -22,8 +22,8 @@ from firmware_bridge.transports.spec import LinkSpec
 from models.artifact import PACKAGED
 from shared.findings import Finding
 from shared.privacy import OPERATOR, view_for
+from tests.commands import STATION, StationFolder
 from tests.fakes import START, FakeHealth
-from tests.integration.test_cli import Station, facts, run
 
 pytestmark = pytest.mark.integration
 
@@ -197,31 +197,31 @@ def test_the_readmes_table_has_every_look() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Station:
-    station = Station(tmp_path_factory.mktemp("station"))
+def made(tmp_path_factory: pytest.TempPathFactory) -> StationFolder:
+    station = StationFolder(tmp_path_factory.mktemp("station"))
     station.init()
     return station
 
 
 @pytest.mark.parametrize(("symptom", "name", "command"), rows())
-def test_a_command_of_the_readmes_table_runs(made: Station, symptom: str, name: str, command: str) -> None:
+def test_a_command_of_the_readmes_table_runs(made: StationFolder, symptom: str, name: str, command: str) -> None:
     program, *words = command.split()
     assert program == "outpost-station", symptom
     needs_a_running_one = words[0] in ("status", "log", "sync")
-    run(*words, "--config", made.config, code=1 if needs_a_running_one else 0)
-    said = facts("check", "--config", made.config)
+    STATION.run(*words, "--config", made.config, code=1 if needs_a_running_one else 0)
+    said = STATION.facts("check", "--config", made.config)
     assert name in said
 
 
 def test_check_says_as_json_what_is_wrong_and_fails_where_there_is_a_fault(tmp_path: Path) -> None:
-    station = Station(tmp_path)
+    station = StationFolder(tmp_path)
     station.init()
-    well = facts("check", "--config", station.config)
+    well = STATION.facts("check", "--config", station.config)
     assert (well["database"], well["ledger"], well["service"]) == ("ok", "ok", "warning")
     station.key.unlink()
-    said = facts("check", "--config", station.config, code=1)
+    said = STATION.facts("check", "--config", station.config, code=1)
     assert said["key"] == "fault"
     (found,) = [each for each in said["findings"] if each["name"] == "key"]
     assert "init" in found["cause"]
     assert found["next_step"]
-    assert "database" not in facts("check", "--quick", "--config", station.config, code=1)
+    assert "database" not in STATION.facts("check", "--quick", "--config", station.config, code=1)

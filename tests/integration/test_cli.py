@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -13,16 +12,15 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from edge.cli import main
 from edge.store.ledger import Entry, Ledger
 from firmware_bridge.codecs.opencollar import PORT_SHORT, encode_short
 from firmware_bridge.codecs.station_frame import pack_station_frame
 from shared.sync.records import to_ms
+from tests.commands import STATION, StationFolder
 from tests.fakes import START
 
 pytestmark = pytest.mark.integration
@@ -31,35 +29,11 @@ COMMANDS = ("init", "run", "status", "watch", "decode", "redecode", "import", "e
 HEADER = "individual,timestamp,lon,lat"
 DEADLINE_S = 120.0
 
+run, facts, refusal = STATION.run, STATION.facts, STATION.refusal
+
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "edge", *map(str, arguments)]
-
-
-class Ended(NamedTuple):
-    """How a command ended and what it said."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: object, code: int = 0, stdin: str = "") -> Ended:
-    """Run a command to its end, in this process; its exit code must be ``code``, any other exception fails the test."""
-    said, complained = io.StringIO(), io.StringIO()
-    before = sys.argv, sys.stdin
-    sys.argv, sys.stdin = ["outpost-station", *map(str, arguments)], io.StringIO(stdin)
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-            try:
-                main()
-                ended = 0
-            except SystemExit as leaving:
-                ended = int(leaving.code or 0)
-    finally:
-        sys.argv, sys.stdin = before
-    assert ended == code, (said.getvalue(), complained.getvalue())
-    return Ended(ended, said.getvalue(), complained.getvalue())
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -72,48 +46,18 @@ def narrow() -> Iterator[None]:
         yield
 
 
-def facts(*arguments: object, code: int = 0) -> dict[str, Any]:
-    said: dict[str, Any] = json.loads(run(*arguments, "--json", code=code).stdout)
-    return said
-
-
-def refusal(*arguments: object) -> str:
-    """Return the one line in which a command says why it cannot."""
-    ended = run(*arguments, code=1)
-    (line,) = ended.stderr.splitlines()
-    return line
-
-
-class Station:
-    """A station in a folder, made by ``init``."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config = folder / "station.toml"
-        self.key = folder / "keys" / "station.key"
-        self.data = folder / "data"
-
-    def init(self) -> str:
-        return run("init", "--config", self.config, "--data-dir", self.data, "--key-file", self.key).stdout
-
-    def tracks(self, *rows: str, name: str = "tracks.csv") -> Path:
-        path = self.folder / name
-        path.write_text("\n".join((HEADER, *rows)) + "\n", encoding="utf-8")
-        return path
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Station:
+def made(tmp_path_factory: pytest.TempPathFactory) -> StationFolder:
     """Give a station that tests only read from, with three fixes of one animal."""
-    station = Station(tmp_path_factory.mktemp("station"))
+    station = StationFolder(tmp_path_factory.mktemp("station"))
     station.init()
     run("import", station.tracks(*some_rows(3)), "--config", station.config)
     return station
 
 
 @pytest.fixture
-def station(tmp_path: Path) -> Station:
-    station = Station(tmp_path)
+def station(tmp_path: Path) -> StationFolder:
+    station = StationFolder(tmp_path)
     station.init()
     return station
 
@@ -143,7 +87,7 @@ def test_a_configuration_that_is_not_there_is_one_line(name: str, tmp_path: Path
 
 
 # --- init
-def test_init_twice_overwrites_nothing(station: Station) -> None:
+def test_init_twice_overwrites_nothing(station: StationFolder) -> None:
     before = {path: path.read_bytes() for path in (station.config, station.key)}
     said = station.init()
     assert "wrote" not in said
@@ -154,20 +98,20 @@ def test_init_twice_overwrites_nothing(station: Station) -> None:
     assert (checked["database"], checked["ledger"]) == ("ok", "ok")
 
 
-def test_init_makes_no_new_key_for_old_data(station: Station) -> None:
+def test_init_makes_no_new_key_for_old_data(station: StationFolder) -> None:
     station.key.unlink()
     assert "bring the key" in refusal("init", "--config", station.config)
     assert not station.key.exists()
 
 
-def test_another_key_is_refused_by_every_command(station: Station) -> None:
+def test_another_key_is_refused_by_every_command(station: StationFolder) -> None:
     station.key.write_text("ab" * 32)
     for name, *more in (["export", "-"], ["redecode"], ["db", "--sql", "SELECT 1"], ["run", "--port", "0"]):
         assert refusal(name, *more, "--config", station.config).startswith("wrong_key: ")
 
 
 @pytest.mark.parametrize("content", ["", "zz" * 32, "ab" * 31, "ab" * 33, "ä"])
-def test_a_key_that_is_none_is_refused(station: Station, content: str) -> None:
+def test_a_key_that_is_none_is_refused(station: StationFolder, content: str) -> None:
     station.key.write_text(content, encoding="utf-8")
     assert "64 hex digits" in refusal("redecode", "--config", station.config)
 
@@ -224,7 +168,7 @@ def test_decode_asks_for_exactly_one_frame(arguments: list[str]) -> None:
 
 
 # --- import, export, verify
-def test_import_keeps_the_good_rows_lists_the_bad_ones_and_exits_1(station: Station) -> None:
+def test_import_keeps_the_good_rows_lists_the_bad_ones_and_exits_1(station: StationFolder) -> None:
     path = station.tracks(*some_rows(2), "Ayo,never,1,2")
     said = facts("import", path, "--config", station.config, "--species", "elephant", code=1)
     assert (said["new"], said["refused"]) == (2, 1)
@@ -237,7 +181,7 @@ def test_import_keeps_the_good_rows_lists_the_bad_ones_and_exits_1(station: Stat
 @pytest.mark.parametrize(
     "content", [b"", b"a,b\n", b"\xff\xfe\x00\n", None], ids=["empty", "columns", "binary", "none"]
 )
-def test_what_is_no_track_file_is_one_line(made: Station, tmp_path: Path, content: bytes | None) -> None:
+def test_what_is_no_track_file_is_one_line(made: StationFolder, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "tracks.csv"
     if content is not None:
         path.write_bytes(content)
@@ -245,7 +189,7 @@ def test_what_is_no_track_file_is_one_line(made: Station, tmp_path: Path, conten
         assert refusal(name, *more, "--config", made.config).startswith("invalid: ")
 
 
-def test_an_export_imported_into_a_new_station_is_the_same(made: Station, station: Station) -> None:
+def test_an_export_imported_into_a_new_station_is_the_same(made: StationFolder, station: StationFolder) -> None:
     out = station.folder / "out.csv"
     assert run("export", out, "--config", made.config).stderr == "3 fixes\n"
     assert facts("import", out, "--config", station.config)["new"] == 3
@@ -254,21 +198,21 @@ def test_an_export_imported_into_a_new_station_is_the_same(made: Station, statio
     assert run("export", "-", "--config", station.config).stdout.splitlines() == out.read_text().splitlines()
 
 
-def test_verify_exits_1_on_any_difference(made: Station, tmp_path: Path) -> None:
+def test_verify_exits_1_on_any_difference(made: StationFolder, tmp_path: Path) -> None:
     path = tmp_path / "more.csv"
     path.write_text("\n".join((HEADER, *some_rows(4))) + "\n")
     found = facts("verify", "--against", path, "--config", made.config, code=1)
     assert (found["missing"], found["differences"]) == (1, 1)
 
 
-def test_a_file_that_cannot_be_written_is_one_line(made: Station, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_one_line(made: StationFolder, tmp_path: Path) -> None:
     line = refusal("export", tmp_path / "none" / "out.csv", "--config", made.config)
     assert line.startswith("file: ")
     assert "No such file" in line
 
 
 def test_a_file_of_another_system_is_known_by_its_columns_and_its_bad_rows_are_written_down(
-    station: Station, tmp_path: Path
+    station: StationFolder, tmp_path: Path
 ) -> None:
     path, refused = tmp_path / "events.csv", tmp_path / "refused.csv"
     path.write_text(
@@ -288,7 +232,7 @@ def test_a_file_of_another_system_is_known_by_its_columns_and_its_bad_rows_are_w
     assert reference.stderr == "1 deployments\n"
 
 
-def test_a_time_zone_is_asked_for(station: Station, tmp_path: Path) -> None:
+def test_a_time_zone_is_asked_for(station: StationFolder, tmp_path: Path) -> None:
     path = station.tracks("Ayo,2026-06-01 12:00:00,37.5,-2.5")
     assert "--timezone AREA/CITY, or --utc" in refusal("import", path, "--config", station.config)
     assert "no time zone" in refusal("import", path, "--timezone", "Mars/Base", "--config", station.config)
@@ -304,16 +248,18 @@ def test_a_time_zone_is_asked_for(station: Station, tmp_path: Path) -> None:
     [["import", "x.csv", "--format", "shapefile"], ["export"], ["export", "x.csv", "--since", "2026-01-01"],
      ["export", "--to", "mars"], ["export", "x.csv", "--to", "gundi"]],
 )  # fmt: skip
-def test_what_import_and_export_cannot_do_is_said_before_anything_is_done(made: Station, arguments: list[str]) -> None:
+def test_what_import_and_export_cannot_do_is_said_before_anything_is_done(
+    made: StationFolder, arguments: list[str]
+) -> None:
     run(*arguments, "--config", made.config, code=2)
 
 
-def test_a_system_that_is_not_configured_is_one_line_without_its_token(made: Station) -> None:
+def test_a_system_that_is_not_configured_is_one_line_without_its_token(made: StationFolder) -> None:
     assert refusal("export", "--to", "gundi", "--config", made.config).startswith("config: gundi.url")
 
 
 # --- redecode
-def test_redecode_twice_changes_nothing(station: Station) -> None:
+def test_redecode_twice_changes_nothing(station: StationFolder) -> None:
     ledger = Ledger(station.data / "ledger", bytes.fromhex(station.key.read_text().strip()), boot="b")
     payloads = [
         pack_station_frame(
@@ -329,12 +275,12 @@ def test_redecode_twice_changes_nothing(station: Station) -> None:
     assert facts("redecode", "--config", station.config) == {**first, "new_fixes": 0}
 
 
-def test_a_new_station_has_nothing_to_decode(station: Station) -> None:
+def test_a_new_station_has_nothing_to_decode(station: StationFolder) -> None:
     assert facts("redecode", "--config", station.config)["frames"] == 0
 
 
 # --- db
-def test_db_reads(made: Station) -> None:
+def test_db_reads(made: StationFolder) -> None:
     said = run("db", "--config", made.config, "--sql", "SELECT count(*) AS n, ST_SRID(geom) FROM fixes").stdout
     assert said.split() == ["n", "ST_SRID(geom)", "3", "4326"]
 
@@ -342,13 +288,13 @@ def test_db_reads(made: Station) -> None:
 @pytest.mark.parametrize(
     "sql", ["DELETE FROM fixes", "PRAGMA query_only = OFF", "SELECT 1; DELETE FROM fixes", "nonsense"]
 )
-def test_db_refuses_to_write(made: Station, sql: str) -> None:
+def test_db_refuses_to_write(made: StationFolder, sql: str) -> None:
     before = (made.data / "station.db").read_bytes()
     refusal("db", "--config", made.config, "--sql", sql)
     assert (made.data / "station.db").read_bytes() == before
 
 
-def test_db_takes_statements_from_a_pipe_and_prints_what_looks_like_markup(made: Station) -> None:
+def test_db_takes_statements_from_a_pipe_and_prints_what_looks_like_markup(made: StationFolder) -> None:
     ended = run("db", "--config", made.config, stdin="SELECT '[/x]' AS \"[b]\"\nnonsense\n\nSELECT 7\n")
     assert "[/x]" in ended.stdout
     assert "[b]" in ended.stdout
@@ -357,7 +303,7 @@ def test_db_takes_statements_from_a_pipe_and_prints_what_looks_like_markup(made:
 
 
 def test_db_without_a_database_makes_none(tmp_path: Path) -> None:
-    station = Station(tmp_path)
+    station = StationFolder(tmp_path)
     station.init()
     for path in station.data.glob("station.db*"):
         path.unlink()
@@ -367,7 +313,7 @@ def test_db_without_a_database_makes_none(tmp_path: Path) -> None:
 
 # --- a running station
 @contextlib.contextmanager
-def started(station: Station, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def started(station: StationFolder, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A station that runs until the test ends it; it must then end well."""
     process = subprocess.Popen(
         command("run", "--port", 0, "--config", station.config, *arguments),
@@ -388,7 +334,7 @@ def started(station: Station, *arguments: object) -> Iterator[subprocess.Popen[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_a_station_ends_in_order_when_it_is_told(station: Station, how: signal.Signals) -> None:
+def test_a_station_ends_in_order_when_it_is_told(station: StationFolder, how: signal.Signals) -> None:
     with started(station) as process:
         url = (station.data / "station.url").read_text().strip()
         assert httpx.get(f"{url}/health/ready").status_code == 200
@@ -403,7 +349,7 @@ def test_a_station_ends_in_order_when_it_is_told(station: Station, how: signal.S
 
 
 @pytest.mark.slow
-def test_status_and_watch_show_the_running_station(station: Station) -> None:
+def test_status_and_watch_show_the_running_station(station: StationFolder) -> None:
     assert "is not running" in refusal("status", "--config", station.config)
     link = '[[links]]\nkind = "serial"\nname = "base"\npath = "/dev/not [there]"\n'
     station.config.write_text(f"{station.config.read_text()}\n{link}")
@@ -435,9 +381,9 @@ def test_status_and_watch_show_the_running_station(station: Station) -> None:
 
 
 @pytest.mark.slow
-def test_a_port_that_is_taken_is_one_line(station: Station) -> None:
+def test_a_port_that_is_taken_is_one_line(station: StationFolder) -> None:
     with started(station):
         url = (station.data / "station.url").read_text().strip()
-        other = Station(station.folder / "other")
+        other = StationFolder(station.folder / "other")
         other.init()
         assert "choose another with --port" in refusal("run", "--port", url.rsplit(":", 1)[1], "--config", other.config)

@@ -28,7 +28,7 @@ from cloud.config import (
 )
 from cloud.store.migrate import migrate
 from shared.findings import Finding
-from tests.integration.test_cloud_cli import facts, run
+from tests.commands import CLOUD
 from tests.services import Postgres, free_port
 
 pytestmark = pytest.mark.integration
@@ -181,6 +181,6 @@ def test_each_command_of_the_readmes_table_runs_and_speaks_of_what_it_is_named_f
         program, *words = command.split()
         assert program == "outpost-cloud"
         is_weak = "--deploy" in words  # a database whose password can be guessed, a file for codes
-        said = run(*words, "--config", file, code=int(is_weak)).stdout
+        said = CLOUD.run(*words, "--config", file, code=int(is_weak)).stdout
         assert name in said, command
-    assert set(facts("status", "--config", file)) >= {"fixes", "jobs"}
+    assert set(CLOUD.facts("status", "--config", file)) >= {"fixes", "jobs"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -12,16 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
 from cloud.accounts.secret import make_secret
-from cloud.cli import main
 from cloud.store.migrate import known_versions
 from shared import console
 from tests.clouds import ask
+from tests.commands import CLOUD
 from tests.original_platform import OriginalDatabase
 
 pytestmark = pytest.mark.integration
@@ -30,43 +28,7 @@ DEADLINE_S = 120.0
 #: What the base installation lacks: the cloud's own packages.
 _BLOCKED = ("psycopg", "psycopg_pool", "sqlalchemy", "alembic", "geoalchemy2")
 
-
-class Ended(NamedTuple):
-    """How a command ended and what it said."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: object, code: int = 0, stdin: str = "") -> Ended:
-    """Run a command to its end, in this process; its exit code must be ``code``, any other exception fails the test."""
-    said, complained = io.StringIO(), io.StringIO()
-    before = sys.argv, sys.stdin
-    sys.argv, sys.stdin = ["outpost-cloud", *map(str, arguments)], io.StringIO(stdin)
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-            try:
-                main()
-                ended = 0
-            except SystemExit as leaving:
-                ended = int(leaving.code or 0)
-    finally:
-        sys.argv, sys.stdin = before
-    assert ended == code, (said.getvalue(), complained.getvalue())
-    return Ended(ended, said.getvalue(), complained.getvalue())
-
-
-def facts(*arguments: object) -> Any:
-    return json.loads(run(*arguments, "--json").stdout)
-
-
-def refusal(*arguments: object) -> str:
-    """Return the one line in which a command says why it cannot."""
-    ended = run(*arguments, code=1)
-    assert ended.stdout == ""
-    assert ended.stderr.count("\n") == 1, ended.stderr
-    return ended.stderr
+run, facts, refusal = CLOUD.run, CLOUD.facts, CLOUD.refusal
 
 
 @pytest.fixture(autouse=True)

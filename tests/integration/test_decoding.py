@@ -29,7 +29,8 @@ from shared.errors import StoreFull
 from shared.store import FixQuery
 from shared.sync.records import to_ms
 from tests.fakes import START, FakeClock
-from tests.integration.ingesting import EUI, HOUR, KEY, VIEW, FakeLink, json_fix, station_frame, task, until
+from tests.integration.ingesting import EUI, HOUR, KEY, VIEW, FakeLink, json_fix, station_frame, task
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 

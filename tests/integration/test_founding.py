@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import configparser
 import ipaddress
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,14 +22,14 @@ from edge.ops.discovery import TYPE, announce, service_of
 from edge.ops.wifi import Wifi, checked, keyfile, qr_lines, qr_text
 from shared.errors import Invalid
 from shared.sealed_stream import recovery_key_of
-from tests.integration.test_cli import run
+from tests.commands import STATION
 from tests.services import require
 
 pytestmark = pytest.mark.integration
 
 
 def init(folder: Path, *flags: object, code: int = 0, stdin: str = "") -> str:
-    return run(
+    return STATION.run(
         "init", "--config", folder / "station.toml", "--data-dir", folder / "data", "--key-file", folder / "key",
         *flags, code=code, stdin=stdin,
     ).stdout  # fmt: skip
@@ -50,17 +49,17 @@ def test_a_station_is_made_by_flags_and_its_kit_opens_its_backups(tmp_path: Path
     assert "boss@example.org" in text
     assert "authenticator app" in text
     recovery = next(line.strip() for line in text.splitlines() if line.count("-") == 13)
-    made = json.loads(run("backup", "--daily", "--config", tmp_path / "station.toml", "--json").stdout)
+    made = STATION.facts("backup", "--daily", "--config", tmp_path / "station.toml")
     assert str(tmp_path / "usb") in made["path"]
     paper = tmp_path / "paper.txt"
     paper.write_text(recovery)
     other = tmp_path / "other"
     other.mkdir()
     init(other)
-    run(
+    STATION.run(
         "restore", made["path"], "--config", other / "station.toml", "--replace", "--recovery-key-file", paper
     )  # fmt: skip
-    users = json.loads(run("user", "list", "--config", other / "station.toml", "--json").stdout)
+    users = STATION.facts("user", "list", "--config", other / "station.toml")
     assert [user["email"] for user in users] == ["boss@example.org"]
 
 

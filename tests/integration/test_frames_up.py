@@ -28,7 +28,7 @@ from shared.wire.raw import DAY_MS, RawFrame
 from tests.access import logged_in, person
 from tests.clouds import Cloud, serving, wipe
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import VIEW, enrol, opened
+from tests.integration.station_store import VIEW, enrol
 from tests.unit.edge.sync.fake_cloud import InMemoryCloud
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
@@ -37,15 +37,9 @@ START_MS = to_ms(START)
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", clock) as store:
-        await store.write(functools.partial(enrol, epoch="e1" * 8))
-        yield store
+async def store(store: SpatialiteStore) -> SpatialiteStore:
+    await store.write(functools.partial(enrol, epoch="e1" * 8))
+    return store
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from shared.clock import ClockState
 from shared.errors import StoreFull
 from shared.sync.records import to_ms
 from tests.fakes import START, FakeClock
-from tests.integration.ingesting import KEY, FakeLink, json_fix, nothing, task, until, writing
+from tests.integration.ingesting import KEY, FakeLink, json_fix, nothing, task, writing
+from tests.waiting import until
 
 pytestmark = pytest.mark.integration
 

@@ -435,3 +435,14 @@ def test_each_stop_is_a_word_of_its_own() -> None:
 
 async def _nothing(_run: Run[Wish]) -> None:
     return None
+
+
+async def test_a_worker_whose_housekeeping_falls_ends_so_that_another_is_started(database_url: str) -> None:
+    async def fall() -> None:
+        raise ZeroDivisionError
+
+    async with Database.open(database_url, pool_min=1, pool_max=6) as database:
+        worker = JobWorker(database, Kinds([]), owner_of=operator, now=now, settings=QUICK, rounds=fall)
+        running = worker.run(queue.working(database_url, is_pooled=False), asyncio.Event(), does_listen=True)
+        with pytest.raises(StoreError, match="housekeeping"):
+            await asyncio.wait_for(running, GUARD_S)

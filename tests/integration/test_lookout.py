@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from shared.store import AlertQuery
 from shared.wire.events import Told
 from shared.wire.live import LiveStatusOut
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import EUI, HOUR, VIEW, add, deploy, elephant, fix_of, opened
+from tests.integration.station_store import EUI, HOUR, VIEW, add, deploy, elephant, fix_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.ml]
 
@@ -33,20 +33,14 @@ VILLAGE = [[37.55, -2.6], [37.65, -2.6], [37.65, -2.4], [37.55, -2.4], [37.55, -
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", clock) as store:
-        area = json.dumps({"type": "Polygon", "coordinates": [VILLAGE]})
-        said = {"name": "Village", "zone_type": "settlement", "risk_level": "high", "geometry": area}
-        await store.create_zone(VIEW, said)
-        line = json.dumps({"type": "LineString", "coordinates": [[37.3, -2.5], [37.7, -2.5]]})
-        route = {"name": "River", "species": "elephant", "status": "active", "geometry": line, "width_m": 20_000.0}
-        await store.create_corridor(VIEW, route)
-        yield store
+async def store(store: SpatialiteStore) -> SpatialiteStore:
+    area = json.dumps({"type": "Polygon", "coordinates": [VILLAGE]})
+    said = {"name": "Village", "zone_type": "settlement", "risk_level": "high", "geometry": area}
+    await store.create_zone(VIEW, said)
+    line = json.dumps({"type": "LineString", "coordinates": [[37.3, -2.5], [37.7, -2.5]]})
+    route = {"name": "River", "species": "elephant", "status": "active", "geometry": line, "width_m": 20_000.0}
+    await store.create_corridor(VIEW, route)
+    return store
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@
 # ruff: noqa: ASYNC240 - a handful of files of a test
 from __future__ import annotations
 
+import asyncio
 import http.server
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from edge.notify.delivery import MOST_AN_HOUR, Delivery
+from edge.notify.delivery import LOOK_S, MOST_AN_HOUR, Alarm, Delivery
 from edge.notify.sms import write_message
 from edge.notify.targets import check_targets
 from edge.store.store import SpatialiteStore
+from shared.ending import end
 from shared.errors import ConfigError, StoreError
 from shared.privacy import OPERATOR, view_for
 from shared.sayings import say
@@ -28,6 +30,8 @@ pytestmark = [pytest.mark.integration]
 
 
 KEY = bytes(range(32))
+#: Sooner than a way looks without being told.
+WITHIN_S = LOOK_S * 2 / 3
 #: As gammu-smsd-files(7) describes the names that it sends.
 NAME = re.compile(r"OUT[A-Z]\d{8}_\d{6}_\d\d_\+?\d+_[^_]+\.txt")
 
@@ -145,6 +149,43 @@ async def test_a_storm_of_alarms_ends_in_one_message_that_says_so(store: Spatial
     assert len(list(outbox.iterdir())) == 2 * (MOST_AN_HOUR + 1)
     assert sum("many alarms" in file.read_text() for file in outbox.iterdir()) == 2
     assert await turns(out) == 0
+
+
+async def test_an_alarm_waits_for_no_look_where_another_way_was_quicker(store: SpatialiteStore, outbox: Path) -> None:
+    out = delivery(store, outbox, ("json://127.0.0.1",))
+    await out.begin()
+    slow, quick = out.ways
+    told: dict[str, list[str]] = {"slow": [], "quick": []}
+    is_free, has_begun = asyncio.Event(), asyncio.Event()
+
+    async def hold(alarm: Alarm, _text: str) -> None:
+        has_begun.set()
+        await is_free.wait()
+        told["slow"].append(alarm.title)
+
+    async def take(alarm: Alarm, _text: str) -> None:
+        told["quick"].append(alarm.title)
+
+    slow.hand_over, quick.hand_over = hold, take
+    running = asyncio.create_task(out.run())
+    try:
+        await raise_alert(store, "first")
+        out.wake()
+        await has_begun.wait()
+        await until(lambda: told["quick"] == ["first"])
+        await raise_alert(store, "second")
+        out.wake()
+        await until(lambda: told["quick"] == ["first", "second"])
+        is_free.set()
+        await until(lambda: told["slow"] == ["first", "second"])
+    finally:
+        await end(running)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():  # noqa: ASYNC110 - what ways have told, no event
+            await asyncio.sleep(0.01)
 
 
 class Hook(http.server.BaseHTTPRequestHandler):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from models.live.runtime import Models
 from shared.domain import NewFix
 from shared.errors import ModelUnavailable, StoreFull
 from shared.sync.records import to_ms
-from tests.fakes import START, FakeClock
-from tests.integration.station_store import EUI, HOUR, VIEW, add, ask, deploy, elephant, fix_of, opened
+from tests.fakes import START
+from tests.integration.station_store import EUI, HOUR, VIEW, add, ask, deploy, elephant, fix_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.ml]
 
@@ -36,17 +36,6 @@ OTHER = "eui:0202020202020202"
 OF_STEPS = (
     "SELECT ended_ms, started_ms, state, is_settled, round(confidence, 6) FROM steps ORDER BY animal_pk, ended_ms"
 )
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", clock) as store:
-        yield store
 
 
 @pytest.fixture(scope="module")

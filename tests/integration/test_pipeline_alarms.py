@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from shared.store import AlertQuery, ZoneQuery
 from shared.wire.events import Told
 from tests.access import operator_of_station
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import EUI, VIEW, add, ask, deploy, elephant, fix_of, opened
+from tests.integration.station_store import EUI, VIEW, add, ask, deploy, elephant, fix_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.ml]
 
@@ -43,21 +43,15 @@ VISIT = (37.50, 37.52, 37.545, 37.56, 37.575, 37.56, 37.53, 37.51, 37.50, 37.49,
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", clock) as store:
-        await store.create_zone(
-            VIEW,
-            {
-                "name": "Village", "zone_type": "settlement", "risk_level": "high", "buffer_m": 1_000.0,
-                "geometry": json.dumps({"type": "Polygon", "coordinates": [VILLAGE]}),
-            },
-        )  # fmt: skip
-        yield store
+async def store(store: SpatialiteStore) -> SpatialiteStore:
+    await store.create_zone(
+        VIEW,
+        {
+            "name": "Village", "zone_type": "settlement", "risk_level": "high", "buffer_m": 1_000.0,
+            "geometry": json.dumps({"type": "Polygon", "coordinates": [VILLAGE]}),
+        },
+    )  # fmt: skip
+    return store
 
 
 @pytest.fixture

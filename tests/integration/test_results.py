@@ -8,7 +8,6 @@ import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,7 +29,7 @@ from shared.wire.batch.results import NO_STEPS, MapHead, MapPart, Rest, Results,
 from tests.access import logged_in, person
 from tests.clouds import Cloud, Station, serving, wipe
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import HOUR, add, ask, deploy, elephant, enrol, opened
+from tests.integration.station_store import HOUR, add, ask, deploy, elephant, enrol
 from tests.integration.test_pipeline import walk
 from tests.integration.test_scope import wearing
 
@@ -42,15 +41,9 @@ START_MS = to_ms(START)
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", clock) as store:
-        await store.write(functools.partial(enrol, epoch="e1" * 8))
-        yield store
+async def store(store: SpatialiteStore) -> SpatialiteStore:
+    await store.write(functools.partial(enrol, epoch="e1" * 8))
+    return store
 
 
 def enter(db: Connection, number: int) -> None:

@@ -11,7 +11,7 @@ import signal
 import sys
 from asyncio.subprocess import Process
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,10 +27,10 @@ from firmware_bridge.transports.capture import CaptureReader
 from firmware_bridge.transports.spec import LinkSpec, link_from
 from shared.errors import FrameError
 from tests.services import Broker
+from tests.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.integration
 
-DEADLINE_S = 120.0
 #: (individual's radio id, instant, longitude and latitude in 1e-7 degree)
 Place = tuple[str, datetime | None, int | None, int | None]
 
@@ -110,12 +110,6 @@ async def ended(process: Process) -> tuple[int, list[Any], str]:
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, [json.loads(line) for line in out.splitlines()], err.decode()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 (it watches other programs too)
-            await asyncio.sleep(0.02)
 
 
 def track_file(path: Path, *, rows: int = 600, fractions: bool = False) -> set[Place]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from shared.accounts.service import Accounts
 from tests.access import accounts_over, operator_of
 from tests.contract.conftest import client_of
 from tests.fakes import START, FakeClock, FakeHealth
-from tests.integration.station_store import HOUR, VIEW, add, ask, deploy, elephant, opened
+from tests.integration.station_store import HOUR, VIEW, add, ask, deploy, elephant
 from tests.integration.test_pipeline import walk
 
 pytestmark = [pytest.mark.integration, pytest.mark.ml]
@@ -54,17 +54,6 @@ def of_the_future(manifest: Path) -> None:
     """Say that a later program wrote it."""
     said = msgspec.json.decode(manifest.read_bytes(), type=Manifest)
     manifest.write_bytes(msgspec.json.encode(msgspec.structs.replace(said, format=said.format + 1)))
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", clock) as store:
-        yield store
 
 
 async def asked(

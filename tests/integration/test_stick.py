@@ -30,7 +30,8 @@ from edge.store.store import SpatialiteStore
 from edge.sync import stick as edge_stick
 from edge.sync.client import CloudClient, enrol
 from edge.sync.people import exchange
-from edge.sync.session import Synced, new_epoch, sync_once
+from edge.sync.session import new_epoch, sync_once
+from edge.sync.synced import Synced
 from models.live.runtime import Models
 from models.live.shelf import HomeShelf
 from shared.accounts.service import Accounts

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -46,23 +45,6 @@ from tests.integration.station_store import (
 pytestmark = pytest.mark.integration
 
 ROLLOVER = timedelta(milliseconds=ROLLOVER_MS)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "station.db"
-
-
-@pytest.fixture
-async def store(path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    """Give an empty store; when the test is over its database must be sound."""
-    async with opened(path, clock) as store:
-        yield store
 
 
 # --- one fix is one row
@@ -537,6 +519,29 @@ async def test_a_damaged_page_costs_its_own_rows_and_no_later_read_or_write(path
     animal_id = await elephant(store, "Beta")
     assert (await store.animal(VIEW, animal_id)).name == "Beta"
     await store.close()
+
+
+async def test_readers_and_the_writer_come_back_with_a_medium_that_was_away(
+    path: Path, clock: FakeClock, tmp_path: Path
+) -> None:
+    async with opened(path, clock, readers=1) as store:
+        await elephant(store, "Alpha")
+
+        def meet_damage(db: Connection) -> None:
+            raise DatabaseCorrupt("a page was not read")
+
+        path.rename(tmp_path / "away.db")
+        path.mkdir()  # where nothing can be opened
+        for door in (store.read, store.write):
+            for _ in range(2):
+                with pytest.raises(StoreError):
+                    await door(meet_damage)
+        path.rmdir()
+        (tmp_path / "away.db").rename(path)
+        with contextlib.suppress(StoreError):  # the writer was closed, and opens what is there again
+            await elephant(store, "Beta")
+        await elephant(store, "Gamma")
+        assert {each.name for each in (await store.animals(VIEW, AnimalQuery())).results} >= {"Alpha", "Gamma"}
 
 
 # --- the shell

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +19,7 @@ from shared.errors import Conflict, Invalid, NotFound
 from shared.ids import random_id
 from shared.sync.operations import Effects, Kind, Operation
 from shared.sync.records import COLLAR, ENTITIES, EntityName, Mark, Record, to_ms
-from tests.fakes import START, FakeClock
+from tests.fakes import START
 from tests.integration.station_store import (
     EUI,
     HOUR,
@@ -31,29 +30,11 @@ from tests.integration.station_store import (
     elephant,
     fix_of,
     fixes,
-    opened,
     outbox,
     outcomes,
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "station.db"
-
-
-@pytest.fixture
-async def store(path: Path, clock: FakeClock) -> AsyncIterator[SpatialiteStore]:
-    """Give an empty store; when the test is over its database must be sound."""
-    async with opened(path, clock) as store:
-        yield store
 
 
 # --- who wore the collar

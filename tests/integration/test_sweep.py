@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,7 +26,7 @@ from shared.sync.streams import Receipt, SendNext
 from tests.access import accounts_over
 from tests.clouds import Cloud, serving
 from tests.fakes import START, FakeClock
-from tests.integration.station_store import ask, opened
+from tests.integration.station_store import ask, enrol
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
 
@@ -74,15 +72,9 @@ def position(name: str, recorded_ms: int) -> Job[None]:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SpatialiteStore]:
-    async with opened(tmp_path / "station.db", FakeClock()) as store:
-        await store.write(
-            lambda db: outbox.enrol(
-                db, url="https://cloud.example", station_id="post-1", private_key=bytes(32), cloud_epoch="cloud-1",
-                epoch="e1" * 8, now_ms=to_ms(START),
-            )
-        )  # fmt: skip
-        yield store
+async def store(store: SpatialiteStore) -> SpatialiteStore:
+    await store.write(functools.partial(enrol, epoch="e1" * 8))
+    return store
 
 
 async def test_a_station_forgets_what_is_old_and_nothing_that_waits(store: SpatialiteStore) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from edge.store import outbox
 from edge.store.snapshot import snapshot
 from edge.store.store import SpatialiteStore
 from edge.sync.client import CloudClient, enrol
-from edge.sync.session import Synced, new_epoch, sync_once
+from edge.sync.session import new_epoch, sync_once
+from edge.sync.synced import Synced
 from shared.domain import Deployment, FixFlag, NewFix
 from shared.errors import CorruptBatch, Forbidden, Invalid, LinkError, NotAuthenticated, StaleCursor
 from shared.movement.areas import Place
@@ -44,6 +45,7 @@ from shared.wire.signatures import new_key
 from tests.access import operator_of_station
 from tests.clouds import ask, wipe
 from tests.fakes import START, FakeClock
+from tests.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.sync]
 
@@ -111,11 +113,6 @@ class Post:
                 for at in [START + timedelta(minutes=minute)]
             ],
         )  # fmt: skip
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
@@ -592,10 +589,3 @@ async def test_a_running_station_sends_by_itself_and_says_how_far_it_is(home: Ho
         assert list(detail["waiting"]) == list(CHANNELS)
         assert {each["items"] for each in detail["waiting"].values()} == {0}
         assert "as post-9, last receipt" in " ".join((await outpost_station(config, "status")).split())
-
-
-async def until(claim: Callable[[], bool]) -> None:
-    """Wait for ``claim`` to be true."""
-    async with asyncio.timeout(DEADLINE_S):
-        while not claim():  # noqa: ASYNC110  the database tells nobody when it changes
-            await asyncio.sleep(0.05)

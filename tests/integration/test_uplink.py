@@ -244,10 +244,13 @@ async def test_animals_and_collars_come_no_later_than_the_deployments_that_name_
     await fill(cloud, station)
     for limit in (1, 2, 3, 1_000):
         seen: set[str] = set()
+        n_deployments = 0
         for record in await station.all_changes(limit=limit):
             seen.add(record.id)
             if record.entity == "deployment":
+                n_deployments += 1
                 assert {record.columns["animal_id"], record.columns["collar_id"]} <= seen
+        assert n_deployments > 0
 
 
 async def test_a_cursor_of_another_life_of_the_cloud_or_of_its_future_is_stale(cloud: Cloud, station: Station) -> None:

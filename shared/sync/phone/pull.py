@@ -22,7 +22,7 @@ from shared.errors import Invalid
 from shared.ids import fix_id
 from shared.privacy import View
 from shared.sync import reduced as reducing
-from shared.sync.listing import USABLE
+from shared.sync.listing import COLLAR_OF, USABLE
 from shared.sync.phone.cursor import Cursor
 from shared.sync.phone.jobs import ENTITY_OF, TABLES, TRACKING, Dialect, Job, Records
 from shared.sync.records import Record
@@ -36,10 +36,6 @@ _MOST_SPANS: Final = 500
 _WIDE_MS: Final = 7 * DAY_MS
 _MAX_48: Final = 2**48 - 1
 
-_COLLAR_OF: Final = (
-    "(SELECT c.id FROM deployments d JOIN collars c ON c.pk = d.collar_pk WHERE d.animal_pk = r.pk"
-    " AND d.ended_ms IS NULL AND d.deleted_ms IS NULL LIMIT 1)"
-)
 #: Grows with every change of what an animal wears, which its own revision does not.
 WORN_REV: Final = "(SELECT coalesce(sum(d.rev), 0) FROM deployments d WHERE d.animal_pk = r.pk)"
 _DATED: Final = {"observations": "r.recorded_ms", "alerts": "r.detected_ms", "patrols": "r.started_ms"}
@@ -208,7 +204,7 @@ class _Reader:
         entity = ENTITY_OF[table]
         source = yield from self._source(table)
         is_all = self._since is None or table in self._ask.whole or self._is_aging(table)
-        more: tuple[str, ...] = (WORN_REV, _COLLAR_OF, "r.pk") if table == "animals" else ("r.pk",)
+        more: tuple[str, ...] = (WORN_REV, COLLAR_OF, "r.pk") if table == "animals" else ("r.pk",)
         if table == "observations" and source is not None:
             more = ("r.area", *more)
         tail = f"ORDER BY r.pk LIMIT {self._room}"

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from edge.api.events import EventHub, Listener, stream
-from shared.errors import RateLimited
+from edge.api.events import EventHub, Listener, News, stream
+from shared.api.hints import Hints
+from shared.errors import RateLimited, StoreError
 
 pytestmark = pytest.mark.unit
+
+WITHIN_S = 20.0
 
 
 def read(lines: list[bytes] | None) -> list[tuple[int, str, Any]]:
@@ -43,6 +46,25 @@ async def test_all_who_listen_get_every_event_in_order() -> None:
         ids = [identity for identity, _, _ in got]
         assert ids == sorted(set(ids))
         assert max(ids) == hub.last_id < 2**53
+
+
+async def test_a_store_that_fails_once_costs_listeners_no_later_hint() -> None:
+    answers: list[int | StoreError] = [1, StoreError("no room"), 2]
+
+    async def ask() -> int:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    hub = EventHub()
+    listener = hub.listen()
+    news = News(hub, Hints(ask, every_s=0.0))
+    await news.begin()
+    async with asyncio.timeout(WITHIN_S):
+        while not (heard := await taken(listener)):
+            pass
+    assert [(name, data) for _, name, data in heard] == [("sync", {"timestamp": 2})]
 
 
 async def test_a_slow_listener_loses_the_oldest_and_is_told_once() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edge.ops.watch import Board
+from edge.ops.watch import WIDE, Board
 
 pytestmark = pytest.mark.unit
 
@@ -22,10 +22,10 @@ def fix(**fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shown(board: Board) -> str:
-    console = Console(width=200)
+def shown(board: Board, width: int = WIDE) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
-        console.print(board.table(NOW))
+        console.print(board.table(NOW, width))
     return capture.get()
 
 
@@ -35,9 +35,31 @@ def test_a_fix_appears_under_the_animal_that_wears_the_collar() -> None:
     board.hear(fix())
     line = next(line for line in shown(board).splitlines() if "Nasieku" in line)
     assert line.split() == [
-        "Nasieku", "elephant", "K1", "2026-05-01", "11:55:00", "5", "min", "-2.50000", "37.50000", "-", "-", "base",
-        "1",
+        "Nasieku", "elephant", "K1", "11:55:00", "5", "min", "-2.5000", "37.5000", "-", "-", "base", "1",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [70, 80, 90, 100, WIDE])
+def test_a_terminal_of_any_width_shows_whole_words(width: int) -> None:
+    board = Board(lambda: 0.0)
+    collar_id = "eui:86adc8ad09745747"
+    board.know([{"id": "a", "name": "Wildebeest 01", "species": "wildebeest", "collar_id": collar_id}])
+    board.hear(fix(animal="a", collar_id=collar_id, recorded_at="2026-04-30T23:59:59+00:00", lon=-137.5, link="base-1"))
+    board.say({"animal": "a", "state": "migrating"})
+    board.know_batteries([{"id": collar_id, "battery_level": "75%"}])
+    text = shown(board, width)
+    for word in ("Wildebeest 01", "04-30 23:59", "12 h", "-2.5000", "-137.5000", "migrating"):
+        assert word in text
+    assert text.count("…") == (width >= WIDE), "of the collar's id alone"
+
+
+def test_what_came_long_ago_is_not_kept_for_a_table_that_nobody_asks_for() -> None:
+    now_s = [0.0]
+    board = Board(lambda: now_s[0])
+    for n in range(1_000):
+        now_s[0] = n
+        board.hear(fix())
+    assert board.arrivals == 61
 
 
 def test_a_collar_that_nobody_wears_is_shown_too() -> None:
@@ -50,7 +72,7 @@ def test_an_older_fix_that_comes_late_does_not_move_the_animal() -> None:
     board = Board(lambda: 0.0)
     board.hear(fix())
     board.hear(fix(recorded_at=(NOW - timedelta(hours=3)).isoformat(), lon=30.0))
-    assert "37.50000" in shown(board)
+    assert "37.5000" in shown(board)
 
 
 def test_the_battery_comes_from_a_fix_or_from_the_collar() -> None:

@@ -19,7 +19,8 @@ from edge.store import outbox, unsent
 from edge.store.accounts import SqliteTables
 from edge.store.store import SpatialiteStore
 from edge.sync.queue import StationQueue
-from edge.sync.session import BLOB_PART_BYTES, Synced, sync_once
+from edge.sync.session import BLOB_PART_BYTES, sync_once
+from edge.sync.synced import Synced
 from shared.clock import ClockState
 from shared.domain import NewFix
 from shared.errors import BatchTooNew, Invalid, LinkError, NotFound, SyncError
@@ -487,3 +488,21 @@ async def test_a_cloud_of_before_a_channel_was_holds_it_and_nothing_else(
     cloud.put_batch = put  # type: ignore[method-assign] # brought up to date
     done = await sync(store, cloud, clock)
     assert (done.held, done.results, done.outcomes) == ([], 1, {"applied": 1})
+
+
+def test_what_sessions_did_adds_up_in_every_count() -> None:
+    one = Synced(
+        records=1, fixes=2, decisions=3, results=4, frames=5, batches=6, outcomes={"applied": 7}, quarantined=8,
+        lost_edits=9, changes=10, conflicts=11, heard=12, new_fixes=13, told=14, healed=15, blobs=16, bytes_up=17,
+        bytes_down=18, duration_s=19.5,
+    )  # fmt: skip
+    total = Synced(outcomes={"applied": 1, "merged": 1})
+    total.add(one)
+    total.add(one)
+    facts, given = msgspec.to_builtins(total), msgspec.to_builtins(one)
+    assert facts.pop("outcomes") == {"applied": 15, "merged": 1}
+    kept = {"outcomes", "held", "is_spent", "has_more"}
+    assert {name: facts[name] for name in given.keys() - kept} == {
+        name: 2 * given[name] for name in given.keys() - kept
+    }
+    assert all(given[name] for name in given.keys() - kept), "a count that this test does not give"

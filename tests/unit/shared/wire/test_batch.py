@@ -9,6 +9,7 @@ import tracemalloc
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import zstandard
 
@@ -26,7 +27,8 @@ from shared.wire.batch import (
     encode_fixes,
     encode_records,
 )
-from shared.wire.batch.container import Reader, Writer, pack
+from shared.wire.batch.container import Reader, Writer, pack, unpack
+from shared.wire.batch.integers import write_integers
 from tests.benchmarks import wire
 from tests.real_data import tracks
 
@@ -235,6 +237,17 @@ def test_kinds_are_told_apart() -> None:
     for data in (b"", b"\xcb", b"{}", bytes(50)):
         with pytest.raises(Invalid):
             decode_fixes(data)
+
+
+@pytest.mark.parametrize("lengths", [(0, 3), (3, 0), (-1, 4), (4, -1), (2, 2)])
+def test_an_owner_without_rows_is_refused_and_so_are_rows_that_do_not_add_up(lengths: tuple[int, int]) -> None:
+    _, (text, numbers) = unpack(encode_fixes({"collar_id": ["A", "B", "B"], "raw_ms": [5, 6, 7]}), ord("F"), 1)
+    said, lie = Writer(), Writer()
+    write_integers(said, np.array([1, 2]))
+    write_integers(lie, np.array(lengths))
+    assert numbers.count(said.data) == 1
+    with pytest.raises(Invalid, match="collar_id: the batch has"):
+        decode_fixes(container(ord("F"), text, numbers.replace(said.data, lie.data)))
 
 
 @pytest.mark.parametrize("claimed", [MAX_PLAIN_BYTES + 1, 2**31, 2**32 - 1])
