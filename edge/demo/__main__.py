@@ -200,6 +200,8 @@ def _station(
 def _start_station(processes: Processes, folder: Path, config: Path) -> str:
     url_file = folder / "data" / "station.url"
     url_file.unlink(missing_ok=True)
+    waiting = "The station starts; its address comes next, on a slow machine after a minute."
+    Console(stderr=True).print(waiting, highlight=False, soft_wrap=True)
     processes.start("station", [program("outpost-station"), "run", "--config", config])
     _until(processes, url_file.exists, "the station's address")
     url = url_file.read_text(encoding="ascii").strip()
@@ -281,8 +283,10 @@ def _settle(url: str) -> int:
 
 
 def _say(url: str, folder: Path, what: str) -> None:
-    console.print(f"[bold]{url}[/]  {what}", highlight=False)
-    console.print(f"API {url}/api/docs/   health {url}/health/detail   logs {folder}/log", highlight=False)
+    console.print(f"[bold]{url}[/]  {what}", highlight=False, soft_wrap=True)
+    console.print(
+        f"API {url}/api/docs/   health {url}/health/detail   logs {folder}/log", highlight=False, soft_wrap=True
+    )
     console.print("It answers on this machine only, as api.host says. Ctrl-C ends everything.\n", highlight=False)
 
 

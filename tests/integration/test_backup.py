@@ -152,7 +152,7 @@ def test_a_running_station_says_that_its_database_was_damaged(tmp_path: Path) ->
     facts = asyncio.run(detail())
     assert facts["status"] == "degraded"
     assert any("the database was damaged" in reason for reason in facts["reasons"])
-    assert any(each["code"] == "fault.healed" for each in facts["said"])
+    assert any(each["code"] == "fault.healed_in_use" for each in facts["said"])
     assert len(facts["said"]) == len(facts["reasons"])
     assert facts["backup"]["last_hourly_at"] is None
 
