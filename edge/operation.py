@@ -78,7 +78,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         elif isinstance(value, dict):
             facts = ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
             table.add_row(name, Text(facts))
-        else:
+        elif name != "said":  # the reasons once more, for who says them in another language
             table.add_row(name, Text("; ".join(value) if isinstance(value, list) else str(value)))
     console.print(table)
 

@@ -13,7 +13,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.filters import Exactly
-from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
+from shared.api.inject import ClockGiven, Ring, RingGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import named_animal, named_zone
 from shared.api.spans import SPAN, SpanGiven
@@ -76,14 +76,16 @@ class Alerts(Controller):
         return paging.of(await store.alerts(view, query), AlertOut.of)
 
     @post("/", summary="Raise an alert", dto=JsonBody, responses=documented())
-    async def create_alert(self, store: StoreGiven, view: ViewGiven, data: JSONBody[AlertIn]) -> AlertOut:
+    async def create_alert(
+        self, store: StoreGiven, view: ViewGiven, ring: RingGiven, data: JSONBody[AlertIn]
+    ) -> AlertOut:
         """Raise an alert; it is active, and detected now unless the body says when."""
         columns = data.columns()
         if columns["animal_id"]:
             await named_animal(store, view, columns["animal_id"])
         if columns["zone_id"]:
             await named_zone(store, view, columns["zone_id"])
-        return AlertOut.of(await store.create_alert(view, columns))
+        return _told(ring, await store.create_alert(view, columns))
 
     @get("/active", summary="List active alerts", responses=documented(404))
     async def active(self, store: StoreGiven, view: ViewGiven, paging: PagingGiven) -> Paged[AlertOut]:
@@ -127,6 +129,7 @@ class Alerts(Controller):
         store: StoreGiven,
         view: ViewGiven,
         clock: ClockGiven,
+        ring: RingGiven,
         alert_id: FromPath[str],
         data: JSONBody[AcknowledgeIn | None] = None,
     ) -> AlertOut:
@@ -135,7 +138,7 @@ class Alerts(Controller):
         Notes are added to its note; the body may be left out.
         """
         said = ("notes", data.notes if data else None)
-        return await _act(store, view, clock.now(), alert_id, "acknowledge", said)
+        return await _act(store, view, clock.now(), ring, alert_id, "acknowledge", said)
 
     @post(
         "/{alert_id:str}/resolve",
@@ -149,12 +152,13 @@ class Alerts(Controller):
         store: StoreGiven,
         view: ViewGiven,
         clock: ClockGiven,
+        ring: RingGiven,
         alert_id: FromPath[str],
         data: JSONBody[ResolveIn | None] = None,
     ) -> AlertOut:
         """Close the alert: what it told of is over. Notes are added to its note; the body may be left out."""
         said = ("resolution_notes", data.resolution_notes if data else None)
-        return await _act(store, view, clock.now(), alert_id, "resolve", said)
+        return await _act(store, view, clock.now(), ring, alert_id, "resolve", said)
 
     @post(
         "/{alert_id:str}/false_alarm",
@@ -168,23 +172,30 @@ class Alerts(Controller):
         store: StoreGiven,
         view: ViewGiven,
         clock: ClockGiven,
+        ring: RingGiven,
         alert_id: FromPath[str],
         data: JSONBody[AcknowledgeIn | None] = None,
     ) -> AlertOut:
         """Close the alert: what it told of never was. Notes are added to its note; the body may be left out."""
         said = ("notes", data.notes if data else None)
-        return await _act(store, view, clock.now(), alert_id, "false_alarm", said)
+        return await _act(store, view, clock.now(), ring, alert_id, "false_alarm", said)
 
     @post("/{alert_id:str}/note", summary="Write on an alert", dto=JsonBody, status_code=200, responses=documented(404))
     async def note(
-        self, store: StoreGiven, view: ViewGiven, alert_id: FromPath[str], data: JSONBody[NoteIn]
+        self, store: StoreGiven, view: ViewGiven, ring: RingGiven, alert_id: FromPath[str], data: JSONBody[NoteIn]
     ) -> AlertOut:
         """Replace the note, in any state of the alert; null takes it away."""
-        return AlertOut.of(await store.update_alert(view, alert_id, {"note": optional_text("note", data.note)}))
+        return _told(ring, await store.update_alert(view, alert_id, {"note": optional_text("note", data.note)}))
+
+
+def _told(ring: Ring, alert: Alert) -> AlertOut:
+    """Tell those who listen how the alert stands now that it is on disk, and return it."""
+    ring(alert)
+    return AlertOut.of(alert)
 
 
 async def _act(
-    store: Store, view: View, now: datetime, alert_id: str, act: Act, said: tuple[str, str | None]
+    store: Store, view: View, now: datetime, ring: Ring, alert_id: str, act: Act, said: tuple[str, str | None]
 ) -> AlertOut:
     """Do ``act`` as ``TRANSITIONS`` says; ``said`` is the field of what to add to the note, and that.
 
@@ -196,7 +207,7 @@ async def _act(
         if not columns:
             return AlertOut.of(alert)
         with contextlib.suppress(RecordMoved):
-            return AlertOut.of(await store.update_alert(view, alert.id, columns, if_rev=alert.rev))
+            return _told(ring, await store.update_alert(view, alert.id, columns, if_rev=alert.rev))
     raise Conflict("others act on this alert all the time: try again")
 
 

@@ -26,14 +26,14 @@ from shared.api.collars import Collars, Deployments
 from shared.api.conflicts import Conflicts
 from shared.api.corridors import Corridors
 from shared.api.errors import answer
-from shared.api.inject import providers
+from shared.api.inject import Ring, providers
 from shared.api.insights import LiveAnimals, LiveStatusUnversioned, TrackedBehaviour
 from shared.api.log_levels import LogLevels
 from shared.api.metrics import Metrics, read_metrics
 from shared.api.models import ModelFiles
 from shared.api.observations import Observations
 from shared.api.optimise import Optimise
-from shared.api.patrols import PatrolLogs, PatrolRoutes, Ring
+from shared.api.patrols import PatrolLogs, PatrolRoutes
 from shared.api.phones import Phones, PhoneTrust
 from shared.api.predictions import HabitatTiles, Ml, Predictions
 from shared.api.rangers import Rangers, RangerTracking, Teams

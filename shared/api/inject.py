@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, TypeAlias
 
 from litestar.di import Dependency, Provide
@@ -10,12 +11,16 @@ from litestar.params import SkipValidationMarker
 from shared.accounts.service import Accounts
 from shared.api.access import AuditTrail, caller_of, view_of
 from shared.clock import Clock
+from shared.domain import Alert
 from shared.privacy import View
 from shared.store import Store
 
 StoreGiven: TypeAlias = Annotated[Store, Dependency(kind="named"), SkipValidationMarker()]
 ClockGiven: TypeAlias = Annotated[Clock, Dependency(kind="named"), SkipValidationMarker()]
 ViewGiven: TypeAlias = Annotated[View, Dependency(kind="named"), SkipValidationMarker()]
+#: Tells those who listen to a home of an alert that a person has raised, looked after or closed.
+Ring: TypeAlias = Callable[[Alert], None]
+RingGiven: TypeAlias = Annotated[Ring, Dependency(kind="named"), SkipValidationMarker()]
 
 
 def providers(store: Store, clock: Clock, accounts: Accounts, trail: AuditTrail) -> dict[str, Provide]:

@@ -9,22 +9,20 @@ What follows from a line of a log is written in its own transaction::
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
 from litestar import Controller, delete, get, patch, post, put
-from litestar.di import Dependency
-from litestar.params import FromPath, JSONBody, QueryParameter, SkipValidationMarker
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from shared.api.body import JsonBody
 from shared.api.errors import documented
 from shared.api.filters import Exactly
-from shared.api.inject import ClockGiven, StoreGiven, ViewGiven
+from shared.api.inject import ClockGiven, Ring, RingGiven, StoreGiven, ViewGiven
 from shared.api.paging import PAGING, Paged, PagingGiven
 from shared.api.references import caller_as_ranger, named_animal, named_ranger, named_team
 from shared.api.spans import SPAN, SpanGiven
-from shared.domain import Alert, PatrolLog, PatrolRoute, Ranger
+from shared.domain import PatrolLog, PatrolRoute, Ranger
 from shared.errors import Conflict, Forbidden, NotFound
 from shared.ids import derived_id, random_id
 from shared.privacy import View
@@ -38,10 +36,6 @@ from shared.wire.public.rangers import (
     PatrolRoutePatch,
     check_order,
 )
-
-#: Tells those who listen to a home of an alert that a person has raised or closed.
-Ring: TypeAlias = Callable[[Alert], None]
-RingGiven: TypeAlias = Annotated[Ring, Dependency(kind="named"), SkipValidationMarker()]
 
 _OPEN: Final = frozenset({"active", "acknowledged"})
 

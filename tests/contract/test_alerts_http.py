@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 import httpx
 import pytest
 
+from edge.api.app import create_app
+from edge.api.events import EventHub
 from shared.api.alerts import TRANSITIONS, Act
 from shared.domain import AlertStatus, AlertType, Severity
-from tests.fakes import FakeClock
+from tests.access import accounts_over, operator_of
+from tests.contract.conftest import client_of
+from tests.fakes import FakeClock, FakeHealth
+from tests.memory_store import InMemoryStore
 
 pytestmark = pytest.mark.api
 
@@ -279,3 +285,19 @@ async def test_no_alerts_are_counted_as_none(refusing: httpx.AsyncClient) -> Non
     stats = (await refusing.get(PATH + "stats/")).json()
     assert stats.pop("total") == 0
     assert {count for counts in stats.values() for count in counts.values()} == {0}
+
+
+async def test_what_a_person_does_with_an_alert_is_told_at_once_to_who_listens_to_a_station() -> None:
+    clock, hub = FakeClock(), EventHub()
+    app = create_app(
+        InMemoryStore(clock.now), health=FakeHealth(), events=hub, clock=clock, accounts=accounts_over(None, clock)
+    )
+    listener = hub.listen()
+    async with client_of(app, operator_of(app)) as client:
+        alert = await raised(client)
+        for act in ("acknowledge", "acknowledge", "note", "resolve"):  # the second changes nothing
+            await done(client, alert, act, **({"note": "Team 2"} if act == "note" else {}))
+    told = [json.loads(lines.split(b"data: ", 1)[1]) for lines in await listener.take(1) or []]
+    assert [(each["id"], each["status"]) for each in told] == [
+        (alert["id"], status) for status in ("active", "acknowledged", "acknowledged", "resolved")
+    ]
