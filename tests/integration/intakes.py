@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import httpx
 from litestar import Litestar
 
+from cloud.accounts.secret import make_secret
 from cloud.api.app import create_app
+from cloud.config import AccountsSection
 from cloud.ingest.service import DirectIp, Ingest
 from cloud.store.database import Database
 from cloud.store.store import PostgresStore
@@ -23,6 +26,13 @@ KEY = "0123456789abcdef0123456789abcdef"
 HOOK = f"/api/v1/ingest/rockblock/{KEY}/"
 LOOPBACK = DirectIp(host="127.0.0.1", port=0, peers=("127.0.0.0/8",), does_confirm=True)
 HERE = (DEVICE, START_MS, 375_000_000, -25_000_000)
+
+
+def keyed(folder: Path) -> AccountsSection:
+    """Return a cloud's accounts with a secret that lies in ``folder``."""
+    made = AccountsSection(key_file=folder / "cloud.key")
+    make_secret(made.key_file)
+    return made
 
 
 class Intake(Cloud):

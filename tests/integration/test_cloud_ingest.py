@@ -14,7 +14,6 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from cloud.accounts.secret import make_secret
 from cloud.app import running
 from cloud.config import AccountsSection, Config, DatabaseSection, IngestSection, ThingsStackSection
 from cloud.ingest.decode import Decoder, redecode
@@ -27,7 +26,7 @@ from firmware_bridge.framing.directip import CONFIRMATION, encode_directip
 from shared.errors import ConfigError
 from tests.clouds import START_MS, VIEW, fix_row, operation
 from tests.fakes import START, FakeClock
-from tests.integration.intakes import HERE, HOOK, KEY, Intake, app_over, converse
+from tests.integration.intakes import HERE, HOOK, KEY, Intake, app_over, converse, keyed
 from tests.satellites import DEVICE, EUI, directip, position, rockblock, things_stack
 from tests.services import Broker
 from tests.waiting import DEADLINE_S, until
@@ -37,9 +36,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.tracking]
 
 @pytest.fixture
 def accounts(tmp_path: Path) -> AccountsSection:
-    made = AccountsSection(key_file=tmp_path / "cloud.key")
-    make_secret(made.key_file)
-    return made
+    return keyed(tmp_path)
 
 
 # --- Iridium DirectIP

@@ -11,7 +11,6 @@ import httpx
 import msgspec
 import pytest
 
-from cloud.accounts.secret import make_secret
 from cloud.app import running
 from cloud.config import AccountsSection, Config, DatabaseSection, IngestSection, ThingsStackSection
 from cloud.ingest.directip import KEPT
@@ -30,7 +29,7 @@ from shared.wire.link import HeardFixes
 from shared.wire.signatures import new_key
 from tests.clouds import START_MS, VIEW, Station, fix_row, rows_of
 from tests.fakes import START, FakeClock
-from tests.integration.intakes import HOOK, KEY, Intake, converse
+from tests.integration.intakes import HOOK, KEY, Intake, converse, keyed
 from tests.satellites import DEVICE, directip, position, rockblock
 from tests.services import Broker, free_port
 from tests.waiting import DEADLINE_S
@@ -40,9 +39,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.tracking]
 
 @pytest.fixture
 def accounts(tmp_path: Path) -> AccountsSection:
-    made = AccountsSection(key_file=tmp_path / "cloud.key")
-    make_secret(made.key_file)
-    return made
+    return keyed(tmp_path)
 
 
 async def heard(station: Station, since: int = 0, limit: int = 5_000) -> list[dict[str, Any]]:

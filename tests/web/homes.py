@@ -209,9 +209,9 @@ def trail(collar: str, n: int, until: datetime) -> list[dict[str, Any]]:
 class WatchedStation(Home):
     """A station, and the base station on its cable."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "faults") -> None:
         self.folder = folder
-        self.process = StationProcess(folder)
+        self.process = StationProcess(folder, identity=name)
         super().__init__(self.process.url, self.process.auth, lambda job: with_accounts(folder / "station.toml", job))
 
     def is_ready(self) -> bool:
@@ -240,10 +240,10 @@ def place_of(page: Page, name: str) -> str:
 
 
 @contextmanager
-def station(folder: Path) -> Iterator[WatchedStation]:
+def station(folder: Path, name: str = "faults") -> Iterator[WatchedStation]:
     """Give a running station that looks for its cloud every second, once it has one."""
     os.environ["OUTPOST_CLOUD_INTERVAL_S"] = "1"
-    home = WatchedStation(folder)
+    home = WatchedStation(folder, name)
     try:
         home.process.start()
         until(home.is_ready, "the station", READY_S)

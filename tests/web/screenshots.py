@@ -1,6 +1,7 @@
 """``make screenshots``: every page of both homes at 360 px and 1080p into ``var/screenshots``.
 
-``python -m tests.web.screenshots station sw`` makes those of one home in another language.
+``python -m tests.web.screenshots station sw`` makes those of one home in another language, ``... readme`` the two that
+the README begins with.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from tests.web import homes
 
 SIZES = {"phone": (360, 640), "wall": (1920, 1080)}
 THEMES = ("light", "dark", "night")
+#: Beside the pages that they show: name, theme and size.
+PICTURES = Path("shared/web/pictures")
+README = (("station", "light", (1280, 720)), ("phone", "night", (360, 640)))
 
 
 def shoot(home: homes.Home, name: str, ways: tuple[str, ...], out: Path, language: str) -> None:
@@ -46,8 +50,28 @@ def shoot(home: homes.Home, name: str, ways: tuple[str, ...], out: Path, languag
         browser.close()
 
 
+def shoot_readme(home: homes.Home) -> None:
+    """Write the pictures that the README begins with."""
+    with sync_playwright() as playwright:
+        browser = homes.open_browser(playwright)
+        for name, theme, (width, height) in README:
+            context = home.context(browser, "admin", viewport={"width": width, "height": height})
+            context.add_cookies([{"name": "outpost_theme", "value": theme, "url": home.url}])
+            page = homes.open_page(context, "")
+            homes.wait_for_map(page)
+            page.wait_for_selector("main [aria-busy=true]", state="detached")
+            page.wait_for_timeout(4000)
+            page.screenshot(path=PICTURES / f"{name}.png")
+            context.close()
+        browser.close()
+
+
 def main(words: tuple[str, ...]) -> None:
     """Write the pictures of both homes, or of one; in English, or in the language that is named."""
+    if "readme" in words:
+        with tempfile.TemporaryDirectory() as folder, homes.station(Path(folder) / "station", "mara-north") as station:
+            shoot_readme(station)
+        return
     only = {"station", "cloud"}.intersection(words)
     language = next((word for word in words if word in LANGUAGES), "en")
     out = Path("var/screenshots")
